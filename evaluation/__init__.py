@@ -1,0 +1,1 @@
+"""Score a student on benchmarks and report what was measured."""

@@ -1,0 +1,1 @@
+"""What runs, in which order: run parameters, flows, command line."""

@@ -1,0 +1,1 @@
+"""Networks and clients behind small Protocols."""

@@ -1,0 +1,1 @@
+"""Records, identities, vocabularies, shards and the commit protocol."""

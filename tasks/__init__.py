@@ -1,0 +1,1 @@
+"""One module a stage: a Prefect task around one plain function."""
