@@ -1,0 +1,157 @@
+"""What the stages need of a model; everything else about it is its own affair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from storage.vocabulary import ClassRecord
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A wish for scene texts that name the same classes.
+
+    Attributes:
+        classes: The one or two classes that every text must name.
+        count: How many texts are wanted, at least 1.
+        seed: Root of the writer's random choices.
+        round: 0 for the first wish, +1 for each renewed one; another round is another request, so
+            an answer that was of no use is not served again from a cache.
+        avoid: Texts that already exist for these classes.
+    """
+
+    classes: tuple[ClassRecord, ...]
+    count: int
+    seed: int
+    round: int = 0
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextAnswer:
+    """What a writer made of a request.
+
+    Attributes:
+        texts: Up to ``count`` texts, not yet checked for mentions, length or likeness.
+        failure: Empty, or why texts are missing: ``refused`` or ``failed`` and the details.
+        refused: Whether the service declined to answer; otherwise a failure was technical.
+    """
+
+    texts: tuple[str, ...]
+    failure: str = ""
+    refused: bool = False
+
+
+class PromptWriter(Protocol):
+    """Writes scene texts."""
+
+    @property
+    def name(self) -> str:
+        """What the records say wrote the text."""
+        ...
+
+    def write(self, requests: Sequence[TextRequest]) -> list[TextAnswer]:
+        """Answer every request, in order; a request that cannot be answered says so."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairRequest:
+    """One pair to paint.
+
+    Attributes:
+        text: Prompt of the positive image.
+        counterfactual_text: Prompt of the counterfactual image.
+        seed: Seed of the pair's initial latent.
+    """
+
+    text: str
+    counterfactual_text: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PaintedPair:
+    """A positive and a counterfactual image.
+
+    Attributes:
+        image: Positive, RGB.
+        counterfactual: Counterfactual, RGB, of the same size.
+        unsafe: Whether the safety checker flagged either.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    counterfactual: UInt8[np.ndarray, "height width 3"]
+    unsafe: bool
+
+
+class PairPainter(Protocol):
+    """Paints scenes and their counterfactuals."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text that the text encoder reads, special tokens included."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Count a text's tokens, special tokens included, with the text encoder's tokenizer."""
+        ...
+
+    def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
+        """Paint every pair, in order; a pair depends on its own request alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundBoxes:
+    """Boxes in one image.
+
+    Attributes:
+        xyxy: Corners in pixels of the image given, clipped to it.
+        scores: Span score of the phrase for the box, in [0, 1].
+        phrases: Index of the phrase in the list asked for.
+    """
+
+    xyxy: Float32[np.ndarray, "boxes 4"]
+    scores: Float32[np.ndarray, "boxes"]
+    phrases: np.ndarray
+
+
+class Detector(Protocol):
+    """Finds objects by phrase."""
+
+    def detect(
+        self,
+        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        phrases: Sequence[tuple[str, ...]],
+    ) -> list[FoundBoxes]:
+        """Find each image's own phrases in it; thresholds and per-phrase NMS are applied."""
+        ...
+
+
+@dataclass(frozen=True)
+class CutMasks:
+    """Masks in one image, one per prompt box.
+
+    Attributes:
+        masks: Binary masks at the image's size.
+        predicted_ious: The segmenter's own estimate for each mask.
+    """
+
+    masks: Bool[np.ndarray, "boxes height width"]
+    predicted_ious: Float32[np.ndarray, "boxes"]
+
+
+class Segmenter(Protocol):
+    """Cuts objects out of images, given their boxes."""
+
+    def segment(
+        self,
+        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        boxes: Sequence[Float32[np.ndarray, "boxes 4"]],
+    ) -> list[CutMasks]:
+        """Cut one mask for each box (xyxy, pixels); each image has at least one box."""
+        ...

@@ -1,0 +1,183 @@
+"""The records that travel between the stages; they are the on-disk format too.
+
+A sample is known by its ``key`` everywhere. Class identity is the vocabulary index ``class_id``
+(0-based); a label map stores ``class_id + 1``, 0 is background and 65535 is ignored.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+BACKGROUND_LABEL = 0
+IGNORE_LABEL = 65535
+
+
+class Stage(StrEnum):
+    """The stages, in the order in which a sample passes them."""
+
+    PROMPTS = "prompts"
+    PAIRS = "pairs"
+    DETECTIONS = "detections"
+    MASKS = "masks"
+    SHARDS = "shards"
+
+
+class Reason(StrEnum):
+    """Why a sample was dropped.
+
+    The first block is *rejected* (the sample is not good enough, a rerun gives the same answer), the
+    second *failed* (the service did not deliver; a rerun may).
+    """
+
+    CLASS_NOT_MENTIONED = "class-not-mentioned"
+    TEXT_TOO_LONG = "text-too-long"
+    NEAR_DUPLICATE = "near-duplicate"
+    UNSAFE = "unsafe"
+    BLANK_IMAGE = "blank-image"
+    CLASS_NOT_FOUND = "class-not-found"
+    CLASS_IN_COUNTERFACTUAL = "class-in-counterfactual"
+    MASK_TOO_SMALL = "mask-too-small"
+    MASK_TOO_LARGE = "mask-too-large"
+
+    WRITER_REFUSED = "writer-refused"
+    WRITER_FAILED = "writer-failed"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a rerun of the same sample may end differently."""
+        return self in {Reason.WRITER_REFUSED, Reason.WRITER_FAILED}
+
+
+class Record(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A frozen, strict record."""
+
+
+class PlannedSample(Record):
+    """What the plan fixes about one sample before any work is done."""
+
+    key: str
+    """16 characters ``[0-9a-f]``: slice id and sample index; sorts in plan order."""
+    index: int = Field(ge=0)
+    """Position in the slice."""
+    class_ids: tuple[int, ...] = Field(min_length=1, max_length=2)
+    """Vocabulary indices, distinct, in the order in which the text should name them."""
+    seed: int = Field(ge=0, lt=2**63)
+    """Root of every random choice for this sample."""
+
+
+class PlannedShard(Record):
+    """A run of consecutive samples that is made, committed and resumed as one."""
+
+    slice_id: str
+    """8 hex digits of the slice's classes."""
+    index: int = Field(ge=0)
+    """Position in the slice."""
+    samples: tuple[PlannedSample, ...] = Field(min_length=1)
+    """The samples, in order of their index."""
+
+    @property
+    def name(self) -> str:
+        """``<slice id>-<six digits>``: unique in a dataset and free of class names."""
+        return f"{self.slice_id}-{self.index:06d}"
+
+
+class Mention(Record):
+    """A place in a text where a class is named."""
+
+    class_id: int = Field(ge=0)
+    """Vocabulary index."""
+    start: int = Field(ge=0)
+    """First character, 0-based."""
+    end: int = Field(gt=0)
+    """One past the last character."""
+
+
+class Rejected(Record):
+    """A sample that left the pipeline, and why."""
+
+    key: str
+    """Sample key."""
+    stage: Stage
+    """Where it left."""
+    reason: Reason
+    """Why, from the enumeration."""
+    detail: str
+    """The values behind the reason, in words; may be empty."""
+
+
+class Prompt(Record):
+    """A scene text and its counterfactual."""
+
+    key: str
+    """Sample key."""
+    text: str
+    """What the positive image shows."""
+    counterfactual_text: str
+    """The same text with every class mention replaced."""
+    mentions: tuple[Mention, ...] = Field(min_length=1)
+    """All mentions in ``text``, by start; every class of the sample has at least one."""
+    writer: str
+    """What wrote the text: template set, or model name."""
+
+
+class Pair(Record):
+    """A painted pair; the pixels travel beside this record, under the same key."""
+
+    key: str
+    """Sample key."""
+    width: int = Field(gt=0)
+    """Pixels."""
+    height: int = Field(gt=0)
+    """Pixels."""
+
+
+class Box(Record):
+    """One detected object."""
+
+    class_id: int = Field(ge=0)
+    """Vocabulary index."""
+    score: float = Field(ge=0, le=1)
+    """Span score of the class for this box."""
+    xyxy: tuple[float, float, float, float]
+    """Left, top, right, bottom in pixels of the stored image."""
+
+
+class Detection(Record):
+    """The boxes of one pair."""
+
+    key: str
+    """Sample key."""
+    boxes: tuple[Box, ...] = Field(min_length=1)
+    """Objects found in the positive image, best score first."""
+    counterfactual_boxes: tuple[Box, ...]
+    """Objects of the same classes found in the counterfactual; empty is what one wants."""
+
+
+class Instance(Record):
+    """One object's mask."""
+
+    class_id: int = Field(ge=0)
+    """Vocabulary index."""
+    score: float = Field(ge=0, le=1)
+    """Detector's span score."""
+    predicted_iou: float
+    """The segmenter's own estimate of its mask's IoU."""
+    xyxy: tuple[float, float, float, float]
+    """The prompt box, in pixels."""
+    area: int = Field(gt=0)
+    """Pixels of the mask before overlaps are resolved."""
+    rle: str
+    """COCO run-length counts (compressed, ASCII), column-major as ``pycocotools`` has it."""
+
+
+class MaskSample(Record):
+    """The instance masks of one positive image."""
+
+    key: str
+    """Sample key."""
+    width: int = Field(gt=0)
+    """Pixels."""
+    height: int = Field(gt=0)
+    """Pixels."""
+    instances: tuple[Instance, ...] = Field(min_length=1)
+    """In order of the detector's boxes."""
