@@ -116,7 +116,7 @@ class FoundBoxes:
     """
 
     xyxy: Float32[np.ndarray, "boxes 4"]
-    scores: Float32[np.ndarray, "boxes"]
+    scores: Float32[np.ndarray, " boxes"]
     phrases: np.ndarray
 
 
@@ -142,7 +142,7 @@ class CutMasks:
     """
 
     masks: Bool[np.ndarray, "boxes height width"]
-    predicted_ious: Float32[np.ndarray, "boxes"]
+    predicted_ious: Float32[np.ndarray, " boxes"]
 
 
 class Segmenter(Protocol):

@@ -25,8 +25,8 @@ class Stage(StrEnum):
 class Reason(StrEnum):
     """Why a sample was dropped.
 
-    The first block is *rejected* (the sample is not good enough, a rerun gives the same answer), the
-    second *failed* (the service did not deliver; a rerun may).
+    The first block is *rejected* (the sample is not good enough; a rerun gives the same answer),
+    the second *failed* (the service did not deliver; a rerun may).
     """
 
     CLASS_NOT_MENTIONED = "class-not-mentioned"
