@@ -1,0 +1,50 @@
+"""What the stages are doing right now, for whoever wants to show it.
+
+Progress is told, not stored: the store alone knows what is finished. A listener is called from the
+thread that does the work and must be quick.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from storage.records import Stage
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one stage of one shard.
+
+    Attributes:
+        stage: Which stage.
+        shard: Shard name.
+        done: Samples of the shard that this stage has dealt with so far.
+        total: Samples of the shard that reached this stage.
+        cached: Whether the output was already committed, so that nothing was executed.
+    """
+
+    stage: Stage
+    shard: str
+    done: int
+    total: int
+    cached: bool = False
+
+
+Listener = Callable[[Step], None]
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Call a listener at every step from now on.
+
+    Returns:
+        A function that ends it.
+    """
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def tell(step: Step) -> None:
+    """Tell every listener of a step."""
+    for listener in tuple(_listeners):
+        listener(step)

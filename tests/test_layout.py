@@ -1,0 +1,54 @@
+import importlib
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_resolves_into_this_repository(package):
+    module = importlib.import_module(package)
+    assert Path(module.__file__).parent == ROOT / package
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_other_distribution_ships_a_package_of_our_name(package):
+    owners = set(importlib.metadata.packages_distributions().get(package, []))
+    assert owners <= {"magicseg-engine"}
+
+
+def test_a_flow_file_is_not_named_like_anything_importable():
+    names = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__", "__main__"}
+    taken = set(importlib.metadata.packages_distributions()) | set(PACKAGES)
+    assert not names & taken
+
+
+def test_no_module_is_a_grab_bag():
+    stems = {path.stem for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert not stems & {"utils", "util", "common", "base", "core", "helpers", "misc", "constants"}
+
+
+def test_package_markers_hold_one_docstring_and_nothing_else():
+    for package in PACKAGES:
+        for marker in (ROOT / package).rglob("__init__.py"):
+            assert re.fullmatch(r'"""[^"]+"""\n', marker.read_text()), marker
+
+
+def test_tests_are_no_package():
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_wheel_holds_exactly_the_six_packages():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == set(PACKAGES)
+
+
+def test_the_pins_name_no_package_index():
+    pins = (ROOT / "constraints.txt").read_text()
+    assert "://" not in pins
+    assert "--index" not in pins
