@@ -1,0 +1,169 @@
+"""Intersection over union, counted in exact integers over a whole benchmark.
+
+Pixels whose truth is `IGNORE_LABEL` are left out. The mean is taken over the classes that occur in
+the truth or in the prediction, as `mmseg` does: a class that occurs in neither is skipped, one that
+is predicted but never true counts as 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, Integer
+
+from storage.errors import DataError
+from storage.records import IGNORE_LABEL
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a confusion count amounts to.
+
+    Attributes:
+        ious: IoU of each class in [0, 1]; NaN where the class occurs nowhere.
+        miou: Mean of the IoUs that are not NaN; NaN if there is none.
+        pixel_accuracy: Share of the counted pixels that are right; NaN if there is no pixel.
+        true_pixels: Counted pixels of each class in the truth.
+    """
+
+    ious: Float64[np.ndarray, " classes"]
+    miou: float
+    pixel_accuracy: float
+    true_pixels: Int64[np.ndarray, " classes"]
+
+
+class Confusion:
+    """Counts of (true class, predicted class) over many label maps.
+
+    Args:
+        num_classes: Labels are 0 to ``num_classes - 1``, background included where it counts.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.matrix: Int64[np.ndarray, "true predicted"]
+        self.matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+
+    def update(
+        self,
+        truth: Integer[np.ndarray, "height width"],
+        prediction: Integer[np.ndarray, "height width"],
+    ) -> None:
+        """Count one image.
+
+        Raises:
+            DataError: If a label or a predicted class is out of range.
+        """
+        counted = _counted(truth, self.num_classes)
+        _check_range(prediction[counted], self.num_classes, "predicted class")
+        keys = truth[counted].astype(np.int64) * self.num_classes + prediction[counted]
+        counts = np.bincount(keys, minlength=self.num_classes**2)
+        self.matrix += counts.reshape(self.matrix.shape)
+
+    def summary(self) -> Summary:
+        """IoUs, their mean and the pixel accuracy of everything counted so far."""
+        true_pixels = self.matrix.sum(axis=1)
+        intersections = np.diag(self.matrix)
+        return _summary(intersections, true_pixels, self.matrix.sum(axis=0))
+
+
+class ThresholdSweep:
+    """The scores at several background thresholds, from one pass over the images.
+
+    A pixel is foreground at a threshold if its best class scores at least that much (more than
+    that, if ``strict``). Only each class's intersection and area are counted per threshold.
+
+    Args:
+        num_classes: Classes with background, which is 0.
+        thresholds: Ascending; compared in float32.
+        strict: Whether a score equal to the threshold is background.
+    """
+
+    def __init__(
+        self, num_classes: int, thresholds: Sequence[float], *, strict: bool = False
+    ) -> None:
+        self.thresholds = np.asarray(thresholds, dtype=np.float32)
+        self._num_classes = num_classes
+        self._side = "left" if strict else "right"
+        shape = (len(self.thresholds) + 1, num_classes)
+        # Row b counts pixels whose score passes exactly b thresholds.
+        self._predicted = np.zeros(shape, dtype=np.int64)
+        self._hits = np.zeros(shape, dtype=np.int64)
+        self._background = np.zeros(shape[0], dtype=np.int64)
+        self._true = np.zeros(num_classes, dtype=np.int64)
+
+    def update(
+        self,
+        truth: Integer[np.ndarray, "height width"],
+        best: Float32[np.ndarray, "height width"],
+        label: Integer[np.ndarray, "height width"],
+    ) -> None:
+        """Count one image.
+
+        Args:
+            truth: True labels.
+            best: Score of the best foreground class.
+            label: Label of the best foreground class, from 1.
+
+        Raises:
+            DataError: If a label is out of range.
+        """
+        counted = _counted(truth, self._num_classes)
+        _check_range(label[counted], self._num_classes, "predicted class")
+        true, found = truth[counted].astype(np.int64), label[counted].astype(np.int64)
+        passed = np.searchsorted(self.thresholds, best[counted], side=self._side)
+        self._true += np.bincount(true, minlength=self._num_classes)
+        self._predicted += self._histogram(passed, found)
+        right = true == found
+        self._hits += self._histogram(passed[right], found[right])
+        self._background += np.bincount(passed[true == 0], minlength=len(self._background))
+
+    def summaries(self) -> list[Summary]:
+        """One summary for each threshold, in order."""
+        total = int(self._true.sum())
+        results = []
+        for index in range(len(self.thresholds)):
+            predicted = self._predicted[index + 1 :].sum(axis=0)
+            hits = self._hits[index + 1 :].sum(axis=0)
+            predicted[0] = total - predicted.sum()
+            hits[0] = self._background[: index + 1].sum()
+            results.append(_summary(hits, self._true, predicted))
+        return results
+
+    def _histogram(
+        self, rows: Integer[np.ndarray, " pixels"], columns: Integer[np.ndarray, " pixels"]
+    ) -> Int64[np.ndarray, "passed classes"]:
+        keys = rows * self._num_classes + columns
+        return np.bincount(keys, minlength=self._hits.size).reshape(self._hits.shape)
+
+
+def _summary(
+    intersections: Int64[np.ndarray, " classes"],
+    true_pixels: Int64[np.ndarray, " classes"],
+    predicted_pixels: Int64[np.ndarray, " classes"],
+) -> Summary:
+    unions = true_pixels + predicted_pixels - intersections
+    ious = np.full(len(unions), np.nan)
+    np.divide(intersections, unions, out=ious, where=unions > 0)
+    total = int(true_pixels.sum())
+    return Summary(
+        ious=ious,
+        miou=float(np.nanmean(ious)) if (unions > 0).any() else float("nan"),
+        pixel_accuracy=float(intersections.sum() / total) if total else float("nan"),
+        true_pixels=true_pixels,
+    )
+
+
+def _counted(
+    truth: Integer[np.ndarray, "height width"], num_classes: int
+) -> Bool[np.ndarray, "height width"]:
+    counted = truth != IGNORE_LABEL
+    _check_range(truth[counted], num_classes, "true label")
+    return counted
+
+
+def _check_range(values: Integer[np.ndarray, " pixels"], num_classes: int, what: str) -> None:
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
+        wrong = values.min() if values.min() < 0 else values.max()
+        message = f"{what} {wrong} is out of range, expected 0 to {num_classes - 1}"
+        raise DataError(message)
