@@ -66,7 +66,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str, tuple[Spa
     """
     kinds = {1: "one", 2: "two"}
     if len(scene.things) not in kinds:
-        raise ValueError(f"a scene of {len(scene.things)} things has no caption, expected 1 or 2")
+        message = f"a scene of {len(scene.things)} things has no caption, expected 1 or 2"
+        raise ValueError(message)
     templates = _templates(kinds[len(scene.things)])
     template = templates[int(rng.integers(len(templates)))]
     text, spans = fill(template, _values(scene))

@@ -126,7 +126,7 @@ def _line(paint: str, width: float, *points: _Point, body: bool = True) -> _Part
     return _Part(np.array(points), paint, width, body)
 
 
-def _arc(  # noqa: PLR0913
+def _arc(
     x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0
 ) -> list[_Point]:
     """Points on an ellipse; angles in degrees, clockwise from the right."""
@@ -139,7 +139,7 @@ def _oval(paint: str, x: float, y: float, rx: float, ry: float, *, body: bool = 
     return _poly(paint, *_arc(x, y, rx, ry), body=body)
 
 
-def _rect(  # noqa: PLR0913
+def _rect(
     paint: str, left: float, top: float, right: float, bottom: float, *, body: bool = True
 ) -> _Part:
     corners = ((left, top), (right, top), (right, bottom), (left, bottom))
@@ -165,7 +165,7 @@ _SHAPES: dict[str, tuple[_Part, ...]] = {
         _oval("light", -0.26, -0.55, 0.14, 0.2, body=False),
     ),
     "bus": (
-        _poly("main", (-0.9, -0.62), (0.9, -0.62), (1.0, -0.5), (1.0, 0.44), (-1.0, 0.44), (-1, -0.5)),
+        _poly("main", (-0.9, -0.62), (0.9, -0.62), (1, -0.5), (1.0, 0.44), (-1, 0.44), (-1, -0.5)),
         _oval("tyre", -0.56, 0.44, 0.25, 0.25),
         _oval("tyre", 0.56, 0.44, 0.25, 0.25),
         _oval("cream", -0.56, 0.44, 0.1, 0.1, body=False),
@@ -279,7 +279,7 @@ _SHAPES: dict[str, tuple[_Part, ...]] = {
 }  # fmt: skip
 
 
-def sample_scene(  # noqa: PLR0913 - the six ways in which callers narrow the world
+def sample_scene(
     rng: np.random.Generator,
     *,
     num_things: int = 1,
@@ -304,7 +304,8 @@ def sample_scene(  # noqa: PLR0913 - the six ways in which callers narrow the wo
         ValueError: If no class is left for some thing, or there are more than two things.
     """
     if not 0 <= num_things <= 2:
-        raise ValueError(f"num_things is {num_things}, expected 0, 1 or 2: draw another scene")
+        message = f"num_things is {num_things}, expected 0, 1 or 2: draw another scene"
+        raise ValueError(message)
     pool = list(range(len(CLASSES)) if class_ids is None else class_ids)
     places = [background] if background is not None else list(BACKGROUNDS)
     rng.shuffle(places)
@@ -313,9 +314,8 @@ def sample_scene(  # noqa: PLR0913 - the six ways in which callers narrow the wo
         if len(allowed) >= num_things:
             break
     else:
-        raise ValueError(
-            f"{len(pool)} classes leave fewer than {num_things} allowed on {places}: exclude less"
-        )
+        message = f"fewer than {num_things} of {len(pool)} classes may be on {places}: exclude less"
+        raise ValueError(message)
     chosen = [int(c) for c in rng.choice(allowed, num_things, replace=False)] if num_things else []
     return Scene(
         background=place,

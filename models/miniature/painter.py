@@ -1,0 +1,393 @@
+"""Training of the miniature painter: a Stable Diffusion pipeline of five million parameters.
+
+Three stages: the autoencoder (`models.miniature.vae`), a short pre-training of the text encoder,
+and the denoiser together with the text encoder. What makes so small a model learn silhouettes:
+
+* the pooled text enters the time embedding (`addition_embed_type="text"`), beside cross-attention;
+* the loss weighs more inside the boxes of things, drawn or left out, less so as time goes on;
+* noise levels around the middle are trained most;
+* large things near the centre come first, pairs and free places later.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from models.miniature import captions, loop, vae
+from models.miniature.tokens import write_tokenizer
+from models.miniature.world import BACKGROUNDS, CLASSES, COLOURS, SIZES, Scene, boxes, sample_scene
+
+logger = logging.getLogger(__name__)
+
+TOKENS = 24
+"""Longest caption in tokens, start and end included."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the painter is trained.
+
+    Attributes:
+        seed: Root of all randomness.
+        steps: Optimizer steps of the denoiser.
+        text_steps: Steps of the text encoder's pre-training.
+        vae_steps: Steps of the autoencoder.
+        batch: Scenes a step.
+        learning_rate: Peak; constant until `flat`, then a cosine to 3 %.
+        flat: Share of the steps at the peak.
+        pairs_from: Share of the steps after which scenes with two things appear.
+        pairs: Share of the scenes with two things from then on.
+        hard_from: Share of the steps after which scenes grow harder.
+        hard: Difficulty that is reached at `flat` (see `models.miniature.world.sample_scene`).
+        twins: Share of the scenes whose things are left out and called "nothing".
+        box_weight: First and last weight of the loss inside the boxes of things.
+        empty: Share of empty captions, for classifier-free guidance.
+        ema: Decay of the averaged weights, which are the ones that are kept.
+        bf16: Compute in bfloat16 where that is safe.
+    """
+
+    seed: int = 1
+    steps: int = 14_000
+    text_steps: int = 400
+    vae_steps: int = 1800
+    batch: int = 32
+    learning_rate: float = 1e-3
+    flat: float = 0.45
+    pairs_from: float = 0.15
+    pairs: float = 0.4
+    hard_from: float = 0.2
+    hard: float = 0.4
+    twins: float = 0.22
+    box_weight: tuple[float, float] = (8.0, 2.0)
+    empty: float = 0.1
+    ema: float = 0.998
+    bf16: bool = True
+
+
+_CHUNK = 2048
+_REPEATS = 4
+
+
+class Text(nn.Module):
+    """The text encoder with its tokenizer."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        special = {"bos_token_id": len(tokenizer) - 2, "eos_token_id": len(tokenizer) - 1}
+        config = CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=256,
+            projection_dim=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            pad_token_id=special["eos_token_id"],
+            **special,
+        )
+        self.encoder = CLIPTextModel(config)
+
+    def ids(self, texts: list[str]) -> Tensor:
+        """Token ids, padded; shape (texts, TOKENS)."""
+        kinds = {"padding": "max_length", "truncation": True, "max_length": TOKENS}
+        return self.tokenizer(texts, return_tensors="pt", **kinds).input_ids
+
+    def forward(self, texts: list[str]) -> Tensor:
+        """The states of all tokens; shape (texts, TOKENS, 64)."""
+        return self.encoder(self.ids(texts)).last_hidden_state
+
+
+def denoiser() -> UNet2DConditionModel:
+    """A U-Net on 16 x 16 latents with cross-attention at 8 x 8 and 4 x 4."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(48, 96, 128),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=64,
+        norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule, predicting velocities, sampled with trailing steps."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
+
+
+class Average:
+    """An exponential moving average of a module's weights."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    def update(self, module: nn.Module, decay: float) -> None:
+        """Move towards the present weights."""
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.weights[name].lerp_(value.detach(), 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights."""
+        return self.weights
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Take averaged weights over."""
+        self.weights = dict(state_dict)
+
+
+@dataclass(frozen=True)
+class _Example:
+    scene: Scene
+    absent: bool
+    latent: Tensor
+    inside: Tensor
+
+
+def _difficulty(config: Config, done: float) -> tuple[float, float]:
+    """The share of pairs and the difficulty of scenes after the share `done` of the steps."""
+    ramp = (done - config.hard_from) / (config.flat - config.hard_from)
+    pairs = config.pairs if done >= config.pairs_from else 0.0
+    return pairs, config.hard * min(1.0, max(0.0, ramp))
+
+
+class Scenes:
+    """Fresh scenes, drawn and encoded a chunk ahead; each is used four times with other noise."""
+
+    def __init__(self, config: Config, encoder: AutoencoderKL) -> None:
+        self.config, self.encoder = config, encoder
+        self._chunk, self._examples = -1, []
+
+    def batch(self, step: int) -> list[_Example]:
+        """The examples of one step."""
+        span = _CHUNK * _REPEATS // self.config.batch
+        if step // span != self._chunk:
+            self._chunk = step // span
+            self._examples = list(self._draw(self._chunk, self._chunk * span / self.config.steps))
+        first = (step % span) * self.config.batch
+        order = [
+            index
+            for part in range(_REPEATS)
+            for index in loop.step_rng(self.config.seed, self._chunk, 10 + part).permutation(_CHUNK)
+        ]
+        return [self._examples[index] for index in order[first : first + self.config.batch]]
+
+    def _draw(self, chunk: int, done: float) -> Iterator[_Example]:
+        rng = loop.step_rng(self.config.seed, chunk, 1)
+        pairs, hard = _difficulty(self.config, done)
+        for _ in range(_CHUNK // 64):
+            scenes = [
+                sample_scene(rng, num_things=1 + int(rng.random() < pairs), hard=hard)
+                for _ in range(64)
+            ]
+            absent = rng.random(64) < self.config.twins
+            images = vae.pictures(scenes, things=~absent)
+            with torch.no_grad():
+                latents = self.encoder.encode(images).latent_dist.mode()
+            for parts in zip(scenes, absent.tolist(), latents, map(_inside, scenes), strict=True):
+                yield _Example(*parts)
+
+
+def _inside(scene: Scene) -> Tensor:
+    """1 where a cell of the latent touches a thing's box, shape (1, 16, 16)."""
+    cells = torch.zeros(1, 16, 16)
+    for left, top, right, bottom in (boxes(scene) / 4).tolist():
+        cells[0, int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 1
+    return cells
+
+
+def _words(examples: list[_Example], rng: np.random.Generator, empty: float) -> list[str]:
+    """A caption for each example; that of the twin where the things are left out."""
+    texts = []
+    for example in examples:
+        text, twin, _ = captions.caption(example.scene, rng)
+        texts.append("" if rng.random() < empty else twin if example.absent else text)
+    return texts
+
+
+def pretrain_text(config: Config, text: Text, state: Path) -> None:
+    """Teach the mean of the text states which things, colours, sizes and places a text names."""
+    sizes = (len(CLASSES) + 2, len(CLASSES) + 2, len(COLOURS) + 1, len(COLOURS) + 1, 3, 7)
+    heads = nn.ModuleList(nn.Linear(64, size) for size in sizes)
+    both = nn.ModuleList([text.encoder, heads])
+    optimizer = torch.optim.AdamW(both.parameters(), lr=3e-3, weight_decay=1e-3)
+
+    def step(index: int) -> dict[str, float]:
+        rng = loop.step_rng(config.seed, index, 2)
+        texts, labels = [], []
+        for _ in range(64):
+            scene = sample_scene(rng, num_things=int(rng.integers(1, 3)), hard=1.0)
+            texts.append(captions.caption(scene, rng)[rng.random() < config.twins])
+            labels.append(_labels(texts[-1].split()))
+        pooled = text(texts).mean(1)
+        target = torch.tensor(labels)
+        parts = [F.cross_entropy(head(pooled), target[:, i]) for i, head in enumerate(heads)]
+        loss = torch.stack(parts).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.item()}
+
+    run = loop.Run("text", state, config.text_steps, config.seed)
+    loop.fit(run, {"text": text.encoder, "heads": heads, "optimizer": optimizer}, step)
+
+
+def _labels(words: list[str]) -> list[int]:
+    """Numbers of first and second class, first and second colour, size and place; 0 is unnamed."""
+    kinds = (*CLASSES, captions.NOTHING)
+    classes = [1 + kinds.index(word) for word in words if word in kinds] + [0, 0]
+    colours = [1 + COLOURS.index(word) for word in words if word in COLOURS] + [0, 0]
+    size = next((1 + SIZES.index(word) for word in words if word in SIZES), 0)
+    keys = dict(zip(BACKGROUNDS, (p.split()[-1] for p in captions.places().values()), strict=True))
+    place = next((1 + i for i, key in enumerate(keys.values()) if key in words), 0)
+    return [*classes[:2], *colours[:2], size, place]
+
+
+def train(config: Config, out: Path, state: Path) -> dict[str, float]:
+    """Train all parts and save a `StableDiffusionPipeline`.
+
+    Args:
+        config: Lengths and seed.
+        out: Folder of the pipeline (`from_pretrained`).
+        state: Folder for checkpoints.
+
+    Returns:
+        `vae_psnr` in dB and `loss`, the mean denoising loss of the last tenth of the steps.
+    """
+    vae_config = vae.Config(seed=config.seed, steps=config.vae_steps)
+    quality = vae.train(vae_config, out / "vae", state)["psnr"]
+    write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
+    torch.manual_seed(config.seed)
+    text = Text(CLIPTokenizer.from_pretrained(out / "tokenizer"))
+    pretrain_text(config, text, state)
+    torch.manual_seed(config.seed + 1)
+    unet = denoiser()
+    unet.set_attn_processor(AttnProcessor())
+    encoder = AutoencoderKL.from_pretrained(out / "vae").eval()
+    averages = {"unet_average": Average(unet), "text_average": Average(text.encoder)}
+    _denoise(config, text, unet, encoder, averages, state)
+    unet.load_state_dict(averages["unet_average"].weights)
+    text.encoder.load_state_dict(averages["text_average"].weights)
+    export(out, text, unet, encoder)
+    run = loop.Run("painter", state, config.steps, config.seed)
+    tail = [row["loss"] for row in loop.losses(run)][-max(1, config.steps // 100) :]
+    metrics = {"vae_psnr": quality, "loss": float(np.mean(tail))}
+    loop.record(out, config, metrics, run)
+    return metrics
+
+
+def export(out: Path, text: Text, unet: UNet2DConditionModel, encoder: AutoencoderKL) -> None:
+    """Write the pipeline in half precision, which costs nothing that can be seen."""
+    pipeline = StableDiffusionPipeline(
+        vae=encoder,
+        text_encoder=text.encoder,
+        tokenizer=text.tokenizer,
+        unet=unet,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16).save_pretrained(out)
+    write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
+
+
+def _denoise(
+    config: Config,
+    text: Text,
+    unet: UNet2DConditionModel,
+    encoder: AutoencoderKL,
+    averages: dict[str, Average],
+    state: Path,
+) -> None:
+    """Train the denoiser and the text encoder together."""
+    scenes = Scenes(config, encoder)
+    parameters = [*unet.parameters(), *text.encoder.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
+    )
+    levels = scheduler().alphas_cumprod
+
+    def step(index: int) -> dict[str, float]:
+        done = index / config.steps
+        optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(config, index)
+        examples = scenes.batch(index)
+        times = _times(len(examples), done, levels)
+        noisy, target = _diffuse(examples, levels[times].view(-1, 1, 1, 1))
+        words = _words(examples, loop.step_rng(config.seed, index, 3), config.empty)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            guess = unet(noisy, times, text(words)).sample
+        error = (guess.float() - target).pow(2).mean(1, keepdim=True)
+        weight = _weight(config, done, examples)
+        loss = (weight * error).sum() / weight.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        decay = min(config.ema, (1 + index) / (10 + index))
+        averages["unet_average"].update(unet, decay)
+        averages["text_average"].update(text.encoder, decay)
+        return {"loss": loss.item(), "plain": error.mean().item()}
+
+    parts = {"unet": unet, "text": text.encoder, "optimizer": optimizer, **averages}
+    loop.fit(loop.Run("painter", state, config.steps, config.seed, save_every=250), parts, step)
+
+
+def _diffuse(examples: list[_Example], level: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents with noise at the given levels (share of the signal's power), and the velocities."""
+    latents = torch.stack([example.latent for example in examples])
+    noise = torch.randn_like(latents)
+    noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
+    return noisy, level.sqrt() * noise - (1 - level).sqrt() * latents
+
+
+def _weight(config: Config, done: float, examples: list[_Example]) -> Tensor:
+    """Weights of the loss, shape (examples, 1, 16, 16); 1 outside the boxes of things."""
+    first, last = config.box_weight
+    extra = first + (last - first) * min(1.0, done / config.flat) - 1
+    return 1 + extra * torch.stack([example.inside for example in examples])
+
+
+def _rate(config: Config, index: int) -> float:
+    """Warm-up, flat, cosine to 3 %: the share of the peak learning rate."""
+    fall = max(0.0, (index / config.steps - config.flat) / (1 - config.flat))
+    return min(1.0, (index + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def _times(count: int, done: float, levels: Tensor) -> Tensor:
+    """Time steps whose log signal-to-noise ratio is normal around the middle of the range."""
+    wide = min(1.0, done / 0.5)
+    ratio = (-1 + 0.3 * wide) + (1.3 + 0.5 * wide) * torch.randn(count)
+    table = (levels / (1 - levels)).log()
+    return (len(table) - torch.searchsorted(table.flip(0), ratio)).clamp(0, len(table) - 1)

@@ -1,0 +1,149 @@
+"""Training of the autoencoder, the first part of the miniature painter."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.miniature import loop
+from models.miniature.world import Scene, render, sample_scene
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the autoencoder is trained.
+
+    Attributes:
+        seed: Root of all randomness.
+        steps: Optimizer steps.
+        batch: Scenes a step.
+        learning_rate: Peak; falls to 1 % along a cosine.
+        kl_weight: Weight of the divergence of the latents from a normal distribution.
+        bf16: Compute in bfloat16 where that is safe.
+    """
+
+    seed: int = 1
+    steps: int = 1800
+    batch: int = 16
+    learning_rate: float = 2e-3
+    kl_weight: float = 1e-5
+    bf16: bool = True
+
+
+def build() -> AutoencoderKL:
+    """The architecture of Stable Diffusion's autoencoder with a factor of 4 and narrow layers."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+
+
+def pictures(scenes: list[Scene], things: Sequence[bool] | None = None) -> Tensor:
+    """Rendered scenes in -1..1, shape (scenes, 3, 64, 64); `things`: which show them."""
+    shown = [True] * len(scenes) if things is None else things
+    stack = np.stack([render(s, things=bool(t)) for s, t in zip(scenes, shown, strict=True)])
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def any_scene(rng: np.random.Generator) -> Scene:
+    """A scene of any difficulty with 0, 1 or 2 things."""
+    count = int(rng.choice(3, p=(0.1, 0.55, 0.35)))
+    return sample_scene(rng, num_things=count, hard=float(rng.choice((0.0, 0.5, 1.0))))
+
+
+def train(config: Config, out: Path, state: Path) -> dict[str, float]:
+    """Train, fold the scale of the latents into the weights, save.
+
+    Args:
+        config: Length and seed.
+        out: Folder for the weights (`from_pretrained`).
+        state: Folder for checkpoints.
+
+    Returns:
+        `psnr` of held-out scenes in dB.
+    """
+    torch.manual_seed(config.seed)
+    vae = build()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
+
+    def step(index: int) -> dict[str, float]:
+        done = index / config.steps
+        warm = min(1.0, (index + 1) / 50)
+        rate = config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        optimizer.param_groups[0]["lr"] = rate
+        rng = loop.step_rng(config.seed, index)
+        images = pictures([any_scene(rng) for _ in range(config.batch)])
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            posterior = vae.encode(images).latent_dist
+            decoded = vae.decode(posterior.sample()).sample
+        decoded = decoded.float()
+        kl = posterior.kl().mean()
+        mse = F.mse_loss(decoded, images)
+        loss = F.l1_loss(decoded, images) + mse + config.kl_weight * kl
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        return {"loss": loss.item(), "mse": mse.item(), "kl": kl.item()}
+
+    run = loop.Run("vae", state, config.steps, config.seed)
+    loop.fit(run, {"vae": vae, "optimizer": optimizer}, step)
+    vae.eval()
+    whiten(vae, config.seed)
+    metrics = {"psnr": psnr(vae)}
+    vae.save_pretrained(out)
+    loop.record(out, config, metrics, run)
+    return metrics
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL, seed: int) -> None:
+    """Fold mean 0 and deviation 1 per latent channel into the convolutions around the latents.
+
+    The diffusion model then needs no scaling factor.
+    """
+    rng = loop.step_rng(seed, 0, stream=1)
+    images = pictures([any_scene(rng) for _ in range(512)])
+    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in images.split(64)])
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    before, after = (
+        cast("torch.nn.Conv2d", vae.quant_conv),
+        cast("torch.nn.Conv2d", vae.post_quant_conv),
+    )
+    channels = len(mean)
+    assert before.bias is not None and after.bias is not None  # noqa: PT018, S101
+    before.bias[:channels] -= mean
+    before.weight[:channels] /= deviation[:, None, None, None]
+    before.bias[:channels] /= deviation
+    before.bias[channels:] -= 2 * deviation.log()
+    after.bias += (after.weight[:, :, 0, 0] * mean).sum(1)
+    after.weight *= deviation[None, :, None, None]
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, count: int = 200) -> float:
+    """Mean peak signal-to-noise ratio in dB of reconstructed held-out scenes."""
+    rng = np.random.default_rng((10_000_019, 0))
+    images = pictures([any_scene(rng) for _ in range(count)])
+    decoded = [vae.decode(vae.encode(p).latent_dist.mode()).sample for p in images.split(50)]
+    error = ((torch.cat(decoded).clamp(-1, 1) - images) / 2).pow(2).mean((1, 2, 3))
+    return float((-10 * error.log10()).mean())
