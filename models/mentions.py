@@ -19,7 +19,7 @@ NOTHING = "nothing"
 """Stands for a class in a counterfactual text."""
 
 CounterfactualRule = Literal["nothing", "remove"]
-"""``nothing``: put the word "nothing" for a mention (the paper's rule); ``remove``: leave it out."""
+"""``nothing``: write "nothing" for a mention (the paper's rule); ``remove``: leave it out."""
 
 Span = tuple[int, int]
 
@@ -99,7 +99,8 @@ def counterfactual_text(
     spans = [(mention.start, mention.end) for mention in mentions]
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     if any(left > right for left, right in pairwise(edges)) or any(s == e for s, e in spans):
-        raise ValueError(f"mentions {spans} do not lie in order inside a text of {len(text)}")
+        message = f"mentions {spans} do not lie in order inside a text of {len(text)} characters"
+        raise ValueError(message)
     return _without(text, spans) if rule == "remove" else _with_nothing(text, spans)
 
 
