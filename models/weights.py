@@ -1,0 +1,269 @@
+"""Where a model's weights are, what identifies them, and what to do when they are missing."""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+)
+from pydantic import BaseModel, Field
+from safetensors import SafetensorError
+
+from storage.errors import InputError
+
+WEIGHTS_FOLDER_VARIABLE = "MAGICSEG_WEIGHTS"
+"""Environment variable with a folder that holds `<namespace>/<name>` of downloaded hub models."""
+
+_SHIPPED = "weights:"
+_SHIPPED_FOLDER = Path(__file__).with_name("miniature") / "weights"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+_TRAINING_RECORD = "training.json"
+
+
+class ModelConfig(
+    BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+):
+    """Which weights a model has and how it runs."""
+
+    model: str
+    """Hub id, path of a folder, or `weights:<name>` for weights that ship with the engine."""
+    revision: str | None = None
+    """Commit or tag of the hub repository; needed for a hub id, without meaning for a folder."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Arithmetic and storage of the weights."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1` ...; `auto` takes CUDA where there is one."""
+    batch_size: int = Field(8, ge=1)
+    """How many inputs go through the network at once."""
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the outputs depend on: every field but device and batch size, and the weights.
+
+        Raises:
+            InputError: If the weights are missing or their revision is not given.
+        """
+        fields = self.model_dump(mode="json", exclude={"device", "batch_size", "model", "revision"})
+        return {"weights": weights_identity(self.model, self.revision), **fields}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A place that `from_pretrained` can read.
+
+    Attributes:
+        source: Hub id, or path of an existing folder.
+        revision: Commit or tag of a hub id; None for a folder.
+    """
+
+    source: str
+    revision: str | None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, or None if the weights come through the hub's cache."""
+        return Path(self.source) if self.revision is None else None
+
+
+def resolve_weights(model: str, revision: str | None = None) -> Weights:
+    """Find a model's weights, without reading them.
+
+    Args:
+        model: Hub id, path of a folder, or `weights:<name>`.
+        revision: Commit or tag; needed for a hub id that is not in the folder
+            `MAGICSEG_WEIGHTS`.
+
+    Raises:
+        InputError: If `model` is neither a folder nor a hub id, or is a hub id without revision.
+    """
+    if model.startswith(_SHIPPED):
+        return Weights(str(_shipped_folder(model)), None)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return Weights(str(folder), None)
+    if not _HUB_ID.fullmatch(model) or model.startswith("."):
+        message = (
+            f"weights {model!r} are no existing folder and no hub id; expected a folder, "
+            "'<namespace>/<name>' or 'weights:<name>'"
+        )
+        raise InputError(message)
+    provided = os.environ.get(WEIGHTS_FOLDER_VARIABLE)
+    if provided and (Path(provided).expanduser() / model).is_dir():
+        return Weights(str(Path(provided).expanduser() / model), None)
+    if revision is None:
+        message = (
+            f"hub model {model!r} has no revision; give the commit that it must be taken from, "
+            "because a branch moves and the dataset could not be made again"
+        )
+        raise InputError(message)
+    return Weights(model, revision)
+
+
+def weights_identity(model: str, revision: str | None = None) -> str:
+    """Name the weights so that equal names mean equal weights.
+
+    A hub id with a revision is `<id>@<revision>` wherever the files lie. A folder is the SHA-256
+    over names and contents of its weight, config and tokenizer files: kept in memory until one of
+    them changes.
+
+    Args:
+        model: Hub id, path of a folder, or `weights:<name>`.
+        revision: Commit or tag of a hub id.
+
+    Raises:
+        InputError: If the weights cannot be found or the folder holds none.
+    """
+    weights = resolve_weights(model, revision)
+    if revision is not None and not model.startswith(_SHIPPED) and not Path(model).is_dir():
+        return f"{model}@{revision}"
+    folder = Path(weights.source)
+    files = sorted(path for path in folder.rglob("*") if _is_read(path))
+    if not files:
+        message = f"folder {weights.source!r} holds no weights; expected a from_pretrained folder"
+        raise InputError(message)
+    stats = ((path, path.stat()) for path in files)
+    signature = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    return f"sha256:{_digest(str(folder), signature)}"
+
+
+@contextmanager
+def explained(weights: Weights) -> Iterator[None]:
+    """Turn the errors of a failed load into an `InputError` that says how to get the weights.
+
+    Raises:
+        InputError: If files are missing, refused by the hub or damaged. Other errors of the
+            operating system (no permission, no space) pass unchanged.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        message = f"weights in {weights.source!r} are damaged ({error}); {_way_out(weights)}"
+        raise InputError(message) from error
+    except (OSError, EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+        if getattr(error, "errno", None) not in {None, errno.ENOENT}:
+            raise
+        raise InputError(_missing(weights, error)) from error
+
+
+def require_marker(weights: Weights, name: str) -> Path:
+    """Find the small file at the root of a model, before anything large is read.
+
+    Args:
+        weights: Where to look.
+        name: `config.json` of a model or `model_index.json` of a pipeline.
+
+    Returns:
+        Path of the local file.
+
+    Raises:
+        InputError: If it is not there and cannot be downloaded; says what to do.
+    """
+    if weights.folder is None:
+        try:
+            return Path(hf_hub_download(weights.source, name, revision=weights.revision))
+        except (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            HFValidationError,
+            OfflineModeIsEnabled,
+        ) as error:
+            raise InputError(_missing(weights, error)) from error
+    path = weights.folder / name
+    if not path.is_file():
+        raise InputError(_missing(weights, FileNotFoundError(f"no {name}")))
+    return path
+
+
+def require_complete(weights: Weights, loading_info: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that leaves parameters at their random initial values.
+
+    Args:
+        weights: Where the checkpoint is.
+        loading_info: What `from_pretrained(..., output_loading_info=True)` returned.
+
+    Raises:
+        InputError: If a parameter was not in the checkpoint.
+    """
+    missing = sorted(loading_info["missing_keys"])
+    if missing:
+        message = (
+            f"weights in {weights.source!r} lack {len(missing)} parameters of the architecture, "
+            f"{missing[0]!r} for one; {_way_out(weights)}"
+        )
+        raise InputError(message)
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn a device name into a device; `auto` takes CUDA where there is one.
+
+    Raises:
+        InputError: If the name is unknown or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        message = f"device {name!r} is unknown; expected auto, cpu, cuda or cuda:<index>"
+        raise InputError(message) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        message = f"device {name!r} is not there; {torch.cuda.device_count()} CUDA devices are"
+        raise InputError(message)
+    return device
+
+
+def _shipped_folder(model: str) -> Path:
+    folder = _SHIPPED_FOLDER / model.removeprefix(_SHIPPED)
+    if folder.parent != _SHIPPED_FOLDER or not folder.is_dir():
+        shipped = sorted(path.name for path in _SHIPPED_FOLDER.glob("*/"))
+        message = f"weights {model!r} do not ship with the engine; those that do: {shipped}"
+        raise InputError(message)
+    return folder
+
+
+def _is_read(path: Path) -> bool:
+    return path.is_file() and path.suffix in _READ_SUFFIXES and path.name != _TRAINING_RECORD
+
+
+@lru_cache(maxsize=32)
+def _digest(folder: str, signature: tuple[tuple[str, int, int], ...]) -> str:
+    whole = hashlib.sha256()
+    for name, _, _ in signature:
+        with Path(name).open("rb") as file:
+            contents = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{Path(name).relative_to(folder).as_posix()} {contents}\n".encode())
+    return whole.hexdigest()
+
+
+def _missing(weights: Weights, error: Exception) -> str:
+    where = f"folder {weights.source!r}"
+    if weights.folder is None:
+        where = f"hub model {weights.source!r} at revision {weights.revision!r}"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    return (
+        f"{where} cannot be loaded ({type(error).__name__}: {reason.rstrip('.')}); "
+        f"{_way_out(weights)}"
+    )
+
+
+def _way_out(weights: Weights) -> str:
+    if weights.folder is not None:
+        return "download the model again into that folder, or set `model` to a folder that has it"
+    command = f"hf download {weights.source} --revision {weights.revision} --local-dir FOLDER"
+    return (
+        f"download it where there is a network: `{command}`, then set `model` to FOLDER, or let "
+        f"FOLDER be <weights>/{weights.source} and set {WEIGHTS_FOLDER_VARIABLE}=<weights>"
+    )
