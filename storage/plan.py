@@ -1,0 +1,159 @@
+"""The plan: which classes and which seed every sample has, as a pure function.
+
+Any shard can be planned alone, in time that grows with its own samples and the number of classes,
+and never with its index. The numbers follow from closed forms:
+
+* Samples come in groups of ``texts_per_class_set`` that share their classes: sample i is in group
+  g = i // texts_per_class_set. A writer is asked once for all texts of a group.
+* With the share s of two-class groups, group g has two classes if floor((g + 1) s) > floor(g s),
+  else one. Every class of a group fills a slot; the first slot of group g is g + floor(g s).
+* With C classes, slot k belongs to round k // C, and each round is a permutation of the classes, so
+  that after any number of groups no class has had more than one slot more than another.
+* A group that begins with the last slot of a round must not meet its class again in the first slot
+  of the next one: a round that starts with the class that ended the round before has its first two
+  classes exchanged. With two classes that exchange would move the end as well, so all rounds have
+  the same order there. With a single class every sample has one class, whatever the share.
+
+The permutations are sorted by SHA-256 rather than drawn, so no library's generator is part of the
+plan.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+from pydantic import BaseModel, Field
+
+from storage.errors import InputError
+from storage.identity import derive_seed
+from storage.records import PlannedSample, PlannedShard
+from storage.vocabulary import Slice
+
+MAX_SAMPLES = 10**8
+"""A sample key has eight digits for the index in the slice."""
+MAX_SHARDS = 10**6
+"""A shard name has six."""
+
+
+class DatasetSpec(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What fixes the plan of a dataset, the slice apart."""
+
+    vocabulary: str
+    """Name of the vocabulary."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Root of every random choice."""
+    samples_per_shard: int = Field(default=1000, ge=1)
+    """Samples that are made, committed and resumed as one."""
+    two_class_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the samples that name two classes; the others name one."""
+    texts_per_class_set: int = Field(default=10, ge=1)
+    """Consecutive samples with the same classes, whose texts are asked for at once."""
+
+
+def plan(spec: DatasetSpec, classes: Slice, num_samples: int) -> Iterator[PlannedShard]:
+    """Plan all shards of a slice.
+
+    Args:
+        spec: What fixes the plan.
+        classes: The slice.
+        num_samples: Samples to plan. More samples later leave every full shard as it is; a short
+            last shard keeps its name and grows.
+
+    Returns:
+        The shards in order; all but the last hold ``samples_per_shard`` samples.
+
+    Raises:
+        InputError: If the number of samples is below 1 or above what keys and names can count.
+    """
+    count = count_shards(spec, num_samples)
+    return (plan_shard(spec, classes, index, num_samples) for index in range(count))
+
+
+def count_shards(spec: DatasetSpec, num_samples: int) -> int:
+    """Count the shards of a slice.
+
+    Raises:
+        InputError: If the number of samples is below 1 or above what keys and names can count.
+    """
+    most = min(MAX_SAMPLES, MAX_SHARDS * spec.samples_per_shard)
+    if not 1 <= num_samples <= most:
+        message = (
+            f"{num_samples} samples cannot be planned: expected 1 to {most} for a slice with "
+            f"{spec.samples_per_shard} samples per shard"
+        )
+        raise InputError(message)
+    return -(-num_samples // spec.samples_per_shard)
+
+
+def plan_shard(spec: DatasetSpec, classes: Slice, index: int, num_samples: int) -> PlannedShard:
+    """Plan one shard of a slice.
+
+    Args:
+        spec: What fixes the plan.
+        classes: The slice.
+        index: Position of the shard in the slice.
+        num_samples: Samples of the whole slice; only the last shard depends on it.
+
+    Raises:
+        InputError: If there is no such shard, or the number of samples is out of range.
+    """
+    count = count_shards(spec, num_samples)
+    if not 0 <= index < count:
+        message = f"shard {index} does not exist: the slice has {count}, numbered from 0"
+        raise InputError(message)
+    start = index * spec.samples_per_shard
+    stop = min(start + spec.samples_per_shard, num_samples)
+    groups = range(start // spec.texts_per_class_set, (stop - 1) // spec.texts_per_class_set + 1)
+    sets = {group: _class_set(spec, classes, group) for group in groups}
+    samples = tuple(
+        _sample(spec, classes, i, sets[i // spec.texts_per_class_set]) for i in range(start, stop)
+    )
+    return PlannedShard(slice_id=classes.slice_id, index=index, samples=samples)
+
+
+def _sample(
+    spec: DatasetSpec, classes: Slice, index: int, class_ids: tuple[int, ...]
+) -> PlannedSample:
+    key = f"{classes.slice_id}{index:08d}"
+    seed = derive_seed(spec.seed, key)
+    return PlannedSample(key=key, index=index, class_ids=class_ids, seed=seed)
+
+
+def _class_set(spec: DatasetSpec, classes: Slice, group: int) -> tuple[int, ...]:
+    """The classes of a group, in the order in which its texts should name them."""
+    share = _share(spec.two_class_share) if len(classes.class_ids) > 1 else Fraction(0)
+    first, end = (
+        number + number * share.numerator // share.denominator for number in (group, group + 1)
+    )
+    return tuple(_class_of_slot(spec.seed, classes, slot) for slot in range(first, end))
+
+
+def _class_of_slot(seed: int, classes: Slice, slot: int) -> int:
+    number, position = divmod(slot, len(classes.class_ids))
+    return _round(seed, classes, number)[position]
+
+
+@lru_cache(maxsize=64)
+def _round(seed: int, classes: Slice, number: int) -> tuple[int, ...]:
+    """The classes in the order of one round."""
+    if len(classes.class_ids) <= 2:
+        return _shuffled(seed, classes, 0)
+    order = _shuffled(seed, classes, number)
+    if number > 0 and order[0] == _shuffled(seed, classes, number - 1)[-1]:
+        return (order[1], order[0], *order[2:])
+    return order
+
+
+def _shuffled(seed: int, classes: Slice, number: int) -> tuple[int, ...]:
+    return tuple(
+        sorted(
+            classes.class_ids,
+            key=lambda class_id: derive_seed(seed, classes.slice_id, number, class_id),
+        )
+    )
+
+
+@lru_cache(maxsize=64)
+def _share(share: float) -> Fraction:
+    """The share as it was written: 0.3 is three tenths, not the nearest binary fraction."""
+    return Fraction(repr(share))
