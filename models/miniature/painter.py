@@ -28,7 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.miniature import captions, loop, vae
 from models.miniature.tokens import write_tokenizer
-from models.miniature.world import BACKGROUNDS, CLASSES, COLOURS, SIZES, Scene, boxes, sample_scene
+from models.miniature.world import BACKGROUNDS, CLASSES, COLOURS, SIZES, Scene, sample_scene
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Config:
     seed: int = 1
     steps: int = 14_000
     text_steps: int = 400
-    vae_steps: int = 1800
+    vae_steps: int = 2200
     batch: int = 32
     learning_rate: float = 1e-3
     flat: float = 0.45
@@ -115,8 +115,8 @@ def denoiser() -> UNet2DConditionModel:
     """A U-Net on 16 x 16 latents with cross-attention at 8 x 8 and 4 x 4."""
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=vae.LATENTS,
+        out_channels=vae.LATENTS,
         block_out_channels=(48, 96, 128),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -214,16 +214,9 @@ class Scenes:
             images = vae.pictures(scenes, things=~absent)
             with torch.no_grad():
                 latents = self.encoder.encode(images).latent_dist.mode()
-            for parts in zip(scenes, absent.tolist(), latents, map(_inside, scenes), strict=True):
+            inside = [vae.inside(scene, cell=4) for scene in scenes]
+            for parts in zip(scenes, absent.tolist(), latents, inside, strict=True):
                 yield _Example(*parts)
-
-
-def _inside(scene: Scene) -> Tensor:
-    """1 where a cell of the latent touches a thing's box, shape (1, 16, 16)."""
-    cells = torch.zeros(1, 16, 16)
-    for left, top, right, bottom in (boxes(scene) / 4).tolist():
-        cells[0, int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 1
-    return cells
 
 
 def _words(examples: list[_Example], rng: np.random.Generator, empty: float) -> list[str]:

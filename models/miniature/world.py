@@ -482,14 +482,14 @@ def _snow(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     horizon = _ground(draw, rng, (178, 194, 214), (236, 242, 248))
     x = int(rng.integers(30, _WIDE - 30))
     draw.ellipse((x - 110, horizon - 30, x + 110, horizon + 60), (236, 242, 248))
-    for left, top in rng.uniform(0, (_WIDE, horizon - 30), (9, 2)).tolist():
-        draw.ellipse((left, top, left + 7, top + 7), (250, 252, 255))
+    for left, top in rng.uniform(0, (_WIDE, horizon - 30), (5, 2)).tolist():
+        draw.ellipse((left, top, left + 8, top + 8), (250, 252, 255))
 
 
 def _night(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     horizon = _ground(draw, rng, (28, 30, 78), (30, 54, 52))
-    for left, top in rng.uniform(0, (_WIDE, horizon - 10), (8, 2)).tolist():
-        draw.ellipse((left, top, left + 6, top + 6), (240, 236, 190))
+    for left, top in rng.uniform(0, (_WIDE, horizon - 10), (5, 2)).tolist():
+        draw.ellipse((left, top, left + 8, top + 8), (240, 236, 190))
 
 
 def _room(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
