@@ -1,0 +1,280 @@
+"""What every pair painter on a Stable Diffusion folder must do; the folder has random weights."""
+
+import json
+import string
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTokenizer
+
+from models.painters import DiffusionPairPainter, PainterConfig
+from models.protocols import PairRequest
+from storage.errors import InputError
+
+
+def build_tokenizer(folder):
+    words = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    for letter in string.ascii_lowercase:
+        words[letter] = len(words)
+        words[letter + "</w>"] = len(words)
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=20
+    )
+
+
+def build_safety_checker(threshold):
+    side = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    side |= {"num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**side, "vocab_size": 60, "projection_dim": 16},
+        vision_config={**side, "image_size": 16, "patch_size": 8, "projection_dim": 16},
+        projection_dim=16,
+    )
+    checker = StableDiffusionSafetyChecker(config)
+    checker.concept_embeds_weights.data.fill_(threshold)
+    checker.special_care_embeds_weights.data.fill_(threshold)
+    return checker
+
+
+def build_pipeline(folder, safety_threshold=None):
+    """Save a Stable Diffusion checkpoint in the hub's layout."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(folder)
+    text = CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=20,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    encoder = CLIPTextModel(text)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    for network in (unet, vae):  # fresh networks paint an even grey
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.data.mul_(2.0)
+    checker = None if safety_threshold is None else build_safety_checker(safety_threshold)
+    extractor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16)
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(clip_sample=False, timestep_spacing="trailing"),
+        safety_checker=checker,
+        feature_extractor=None if checker is None else extractor,
+        requires_safety_checker=checker is not None,
+    ).save_pretrained(folder / "painter")
+    return str(folder / "painter")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return build_pipeline(tmp_path_factory.mktemp("plain"))
+
+
+def config(model, **changes):
+    small = {"steps": 3, "guidance": 3.0, "height": 16, "width": 16, "batch_size": 4}
+    return PainterConfig(model=model, device="cpu", **(small | changes))
+
+
+REQUESTS = [
+    PairRequest(f"a bus {word}", f"a nothing {word}", seed)
+    for seed, word in enumerate(["red", "blue", "on the beach", "at night", "by the sea", "big"])
+]
+
+
+@pytest.fixture(scope="module")
+def painted(checkpoint):
+    return DiffusionPairPainter(config(checkpoint)).paint(REQUESTS)
+
+
+def same(pair, other):
+    return np.array_equal(pair.image, other.image) and np.array_equal(
+        pair.counterfactual, other.counterfactual
+    )
+
+
+def test_pairs_come_in_the_order_of_the_requests_as_rgb_bytes(painted):
+    assert len(painted) == len(REQUESTS)
+    for pair in painted:
+        assert pair.image.shape == pair.counterfactual.shape == (16, 16, 3)
+        assert pair.image.dtype == pair.counterfactual.dtype == np.uint8
+        assert pair.image.std() > 1
+        assert not pair.unsafe
+    assert len({pair.image.tobytes() for pair in painted}) == len(REQUESTS)
+
+
+def test_a_pair_depends_on_its_own_request_alone(checkpoint, painted):
+    painter = DiffusionPairPainter(config(checkpoint))
+    alone = painter.paint([REQUESTS[5]])[0]
+    backwards = painter.paint(REQUESTS[::-1])[::-1]
+    assert same(alone, painted[5])
+    assert all(same(pair, other) for pair, other in zip(painted, backwards, strict=True))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 6])
+def test_another_batch_size_changes_few_pixels_by_one_level(checkpoint, painted, batch_size):
+    other = DiffusionPairPainter(config(checkpoint, batch_size=batch_size)).paint(REQUESTS)
+    differences = np.abs(
+        np.stack([pair.image for pair in painted]).astype(int)
+        - np.stack([pair.image for pair in other])
+    )
+    assert differences.max() <= 1
+    assert (differences > 0).mean() < 1e-3
+
+
+def test_equal_texts_give_equal_images_from_the_shared_latent(checkpoint):
+    request = PairRequest("a bus", "a bus", 7)
+    pair = DiffusionPairPainter(config(checkpoint)).paint([request])[0]
+    assert np.array_equal(pair.image, pair.counterfactual)
+
+
+def test_without_a_shared_latent_only_the_counterfactual_changes(checkpoint):
+    request = PairRequest("a bus", "a bus", 7)
+    shared = DiffusionPairPainter(config(checkpoint)).paint([request])[0]
+    apart = DiffusionPairPainter(config(checkpoint, shared_latent=False)).paint([request])[0]
+    assert np.array_equal(apart.image, shared.image)
+    assert not np.array_equal(apart.counterfactual, shared.counterfactual)
+
+
+def test_another_seed_gives_another_image(checkpoint):
+    painter = DiffusionPairPainter(config(checkpoint))
+    first, second = painter.paint([PairRequest("a bus", "a", 1), PairRequest("a bus", "a", 2)])
+    assert not np.array_equal(first.image, second.image)
+
+
+def test_the_painter_gives_what_the_plain_pipeline_gives(checkpoint, painted):
+    pipeline = StableDiffusionPipeline.from_pretrained(checkpoint)
+    noise = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(REQUESTS[0].seed))
+    plain = pipeline(
+        REQUESTS[0].text,
+        latents=noise[None],
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        height=16,
+        width=16,
+    ).images[0]
+    assert np.abs(np.asarray(plain).astype(int) - painted[0].image).max() <= 1
+
+
+def test_a_sampler_that_draws_noise_is_as_independent_of_its_company(checkpoint):
+    painter = DiffusionPairPainter(config(checkpoint, scheduler="euler-ancestral"))
+    together = painter.paint(REQUESTS)
+    assert same(together[5], painter.paint(REQUESTS[5:])[0])
+    twins = painter.paint([PairRequest("a bus", "a bus", 7)])[0]
+    assert np.array_equal(twins.image, twins.counterfactual)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "euler", "pndm", "unipc"])
+def test_every_sampler_paints(checkpoint, painted, scheduler):
+    pair = DiffusionPairPainter(config(checkpoint, scheduler=scheduler)).paint(REQUESTS[:1])[0]
+    assert pair.image.std() > 1
+    if scheduler == "ddim":  # what the checkpoint has
+        assert same(pair, painted[0])
+    if scheduler in {"dpm++", "pndm", "unipc"}:  # of a higher order
+        assert not same(pair, painted[0])
+
+
+def test_the_spacing_of_the_steps_can_be_chosen(checkpoint, painted):
+    leading = config(checkpoint, timestep_spacing="leading")
+    assert not same(DiffusionPairPainter(leading).paint(REQUESTS[:1])[0], painted[0])
+
+
+def test_steps_and_guidance_reach_the_sampler(checkpoint, painted):
+    for changes in ({"steps": 4}, {"guidance": 1.0}):
+        other = DiffusionPairPainter(config(checkpoint, **changes)).paint(REQUESTS[:1])[0]
+        assert not np.array_equal(other.image, painted[0].image)
+
+
+def test_width_and_height_are_not_swapped(checkpoint):
+    pair = DiffusionPairPainter(config(checkpoint, height=16, width=32)).paint(REQUESTS[:1])[0]
+    assert pair.image.shape == (16, 32, 3)
+
+
+def test_the_safety_checker_flags_a_pair(tmp_path):
+    model = build_pipeline(tmp_path, safety_threshold=-2.0)
+    assert DiffusionPairPainter(config(model)).paint(REQUESTS[:1])[0].unsafe
+
+
+def test_the_safety_checker_lets_a_pair_pass(tmp_path, painted):
+    model = build_pipeline(tmp_path, safety_threshold=2.0)
+    pair = DiffusionPairPainter(config(model)).paint(REQUESTS[:1])[0]
+    assert not pair.unsafe
+    assert same(pair, painted[0])
+
+
+def test_the_safety_checker_can_be_left_out(tmp_path):
+    model = build_pipeline(tmp_path, safety_threshold=-2.0)
+    painter = DiffusionPairPainter(config(model, safety_checker=False))
+    assert not painter.paint(REQUESTS[:1])[0].unsafe
+
+
+def test_tokens_are_counted_with_the_text_encoders_own_tokenizer(checkpoint):
+    painter = DiffusionPairPainter(config(checkpoint))
+    assert painter.max_tokens == 20
+    assert painter.count_tokens("a b c") == 5
+    assert painter.count_tokens(" ".join("abcdefghijklmnopqrstuvwxyz")) == 28
+
+
+def test_half_precision_stays_near_single(checkpoint, painted):
+    half = DiffusionPairPainter(config(checkpoint, dtype="bfloat16")).paint(REQUESTS[:1])[0]
+    assert np.abs(half.image.astype(int) - painted[0].image).mean() < 12
+
+
+def test_a_size_that_the_checkpoint_cannot_paint_is_refused(checkpoint):
+    with pytest.raises(InputError, match=r"20 x 16 pixels; expected multiples of 8"):
+        DiffusionPairPainter(config(checkpoint, width=20))
+
+
+def test_a_folder_of_another_pipeline_is_refused(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(InputError, match="FluxPipeline, expected a StableDiffusionPipeline"):
+        DiffusionPairPainter(config(str(tmp_path)))
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(InputError, match="is no JSON"):
+        DiffusionPairPainter(config(str(tmp_path)))
+
+
+def test_a_missing_part_is_named(tmp_path):
+    model = build_pipeline(tmp_path)
+    (tmp_path / "painter" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cannot be loaded .*diffusion_pytorch_model"):
+        DiffusionPairPainter(config(model))
+
+
+def test_a_cut_off_weight_file_is_refused(tmp_path):
+    model = build_pipeline(tmp_path)
+    path = tmp_path / "painter" / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged|cannot be loaded"):
+        DiffusionPairPainter(config(model))
