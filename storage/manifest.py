@@ -1,0 +1,225 @@
+"""Manifests: one row for every planned sample of a shard, whatever became of it."""
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from pydantic import Field
+
+from storage.codecs import decode_label_map, image_size
+from storage.errors import DataError
+from storage.records import (
+    BACKGROUND_LABEL,
+    IGNORE_LABEL,
+    PlannedShard,
+    Prompt,
+    Record,
+    Rejected,
+)
+from storage.shards import Sample
+
+SCHEMA_VERSION = 1
+
+_VERSION_FIELD = b"magicseg_manifest_version"
+
+
+class ManifestRow(Record, frozen=True):
+    """The fate of one planned sample; texts and lists are empty where there is nothing to say."""
+
+    key: str
+    """Sample key."""
+    shard: str
+    """Shard name."""
+    index: int
+    """Position in the slice."""
+    seed: int
+    """Root of every random choice for this sample."""
+    status: str = Field(pattern="^(written|rejected|failed)$")
+    """What became of it."""
+    stage: str = ""
+    """Where it was dropped."""
+    reason: str = ""
+    """Why it was dropped."""
+    detail: str = ""
+    """The values behind the reason."""
+    class_ids: tuple[int, ...]
+    """Classes: those in the mask if written, else those planned."""
+    class_names: tuple[str, ...]
+    """Their display names."""
+    text: str = ""
+    """What the positive image shows, if a text was written."""
+    counterfactual_text: str = ""
+    """The text of the counterfactual image."""
+    writer: str = ""
+    """What wrote the text."""
+    width: int = 0
+    """Pixels."""
+    height: int = 0
+    """Pixels."""
+    image_sha256: str = ""
+    """Digest of the positive image's bytes."""
+    counterfactual_sha256: str = ""
+    """Digest of the counterfactual image's bytes."""
+    mask_sha256: str = ""
+    """Digest of the label map's bytes."""
+    mask_class_ids: tuple[int, ...] = ()
+    """Classes in the label map, ascending."""
+    mask_areas: tuple[int, ...] = ()
+    """Pixels of each class in ``mask_class_ids``."""
+    instance_class_ids: tuple[int, ...] = ()
+    """Class of each object."""
+    instance_scores: tuple[float, ...] = ()
+    """Detector's score of each object."""
+    instance_ious: tuple[float, ...] = ()
+    """Segmenter's own IoU estimate of each object."""
+
+
+_COLUMNS: dict[str, pa.DataType] = {
+    "index": pa.int64(),
+    "seed": pa.int64(),
+    "class_ids": pa.list_(pa.int32()),
+    "class_names": pa.list_(pa.string()),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "mask_class_ids": pa.list_(pa.int32()),
+    "mask_areas": pa.list_(pa.int64()),
+    "instance_class_ids": pa.list_(pa.int32()),
+    "instance_scores": pa.list_(pa.float64()),
+    "instance_ious": pa.list_(pa.float64()),
+}
+SCHEMA = pa.schema(
+    [
+        pa.field(name, _COLUMNS.get(name, pa.string()), nullable=False)
+        for name in ManifestRow.model_fields
+    ],
+    metadata={_VERSION_FIELD: str(SCHEMA_VERSION).encode()},
+)
+
+
+def manifest_path(shard: str) -> str:
+    """Where a shard's manifest lives, relative to the root."""
+    return f".engine/manifests/{shard}.parquet"
+
+
+def describe_samples(
+    planned: PlannedShard,
+    class_names: Mapping[int, str],
+    *,
+    samples: Iterable[Sample],
+    dropped: Iterable[Rejected],
+    prompts: Iterable[Prompt] = (),
+) -> list[ManifestRow]:
+    """Say what became of every planned sample.
+
+    Args:
+        planned: The shard's plan.
+        class_names: Display name of each planned class.
+        samples: What was written.
+        dropped: What was rejected or failed, at any stage.
+        prompts: Texts, so that rows of samples that were dropped later show them.
+
+    Returns:
+        One row for each planned sample, in plan order.
+
+    Raises:
+        DataError: A planned sample has no fate, or two.
+    """
+    written = {sample.key: sample for sample in samples}
+    lost = {row.key: row for row in dropped}
+    texts = {prompt.key: prompt for prompt in prompts}
+    fates = sorted([*written, *lost])
+    if fates != sorted(sample.key for sample in planned.samples):
+        msg = (
+            f"{planned.name}: {len(written)} samples written and {len(lost)} dropped do not match "
+            f"the {len(planned.samples)} planned ones key by key; each must have exactly one fate"
+        )
+        raise DataError(msg)
+    rows = []
+    for sample in planned.samples:
+        fields = {
+            "key": sample.key,
+            "shard": planned.name,
+            "index": sample.index,
+            "seed": sample.seed,
+            "class_ids": sample.class_ids,
+            "class_names": tuple(class_names[class_id] for class_id in sample.class_ids),
+            **_text_fields(texts.get(sample.key)),
+        }
+        if sample.key in written:
+            fields |= _written_fields(written[sample.key])
+        else:
+            fields |= _dropped_fields(lost[sample.key])
+        rows.append(ManifestRow.model_validate(fields))
+    return rows
+
+
+def encode_manifest(rows: Sequence[ManifestRow]) -> bytes:
+    """Write rows as a Parquet file with a typed schema and its version in the footer."""
+    table = pa.Table.from_pylist([row.model_dump() for row in rows], schema=SCHEMA)
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def decode_manifest(data: bytes) -> list[ManifestRow]:
+    """Read what `encode_manifest` wrote.
+
+    Raises:
+        DataError: The bytes are no Parquet file, or of another schema.
+    """
+    try:
+        table = parquet.read_table(io.BytesIO(data))
+    except pa.ArrowException as error:
+        msg = f"manifest is no readable Parquet file ({error}); verify the dataset"
+        raise DataError(msg) from error
+    found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
+    if found != str(SCHEMA_VERSION):
+        msg = f"manifest has schema version {found}; this engine reads version {SCHEMA_VERSION}"
+        raise DataError(msg)
+    return [ManifestRow.model_validate(row) for row in table.to_pylist()]
+
+
+def _text_fields(prompt: Prompt | None) -> dict[str, object]:
+    if prompt is None:
+        return {}
+    return {
+        "text": prompt.text,
+        "counterfactual_text": prompt.counterfactual_text,
+        "writer": prompt.writer,
+    }
+
+
+def _dropped_fields(row: Rejected) -> dict[str, object]:
+    return {
+        "status": "failed" if row.reason.is_failure else "rejected",
+        "stage": row.stage.value,
+        "reason": row.reason.value,
+        "detail": row.detail,
+    }
+
+
+def _written_fields(sample: Sample) -> dict[str, object]:
+    width, height = image_size(sample.image_bytes)
+    labels, areas = np.unique(decode_label_map(sample.mask_bytes), return_counts=True)
+    is_class = (labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL)
+    return {
+        "status": "written",
+        "class_ids": sample.class_ids,
+        "class_names": sample.class_names,
+        "text": sample.text,
+        "counterfactual_text": sample.counterfactual_text,
+        "writer": sample.writer,
+        "width": width,
+        "height": height,
+        "image_sha256": hashlib.sha256(sample.image_bytes).hexdigest(),
+        "counterfactual_sha256": hashlib.sha256(sample.counterfactual_bytes).hexdigest(),
+        "mask_sha256": hashlib.sha256(sample.mask_bytes).hexdigest(),
+        "mask_class_ids": tuple((labels[is_class].astype(int) - 1).tolist()),
+        "mask_areas": tuple(areas[is_class].tolist()),
+        "instance_class_ids": tuple(item.class_id for item in sample.instances),
+        "instance_scores": tuple(item.score for item in sample.instances),
+        "instance_ious": tuple(item.predicted_iou for item in sample.instances),
+    }

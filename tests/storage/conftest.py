@@ -1,0 +1,116 @@
+"""Small finished shards to store, read and break."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from storage.codecs import encode_image, encode_label_map, encode_rle
+from storage.commits import Counts
+from storage.manifest import describe_samples, encode_manifest
+from storage.records import (
+    Instance,
+    Mention,
+    PlannedSample,
+    PlannedShard,
+    Reason,
+    Rejected,
+    Stage,
+)
+from storage.shards import Sample, pack
+from storage.store import Payload
+
+SLICE = "0badcafe"
+NAMES = {0: "train", 1204: "cat"}
+SIZE = 16
+
+
+def make_sample(index: int, *, class_id: int = 1204, seed: int = 7, fmt: str = "png") -> Sample:
+    pixels = np.random.default_rng([seed, index])
+    image = pixels.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    counterfactual = image.copy()
+    counterfactual[4:8, 4:8] = 0
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    mask[4:8, 4:8] = True
+    labels = np.where(mask, class_id + 1, 0).astype(np.uint16)
+    labels[0, 0] = 65535
+    return Sample(
+        key=f"{SLICE}{index:08x}",
+        index=index,
+        text="a photo of it",
+        counterfactual_text="a photo of nothing",
+        class_ids=(class_id,),
+        class_names=(NAMES[class_id],),
+        mentions=(Mention(class_id=class_id, start=11, end=13),),
+        seed=seed + index,
+        instances=(
+            Instance(
+                class_id=class_id,
+                score=0.5,
+                predicted_iou=0.75,
+                xyxy=(4.0, 4.0, 8.0, 8.0),
+                area=16,
+                rle=encode_rle(mask),
+            ),
+        ),
+        image_bytes=encode_image(image, fmt),
+        counterfactual_bytes=encode_image(counterfactual, fmt),
+        mask_bytes=encode_label_map(labels),
+        writer="test",
+    )
+
+
+def make_plan(samples: list[Sample], num_lost: int = 0, *, index: int = 0) -> PlannedShard:
+    kept = [
+        PlannedSample(key=each.key, index=each.index, class_ids=each.class_ids, seed=each.seed)
+        for each in samples
+    ]
+    lost = [
+        PlannedSample(key=f"{SLICE}{900 + i:08x}", index=900 + i, class_ids=(0,), seed=i)
+        for i in range(num_lost)
+    ]
+    return PlannedShard(slice_id=SLICE, index=index, samples=tuple(kept + lost))
+
+
+def make_dropped(plan: PlannedShard, samples: list[Sample]) -> list[Rejected]:
+    written = {sample.key for sample in samples}
+    return [
+        Rejected(key=each.key, stage=Stage.DETECTIONS, reason=Reason.CLASS_NOT_FOUND, detail="0.1")
+        for each in plan.samples
+        if each.key not in written
+    ]
+
+
+def make_payload(samples: list[Sample], num_lost: int = 1) -> tuple[Payload, Counts]:
+    """What the last stage commits: the tar, the manifest and the counts."""
+    plan = make_plan(samples, num_lost)
+    dropped = make_dropped(plan, samples)
+    rows = describe_samples(plan, NAMES, samples=samples, dropped=dropped)
+    data = pack(samples) if samples else b""
+    counts = Counts.of(len(plan.samples), len(samples), dropped)
+    return Payload(data, encode_manifest(rows), seconds=1.5), counts
+
+
+@pytest.fixture
+def sample() -> Callable[..., Sample]:
+    return make_sample
+
+
+@pytest.fixture
+def payload() -> Callable[..., tuple[Payload, Counts]]:
+    return make_payload
+
+
+@pytest.fixture
+def plan_of() -> Callable[..., PlannedShard]:
+    return make_plan
+
+
+@pytest.fixture
+def dropped_of() -> Callable[..., list[Rejected]]:
+    return make_dropped
+
+
+@pytest.fixture
+def names() -> dict[int, str]:
+    return NAMES
