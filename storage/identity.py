@@ -57,7 +57,7 @@ def derive_seed(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(canonical_json(parts)).digest()[:8], "big") >> 1
 
 
-class Fingerprint(Record):
+class Fingerprint(Record, frozen=True):
     """Stands for the contents of a specification."""
 
     scheme: int = Field(ge=1)

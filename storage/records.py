@@ -52,7 +52,7 @@ class Record(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """A frozen, strict record."""
 
 
-class PlannedSample(Record):
+class PlannedSample(Record, frozen=True):
     """What the plan fixes about one sample before any work is done."""
 
     key: str
@@ -65,7 +65,7 @@ class PlannedSample(Record):
     """Root of every random choice for this sample."""
 
 
-class PlannedShard(Record):
+class PlannedShard(Record, frozen=True):
     """A run of consecutive samples that is made, committed and resumed as one."""
 
     slice_id: str
@@ -81,7 +81,7 @@ class PlannedShard(Record):
         return f"{self.slice_id}-{self.index:06d}"
 
 
-class Mention(Record):
+class Mention(Record, frozen=True):
     """A place in a text where a class is named."""
 
     class_id: int = Field(ge=0)
@@ -92,7 +92,7 @@ class Mention(Record):
     """One past the last character."""
 
 
-class Rejected(Record):
+class Rejected(Record, frozen=True):
     """A sample that left the pipeline, and why."""
 
     key: str
@@ -105,7 +105,7 @@ class Rejected(Record):
     """The values behind the reason, in words; may be empty."""
 
 
-class Prompt(Record):
+class Prompt(Record, frozen=True):
     """A scene text and its counterfactual."""
 
     key: str
@@ -120,7 +120,7 @@ class Prompt(Record):
     """What wrote the text: template set, or model name."""
 
 
-class Pair(Record):
+class Pair(Record, frozen=True):
     """A painted pair; the pixels travel beside this record, under the same key."""
 
     key: str
@@ -131,7 +131,7 @@ class Pair(Record):
     """Pixels."""
 
 
-class Box(Record):
+class Box(Record, frozen=True):
     """One detected object."""
 
     class_id: int = Field(ge=0)
@@ -142,7 +142,7 @@ class Box(Record):
     """Left, top, right, bottom in pixels of the stored image."""
 
 
-class Detection(Record):
+class Detection(Record, frozen=True):
     """The boxes of one pair."""
 
     key: str
@@ -153,7 +153,7 @@ class Detection(Record):
     """Objects of the same classes found in the counterfactual; empty is what one wants."""
 
 
-class Instance(Record):
+class Instance(Record, frozen=True):
     """One object's mask."""
 
     class_id: int = Field(ge=0)
@@ -170,7 +170,7 @@ class Instance(Record):
     """COCO run-length counts (compressed, ASCII), column-major as ``pycocotools`` has it."""
 
 
-class MaskSample(Record):
+class MaskSample(Record, frozen=True):
     """The instance masks of one positive image."""
 
     key: str

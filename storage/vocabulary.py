@@ -39,7 +39,7 @@ _BENCHMARKS = {
 _NAMED_SLICES = ("voc20", "context59", "coco80")
 
 
-class ClassRecord(Record):
+class ClassRecord(Record, frozen=True):
     """A class is more than a string."""
 
     class_id: int = Field(ge=0)
@@ -126,7 +126,7 @@ class Vocabulary:
         )
 
 
-class Slice(Record):
+class Slice(Record, frozen=True):
     """A named part of a vocabulary, which is planned, run and extended on its own."""
 
     slice_id: str = Field(pattern=r"^[0-9a-f]{8}$")
@@ -137,7 +137,7 @@ class Slice(Record):
     """What people call it."""
 
 
-class BenchmarkClasses(Record):
+class BenchmarkClasses(Record, frozen=True):
     """The classes of a benchmark, in its own order."""
 
     name: str
