@@ -1,0 +1,115 @@
+"""How the miniature detector, segmenter and CLIP learn, and how they are saved."""
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.miniature.loop import Run, fit
+
+Losses = Mapping[str, Tensor]
+"""Scalars by name; "loss" is the one to minimise."""
+
+LossOfStep = Callable[[int], Losses]
+"""Losses of a step, as a pure function of the step and of the weights."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How fast a network learns.
+
+    Attributes:
+        steps: optimiser steps.
+        learning_rate: highest learning rate of AdamW.
+        warmup: steps over which the rate rises from 0.
+        flat: share of the steps after which the rate begins to fall as a cosine, to 2 %.
+        weight_decay: of all weights with more than one dimension.
+        clip: largest norm of the gradient.
+        average: decay of the running mean of the weights that is kept in the end.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    flat: float = 0.5
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    average: float = 0.997
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        rise = min(1.0, (step + 1) / self.warmup)
+        fall = max(0.0, (step / self.steps - self.flat) / (1 - self.flat))
+        return self.learning_rate * rise * (0.02 + 0.98 * (1 + math.cos(math.pi * fall)) / 2)
+
+
+def optimise(network: nn.Module, losses: LossOfStep, schedule: Schedule, run: Run) -> None:
+    """Train a network in place; it ends with the running mean of its weights, in evaluation mode.
+
+    Args:
+        network: what to train.
+        losses: computes the losses of a step.
+        schedule: how fast.
+        run: name, seed and folder of the run, which goes on where it was saved.
+    """
+    groups = _groups(network, schedule.weight_decay)
+    optimiser = torch.optim.AdamW(groups, schedule.learning_rate, betas=(0.9, 0.98))
+    mean = copy.deepcopy(network).requires_grad_(requires_grad=False)
+    network.train()
+
+    def step(index: int) -> dict[str, float]:
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.rate(index)
+        found = losses(index)
+        optimiser.zero_grad(set_to_none=True)
+        found["loss"].backward()
+        nn.utils.clip_grad_norm_(network.parameters(), schedule.clip, error_if_nonfinite=True)
+        optimiser.step()
+        _follow(mean, network, min(schedule.average, (index + 1) / (index + 10)))
+        return {name: float(value.detach()) for name, value in found.items()}
+
+    fit(run, {"network": network, "mean": mean, "optimiser": optimiser}, step)
+    network.load_state_dict(mean.state_dict())
+    network.eval()
+
+
+def save_half(network: nn.Module, out: Path) -> None:
+    """Save a transformers model as half-precision tensors that load as float32 ones."""
+    half = copy.deepcopy(network).half()
+    half.save_pretrained(out)  # pyright: ignore[reportCallIssue]
+    path = out / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(_as_float32(config), indent=2) + "\n", encoding="utf-8")
+
+
+def _as_float32(config: Any) -> Any:
+    """The configuration with every recorded dtype, also of nested parts, set to float32."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" and value is not None else _as_float32(value)
+        for key, value in config.items()
+    }
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    weights = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def _follow(mean: nn.Module, network: nn.Module, decay: float) -> None:
+    # parameters() names a shared tensor once, so that it is not averaged twice
+    for kept, new in zip(mean.parameters(), network.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+    for kept, new in zip(mean.buffers(), network.buffers(), strict=True):
+        kept.copy_(new)
