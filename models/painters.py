@@ -1,6 +1,5 @@
 """Painters: text-to-image diffusion that gives a scene and its counterfactual from one noise."""
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from models.weights import (
     Weights,
     explained,
     pick_device,
+    read_json,
     require_marker,
     resolve_weights,
 )
@@ -180,12 +180,7 @@ def _load(config: PainterConfig) -> "StableDiffusionPipeline":
 
 def _parts(weights: Weights) -> set[str]:
     """Names of the pipeline's parts that have weights of their own."""
-    path = require_marker(weights, "model_index.json")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"painter file {str(path)!r} is no JSON ({error}); download the model again"
-        raise InputError(message) from error
+    index = read_json(require_marker(weights, "model_index.json"))
     if index.get("_class_name") != _PIPELINE:
         message = (
             f"painter {weights.source!r} is a {index.get('_class_name')}, expected a {_PIPELINE}"

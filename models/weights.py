@@ -2,14 +2,15 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -21,6 +22,7 @@ from huggingface_hub.errors import (
 )
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from storage.errors import InputError
 
@@ -32,6 +34,11 @@ _SHIPPED_FOLDER = Path(__file__).with_name("miniature") / "weights"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 _TRAINING_RECORD = "training.json"
+
+
+class _Network(Protocol):
+    @classmethod
+    def from_pretrained(cls, source: str, /, **options: Any) -> Any: ...
 
 
 class ModelConfig(
@@ -187,23 +194,56 @@ def require_marker(weights: Weights, name: str) -> Path:
     return path
 
 
-def require_complete(weights: Weights, loading_info: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that leaves parameters at their random initial values.
+def load_network(network: type[_Network], weights: Weights, *, model_type: str, dtype: str) -> Any:
+    """Load a `transformers` network, complete, for inference.
 
     Args:
+        network: A class with `from_pretrained`.
         weights: Where the checkpoint is.
-        loading_info: What `from_pretrained(..., output_loading_info=True)` returned.
+        model_type: What its `config.json` must say.
+        dtype: Name of the arithmetic, as in `ModelConfig`.
 
     Raises:
-        InputError: If a parameter was not in the checkpoint.
+        InputError: If the checkpoint is missing, damaged, of another architecture, or lacks
+            parameters, which would stay at their random initial values.
     """
-    missing = sorted(loading_info["missing_keys"])
+    found = read_json(require_marker(weights, "config.json")).get("model_type")
+    if found != model_type:
+        message = f"weights in {weights.source!r} are of type {found!r}, expected {model_type!r}"
+        raise InputError(message)
+    transformers_logging.disable_progress_bar()
+    with explained(weights):
+        loaded, info = network.from_pretrained(
+            weights.source,
+            revision=weights.revision,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+        )
+    missing = sorted(info["missing_keys"])
     if missing:
         message = (
             f"weights in {weights.source!r} lack {len(missing)} parameters of the architecture, "
             f"{missing[0]!r} for one; {_way_out(weights)}"
         )
         raise InputError(message)
+    return loaded.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's JSON file.
+
+    Raises:
+        InputError: If it is no JSON object.
+    """
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"model file {str(path)!r} is no JSON ({error}); download the model again"
+        raise InputError(message) from error
+    if not isinstance(contents, dict):
+        message = f"model file {str(path)!r} is no JSON object; download the model again"
+        raise InputError(message)
+    return contents
 
 
 def pick_device(name: str) -> torch.device:

@@ -8,8 +8,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPTextModel
-from transformers import CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
 
 from models.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import PairRequest
@@ -276,5 +281,5 @@ def test_a_cut_off_weight_file_is_refused(tmp_path):
     model = build_pipeline(tmp_path)
     path = tmp_path / "painter" / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="damaged|cannot be loaded"):
+    with pytest.raises(InputError, match=r"damaged|cannot be loaded"):
         DiffusionPairPainter(config(model))
