@@ -157,8 +157,9 @@ class VocFolder:
 
     @property
     def published_as(self) -> str:
-        """Its name in the tables of published results, where they score the same classes."""
-        return self._source.published_as
+        """Its name in the tables of published results, for all images of the split `val`."""
+        whole = self._config.split == "val" and self._config.limit is None
+        return self._source.published_as if whole else ""
 
     def __len__(self) -> int:
         return len(self._keys)

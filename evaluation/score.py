@@ -1,0 +1,469 @@
+"""Scores: what a student or a baseline reaches on a benchmark, with the whole protocol beside it.
+
+`score` runs any `Predictor` over a benchmark in one pass and writes two things into a folder:
+`scores-<benchmark>-<split>-<subject>.json`, and label maps of a few images for the report. The
+trained student, the untrained one and the detector-segmenter baseline go through the same code.
+"""
+
+import logging
+import math
+import os
+import re
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from evaluation.benchmarks import Benchmark, BenchmarkSample, scored_names
+from evaluation.inference import (
+    Background,
+    DetectedSegments,
+    InferenceConfig,
+    Predictor,
+    ScoreMap,
+    StudentPredictor,
+    TextSegmenter,
+    apply_background,
+)
+from evaluation.metrics import Confusion, Summary, ThresholdSweep
+from models.protocols import Detector, Segmenter
+from models.text_embeddings import TextEncoder, embed_phrases
+from storage.codecs import encode_image, encode_label_map
+from storage.errors import DataError, InputError
+from storage.records import Record
+from storage.tables import read_table
+from storage.vocabulary import BenchmarkClasses
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class ScoringConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How a student is scored."""
+
+    inference: InferenceConfig = InferenceConfig()
+    """Windows, background rule and threshold."""
+    templates: str = "zegclip_multi15"
+    """Name of the set of sentences around the class names."""
+    aliases: bool = False
+    """Average each class over its aliases too, instead of its preferred phrase alone."""
+    thresholds: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
+    """Background thresholds of the curve, ascending; only for class sets with background."""
+    num_examples: int = Field(default=8, ge=0)
+    """Images whose label maps are kept for the report, evenly spread over the split."""
+
+
+class Subject(Record):
+    """What was scored."""
+
+    kind: Literal["student", "untrained", "baseline"]
+    """A trained student, the same student before training, or a detector with a segmenter."""
+    name: str
+    """What people call it."""
+    fingerprint: str
+    """Identity of the weights: the checkpoint's digest, or model ids with revisions."""
+    details: dict[str, str] = Field(default_factory=dict)
+    """What else a reader wants to know: steps, seed, dataset, thresholds of the detector."""
+
+
+class ScoreProtocol(Record):
+    """Everything that a number depends on besides the weights."""
+
+    benchmark: str
+    """Class set of the benchmark, such as ``voc21``."""
+    split: str
+    """Part of the benchmark."""
+    num_images: int
+    """Images scored."""
+    class_names: tuple[str, ...]
+    """What is averaged over, in the order of the labels."""
+    background: bool
+    """Whether background is one of the classes."""
+    background_rule: Background
+    """When a pixel is background."""
+    threshold: float
+    """The rule's threshold."""
+    text: str
+    """How a class name becomes text."""
+    view: str
+    """At which size and in which windows an image is shown."""
+    average: str = "classes that occur in the truth or the prediction"
+    """Which classes the mean is taken over."""
+
+
+class ClassScore(Record):
+    """One class."""
+
+    name: str
+    """Official name."""
+    iou: float | None
+    """Intersection over union in [0, 1]; none if the class occurs nowhere."""
+    true_pixels: int
+    """Pixels of the class in the truth."""
+
+
+class CurvePoint(Record):
+    """The scores at one background threshold."""
+
+    threshold: float
+    """The threshold."""
+    miou: float
+    """Mean IoU in [0, 1]."""
+    pixel_accuracy: float
+    """Share of right pixels in [0, 1]."""
+
+
+class PublishedResult(Record):
+    """A number that somebody published; not measured here, protocols may differ."""
+
+    table: str
+    """Table of the MagicSeg paper (arXiv 2603.19575), or EXT for another source."""
+    method: str
+    """The method."""
+    value: float
+    """Mean IoU in percent."""
+    notes: str
+    """What the source says about it."""
+
+
+class Example(Record):
+    """Files of one image, relative to the scores file."""
+
+    key: str
+    """Name of the image."""
+    image: str
+    """RGB image."""
+    truth: str
+    """True labels in scoring order, 16-bit PNG."""
+    prediction: str
+    """Predicted labels in scoring order, 16-bit PNG."""
+
+
+class Scores(Record):
+    """What a subject reaches on a benchmark."""
+
+    subject: Subject
+    """What was scored."""
+    protocol: ScoreProtocol
+    """How."""
+    miou: float
+    """Mean IoU in [0, 1]."""
+    foreground_miou: float | None
+    """Mean IoU without background; none if no other class occurs."""
+    pixel_accuracy: float
+    """Share of right pixels in [0, 1]."""
+    classes: tuple[ClassScore, ...]
+    """Each class, in the order of the labels."""
+    curve: tuple[CurvePoint, ...]
+    """Scores by background threshold, from the same pass; empty without background."""
+    published: tuple[PublishedResult, ...]
+    """Published numbers on the same benchmark; empty for a benchmark of our own."""
+    examples: tuple[Example, ...]
+    """Kept label maps."""
+    seconds: float
+    """Wall time of the pass."""
+    created: str
+    """UTC time, ISO 8601."""
+    engine_version: str
+    """Version of the code."""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file that holds these scores."""
+        parts = (self.protocol.benchmark, self.protocol.split, self.subject.name)
+        return "-".join(("scores", *map(_slug, parts))) + ".json"
+
+
+class Student(TextSegmenter, Protocol):
+    """A student that can be put into evaluation mode."""
+
+    def eval(self) -> object:
+        """Switch dropout off."""
+        ...
+
+
+def score_student(
+    student: Student,
+    encoder: TextEncoder,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Score a student; the text encoder must be on the student's device.
+
+    Args:
+        student: The network, trained or not.
+        encoder: Text tower of the CLIP under the student.
+        benchmark: Images and truth.
+        subject: What the student is.
+        config: How it is scored.
+        out: Folder for the results.
+
+    Returns:
+        The scores, which are written too.
+    """
+    student.eval()
+    phrases = benchmark.classes.phrases
+    shown = phrases if config.aliases else tuple(own[:1] for own in phrases)
+    text = embed_phrases(encoder, shown, config.templates)
+    names = "preferred names and aliases" if config.aliases else "preferred names"
+    protocol = _protocol(
+        benchmark,
+        config.inference.background,
+        config.inference.threshold,
+        text=f"{names} in the templates {config.templates}",
+        view=_view(config.inference),
+    )
+    predictor = StudentPredictor(student, text, config.inference)
+    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+
+
+def score_baseline(
+    detector: Detector,
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Score a detector with a segmenter (MagicSeg, arXiv 2603.19575, table I: Grounded-SAM).
+
+    The detector's own thresholds decide what is found; every pixel outside a mask is background.
+    Of ``config`` only the curve and the number of examples count.
+    """
+    phrases = [own[0] for own in benchmark.classes.phrases]
+    protocol = _protocol(
+        benchmark,
+        Background.CONSTANT,
+        0.0,
+        text="preferred names as the detector's phrases",
+        view="as the detector and the segmenter resize the whole image",
+    )
+    predictor = DetectedSegments(detector, segmenter, phrases)
+    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+
+
+def score(
+    predictor: Predictor,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    protocol: ScoreProtocol,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Score anything that predicts, in one pass over a benchmark.
+
+    Args:
+        predictor: Gives the best class of each pixel.
+        benchmark: Images and truth; files are checked before the first image is shown.
+        subject: What is scored.
+        protocol: How; its background rule and threshold are applied.
+        config: Thresholds of the curve and number of examples.
+        out: Folder for the scores file and the examples; made if missing.
+
+    Returns:
+        The scores, which are written too.
+
+    Raises:
+        InputError: If files of the benchmark are missing.
+        DataError: If the benchmark's files are broken or hold no pixel to count.
+    """
+    benchmark.check()
+    started = time.perf_counter()
+    strict = protocol.background_rule is Background.CONSTANT
+    confusion = Confusion(len(protocol.class_names))
+    sweep = ThresholdSweep(len(protocol.class_names), config.thresholds, strict=strict)
+    keeper = _Examples(out, f"{protocol.benchmark}-{protocol.split}-{subject.name}")
+    kept = _spread(len(benchmark), config.num_examples)
+    progress = _Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
+    for index, sample in enumerate(benchmark):
+        scores = predictor.predict(sample.image)
+        labels = apply_background(
+            scores, protocol.background_rule, protocol.threshold, background=protocol.background
+        )
+        confusion.update(sample.labels, labels)
+        if protocol.background:
+            _sweep(sweep, sample, scores)
+        if index in kept:
+            keeper.keep(sample, labels)
+        progress.step(index + 1)
+    summary = confusion.summary()
+    if math.isnan(summary.miou):
+        message = f"{benchmark.classes.name} {benchmark.split} holds no pixel to count: all ignored"
+        raise DataError(message)
+    result = Scores(
+        subject=subject,
+        protocol=protocol,
+        miou=summary.miou,
+        foreground_miou=_foreground(summary, background=protocol.background),
+        pixel_accuracy=summary.pixel_accuracy,
+        classes=_class_scores(summary, protocol.class_names),
+        curve=_curve(sweep) if protocol.background else (),
+        published=published_results(benchmark.published_as),
+        examples=tuple(keeper.kept),
+        seconds=round(time.perf_counter() - started, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        engine_version=version("magicseg-engine"),
+    )
+    write_scores(result, out)
+    return result
+
+
+def published_results(dataset: str) -> tuple[PublishedResult, ...]:
+    """Published mIoUs on a benchmark, best first; none if it has no published name."""
+    rows = [
+        row
+        for row in read_table("published_results.csv")
+        if dataset and row["dataset"] == dataset and row["metric"] == "mIoU" and row["value"]
+    ]
+    found = [
+        PublishedResult(
+            table=row["table"], method=row["method"], value=float(row["value"]), notes=row["notes"]
+        )
+        for row in rows
+    ]
+    return tuple(sorted(found, key=lambda result: -result.value))
+
+
+def write_scores(scores: Scores, out: Path) -> Path:
+    """Write scores as JSON; the file appears whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / scores.file_name
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(scores.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def read_scores(path: Path) -> Scores:
+    """Read what `write_scores` wrote.
+
+    Raises:
+        InputError: If there is no such file.
+        DataError: If it holds something else.
+    """
+    try:
+        return Scores.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        message = f"{path} does not exist, expected a scores file: evaluate first"
+        raise InputError(message) from error
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        where = ".".join(map(str, first["loc"])) or "the text"
+        message = f"{path} holds no scores ({where}: {first['msg']}): evaluate again"
+        raise DataError(message) from error
+
+
+class _Examples:
+    """Keeps the label maps of a few images beside the scores."""
+
+    def __init__(self, out: Path, name: str) -> None:
+        self._out = out
+        self._folder = f"examples-{_slug(name)}"
+        self.kept: list[Example] = []
+
+    def keep(self, sample: BenchmarkSample, labels: np.ndarray) -> None:
+        (self._out / self._folder).mkdir(parents=True, exist_ok=True)
+        stem = f"{self._folder}/{_slug(sample.key)}"
+        example = Example(
+            key=sample.key,
+            image=f"{stem}.png",
+            truth=f"{stem}.truth.png",
+            prediction=f"{stem}.prediction.png",
+        )
+        (self._out / example.image).write_bytes(encode_image(sample.image, "png"))
+        (self._out / example.truth).write_bytes(encode_label_map(sample.labels))
+        prediction = encode_label_map(labels.astype(np.uint16))
+        (self._out / example.prediction).write_bytes(prediction)
+        self.kept.append(example)
+
+
+class _Progress:
+    """One log line every few seconds, with the time left."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._started = self._last = time.monotonic()
+
+    def step(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES and done < self._total:
+            return
+        self._last = now
+        left = (now - self._started) / done * (self._total - done)
+        _log.info("%s: %d of %d images, %.0f s left", self._what, done, self._total, left)
+
+
+def _protocol(
+    benchmark: Benchmark, rule: Background, threshold: float, *, text: str, view: str
+) -> ScoreProtocol:
+    classes: BenchmarkClasses = benchmark.classes
+    return ScoreProtocol(
+        benchmark=classes.name,
+        split=benchmark.split,
+        num_images=len(benchmark),
+        class_names=scored_names(classes),
+        background=classes.background,
+        background_rule=rule if classes.background else Background.NONE,
+        threshold=threshold if classes.background else 0.0,
+        text=text,
+        view=view,
+    )
+
+
+def _view(config: InferenceConfig) -> str:
+    parts = [f"short side {config.short_side}, long side at most {config.long_side}"]
+    if config.window is None:
+        parts.append("whole image")
+    else:
+        parts.append(f"windows of {config.window} at a stride of {config.stride}, averaged")
+    if config.background is Background.SOFTMAX:
+        parts.append(f"logits times {config.softmax_scale:g} before the softmax")
+    return ", ".join(parts)
+
+
+def _sweep(sweep: ThresholdSweep, sample: BenchmarkSample, scores: ScoreMap) -> None:
+    sweep.update(sample.labels, scores.best, scores.index + 1)
+
+
+def _curve(sweep: ThresholdSweep) -> tuple[CurvePoint, ...]:
+    return tuple(
+        CurvePoint(
+            threshold=round(float(threshold), 6),
+            miou=summary.miou,
+            pixel_accuracy=summary.pixel_accuracy,
+        )
+        for threshold, summary in zip(sweep.thresholds, sweep.summaries(), strict=True)
+    )
+
+
+def _class_scores(summary: Summary, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    return tuple(
+        ClassScore(name=name, iou=None if math.isnan(iou) else iou, true_pixels=pixels)
+        for name, iou, pixels in zip(
+            names, summary.ious.tolist(), summary.true_pixels.tolist(), strict=True
+        )
+    )
+
+
+def _foreground(summary: Summary, *, background: bool) -> float | None:
+    ious = summary.ious[1:] if background else summary.ious
+    return None if np.isnan(ious).all() else float(np.nanmean(ious))
+
+
+def _spread(total: int, count: int) -> frozenset[int]:
+    return frozenset(index * total // count for index in range(count)) if count else frozenset()
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
