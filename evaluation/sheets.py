@@ -1,0 +1,235 @@
+"""Contact sheets: quadruplets and predictions as pictures.
+
+`write_sheet` makes one PNG of a dataset for a terminal, a run page or a README; the HTML report
+uses the same tiles. Which samples are shown depends on the dataset alone: the classes take turns,
+and only as many shards are opened as the sheet needs.
+"""
+
+import colorsys
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from storage.codecs import decode_image, decode_label_map
+from storage.errors import InputError
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from storage.shards import Sample, iterate
+from storage.store import Store
+
+MAX_SHEET_BYTES = 1_000_000
+"""Largest sheet, in bytes; run pages refuse larger pictures."""
+
+_MAX_SHARDS = 8
+_SAMPLES_PER_SHARD = 200
+_OPACITY = 0.55
+_GOLDEN = 0.6180339887
+_PAPER, _INK, _QUIET = (252, 252, 250), (28, 28, 34), (118, 118, 128)
+_GAP, _LINE = 6, 15
+_IGNORED_GREY = 128
+
+
+@dataclass(frozen=True)
+class Quadruplet:
+    """A sample, decoded.
+
+    Attributes:
+        sample: Text, mentions and names.
+        image: Positive, RGB.
+        counterfactual: Counterfactual, RGB.
+        overlay: Positive with the masks over it.
+    """
+
+    sample: Sample
+    image: UInt8[np.ndarray, "height width 3"]
+    counterfactual: UInt8[np.ndarray, "height width 3"]
+    overlay: UInt8[np.ndarray, "height width 3"]
+
+    @classmethod
+    def decode(cls, sample: Sample) -> "Quadruplet":
+        """Decode a sample's images and lay its masks over the positive one.
+
+        Raises:
+            DataError: If an image cannot be decoded.
+        """
+        image = decode_image(sample.image_bytes)
+        labels = decode_label_map(sample.mask_bytes)
+        counterfactual = decode_image(sample.counterfactual_bytes)
+        return cls(sample, image, counterfactual, overlay(image, labels))
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """A colour for a label that stays the same in every picture; neighbours differ clearly."""
+    hue = (label * _GOLDEN) % 1.0
+    lightness = (0.50, 0.62, 0.42)[label % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def overlay(
+    image: UInt8[np.ndarray, "height width 3"], labels: Integer[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Tint every labelled pixel with its class's colour and draw the outlines solid.
+
+    Background stays as it is; ignored pixels become grey.
+    """
+    tinted = image.astype(np.float32)
+    for label in np.unique(labels).tolist():
+        if label == BACKGROUND_LABEL:
+            continue
+        mask = labels == label
+        grey = label == IGNORE_LABEL
+        colour = np.array((_IGNORED_GREY,) * 3 if grey else class_colour(label), np.float32)
+        tinted[mask] = (1 - _OPACITY) * tinted[mask] + _OPACITY * colour
+        if not grey:
+            tinted[_outline(mask)] = colour
+    return tinted.round().astype(np.uint8)
+
+
+def pick_samples(store: Store, count: int) -> list[Sample]:
+    """Choose samples that show as many classes as possible, from shards across the dataset.
+
+    Args:
+        store: An open dataset; only committed shards are read.
+        count: How many are wanted.
+
+    Returns:
+        Up to ``count`` samples, the classes in turn.
+
+    Raises:
+        DataError: If a committed shard cannot be read.
+    """
+    paths = [shard.path for shard in store.shards() if shard.path is not None]
+    by_class: defaultdict[int, list[Sample]] = defaultdict(list)
+    for path in _spread(paths, _MAX_SHARDS):
+        for sample in islice(iterate(path), _SAMPLES_PER_SHARD):
+            if len(by_class[sample.class_ids[0]]) < count:
+                by_class[sample.class_ids[0]].append(sample)
+    queues = [iter(by_class[class_id]) for class_id in sorted(by_class)]
+    return list(islice(_in_turn(queues), count))
+
+
+def write_sheet(root: str | Path, out: Path, *, count: int = 12, tile: int = 112) -> Path:
+    """Write a contact sheet of a dataset: image, counterfactual, masks and text.
+
+    Args:
+        root: The dataset, a path or an object-store URL.
+        out: The PNG to write.
+        count: Most quadruplets shown.
+        tile: Pixels of a picture's side; smaller if the file would exceed `MAX_SHEET_BYTES`.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If there is no dataset or it has no committed sample.
+    """
+    store = Store.open(root)
+    samples = pick_samples(store, count)
+    if not samples:
+        message = f"{store.root} has no committed sample to show: run 'magicseg generate' first"
+        raise InputError(message)
+    quadruplets = [Quadruplet.decode(sample) for sample in samples]
+    while True:
+        data = draw_sheet(quadruplets, tile=tile)
+        if len(data) <= MAX_SHEET_BYTES:
+            break
+        tile = int(tile * 0.85)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(data)
+    return out
+
+
+def draw_sheet(quadruplets: Sequence[Quadruplet], *, tile: int, columns: int = 3) -> bytes:
+    """Draw quadruplets in columns, each three pictures wide with its text below.
+
+    Returns:
+        PNG bytes.
+    """
+    columns = min(columns, len(quadruplets))
+    width, height = 3 * tile + 2 * _GAP, tile + 3 * _LINE + 2 * _GAP
+    rows = -(-len(quadruplets) // columns)
+    size = (columns * (width + 2 * _GAP) + 2 * _GAP, rows * (height + _GAP) + 2 * _GAP)
+    sheet = Image.new("RGB", size, _PAPER)
+    for index, quadruplet in enumerate(quadruplets):
+        row, column = divmod(index, columns)
+        corner = (2 * _GAP + column * (width + 2 * _GAP), 2 * _GAP + row * (height + _GAP))
+        _draw_cell(sheet, corner, quadruplet, tile)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def resized(image: UInt8[np.ndarray, "height width 3"], side: int) -> Image.Image:
+    """The picture with its longer side at `side` pixels; small pictures keep sharp pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    return Image.fromarray(image).resize(size, how)
+
+
+def _draw_cell(
+    sheet: Image.Image, corner: tuple[int, int], quadruplet: Quadruplet, tile: int
+) -> None:
+    left, top = corner
+    pictures = (quadruplet.image, quadruplet.counterfactual, quadruplet.overlay)
+    for index, picture in enumerate(pictures):
+        sheet.paste(resized(picture, tile), (left + index * (tile + _GAP), top))
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(11)
+    width, below = 3 * tile + 2 * _GAP, top + tile + _GAP
+    names = ", ".join(quadruplet.sample.class_names)
+    lines = (
+        (names, _INK),
+        (quadruplet.sample.text, _INK),
+        (quadruplet.sample.counterfactual_text, _QUIET),
+    )
+    for index, (text, colour) in enumerate(lines):
+        shown = _cut(text, draw, font, width)
+        draw.text((left, below + index * _LINE), shown, fill=colour, font=font)
+
+
+def _cut(
+    text: str,
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    width: int,
+) -> str:
+    """As much of a text as fits on a line."""
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(text + "...", font) > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Pixels of a mask that touch something else; the picture's border does not count."""
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def _spread(paths: Sequence[str], count: int) -> list[str]:
+    if len(paths) <= count:
+        return list(paths)
+    return [paths[index * len(paths) // count] for index in range(count)]
+
+
+def _in_turn(queues: Sequence[Iterator[Sample]]) -> Iterator[Sample]:
+    waiting = list(queues)
+    while waiting:
+        alive = []
+        for queue in waiting:
+            sample = next(queue, None)
+            if sample is not None:
+                yield sample
+                alive.append(queue)
+        waiting = alive
