@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -170,8 +171,26 @@ def decode_manifest(data: bytes) -> list[ManifestRow]:
     Raises:
         DataError: The bytes are no Parquet file, or of another schema.
     """
+    return [ManifestRow.model_validate(row) for row in _table(data).to_pylist()]
+
+
+def count_fates(data: bytes) -> Counter[tuple[str, str]]:
+    """Count the samples of a manifest by class name and status.
+
+    Args:
+        data: What `encode_manifest` wrote.
+
+    Returns:
+        Number of samples by (class name, status); a sample of two classes counts for both.
+    """
+    table = _table(data, columns=["class_names", "status"])
+    rows = zip(table["class_names"].to_pylist(), table["status"].to_pylist(), strict=True)
+    return Counter((name, status) for names, status in rows for name in names)
+
+
+def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
-        table = parquet.read_table(io.BytesIO(data))
+        table = parquet.read_table(io.BytesIO(data), columns=columns)
     except pa.ArrowException as error:
         msg = f"manifest is no readable Parquet file ({error}); verify the dataset"
         raise DataError(msg) from error
@@ -179,7 +198,7 @@ def decode_manifest(data: bytes) -> list[ManifestRow]:
     if found != str(SCHEMA_VERSION):
         msg = f"manifest has schema version {found}; this engine reads version {SCHEMA_VERSION}"
         raise DataError(msg)
-    return [ManifestRow.model_validate(row) for row in table.to_pylist()]
+    return table
 
 
 def _text_fields(prompt: Prompt | None) -> dict[str, object]:

@@ -1,0 +1,158 @@
+"""The dataset card: what is in a dataset, how it was made, and how to read it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from storage.manifest import count_fates
+from storage.records import Stage
+from storage.shards import read_index
+from storage.store import CARD_PATH, Store
+
+_FRONT_MATTER = """\
+---
+pretty_name: Counterfactual segmentation quadruplets
+task_categories:
+- image-segmentation
+tags:
+- synthetic
+- webdataset
+- counterfactual
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.tar
+---
+"""
+
+LOADING = """\
+## How to read it
+
+With `datasets` (images decoded, `mask.png` as 16-bit grayscale, `json` as a dictionary):
+
+```python
+import datasets, numpy as np
+for sample in datasets.load_dataset("{root}", split="train"):
+    image, twin = sample["{extension}"], sample["cf.{extension}"]
+    labels, about = np.array(sample["mask.png"]), sample["json"]
+```
+
+With `webdataset` (raw members; its own `pil` decoder would turn the 16-bit labels into RGB):
+
+```python
+import glob, io, json, numpy as np, webdataset as wds
+from PIL import Image
+for sample in wds.WebDataset(sorted(glob.glob("{root}/data/*.tar")), shardshuffle=False):
+    names = ("{extension}", "cf.{extension}", "mask.png")
+    image, twin, labels = (np.array(Image.open(io.BytesIO(sample[name]))) for name in names)
+    about = json.loads(sample["json"])
+```
+
+A pixel of `mask.png` is `class id + 1`, 0 is background, 65535 is to be ignored. `about` has
+`class_ids` and `class_names` of the classes in the mask, `text` and `counterfactual_text`;
+`mentions`, `instances` and `counterfactual_boxes` are JSON strings. `.engine/manifests/*.parquet`
+has a row for every planned sample, also for those that were dropped, and why.
+"""
+
+_LICENCES = """\
+## Licences
+
+Texts, images and masks are outputs of the models named above. The terms of those models apply to
+them: read their licences before sharing the dataset, and add a `license` field to this card's
+header if you publish it. The engine that made it is Apache-2.0.
+"""
+
+
+def write_card(store: Store) -> str:
+    """Rebuild the card from the spec, the commit records and the manifests.
+
+    Replaced at once and durable; whoever writes last is as right as the records are.
+
+    Args:
+        store: The dataset.
+
+    Returns:
+        The card's path or URL.
+    """
+    store.objects.replace(CARD_PATH, render_card(store).encode())
+    return f"{store.root}/{CARD_PATH}"
+
+
+def render_card(store: Store) -> str:
+    """Write the card's Markdown, with the YAML header that `datasets` reads.
+
+    Args:
+        store: The dataset.
+
+    Returns:
+        Text; the same for the same records.
+    """
+    fates: Counter[tuple[str, str]] = Counter()
+    for commit in store.commits(Stage.SHARDS):
+        if commit.manifest is not None:
+            fates += count_fates(store.objects.read(commit.manifest.path))
+    loading = LOADING.replace("{root}", "<root>").replace("{extension}", _extension(store))
+    parts = (_summary(store), loading, _classes(fates), _models(store.spec), _LICENCES)
+    return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
+
+
+def _summary(store: Store) -> str:
+    lines = [
+        "# Counterfactual segmentation quadruplets",
+        "",
+        "Text, image, counterfactual image (the same scene without the objects) and masks, all "
+        "generated: nobody was photographed, nothing was labelled by hand.",
+        "",
+        "| slice | finished shards | samples | planned | yield | degraded | lost, by reason |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for status in store.status():
+        share = status.written / status.requested if status.requested else 0.0
+        dropped = ", ".join(f"{why} {count}" for why, count in sorted(status.dropped.items()))
+        lines.append(
+            f"| {status.slice_id} | {status.shards[Stage.SHARDS]} | {status.written} | "
+            f"{status.requested} | {share:.1%} | {len(status.degraded)} | {dropped or 'none'} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _classes(fates: Mapping[tuple[str, str], int]) -> str:
+    if not fates:
+        return ""
+    lines = ["## Yield by class", "", "| class | samples | planned | yield |", "|---|---|---|---|"]
+    for name in sorted({name for name, _ in fates}):
+        written = fates.get((name, "written"), 0)
+        planned = sum(fates.get((name, each), 0) for each in ("written", "rejected", "failed"))
+        lines.append(f"| {name} | {written} | {planned} | {written / planned:.1%} |")
+    return "\n".join([*lines, ""])
+
+
+def _models(spec: dict[str, Any]) -> str:
+    lines = ["## How it was made", "", "| part | model | revision |", "|---|---|---|"]
+    for part, section in _sections(spec):
+        if "model" in section:
+            lines.append(f"| {part} | {section['model']} | {section.get('revision', '')} |")
+    settings = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True, width=100)
+    return "\n".join([*lines, "", "Everything that the samples depend on:", ""]) + (
+        f"\n```yaml\n{settings}```\n"
+    )
+
+
+def _sections(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping inside a spec, with its dotted path."""
+    if isinstance(value, Mapping):
+        yield path, value
+        for key, item in value.items():
+            yield from _sections(item, f"{path}.{key}" if path else str(key))
+
+
+def _extension(store: Store) -> str:
+    """The images' extension, as the first finished shard has it."""
+    for shard in store.shards():
+        if shard.path is not None:
+            members = next(iter(read_index(shard.path).values()))
+            return "png" if "png" in members else "jpg"
+    return "jpg"
