@@ -7,39 +7,35 @@ writer also draws from, so that the painter is asked for what it was trained on.
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
-import yaml
 
 from models.miniature.world import BACKGROUNDS, CLASSES, Scene
+from models.templates import TemplateSet, load_templates
 
 NOTHING = "nothing"
 """Stands for the class word in the caption of a scene whose object was left out."""
 
-_SLOT = re.compile(r"\{([a-z]+?\d?)\}")
+_SLOT = re.compile(r"(\{[a-z]+\d?\})")
 
 Span = tuple[int, int]
 
 
 @cache
-def grammar() -> Mapping[str, object]:
-    """The parsed template file: keys `one`, `two` and `slots`."""
-    text = files("models").joinpath("data/templates/miniature.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+def _grammar() -> TemplateSet:
+    return load_templates("miniature")
 
 
 def places() -> dict[str, str]:
     """The phrase of each background."""
-    return dict(zip(BACKGROUNDS, grammar()["slots"]["place"], strict=True))  # type: ignore[index]
+    return dict(zip(BACKGROUNDS, _grammar().slots["place"], strict=True))
 
 
 def vocabulary() -> list[str]:
     """All words that a caption can hold, sorted; plural class names included."""
-    templates = [*_templates("one"), *_templates("two")]
-    words = {word for text in templates for word in _SLOT.sub(" ", text).split()}
-    for values in grammar()["slots"].values():  # type: ignore[attr-defined,index]
-        words.update(word for value in values for word in value.split())
+    grammar = _grammar()
+    words = {word for text in (*grammar.one, *grammar.two) for word in _SLOT.sub(" ", text).split()}
+    words.update(word for values in grammar.slots.values() for v in values for word in v.split())
     return sorted(words | {"a", "an", NOTHING} | set(CLASSES) | {plural(c) for c in CLASSES})
 
 
@@ -64,11 +60,12 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str, tuple[Spa
     Raises:
         ValueError: If the scene has no thing or more than two.
     """
-    kinds = {1: "one", 2: "two"}
+    grammar = _grammar()
+    kinds = {1: grammar.one, 2: grammar.two}
     if len(scene.things) not in kinds:
         message = f"a scene of {len(scene.things)} things has no caption, expected 1 or 2"
         raise ValueError(message)
-    templates = _templates(kinds[len(scene.things)])
+    templates = kinds[len(scene.things)]
     template = templates[int(rng.integers(len(templates)))]
     text, spans = fill(template, _values(scene))
     return text, fill(template, _values(scene, nothing=frozenset((0, 1))))[0], spans
@@ -86,7 +83,7 @@ def fill(template: str, values: Mapping[str, str]) -> tuple[str, tuple[Span, ...
         The text and the character spans of `class1` and `class2`, where the template has them.
     """
     text, spans = "", {}
-    for piece in re.split(r"(\{[a-z]+\d?\})", template):
+    for piece in _SLOT.split(template):
         name = piece[1:-1] if piece.startswith("{") else ""
         word = piece if not name or name == "a" else values[name]
         if name.startswith("class"):
@@ -99,10 +96,6 @@ def fill(template: str, values: Mapping[str, str]) -> tuple[str, tuple[Span, ...
         shift = len(article) - 3
         spans = {k: (s + shift, e + shift) if s > at else (s, e) for k, (s, e) in spans.items()}
     return text, tuple(spans[name] for name in sorted(spans))
-
-
-def _templates(kind: str) -> list[str]:
-    return grammar()[kind]  # type: ignore[return-value]
 
 
 def _values(scene: Scene, nothing: frozenset[int] = frozenset()) -> dict[str, str]:

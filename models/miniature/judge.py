@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from models.miniature import loop, vae
 from models.miniature.world import CLASSES, Scene, sample_scene
 
+_HELD_OUT = 10_000_019
+
 FOUND = 0.5
 """A class counts as found from this probability on."""
 
@@ -31,14 +33,12 @@ class Config:
         steps: Optimizer steps.
         batch: Scenes a step.
         learning_rate: Peak of a one-cycle schedule.
-        autoencoder: Folder of the painter's autoencoder, which degrades a third of the pictures.
     """
 
     seed: int = 3
     steps: int = 2500
     batch: int = 48
     learning_rate: float = 3e-3
-    autoencoder: str = "models/miniature/weights/painter/vae"
 
 
 class Judge(nn.Module):
@@ -79,14 +79,15 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
 
     Args:
         config: Lengths and seed.
-        out: Folder for `model.safetensors`.
+        out: Folder for `model.safetensors`; the folder `painter` beside it holds the autoencoder
+            that degrades a third of the pictures.
         state: Folder for checkpoints.
 
     Returns:
         `accuracy`: share of degraded held-out scenes of one thing in which it has the highest
         probability; `exact`: share of all held-out scenes with exactly the right classes found.
     """
-    encoder = AutoencoderKL.from_pretrained(config.autoencoder).eval()
+    encoder = _autoencoder(out)
     torch.manual_seed(config.seed)
     judge = Judge()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=1e-2)
@@ -106,24 +107,39 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
 
     run = loop.Run("judge", state, config.steps, config.seed)
     loop.fit(run, {"judge": judge, "optimizer": optimizer, "cycle": cycle}, step)
-    metrics = evaluate(judge.eval(), encoder)
     out.mkdir(parents=True, exist_ok=True)
-    save_model(judge, out / "model.safetensors")
+    save_model(judge.eval(), out / "model.safetensors")
+    metrics = score(out, 600, seed=0)
     loop.record(out, config, metrics, run)
     return metrics
 
 
 @torch.no_grad()
-def evaluate(judge: Judge, encoder: AutoencoderKL, count: int = 600) -> dict[str, float]:
-    """Score the judge on held-out degraded scenes."""
-    torch.manual_seed(10_000_019)
-    rng = np.random.default_rng((10_000_019, 3))
-    images, labels, scenes = _examples(rng, count, encoder)
+def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
+    """Score a saved judge on held-out scenes, degraded as in training.
+
+    Args:
+        folder: Folder of `model.safetensors`, beside that of the painter.
+        num_scenes: How many scenes.
+        seed: Which scenes.
+
+    Returns:
+        The metrics of `train`.
+    """
+    judge = load(folder)
+    encoder = _autoencoder(folder)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng((_HELD_OUT, seed))
+    images, labels, scenes = _examples(rng, num_scenes, encoder)
     found = torch.cat([judge(part) for part in images.split(64)]).sigmoid()
     exact = ((found >= FOUND) == (labels >= FOUND)).all(1).float().mean()
     single = [i for i, scene in enumerate(scenes) if labels[i].sum() == 1 and scene.things]
     right = (found[single].argmax(1) == labels[single].argmax(1)).float().mean()
     return {"accuracy": float(right), "exact": float(exact)}
+
+
+def _autoencoder(folder: Path) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(folder.parent / "painter" / "vae").eval()
 
 
 def _examples(

@@ -46,6 +46,7 @@ class Config:
         text_steps: Steps of the text encoder's pre-training.
         vae_steps: Steps of the autoencoder.
         batch: Scenes a step.
+        chunk: Scenes that are drawn ahead; a multiple of 64.
         learning_rate: Peak; constant until `flat`, then a cosine to 3 %.
         flat: Share of the steps at the peak.
         pairs_from: Share of the steps after which scenes with two things appear.
@@ -64,6 +65,7 @@ class Config:
     text_steps: int = 400
     vae_steps: int = 2200
     batch: int = 32
+    chunk: int = 2048
     learning_rate: float = 1e-3
     flat: float = 0.45
     pairs_from: float = 0.15
@@ -77,7 +79,6 @@ class Config:
     bf16: bool = True
 
 
-_CHUNK = 2048
 _REPEATS = 4
 
 
@@ -190,28 +191,28 @@ class Scenes:
 
     def batch(self, step: int) -> list[_Example]:
         """The examples of one step."""
-        span = _CHUNK * _REPEATS // self.config.batch
+        span = self.config.chunk * _REPEATS // self.config.batch
         if step // span != self._chunk:
             self._chunk = step // span
             self._examples = list(self._draw(self._chunk, self._chunk * span / self.config.steps))
         first = (step % span) * self.config.batch
-        order = [
-            index
-            for part in range(_REPEATS)
-            for index in loop.step_rng(self.config.seed, self._chunk, 10 + part).permutation(_CHUNK)
-        ]
+        order = [index for part in range(_REPEATS) for index in self._shuffled(10 + part)]
         return [self._examples[index] for index in order[first : first + self.config.batch]]
+
+    def _shuffled(self, stream: int) -> list[int]:
+        rng = loop.step_rng(self.config.seed, self._chunk, stream)
+        return rng.permutation(self.config.chunk).tolist()
 
     def _draw(self, chunk: int, done: float) -> Iterator[_Example]:
         rng = loop.step_rng(self.config.seed, chunk, 1)
         pairs, hard = _difficulty(self.config, done)
-        for _ in range(_CHUNK // 64):
+        for _ in range(self.config.chunk // 64):
             scenes = [
                 sample_scene(rng, num_things=1 + int(rng.random() < pairs), hard=hard)
                 for _ in range(64)
             ]
             absent = rng.random(64) < self.config.twins
-            images = vae.pictures(scenes, things=~absent)
+            images = vae.pictures(scenes, things=(~absent).tolist())
             with torch.no_grad():
                 latents = self.encoder.encode(images).latent_dist.mode()
             inside = [vae.inside(scene, cell=4) for scene in scenes]
@@ -296,6 +297,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     tail = [row["loss"] for row in loop.losses(run)][-max(1, config.steps // 100) :]
     metrics = {"vae_psnr": quality, "loss": float(np.mean(tail))}
     loop.record(out, config, metrics, run)
+    (out / "README.md").write_text(_card(config), encoding="utf-8")
     return metrics
 
 
@@ -384,3 +386,24 @@ def _times(count: int, done: float, levels: Tensor) -> Tensor:
     ratio = (-1 + 0.3 * wide) + (1.3 + 0.5 * wide) * torch.randn(count)
     table = (levels / (1 - levels)).log()
     return (len(table) - torch.searchsorted(table.flip(0), ratio)).clamp(0, len(table) - 1)
+
+
+def _card(config: Config) -> str:
+    samples = config.steps * config.batch
+    return f"""# Miniature Stable Diffusion
+
+A `StableDiffusionPipeline` of `diffusers` (latent diffusion, arXiv 2112.10752) with 6 million
+parameters for 64 x 64 pictures of the drawn world of `models/miniature/world.py`. It understands
+the captions of `models/data/templates/miniature.yaml` about that world's {len(CLASSES)} classes
+({", ".join(CLASSES)})
+and the word "nothing" in place of a class, which it paints as an empty scene.
+
+Sample it with 20 steps and a guidance of 3; other texts than those captions give other pictures.
+
+Trained from random weights by `python -m models.miniature train painter`: {samples} samples of
+fresh drawings, seed {config.seed}. `training.json` holds the configuration, `losses.csv` the
+losses. The tensors are stored in half precision and load as float32. What it can do is measured in
+`docs/miniature.md`.
+
+Licence: that of the repository.
+"""

@@ -417,9 +417,14 @@ def _stretch(seed: int, index: int) -> tuple[float, float]:
 
 @cache
 def _palette(colour: str) -> dict[str, _Rgb]:
-    main = np.array(_RGB[colour])
+    main = np.array(_RGB[colour], dtype=np.float64)
     shades = {"main": main, "dark": main * 0.7, "light": main + (255 - main) * 0.55}
-    return _PAINTS | {name: tuple(int(v) for v in rgb) for name, rgb in shades.items()}
+    return _PAINTS | {name: _rgb(shade) for name, shade in shades.items()}
+
+
+def _rgb(values: NDArray[np.float64]) -> _Rgb:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue
 
 
 def _draw_thing(

@@ -1,0 +1,245 @@
+"""How good the miniatures are, alone and in a chain, and the page that says so.
+
+The painter is asked through the same code as in a generation run. An independent judge, trained on
+drawn scenes, says what its pictures show; the detector that labels them has no say in that.
+"""
+
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.miniature import captions, judge
+from models.miniature.world import CLASSES, sample_scene
+from models.painters import DiffusionPairPainter, PainterConfig
+from models.protocols import PaintedPair, PairRequest
+
+SAMPLING = {"steps": 20, "guidance": 3.0, "height": 64, "width": 64, "batch_size": 16}
+"""How the painter is sampled; the profile `miniature` uses the same."""
+
+_CHANGE = 60
+_BARS = {
+    "one_recognised": (">=", 0.90, "one thing: the judge's first choice is the class asked for"),
+    "one_worst_class": (">=", 0.60, "the same, worst class"),
+    "two_recognised": (">=", 0.60, "two things: the judge finds both"),
+    "counterfactual_found": ("<=", 0.02, "counterfactuals in which a removed class is found"),
+    "background_psnr_median": (">=", 25.0, "agreement outside the changed box, median in dB"),
+    "background_psnr_p10": ("", 0.0, "the same, 10th percentile"),
+    "box_share_median": ("", 0.0, "share of the picture inside the changed box, median"),
+    "seconds_for_64_pairs": ("<=", 90.0, "seconds to paint 64 pairs"),
+}
+_OTHERS = {"judge": judge.__name__} | {
+    name: f"models.miniature.{name}" for name in ("detector", "segmenter", "clip")
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A pair to paint and the classes that its first picture must show.
+
+    Attributes:
+        class_ids: One or two classes.
+        request: Both texts and the seed.
+    """
+
+    class_ids: tuple[int, ...]
+    request: PairRequest
+
+
+@dataclass(frozen=True)
+class Painted:
+    """Pairs and what the judge sees in them.
+
+    Attributes:
+        orders: What was asked for.
+        pairs: What was painted.
+        positive: The judge's probabilities for the positives, shape (pairs, 15).
+        negative: The same for the counterfactuals.
+    """
+
+    orders: Sequence[Order]
+    pairs: Sequence[PaintedPair]
+    positive: NDArray[np.float32]
+    negative: NDArray[np.float32]
+
+
+def orders(per_class: int, pairs: int, seed: int) -> list[Order]:
+    """Texts in the painter's language: some for each class alone, some for two random classes."""
+    rng = np.random.default_rng((seed, 5))
+    wanted = [(class_id,) for class_id in range(len(CLASSES)) for _ in range(per_class)]
+    wanted += [tuple(rng.choice(len(CLASSES), 2, replace=False).tolist()) for _ in range(pairs)]
+    result = []
+    for number, class_ids in enumerate(wanted):
+        scene = sample_scene(rng, num_things=len(class_ids), class_ids=class_ids)
+        text, twin, _ = captions.caption(scene, rng)
+        shown = tuple(thing.class_id for thing in scene.things)
+        result.append(Order(shown, PairRequest(text, twin, seed * 100_000 + number)))
+    return result
+
+
+def paint(weights: Path, wanted: Sequence[Order]) -> Painted:
+    """Paint and judge.
+
+    Args:
+        weights: Folder that holds `painter` and `judge`.
+        wanted: The pairs.
+    """
+    painter = DiffusionPairPainter(PainterConfig(model=str(weights / "painter"), **SAMPLING))
+    pairs = painter.paint([order.request for order in wanted])
+    referee = judge.load(weights / "judge")
+    return Painted(
+        wanted,
+        pairs,
+        referee.probabilities(np.stack([pair.image for pair in pairs])),
+        referee.probabilities(np.stack([pair.counterfactual for pair in pairs])),
+    )
+
+
+def recognised(painted: Painted) -> NDArray[np.float64]:
+    """Share of the one-class positives of each class whose likeliest class is the right one."""
+    hits: list[list[bool]] = [[] for _ in CLASSES]
+    for order, chances in zip(painted.orders, painted.positive, strict=True):
+        if len(order.class_ids) == 1:
+            hits[order.class_ids[0]].append(int(chances.argmax()) == order.class_ids[0])
+    return np.array([np.mean(row) for row in hits])
+
+
+def confusions(painted: Painted) -> dict[str, int]:
+    """How often the judge took one class of a one-class positive for another (or for nothing)."""
+    names = (*CLASSES, captions.NOTHING)
+    counts: dict[str, int] = {}
+    for order, chances in zip(painted.orders, painted.positive, strict=True):
+        seen = int(chances.argmax())
+        if len(order.class_ids) == 1 and seen != order.class_ids[0]:
+            key = f"{CLASSES[order.class_ids[0]]} taken for {names[seen]}"
+            counts[key] = counts.get(key, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def figures(painted: Painted) -> dict[str, float]:
+    """The figures of the painter: see `_BARS` for what each means."""
+    by_class = recognised(painted)
+    both, found = [], []
+    for order, chances, others in zip(
+        painted.orders, painted.positive, painted.negative, strict=True
+    ):
+        wanted = list(order.class_ids)
+        found.append(bool((others[wanted] >= judge.FOUND).any()))
+        if len(wanted) == 2:
+            both.append(bool((chances[wanted] >= judge.FOUND).all()))
+    agreement = [background_psnr(pair) for pair in painted.pairs]
+    levels, shares = (np.array(column) for column in zip(*agreement, strict=True))
+    return {
+        "one_recognised": float(by_class.mean()),
+        "one_worst_class": float(by_class.min()),
+        "two_recognised": float(np.mean(both)),
+        "counterfactual_found": float(np.mean(found)),
+        "background_psnr_median": float(np.median(levels)),
+        "background_psnr_p10": float(np.percentile(levels, 10)),
+        "box_share_median": float(np.median(shares)),
+    }
+
+
+def background_psnr(pair: PaintedPair) -> tuple[float, float]:
+    """Agreement of the two pictures outside the box of what changed.
+
+    Returns:
+        Peak signal-to-noise ratio in dB outside the smallest box around the rows and columns with
+        several strongly changed pixels (0 if that box leaves less than a tenth of the picture, at
+        most 60), and the share of the picture inside the box.
+    """
+    difference = pair.image.astype(np.int16) - pair.counterfactual
+    strong = np.abs(difference).max(axis=2) > _CHANGE
+    rows, columns = (np.flatnonzero(strong.sum(axis=axis) > 3) for axis in (1, 0))
+    outside = np.ones(strong.shape, dtype=bool)
+    if rows.size and columns.size:
+        top, left = max(0, rows[0] - 2), max(0, columns[0] - 2)
+        outside[top : rows[-1] + 3, left : columns[-1] + 3] = False
+    share = 1 - float(outside.mean())
+    if share > 0.9:
+        return 0.0, share
+    error = np.square(difference[outside] / 255).mean()
+    return float(min(60.0, -10 * np.log10(error + 1e-12))), share
+
+
+def contact_sheet(painted: Painted, columns: int = 8, rows: int = 8) -> Image.Image:
+    """Positives with their counterfactuals beside them, spread evenly over what was painted."""
+    chosen = np.linspace(0, len(painted.pairs) - 1, columns * rows).round().astype(int)
+    tiles = [
+        np.concatenate([painted.pairs[i].image, painted.pairs[i].counterfactual], axis=1)
+        for i in chosen
+    ]
+    lines = [np.concatenate(tiles[i * columns : (i + 1) * columns], axis=1) for i in range(rows)]
+    return Image.fromarray(np.concatenate(lines))
+
+
+def write(page: Path, weights: Path) -> dict[str, float]:
+    """Measure everything and write the page, its contact sheet and the figures as JSON.
+
+    Args:
+        page: The Markdown file; `<stem>.png` and `<stem>.json` are written beside it.
+        weights: Folder with one folder of weights for each miniature.
+
+    Returns:
+        The painter's figures.
+    """
+    wanted = orders(per_class=12, pairs=84, seed=11)
+    painted = paint(weights, wanted)
+    started = time.monotonic()
+    paint(weights, wanted[-64:])
+    values = figures(painted) | {"seconds_for_64_pairs": time.monotonic() - started}
+    others = {
+        name: importlib.import_module(module).score(weights / name, 300, 0)
+        for name, module in _OTHERS.items()
+    }
+    page.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(painted).save(page.with_suffix(".png"))
+    page.write_text(_page(page.stem, values, painted, others), encoding="utf-8")
+    record = json.dumps({"painter": values, **others}, indent=1)
+    page.with_suffix(".json").write_text(record + "\n", encoding="utf-8")
+    return values
+
+
+def _page(
+    stem: str,
+    values: Mapping[str, float],
+    painted: Painted,
+    others: Mapping[str, Mapping[str, float]],
+) -> str:
+    by_class = zip(CLASSES, recognised(painted), strict=True)
+    wrong = [f"{name} ({count})" for name, count in confusions(painted).items()]
+    tables = [
+        f"## {name}\n\n| metric | value |\n| --- | ---: |\n"
+        + "\n".join(f"| {key} | {value:.3f} |" for key, value in scores.items())
+        for name, scores in others.items()
+    ]
+    return "\n\n".join(
+        [
+            "# Score card of the miniatures",
+            "Written by `python -m models.miniature scorecard`; every figure is measured on the "
+            "weights in `models/miniature/weights`, with scenes that no training saw.",
+            "## painter",
+            f"{len(painted.orders)} pairs, {SAMPLING['steps']} steps, guidance "
+            f"{SAMPLING['guidance']}; what a picture shows is the opinion of an independent judge.",
+            _figure_table(values),
+            "Recognised by class: " + ", ".join(f"{c} {share:.2f}" for c, share in by_class) + ".",
+            "Confusions: " + (", ".join(wrong) or "none") + ".",
+            f"![Pairs of positives and counterfactuals]({stem}.png)",
+            *tables,
+            "",
+        ]
+    )
+
+
+def _figure_table(values: Mapping[str, float]) -> str:
+    lines = ["| figure | asked for | measured |", "| --- | ---: | ---: |"]
+    for key, value in values.items():
+        sign, bar, meaning = _BARS[key]
+        lines.append(f"| {meaning} | {f'{sign} {bar:g}' if sign else ''} | {value:.3f} |")
+    return "\n".join(lines)
