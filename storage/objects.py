@@ -272,16 +272,17 @@ class LocalObjects:
         try:
             _make_folder(temp.parent)
             with temp.open("xb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                _compare(temp, data)
-                yield temp
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    _compare(temp, data)
+                    yield temp
+                finally:
+                    temp.unlink(missing_ok=True)
         except OSError as error:
             raise self._explained(error, target, len(data)) from error
-        finally:
-            temp.unlink(missing_ok=True)
 
     def _explained(self, error: OSError, target: Path, wanted: int) -> Exception:
         """Put into words what a user can change; leave the rest as it is."""
@@ -451,7 +452,10 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(folder)) from error
     _sync_folder(folder.parent)
 
 

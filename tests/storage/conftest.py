@@ -1,6 +1,11 @@
 """Small finished shards to store, read and break."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -114,3 +119,27 @@ def dropped_of() -> Callable[..., list[Rejected]]:
 @pytest.fixture
 def names() -> dict[int, str]:
     return NAMES
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty root, on the disk and in an object store."""
+    return str(tmp_path / "root") if request.param == "local" else f"memory://{uuid4().hex}"
+
+
+@pytest.fixture
+def in_process() -> Callable[..., subprocess.Popen[str]]:
+    """Start Python code in a process of its own, with this file's helpers to import."""
+
+    def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        here = str(Path(__file__).parent)
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "PYTHONPATH": here, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start

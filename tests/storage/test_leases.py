@@ -1,0 +1,100 @@
+import os
+import signal
+import time
+
+import pytest
+
+from storage.errors import LeaseHeldError
+from storage.leases import take_lease
+from storage.objects import open_objects
+
+PATH = ".engine/leases/prompts/0badcafe-000000.lock"
+
+
+def test_a_second_holder_is_refused_and_told_who_has_it(root):
+    objects = open_objects(root)
+    lease = take_lease(objects, PATH)
+    with pytest.raises(LeaseHeldError, match=rf"held by process {os.getpid()} on .* for 0 s"):
+        take_lease(open_objects(root), PATH)
+    lease.check()
+    lease.release()
+
+
+def test_a_released_lease_can_be_taken_again(root):
+    objects = open_objects(root)
+    for _ in range(3):
+        take_lease(objects, PATH).release()
+
+
+def test_leases_on_other_outputs_do_not_disturb(root):
+    objects = open_objects(root)
+    leases = [take_lease(objects, f"{PATH}{number}") for number in range(3)]
+    for lease in leases:
+        lease.release()
+
+
+HOLD = """
+import sys
+from storage.leases import take_lease
+from storage.objects import open_objects
+lease = take_lease(open_objects(sys.argv[1]), sys.argv[2])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_holder_frees_a_local_lease_at_once(tmp_path, in_process):
+    process = in_process(HOLD, str(tmp_path), PATH)
+    assert process.stdout.readline() == "held\n"
+    objects = open_objects(tmp_path)
+    with pytest.raises(LeaseHeldError, match=f"process {process.pid} on"):
+        take_lease(objects, PATH)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    take_lease(objects, PATH).release()
+
+
+def test_a_renewed_lease_outlives_its_lifetime():
+    objects = open_objects("memory://renewed")
+    lease = take_lease(objects, PATH, lifetime=1.0)
+    time.sleep(1.5)
+    lease.check()
+    with pytest.raises(LeaseHeldError):
+        take_lease(objects, PATH)
+    lease.release()
+
+
+def test_an_expired_lease_is_taken_over_and_its_old_holder_notices():
+    objects = open_objects("memory://expired")
+    dead = take_lease(objects, PATH, lifetime=0.3)
+    dead._stopped.set()  # what a killed process does: it renews no more
+    time.sleep(0.5)
+    heir = take_lease(objects, PATH)
+    with pytest.raises(LeaseHeldError, match="nothing was committed"):
+        dead.check()
+    dead.release()
+    heir.check()
+    with pytest.raises(LeaseHeldError):
+        take_lease(objects, PATH)
+    heir.release()
+
+
+def test_a_stolen_lease_is_noticed_at_the_next_renewal():
+    objects = open_objects("memory://stolen")
+    lease = take_lease(objects, PATH, lifetime=0.3)
+    objects.replace(PATH, b"{}")
+    time.sleep(0.4)
+    with pytest.raises(LeaseHeldError, match="lost"):
+        lease.check()
+    lease.release()
+    assert objects.read(PATH) == b"{}"
+
+
+def test_a_renewal_whose_answer_was_lost_does_not_lose_the_lease():
+    objects = open_objects("memory://lost-answer")
+    lease = take_lease(objects, PATH, lifetime=1.0)
+    objects.replace(PATH, objects.read(PATH))  # same holder, newer version
+    time.sleep(1.5)
+    lease.check()
+    lease.release()
+    take_lease(objects, PATH).release()
