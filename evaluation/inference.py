@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int32, UInt8
 from pydantic import BaseModel, Field, model_validator
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from models.protocols import Detector, Segmenter
 from storage.records import BACKGROUND_LABEL
@@ -101,6 +100,12 @@ class TextSegmenter(Protocol):
 
     patch_size: int
 
+    def normalise(
+        self, pixels: UInt8[torch.Tensor, "batch 3 height width"]
+    ) -> Float[torch.Tensor, "batch 3 height width"]:
+        """Turn RGB levels 0..255 into what `encode` takes."""
+        ...
+
     def encode(
         self, image: Float[torch.Tensor, "batch 3 height width"]
     ) -> tuple[Float[torch.Tensor, "batch embed rows columns"], Float[torch.Tensor, "batch embed"]]:
@@ -160,7 +165,7 @@ class StudentPredictor:
     def predict(self, image: UInt8[np.ndarray, "height width 3"]) -> ScoreMap:
         """Find the best class of every pixel of one image."""
         size = _shown_size(image.shape[:2], self._config, self._student.patch_size)
-        shown = _normalised(_resized(image, size), self._text.device)
+        shown = self._student.normalise(_resized(image, size).to(self._text.device))
         windows = _windows(size, self._config)
         logits = self._logits(shown, windows)
         side = (windows[0].stop_row - windows[0].row, windows[0].stop_column - windows[0].column)
@@ -263,20 +268,12 @@ def _shown_size(
 
 def _resized(
     image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]
-) -> Float[torch.Tensor, "1 3 rows columns"]:
-    """The image at the size in which it is shown, still in 0..255."""
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+) -> UInt8[torch.Tensor, "1 3 rows columns"]:
+    """The image at the size in which it is shown."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     if image.shape[:2] == size:
         return pixels
     return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _normalised(
-    pixels: Float[torch.Tensor, "1 3 height width"], device: torch.device
-) -> Float[torch.Tensor, "1 3 height width"]:
-    mean = torch.tensor(OPENAI_CLIP_MEAN, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(OPENAI_CLIP_STD, device=device).view(1, 3, 1, 1)
-    return (pixels.to(device) / 255 - mean) / std
 
 
 def _windows(size: tuple[int, int], config: InferenceConfig) -> list[_Window]:

@@ -29,6 +29,9 @@ class LinearStudent:
         self.text = 3 * torch.randn(num_classes, 3, generator=generator)
         self.batches: list[tuple[int, ...]] = []
 
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels / 255.0 - 0.45) / 0.27
+
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.batches.append(tuple(image.shape))
         return F.avg_pool2d(image, self.patch_size), image.mean(dim=(2, 3))
@@ -49,21 +52,19 @@ def predict(student: LinearStudent, image: np.ndarray, **options: object) -> Sco
     return StudentPredictor(student, student.text, config).predict(image)
 
 
-def normalised(image: np.ndarray) -> torch.Tensor:
-    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-    std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-    return ((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]
+def as_batch(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
 def upsampled(student: LinearStudent, shown: torch.Tensor) -> torch.Tensor:
-    low = student.scores(*student.encode(shown), student.text)
+    low = student.scores(*student.encode(student.normalise(shown)), student.text)
     return F.interpolate(low, shown.shape[2:], mode="bilinear", align_corners=False)
 
 
 def test_a_whole_image_is_scored_as_the_plain_formula_says() -> None:
     student, image = LinearStudent(7), picture(32, 48)
     found = predict(student, image, window=None, short_side=32)
-    expected = upsampled(student, normalised(image)).sigmoid()[0]
+    expected = upsampled(student, as_batch(image)).sigmoid()[0]
     np.testing.assert_array_equal(found.index, expected.argmax(dim=0).numpy())
     np.testing.assert_allclose(found.best, expected.amax(dim=0).numpy(), rtol=1e-6)
 
@@ -71,15 +72,7 @@ def test_a_whole_image_is_scored_as_the_plain_formula_says() -> None:
 def test_overlapping_windows_are_averaged_and_resized_to_the_original() -> None:
     student, image = LinearStudent(5), picture(40, 27)
     found = predict(student, image, window=32, stride=20, short_side=32)
-    shown = F.interpolate(
-        torch.from_numpy(image).permute(2, 0, 1)[None].float(),
-        (47, 32),
-        mode="bilinear",
-        antialias=True,
-    )[0]
-    shown = normalised(np.zeros((1, 1, 3), np.uint8)) + shown / 255 / torch.tensor(
-        [0.26862954, 0.26130258, 0.27577711]
-    ).view(3, 1, 1)
+    shown = F.interpolate(as_batch(image), (47, 32), mode="bilinear", antialias=True)
     total, count = torch.zeros(5, 47, 32), torch.zeros(47, 32)
     for row in (0, 15):
         total[:, row : row + 32] += upsampled(student, shown[:, :, row : row + 32]).sigmoid()[0]
@@ -113,7 +106,7 @@ def test_the_softmax_rule_gives_probabilities_among_all_classes() -> None:
     found = predict(
         student, image, window=None, short_side=16, background="softmax", softmax_scale=2.5
     )
-    expected = (2.5 * upsampled(student, normalised(image))).softmax(dim=1)[0].amax(dim=0)
+    expected = (2.5 * upsampled(student, as_batch(image))).softmax(dim=1)[0].amax(dim=0)
     np.testing.assert_allclose(found.best, expected.numpy(), rtol=1e-5)
 
 

@@ -58,6 +58,9 @@ class ColourStudent:
     patch_size = 8
     training = True
 
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels / 255.0 - 0.5
+
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return F.avg_pool2d(image, 8), image.mean(dim=(2, 3))
 
