@@ -113,11 +113,14 @@ class FoundBoxes:
         xyxy: Corners in pixels of the image given, clipped to it.
         scores: Span score of the phrase for the box, in [0, 1].
         phrases: Index of the phrase in the list asked for.
+        best_scores: For every phrase asked for the best score of any box, above the thresholds or
+            not: what to say about a phrase that was not found.
     """
 
     xyxy: Float32[np.ndarray, "boxes 4"]
     scores: Float32[np.ndarray, " boxes"]
     phrases: np.ndarray
+    best_scores: Float32[np.ndarray, " asked"]
 
 
 class Detector(Protocol):

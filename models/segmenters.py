@@ -79,7 +79,8 @@ class Sam:
             raise InputError(message)
         for index, own in enumerate(boxes):
             if len(own) == 0:
-                raise InputError(f"image {index} has no box, expected at least one to cut along")
+                message = f"image {index} has no box, expected at least one to cut along"
+                raise InputError(message)
         return list(chain.from_iterable(self._cuts(images, boxes)))
 
     def _cuts(
