@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
+
+from models.miniature import world
+from storage.codecs import encode_image, encode_label_map
+from storage.records import Mention
+from storage.shards import Sample, pack
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """A tiny CLIP with random weights and a tokenizer that spells words letter by letter."""
+    folder = tmp_path_factory.mktemp("clip")
+    letters = [chr(c) for c in range(97, 123)] + ["."]
+    tokens = [*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizerFast(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=40
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": len(tokens),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 40,
+        "bos_token_id": len(tokens) - 2,
+        "eos_token_id": len(tokens) - 1,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32))
+    clip.save_pretrained(folder)
+    return folder
+
+
+def drawn_sample(number, *, class_ids=None):
+    rng = np.random.default_rng(number)
+    scene = world.sample_scene(rng, num_things=1, class_ids=class_ids)
+    labels = np.zeros((world.CANVAS, world.CANVAS), np.uint16)
+    for thing, mask in zip(scene.things, world.masks(scene), strict=True):
+        labels[mask] = thing.class_id + 1
+    ids = tuple(thing.class_id for thing in scene.things)
+    return Sample(
+        key=f"{number:016x}",
+        index=number,
+        text="a drawing",
+        counterfactual_text="nothing",
+        class_ids=ids,
+        class_names=tuple(world.CLASSES[i] for i in ids),
+        mentions=tuple(Mention(class_id=i, start=0, end=1) for i in ids),
+        seed=number,
+        instances=(),
+        image_bytes=encode_image(world.render(scene), "png"),
+        counterfactual_bytes=encode_image(world.render(scene, things=False), "png"),
+        mask_bytes=encode_label_map(labels),
+        writer="test",
+    )
+
+
+@pytest.fixture(scope="session")
+def tars(tmp_path_factory):
+    """Two tars of drawn scenes, five samples each."""
+    folder = tmp_path_factory.mktemp("tars")
+    for number in range(2):
+        samples = [drawn_sample(10 * number + i) for i in range(5)]
+        (folder / f"train-{number}.tar").write_bytes(pack(samples))
+    return folder
+
+
+@pytest.fixture
+def settings(clip_folder, tars, tmp_path):
+    """Fields of a run that takes a second."""
+    return {
+        "dataset": str(tars),
+        "out": str(tmp_path / "run"),
+        "vocabulary": "miniature",
+        "student": {
+            "clip": str(clip_folder),
+            "image_size": 32,
+            "num_prompt_tokens": 2,
+            "decoder_heads": 2,
+        },
+        "classes_per_image": 5,
+        "optimiser": {"steps": 6, "batch_size": 4, "warmup_steps": 2, "learning_rate": 1e-3},
+        "checkpoint_every": 2,
+        "threads": 0,
+        "device": "cpu",
+    }

@@ -1,0 +1,199 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from storage.errors import DataError, InputError
+from training.checkpoints import list_checkpoints, load_student
+from training.config import OptimiserConfig, TrainingConfig
+from training.loop import train
+from training.metrics import read_metrics
+
+
+def weights(path):
+    return {name: p.detach().clone() for name, p in load_student(path)[0].trainable_parameters()}
+
+
+class Stop(Exception):  # noqa: N818 - stands for the user's Ctrl-C
+    pass
+
+
+def checkpoint_folder(config):
+    return Path(config.out) / "checkpoints"
+
+
+def stop_after(step):
+    def on_step(row):
+        if row["step"] == step:
+            raise Stop
+
+    return on_step
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_stopped_run_ends_with_the_same_weights_and_losses(settings, tmp_path):
+    whole = train(TrainingConfig(**settings))
+    stopped = TrainingConfig(**{**settings, "out": str(tmp_path / "stopped")})
+    with pytest.raises(Stop):
+        train(stopped, stop_after(2))
+    resumed = train(stopped)
+    assert_equal(weights(whole), weights(resumed))
+    rows = [read_metrics(tmp_path / name) for name in ("run", "stopped")]
+    terms = ("step", "loss", "mask", "dice", "counterfactual", "lr", "gradient")
+    assert [[r[t] for t in terms] for r in rows[0]] == [[r[t] for t in terms] for r in rows[1]]
+    assert [r["step"] for r in rows[0]] == list(range(6))
+
+
+def test_a_killed_process_ends_with_the_same_weights(settings, tmp_path):
+    settings["optimiser"]["steps"] = 40
+    whole = train(TrainingConfig(**settings))
+    killed = {**settings, "out": str(tmp_path / "killed")}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(killed))
+    command = [sys.executable, "-m", "training", "--config", str(path)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while len(read_metrics(tmp_path / "killed")) < 7 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(list_checkpoints(tmp_path / "killed" / "checkpoints")) >= 1
+    assert_equal(weights(whole), weights(train(TrainingConfig(**killed))))
+
+
+def test_a_finished_run_does_nothing_more(settings):
+    config = TrainingConfig(**settings)
+    first = train(config)
+    stamp = first.stat().st_mtime_ns
+    assert train(config, stop_after(0)) == first
+    assert first.stat().st_mtime_ns == stamp
+
+
+def test_micro_batches_give_the_update_of_the_whole_batch(settings, tmp_path):
+    # Dropout differs between micro-batches of another size, so it is switched off.
+    settings["student"] |= {"prompt_dropout": 0.0, "decoder_dropout": 0.0}
+    settings["optimiser"] |= {"steps": 1}
+    whole = weights(train(TrainingConfig(**settings)))
+    settings["optimiser"] |= {"micro_batch_size": 1}
+    parts = weights(train(TrainingConfig(**{**settings, "out": str(tmp_path / "parts")})))
+    rows = [read_metrics(tmp_path / name)[0] for name in ("run", "parts")]
+    for term in ("loss", "mask", "dice", "counterfactual", "gradient"):
+        assert rows[0][term] == pytest.approx(rows[1][term], rel=1e-4)
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_weights_of_one_with_two_micro_batches(settings, tmp_path):
+    settings["optimiser"] |= {"micro_batch_size": 2}
+    one = weights(train(TrainingConfig(**settings)))
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**settings, "out": str(tmp_path / "two")}))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launch, "-m", "training", "--config", str(path)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    two = weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
+
+
+def test_threads_change_nothing(settings, tmp_path):
+    inline = weights(train(TrainingConfig(**settings)))
+    settings |= {"threads": 3, "out": str(tmp_path / "threads")}
+    assert_equal(inline, weights(train(TrainingConfig(**settings))))
+
+
+def test_other_data_or_recipe_is_refused_in_words(settings):
+    train(TrainingConfig(**settings))
+    other = {**settings, "classes_per_image": 7}
+    with pytest.raises(InputError, match=r"config\.classes_per_image: 5 -> 7"):
+        train(TrainingConfig(**other))
+
+
+def test_a_damaged_checkpoint_is_used_no_more_and_the_one_before_only_when_asked(settings):
+    config = TrainingConfig(**{**settings, "keep_checkpoints": 3})
+    expected = weights(train(config))
+    _, second, last = list_checkpoints(checkpoint_folder(config))
+    file = last / "student.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(DataError, match=f"set resume_from to {second}"):
+        train(config)
+    with pytest.raises(DataError, match="damaged"):
+        load_student(last)
+    assert second.exists()
+    chosen = TrainingConfig(**{**settings, "keep_checkpoints": 3, "resume_from": str(second)})
+    assert_equal(expected, weights(train(chosen)))
+    assert [p.name for p in (checkpoint_folder(config) / "set-aside").iterdir()] == [
+        "000-" + last.name
+    ]
+
+
+def test_only_trained_tensors_are_saved(settings):
+    path = train(TrainingConfig(**settings))
+    student, meta = load_student(path)
+    assert not any(name.startswith("vision.") for name in weights(path))
+    assert meta["step"] == 6
+    assert meta["config"]["student"]["num_prompt_tokens"] == 2
+    assert not student.training
+
+
+def test_the_running_mean_is_what_a_checkpoint_loads(settings, tmp_path):
+    plain = weights(train(TrainingConfig(**settings)))
+    settings["optimiser"] |= {"average": 0.5}
+    mean = weights(train(TrainingConfig(**{**settings, "out": str(tmp_path / "mean")})))
+    assert any(not torch.equal(plain[name], mean[name]) for name in plain)
+
+
+def test_without_its_weight_the_counterfactual_is_not_looked_at(settings):
+    settings["losses"] = {"counterfactual_weight": 0.0}
+    train(TrainingConfig(**settings))
+    rows = read_metrics(checkpoint_folder(TrainingConfig(**settings)).parent)
+    assert "counterfactual" not in rows[0]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match="expected a multiple of micro_batch_size 3"):
+        TrainingConfig(
+            dataset="d",
+            out="o",
+            vocabulary="v",
+            student={"clip": "c"},
+            optimiser={"batch_size": 4, "micro_batch_size": 3},
+        )
+
+
+def test_the_learning_rate_rises_and_falls_as_released():
+    config = OptimiserConfig()
+    assert config.rate(0) == pytest.approx(2e-4 * 1e-6)
+    assert config.rate(1_500) == pytest.approx((2e-4 - 1e-6) * (1 - 0.075) ** 0.9 + 1e-6)
+    assert config.rate(750) == pytest.approx(
+        ((2e-4 - 1e-6) * (1 - 0.0375) ** 0.9 + 1e-6) * (1 - 0.5 * (1 - 1e-6))
+    )
+
+
+@pytest.mark.slow
+def test_eight_scenes_are_learnt_by_heart(settings):
+    settings["optimiser"] = {
+        "steps": 150,
+        "batch_size": 8,
+        "warmup_steps": 10,
+        "learning_rate": 3e-3,
+    }
+    settings["checkpoint_every"] = 150
+    settings["augmentation"] = {"min_scale": 1.0, "max_scale": 1.0, "flip": 0.0}
+    config = TrainingConfig(**settings)
+    train(config)
+    rows = read_metrics(checkpoint_folder(config).parent)
+    first, last = (sum(r["mask"] for r in part) / 10 for part in (rows[:10], rows[-10:]))
+    assert last < 0.3 * first

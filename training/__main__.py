@@ -1,0 +1,52 @@
+"""`python -m training --config run.json`; several processes by `torchrun -m training`."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from storage.errors import EngineError, InputError
+from training.config import TrainingConfig
+from training.loop import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train as a JSON file says; returns the exit code: 0 done, 2 for anything to be changed."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="a TrainingConfig as JSON")
+    path = parser.parse_args(arguments).config
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        checkpoint = train(read_config(path))
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(checkpoint)
+    return 0
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read a run's config.
+
+    Raises:
+        InputError: If the file is missing, no JSON, or holds a wrong field.
+    """
+    try:
+        return TrainingConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}); expected a TrainingConfig as JSON"
+        raise InputError(msg) from error
+    except ValidationError as error:
+        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        msg = f"{path} is no TrainingConfig: {fields}"
+        raise InputError(msg) from error
+    except ValueError as error:
+        msg = f"{path} is no JSON ({error}); expected a TrainingConfig"
+        raise InputError(msg) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""Checkpoints: folders that appear whole, hold what training changed, and prove themselves.
+
+    step-00000500/student.safetensors   trained tensors, and their running mean if there is one
+                  optimiser.pt          state of the optimiser
+                  checkpoint.json       step, fingerprint and its contents, sizes and digests
+
+There is no generator to save: every random draw is derived from the seed and the step.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.zegclip import StudentConfig, ZegClip
+from storage.errors import DataError, InputError
+from storage.identity import canonical_json, describe_drift, digest
+
+_log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"step-(\d{8})")
+_WEIGHTS = "student.safetensors"
+_OPTIMISER = "optimiser.pt"
+_RECORD = "checkpoint.json"
+_ASIDE = "set-aside"
+_AVERAGE = "average."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two updates.
+
+    Attributes:
+        step: Updates done.
+        meta: What the run is made of, JSON types; its digest is the fingerprint.
+        weights: Trained tensors by name.
+        average: Their running mean, or nothing.
+        optimiser: State dict of the optimiser.
+    """
+
+    step: int
+    meta: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    average: Mapping[str, Tensor] | None
+    optimiser: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write a checkpoint below a folder; it is there whole, or not at all.
+
+    Durable when it returns. Older checkpoints beyond the newest `keep` are removed.
+
+    Returns:
+        The checkpoint's own folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{checkpoint.step:08d}"
+    temporary = folder / f".{target.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()
+    }
+    for name, tensor in (checkpoint.average or {}).items():
+        tensors[_AVERAGE + name] = tensor.detach().cpu().contiguous()
+    save_file(tensors, temporary / _WEIGHTS)
+    torch.save(dict(checkpoint.optimiser), temporary / _OPTIMISER)
+    record = {
+        "step": checkpoint.step,
+        "fingerprint": digest(checkpoint.meta),
+        "meta": checkpoint.meta,
+        "files": {name: _describe(temporary / name) for name in (_WEIGHTS, _OPTIMISER)},
+    }
+    (temporary / _RECORD).write_bytes(canonical_json(record))
+    for path in (*sorted(temporary.iterdir()), temporary):
+        _sync(path)
+    temporary.rename(target)
+    _sync(folder)
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints below a folder, oldest first; whether they are whole is not looked at."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
+
+
+def restore_checkpoint(
+    folder: Path, meta: Mapping[str, Any], chosen: str | None
+) -> Checkpoint | None:
+    """Read the checkpoint that a run goes on from.
+
+    Args:
+        folder: Where the run keeps its checkpoints.
+        meta: What the run is made of now.
+        chosen: The checkpoint to take instead of the newest one; later ones are moved aside.
+
+    Returns:
+        The checkpoint, or nothing if the run is new.
+
+    Raises:
+        DataError: If it is damaged; an earlier one is taken only if it is chosen.
+        InputError: If it belongs to a run of other data or another config, or if there is no
+            checkpoint where the chosen one should be.
+    """
+    present = list_checkpoints(folder)
+    if chosen is None and not present:
+        return None
+    path = present[-1] if chosen is None else Path(chosen).expanduser()
+    try:
+        record = _checked_record(path)
+    except DataError as error:
+        earlier = [str(other) for other in present if other.name < path.name]
+        way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start anew"
+        msg = f"{error}; to go on, {way}"
+        raise DataError(msg) from error
+    _refuse_drift(path, record["meta"], meta)
+    for later in present:
+        if later.name > path.name:
+            _move_aside(later)
+    weights, average = _tensors(path)
+    optimiser = torch.load(path / _OPTIMISER, weights_only=True)
+    return Checkpoint(record["step"], record["meta"], weights, average, optimiser)
+
+
+def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
+    """Build the student of a checkpoint, in evaluation mode, with its running mean if it has one.
+
+    Args:
+        path: Folder of a checkpoint, or of a run, whose newest checkpoint is taken.
+
+    Returns:
+        The student on the CPU, and what its run was made of: `config`, `classes`, `dataset` and
+        `step`.
+
+    Raises:
+        DataError: If the checkpoint is damaged.
+        InputError: If there is none, or CLIP's weights are not there.
+    """
+    folder = Path(path).expanduser()
+    newest = list_checkpoints(folder / "checkpoints")
+    folder = newest[-1] if newest else folder
+    record = _checked_record(folder)
+    student = ZegClip.from_config(StudentConfig.model_validate(record["meta"]["config"]["student"]))
+    weights, average = _tensors(folder)
+    load_trained(student, average or weights)
+    fingerprint = {"step": record["step"], "fingerprint": record["fingerprint"]}
+    return student.eval(), {**record["meta"], **fingerprint}
+
+
+def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
+    """Copy trained tensors into a student.
+
+    Raises:
+        DataError: If names or shapes differ.
+    """
+    own = dict(student.trainable_parameters())
+    wrong = own.keys() ^ weights.keys() or {n for n in own if own[n].shape != weights[n].shape}
+    if wrong:
+        msg = (
+            f"the checkpoint and the student differ in {len(wrong)} tensors, {min(wrong)!r} one"
+            " of them: it was written by another version of the student"
+        )
+        raise DataError(msg)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    tensors = load_file(path / _WEIGHTS)
+    average = {n.removeprefix(_AVERAGE): t for n, t in tensors.items() if n.startswith(_AVERAGE)}
+    return {n: t for n, t in tensors.items() if not n.startswith(_AVERAGE)}, average or None
+
+
+def _checked_record(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's record and hold its files against it."""
+    try:
+        record = json.loads((path / _RECORD).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        msg = f"{path} is no checkpoint (it has no {_RECORD}); train first, or give another folder"
+        raise InputError(msg) from error
+    except ValueError as error:
+        msg = f"{path / _RECORD} is no JSON ({error})"
+        raise DataError(msg) from error
+    for name, expected in record["files"].items():
+        found = _describe(path / name) if (path / name).is_file() else "nothing"
+        if found != expected:
+            msg = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
+            raise DataError(msg)
+    return record
+
+
+def _describe(path: Path) -> str:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{path.stat().st_size} bytes, sha256 {sha256}"
+
+
+def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    drift = describe_drift(old, new)
+    if drift:
+        msg = (
+            f"checkpoint {path} belongs to another run: {'; '.join(drift)}. Train into another "
+            "out folder, or take the old values back"
+        )
+        raise InputError(msg)
+
+
+def _move_aside(path: Path) -> None:
+    aside = path.parent / _ASIDE
+    aside.mkdir(exist_ok=True)
+    number = sum(1 for _ in aside.iterdir())
+    path.rename(aside / f"{number:03d}-{path.name}")
+    _log.warning("%s is later than the checkpoint chosen and was moved to %s", path, aside)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

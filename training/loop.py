@@ -1,0 +1,289 @@
+"""The training loop: from committed shards to a checkpoint, resumed exactly where it stopped."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.text_embeddings import load_embeddings
+from models.zegclip import ZegClip
+from storage.errors import InputError
+from storage.identity import derive_seed, digest
+from storage.vocabulary import Vocabulary, load_vocabulary
+from training.checkpoints import (
+    Checkpoint,
+    list_checkpoints,
+    load_trained,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from training.config import OptimiserConfig, TrainingConfig
+from training.data import Batch, Batches, SampleFiles, ShardFile, ViewPlan, find_shards
+from training.losses import count_present, counterfactual_loss, mask_losses, weighted_sum
+from training.metrics import MetricsLog
+from training.processes import Processes, join_processes
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_FOLDER = "checkpoints"
+
+Row = dict[str, float]
+
+
+def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) -> Path:
+    """Train a student, or go on with the training that `out` holds.
+
+    A finished run returns at once. Started by torchrun, all processes share the batch.
+
+    Args:
+        config: Data, student, recipe and machine.
+        on_step: Called in the first process after every update with the row that was logged.
+
+    Returns:
+        Folder of the newest checkpoint.
+
+    Raises:
+        DataError: If shards or the newest checkpoint are damaged.
+        InputError: If data, weights or vocabulary are missing, the batch cannot be shared among
+            the processes, or `out` belongs to another run.
+    """
+    out = Path(config.out).expanduser()
+    vocabulary = load_vocabulary(config.vocabulary)
+    shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
+    meta = describe_run(config, vocabulary, shards)
+    with join_processes(config.device) as processes:
+        share = _Share.of(config.optimiser, processes)
+        start = restore_checkpoint(out / CHECKPOINT_FOLDER, meta, config.resume_from)
+        first = start.step if start else 0
+        if first < config.optimiser.steps:
+            learner = Learner(config, vocabulary, processes)
+            if start is not None:
+                learner.restore(start)
+                _log.info("going on from step %d of %d", first, config.optimiser.steps)
+            samples = SampleFiles(shards, vocabulary, cache_bytes=config.cache_bytes)
+            batches = Batches(samples, _view_plan(config))
+            _run(learner, batches, share, out, meta, first, on_step)
+        processes.wait()
+    return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
+
+
+def describe_run(
+    config: TrainingConfig, vocabulary: Vocabulary, shards: Sequence[ShardFile]
+) -> dict[str, Any]:
+    """Say what the weights depend on; its digest is the fingerprint of the run's checkpoints."""
+    return {
+        "config": config.identity(),
+        "vocabulary": {"name": vocabulary.name, "digest": vocabulary.digest},
+        "dataset": {
+            "shards": len(shards),
+            "digest": digest([shard.identity for shard in shards]),
+        },
+    }
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The part of every batch that this process computes, in micro-batches.
+
+    Micro-batches are numbered over all processes, so that their contents and their randomness do
+    not depend on who computes them.
+
+    Attributes:
+        size: Pairs a micro-batch.
+        own: Numbers of this process's micro-batches.
+        count: Micro-batches of a batch.
+    """
+
+    size: int
+    own: range
+    count: int
+
+    @classmethod
+    def of(cls, config: OptimiserConfig, processes: Processes) -> "_Share":
+        size = config.micro_batch_size or max(1, config.batch_size // processes.count)
+        if config.batch_size % (size * processes.count):
+            msg = (
+                f"a batch of {config.batch_size} cannot be shared by {processes.count} processes "
+                f"in micro-batches of {size}: change batch_size or micro_batch_size"
+            )
+            raise InputError(msg)
+        each = config.batch_size // (size * processes.count)
+        first = processes.rank * each
+        return cls(size, range(first, first + each), each * processes.count)
+
+    def positions(self, first: int, steps: int) -> Iterator[list[int]]:
+        """First positions of this process's micro-batches of every step."""
+        for step in range(first, steps):
+            yield [(step * self.count + number) * self.size for number in self.own]
+
+
+class Learner:
+    """The student with all that an update needs.
+
+    Args:
+        config: Data, student, recipe and machine.
+        vocabulary: Classes that images are trained against.
+        processes: This process among its equals.
+
+    Raises:
+        InputError: If CLIP's weights are missing or its text tower does not fit the student.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, vocabulary: Vocabulary, processes: Processes
+    ) -> None:
+        torch.manual_seed(derive_seed("student", config.seed))
+        self.config = config
+        self.processes = processes
+        self.student = ZegClip.from_config(config.student).to(processes.device).train()
+        self.parameters = dict(self.student.trainable_parameters())
+        self.average = self._copied() if config.optimiser.average is not None else None
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=config.optimiser.learning_rate,
+            weight_decay=config.optimiser.weight_decay,
+        )
+        self.text = load_embeddings(
+            config.student.clip,
+            config.student.revision,
+            [record.embedding_phrases for record in vocabulary],
+            config.templates,
+            folder=Path(config.out).expanduser() / "text",
+        ).to(processes.device)
+        bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and processes.device.type == "cuda"
+        )
+        self.dtype = torch.bfloat16 if bfloat16 else torch.float32
+        count = sum(p.numel() for p in self.parameters.values())
+        _log.info("%d parameters learn, on %s in %s", count, processes.device, self.dtype)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up the state of a checkpoint."""
+        load_trained(self.student, checkpoint.weights)
+        self.optimiser.load_state_dict(dict(checkpoint.optimiser))
+        if self.average is not None and checkpoint.average is not None:
+            for name, tensor in checkpoint.average.items():
+                self.average[name].copy_(tensor)
+
+    def checkpoint(self, step: int, meta: dict[str, Any]) -> Checkpoint:
+        """The state after `step` updates."""
+        return Checkpoint(step, meta, self.parameters, self.average, self.optimiser.state_dict())
+
+    def update(self, step: int, batches: Sequence[Batch], share: _Share) -> Row:
+        """Do one update of the weights.
+
+        Args:
+            step: Number of the update, from 0.
+            batches: This process's micro-batches.
+            share: Which ones these are.
+
+        Returns:
+            `step`, `loss` and its terms without weights (means over the whole batch), `lr` and
+            `gradient` (norm before clipping).
+        """
+        rate = self.config.optimiser.rate(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        present = self._mean_present(batches, share.count)
+        sums: dict[str, Tensor] = {}
+        for number, batch in zip(share.own, batches, strict=True):
+            torch.manual_seed(derive_seed("update", self.config.seed, step, number))
+            terms = self._losses(batch, present)
+            loss = weighted_sum(terms, self.config.losses)
+            (loss / len(batches)).backward()
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value.detach())) + value.detach()
+        self.processes.average_gradients(self.parameters.values())
+        norm = nn.utils.clip_grad_norm_(
+            self.parameters.values(), self.config.optimiser.clip_norm or float("inf")
+        )
+        self.optimiser.step()
+        self._follow()
+        totals = self.processes.total(torch.stack(list(sums.values()))) / share.count
+        means = dict(zip(sums, totals.tolist(), strict=True))
+        return {"step": step, **means, "lr": rate, "gradient": norm.item()}
+
+    def _losses(self, batch: Batch, present: Tensor) -> dict[str, Tensor]:
+        """Terms of one micro-batch, without weights."""
+        device, config = self.processes.device, self.config.losses
+        pixels = batch.image.to(device, non_blocking=True)
+        paired = config.counterfactual_weight > 0
+        if paired:
+            pixels = torch.cat([pixels, batch.counterfactual.to(device, non_blocking=True)])
+        text = self.text[batch.class_ids.to(device)]
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            patches, cls = self.student.encode(self.student.normalise(pixels))
+            count = len(batch.image)
+            logits = self.student.scores(patches[:count], cls[:count], text)
+        targets = batch.targets.to(device, non_blocking=True)
+        active = batch.active.to(device, non_blocking=True)
+        terms = mask_losses(logits, targets, config, active=active, num_present=present)
+        if paired:
+            terms["counterfactual"] = counterfactual_loss(cls[:count], cls[count:])
+        return terms
+
+    def _mean_present(self, batches: Sequence[Batch], count: int) -> Tensor:
+        """Present classes a micro-batch, averaged over the whole batch: the released divisor."""
+        own = sum(count_present(batch.targets, batch.class_ids.shape[1]) for batch in batches)
+        return self.processes.total(torch.as_tensor(own, device=self.processes.device)) / count
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = self.config.optimiser.average
+        if self.average is not None and decay is not None:
+            for name, parameter in self.parameters.items():
+                self.average[name].lerp_(parameter, 1.0 - decay)
+
+
+def _run(  # noqa: PLR0913
+    learner: Learner,
+    batches: Batches,
+    share: _Share,
+    out: Path,
+    meta: dict[str, Any],
+    first: int,
+    on_step: Callable[[Row], None] | None,
+) -> None:
+    """Do all updates that are left."""
+    config, steps = learner.config, learner.config.optimiser.steps
+    positions = share.positions(first, steps)
+    ahead = batches.stream(positions, share.size, config.threads)
+    if not learner.processes.is_first:
+        with closing(ahead):
+            for step, parts in enumerate(ahead, first):
+                learner.update(step, parts, share)
+        return
+    log = MetricsLog(out, first=first, steps=steps, log_every=config.log_every)
+    with closing(ahead), log:
+        began = time.monotonic()
+        for step, parts in enumerate(ahead, first):
+            row = learner.update(step, parts, share)
+            row["seconds"], began = time.monotonic() - began, time.monotonic()
+            log.write(row)
+            done = step + 1
+            if done % config.checkpoint_every == 0 or done == steps:
+                state = learner.checkpoint(done, meta)
+                save_checkpoint(out / CHECKPOINT_FOLDER, state, keep=config.keep_checkpoints)
+            if on_step is not None:
+                on_step(row)
+
+
+def _view_plan(config: TrainingConfig) -> ViewPlan:
+    return ViewPlan(
+        side=config.student.image_size,
+        classes_per_image=config.classes_per_image,
+        exclude_overlaps=config.exclude_overlaps,
+        augmentation=config.augmentation,
+        padding=config.student.mean_colour,
+        seed=config.seed,
+    )

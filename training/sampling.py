@@ -1,0 +1,153 @@
+"""Category random sampling: for each image a few class names, its own among them.
+
+MagicSeg (arXiv 2603.19575) trains every image against m of the vocabulary's N names, the image's
+own first and the others drawn anew for each image, because m = N neither fits nor helps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt16, UInt64
+
+from storage.errors import DataError
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from storage.vocabulary import ClassRecord
+
+BACKGROUND = -1
+"""Target of a pixel that shows none of the image's classes: a negative for every query."""
+IGNORE = -2
+"""Target of a pixel about which nothing is known, padding included."""
+
+_OTHER = np.uint64(1 << 62)
+_EXCLUDED = np.uint64(1 << 63)
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """The names that a batch is trained against.
+
+    Attributes:
+        class_ids: Vocabulary indices, (batch, m); an image's own classes come first.
+        active: Whether a name may teach the image anything, (batch, m); excluded names that had
+            to fill the subset are not active.
+    """
+
+    class_ids: Int[np.ndarray, "batch m"]
+    active: Bool[np.ndarray, "batch m"]
+
+
+def sample_subsets(
+    own: Sequence[Sequence[int]],
+    num_classes: int,
+    size: int,
+    seeds: UInt64[np.ndarray, " batch"],
+    excluded: Sequence[Sequence[int]] | None = None,
+) -> Subsets:
+    """Draw each image's names without replacement, for the whole batch at once.
+
+    Every (seed, class) pair gets a random key; own classes have the lowest keys, excluded ones the
+    highest, and the `size` lowest are taken in order. A subset therefore depends on its image's
+    seed alone. If an image has more own classes than `size`, some of them are drawn.
+
+    Args:
+        own: Vocabulary indices of each image's classes.
+        num_classes: Size N of the vocabulary.
+        size: Names an image, m; capped at N.
+        seeds: One seed an image.
+        excluded: Indices that must not be negatives of the image, such as synonyms of its classes.
+    """
+    size = min(size, num_classes)
+    keys = _keys(seeds, num_classes)
+    rank = np.full(keys.shape, _OTHER)
+    if excluded is not None:
+        _mark(rank, excluded, _EXCLUDED)
+    _mark(rank, own, np.uint64(0))
+    keys = (keys >> np.uint64(2)) | rank
+    if size < num_classes:
+        ids = np.argpartition(keys, size - 1, axis=1)[:, :size]
+    else:
+        ids = np.broadcast_to(np.arange(num_classes), keys.shape)
+    order = np.argsort(np.take_along_axis(keys, ids, axis=1), axis=1)
+    ids = np.take_along_axis(ids, order, axis=1)
+    return Subsets(ids, np.take_along_axis(rank, ids, axis=1) != _EXCLUDED)
+
+
+def remap(
+    labels: UInt16[np.ndarray, "batch height width"], subsets: Subsets, num_classes: int
+) -> Int[np.ndarray, "batch height width"]:
+    """Turn stored labels into positions of each image's subset.
+
+    Args:
+        labels: Class index plus one, 0 for background, 65535 for ignored pixels.
+        subsets: What was drawn for the same images.
+        num_classes: Size N of the vocabulary.
+
+    Returns:
+        Position in the subset, `BACKGROUND` or `IGNORE`. A class outside the subset is background
+        for all names in it.
+
+    Raises:
+        DataError: If a label names no class of the vocabulary.
+    """
+    classes = np.where(labels == IGNORE_LABEL, BACKGROUND_LABEL, labels)
+    if classes.max(initial=0) > num_classes:
+        msg = (
+            f"a mask holds the label {classes.max()}, expected at most {num_classes}, the size "
+            "of the vocabulary: verify the shards, or name their vocabulary"
+        )
+        raise DataError(msg)
+    batch, size = subsets.class_ids.shape
+    table = np.full((batch, num_classes + 1), BACKGROUND, np.int16)
+    np.put_along_axis(table, subsets.class_ids + 1, np.arange(size, dtype=np.int16)[None], axis=1)
+    targets = np.take_along_axis(table, classes.reshape(batch, -1), axis=1).reshape(labels.shape)
+    targets[labels == IGNORE_LABEL] = IGNORE
+    return targets
+
+
+def overlapping_classes(classes: Sequence[ClassRecord]) -> tuple[tuple[int, ...], ...]:
+    """Find for each class the others whose names share or contain one of its names.
+
+    "bus" and "school bus" overlap, and so do two classes with a common synonym: a picture of the
+    one is no evidence against the other. Words are compared whole and without case.
+
+    Returns:
+        For each class, in order, the positions of its overlapping classes, ascending.
+    """
+    forms = [{tuple(form.lower().split()) for form in record.forms} for record in classes]
+    owners: dict[tuple[str, ...], set[int]] = {}
+    for i, own in enumerate(forms):
+        for form in own:
+            owners.setdefault(form, set()).add(i)
+    related: list[set[int]] = [set() for _ in classes]
+    for i, own in enumerate(forms):
+        for part in {part for form in own for part in _parts(form)}:
+            for j in owners.get(part, ()):
+                related[i].add(j)
+                related[j].add(i)
+    return tuple(tuple(sorted(found - {i})) for i, found in enumerate(related))
+
+
+def _parts(words: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """All runs of consecutive words."""
+    ends = range(len(words) + 1)
+    return {words[a:b] for a in ends for b in ends if a < b}
+
+
+def _mark(rank: np.ndarray, ids: Sequence[Sequence[int]], value: np.uint64) -> None:
+    rows = np.repeat(np.arange(len(ids)), [len(own) for own in ids])
+    columns = np.fromiter((i for own in ids for i in own), np.int64, len(rows))
+    rank[rows, columns] = value
+
+
+def _keys(seeds: UInt64[np.ndarray, " batch"], num_classes: int) -> UInt64[np.ndarray, "batch n"]:
+    """Random 64-bit keys of all (seed, class) pairs, by the finaliser of SplitMix64.
+
+    A hash needs no generator an image, and gives the same keys in every version of numpy.
+    """
+    with np.errstate(over="ignore"):
+        step = np.arange(1, num_classes + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        keys = seeds[:, None] + step
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
+    return keys ^ (keys >> np.uint64(31))
