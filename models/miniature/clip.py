@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import relpath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,9 @@ from models.miniature.degradation import PAINTER_AUTOENCODER
 from models.miniature.loop import Run, record
 from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_half
 from models.miniature.scenes import HELD_OUT, DrawnScene, SceneBatch, collate, draw
-from models.miniature.tokens import write_tokenizer
+from models.miniature.tokens import END, START, write_tokenizer
 from models.miniature.world import BACKGROUNDS, CANVAS, CLASSES, Scene
+from models.templates import load_templates
 
 ZERO_SHOT = "a photo of {a} {class1}"
 """The text that stands for a class in `score`."""
@@ -97,7 +99,7 @@ class Learner(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Claim:
+class Claim:
     """What a caption says: each thing's class (-1: nothing), colour and size, where it names them.
 
     Attributes:
@@ -160,6 +162,7 @@ class SceneShelf:
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
     """A CLIP with random weights: ViT of 4 layers with patches of 8, text of 2 layers."""
+    vocabulary = tokenizer.get_vocab()
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_WIDTH,
@@ -168,9 +171,9 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=_MAX_LENGTH,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=vocabulary[START],
+        eos_token_id=vocabulary[END],
+        pad_token_id=vocabulary[END],
     )
     vision = CLIPVisionConfig(
         hidden_size=96,
@@ -230,7 +233,7 @@ def task(config: Config, tokenizer: CLIPTokenizer) -> tuple[Learner, LossOfStep]
         rng = np.random.default_rng((config.seed, 4, step))
         drawn, bare = _batch(config, shelf, step, rng)
         claims = [
-            _claim(item.scene, rng, bare=none, short=rng.random() < config.bare_share)
+            write_claim(item.scene, rng, bare=none, short=rng.random() < config.bare_share)
             for item, none in zip(drawn, bare, strict=True)
         ]
         fits = [
@@ -272,7 +275,7 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
         damaged = batch.damaged(torch.Generator().manual_seed(seed)).images
         spoilt, _ = learner.embed(_pixels(damaged, loaded))
     sets = F.normalize(image, dim=-1).view(-1, len(CLASSES), _WIDTH) @ texts.T
-    object_patches = _patch_shares(batch, patches.shape[1])[..., :-1].amax(-1) > 0.75
+    object_patches = patch_shares(batch, patches.shape[1])[..., :-1].amax(-1) > 0.75
     wanted = truth[:, None].expand(object_patches.shape)[object_patches]
     return {
         "zero_shot": _right(image, texts, truth),
@@ -304,7 +307,7 @@ def _held_out_sets(count: int, seed: int) -> list[DrawnScene]:
 
 
 @torch.no_grad()
-def _class_texts(clip: CLIPModel, loaded: CLIPProcessor) -> Tensor:
+def _class_texts(clip: CLIPModel, loaded: Any) -> Tensor:
     """Unit text embeddings of all classes, float (classes, 64)."""
     texts = [captions.fill(ZERO_SHOT, {"class1": name})[0] for name in CLASSES]
     ids = loaded(text=texts, padding=True, return_tensors="pt")
@@ -318,7 +321,7 @@ def _text_embeddings(clip: CLIPModel, ids: Mapping[str, Tensor]) -> Tensor:
     return clip.text_projection(pooled)
 
 
-def _pixels(images: Tensor, loaded: CLIPProcessor) -> Tensor:
+def _pixels(images: Tensor, loaded: Any) -> Tensor:
     """Pictures in [0, 1] as the ordinary processor would give them to the network."""
     arrays = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     pictures = [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
@@ -358,17 +361,17 @@ def _batch(
     return drawn, [False] * (len(drawn) - empties) + [True] * empties
 
 
-def _claim(scene: Scene, rng: np.random.Generator, *, bare: bool, short: bool) -> _Claim:
+def write_claim(scene: Scene, rng: np.random.Generator, *, bare: bool, short: bool) -> Claim:
     """Write a caption of a scene, or of its object-free twin."""
     place = captions.places()[scene.background]
     if bare:
         template = _EMPTY[int(rng.integers(len(_EMPTY)))]
-        return _Claim((), template.replace("{place}", place))
+        return Claim((), template.replace("{place}", place))
     things = scene.things
     if short or rng.random() < 0.3:
         things = (things[int(rng.integers(len(things)))],)
-    kinds = captions.grammar()["one" if len(things) == 1 else "two"]
-    templates = _BARE if short else tuple(kinds)  # pyright: ignore[reportArgumentType]
+    grammar = load_templates("miniature")
+    templates = _BARE if short else grammar.one if len(things) == 1 else grammar.two
     template = templates[int(rng.integers(len(templates)))]
     values, told = {"place": place}, []
     for number, thing in enumerate(things, start=1):
@@ -377,7 +380,7 @@ def _claim(scene: Scene, rng: np.random.Generator, *, bare: bool, short: bool) -
         colour = thing.colour if f"{{colour{number}}}" in template else None
         size = thing.size if f"{{size{number}}}" in template else None
         told.append((thing.class_id, colour, size))
-    return _Claim(tuple(told), captions.fill(template, values)[0])
+    return Claim(tuple(told), captions.fill(template, values)[0])
 
 
 def _losses(
@@ -409,7 +412,7 @@ def _losses(
     named = F.binary_cross_entropy_with_logits(
         learner.image_head(image), present[:, :-1], pos_weight=torch.tensor(4.0)
     )
-    shown = _patch_loss(learner.patch_head(patches), _patch_shares(batch, patches.shape[1]))
+    shown = _patch_loss(learner.patch_head(patches), patch_shares(batch, patches.shape[1]))
     total = contrast + 2 * named + shown
     return {"loss": total, "contrast": contrast, "named": named, "shown": shown}
 
@@ -422,7 +425,7 @@ def _contrast(logits: Tensor, fits: Tensor) -> Tensor:
     return F.cross_entropy(logits[rows], share)
 
 
-def _patch_shares(batch: SceneBatch, patches: int) -> Tensor:
+def patch_shares(batch: SceneBatch, patches: int) -> Tensor:
     """Share of each patch's area by class, background last: float (batch, patches, classes + 1)."""
     side = round(patches**0.5)
     area = F.adaptive_avg_pool2d(batch.masks, side).flatten(2)

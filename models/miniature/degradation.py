@@ -1,11 +1,14 @@
 """Random damage to drawings, so that models trained on them also work on generated pictures."""
 
 import io
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from PIL import Image
 from torch import Tensor
 
@@ -57,10 +60,12 @@ def reconstruct(images: Tensor, autoencoder: AutoencoderKL, generator: torch.Gen
     chosen = torch.rand(len(images), generator=generator) < RECONSTRUCTED_SHARE
     result = images.clone()
     if chosen.any():
-        latents = autoencoder.encode(images[chosen] * 2 - 1).latent_dist.mode()
+        encoded = cast("AutoencoderKLOutput", autoencoder.encode(images[chosen] * 2 - 1))
+        latents = encoded.latent_dist.mode()
         level = 0.3 * torch.rand(len(latents), 1, 1, 1, generator=generator)
         latents = latents + level * torch.randn(latents.shape, generator=generator)
-        result[chosen] = (autoencoder.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+        decoded = cast("DecoderOutput", autoencoder.decode(latents)).sample
+        result[chosen] = (decoded / 2 + 0.5).clamp(0, 1)
     return result
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from os.path import relpath
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class _Prompts:
+class Prompts:
     """Texts of a batch and what they ask for.
 
     Attributes:
@@ -127,7 +128,7 @@ def build() -> GroundingDinoForObjectDetection:
         num_heads=[2, 4, 8],
         window_size=4,
         drop_path_rate=0.0,
-        out_indices=[2, 3],
+        out_indices=[2, 3],  # pyright: ignore[reportCallIssue] - a property of the mixin
     )
     text = BertConfig(
         vocab_size=max(vocabulary().values()) + 1,
@@ -156,13 +157,14 @@ def build() -> GroundingDinoForObjectDetection:
         fusion_droppath=0.0,
     )
     network = GroundingDinoForObjectDetection(config)
+    layers = cast("list[Any]", network.model.encoder.layers)
     with torch.no_grad():
-        for layer in network.model.encoder.layers:
+        for layer in layers:
             # the published start, 1e-4, keeps the text out of the picture for a thousand steps
             layer.fusion_layer.vision_param.fill_(0.1)
             layer.fusion_layer.text_param.fill_(0.1)
         # class logits are unscaled products of normalised vectors: begin near 0, not near 8
-        network.model.encoder.layers[-1].text_enhancer_layer.layer_norm_after.weight.fill_(0.2)
+        layers[-1].text_enhancer_layer.layer_norm_after.weight.fill_(0.2)
     return network
 
 
@@ -201,7 +203,7 @@ def task(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         batch = stream.batch(step, config.batch, empty_share=config.empty_share)
         batch = batch.damaged(generator, autoencoder)
-        prompts = _ask(batch.class_ids, random.Random(f"{config.seed}/{step}"))  # noqa: S311
+        prompts = ask(batch.class_ids, random.Random(f"{config.seed}/{step}"))  # noqa: S311
         return _losses(network, batch, prompts, decoder=step >= config.encoder_steps)
 
     return network, losses
@@ -245,7 +247,7 @@ def prompt(class_ids: Sequence[int]) -> str:
     return " ".join(f"{CLASSES[class_id]}." for class_id in class_ids)
 
 
-def _ask(class_ids: Tensor, rng: random.Random) -> _Prompts:
+def ask(class_ids: Tensor, rng: random.Random) -> Prompts:
     """Ask for most of the present classes, some absent ones and now and then an unknown word."""
     vocab = vocabulary()
     rows = [_ask_one({int(c) for c in row if c >= 0}, vocab, rng) for row in class_ids]
@@ -255,7 +257,7 @@ def _ask(class_ids: Tensor, rng: random.Random) -> _Prompts:
     for number, (row, classes) in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row)
         asked[number, : len(row)] = torch.tensor(classes)
-    return _Prompts(ids, asked)
+    return Prompts(ids, asked)
 
 
 def _ask_one(
@@ -283,14 +285,14 @@ def _unknown_word(vocab: Mapping[str, int], rng: random.Random) -> list[int]:
 
 
 def _losses(
-    network: GroundingDinoForObjectDetection, batch: SceneBatch, prompts: _Prompts, *, decoder: bool
+    network: GroundingDinoForObjectDetection, batch: SceneBatch, prompts: Prompts, *, decoder: bool
 ) -> dict[str, Tensor]:
     pixels = (batch.images - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
     with torch.autocast("cpu", torch.bfloat16):
         result = network(
             pixel_values=pixels, input_ids=prompts.ids, attention_mask=prompts.mask.long()
         )
-    truth = _Truth.of(batch, prompts)
+    truth = Truth.of(batch, prompts)
     logits = result.enc_outputs_class.float()
     boxes = result.enc_outputs_coord_logits.float().sigmoid()
     found = {"encoder": truth.loss(logits, boxes, _nearest(truth, logits.shape[1]))}
@@ -303,7 +305,7 @@ def _losses(
 def _decoder_loss(
     network: GroundingDinoForObjectDetection,
     result: GroundingDinoObjectDetectionOutput,
-    truth: "_Truth",
+    truth: "Truth",
 ) -> Tensor:
     """Mean over the decoder's layers of the loss after matching."""
     hidden, later = result.intermediate_hidden_states, result.intermediate_reference_points
@@ -315,12 +317,12 @@ def _decoder_loss(
         logits = network.class_embed[layer](states, text.float(), truth.token_mask)
         offset = network.bbox_embed[layer](states)
         boxes = (offset + torch.special.logit(references[layer].float(), eps=1e-5)).sigmoid()
-        losses.append(truth.loss(logits, boxes, _match(truth, logits, boxes)))
+        losses.append(truth.loss(logits, boxes, match(truth, logits, boxes)))
     return torch.stack(losses).mean()
 
 
 @dataclass(frozen=True)
-class _Truth:
+class Truth:
     """What the network should answer for a batch.
 
     Attributes:
@@ -336,7 +338,7 @@ class _Truth:
     token_mask: Tensor
 
     @classmethod
-    def of(cls, batch: SceneBatch, prompts: _Prompts) -> "_Truth":
+    def of(cls, batch: SceneBatch, prompts: Prompts) -> "Truth":
         left, top, right, bottom = (batch.boxes() / CANVAS).unbind(-1)
         boxes = torch.stack(
             ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), -1
@@ -387,7 +389,7 @@ def _centres(count: int) -> Tensor:
     return torch.cat([torch.cartesian_prod(g, g).flip(-1) for g in grids])
 
 
-def _nearest(truth: _Truth, count: int) -> Tensor:
+def _nearest(truth: Truth, count: int) -> Tensor:
     """Which thing each encoder token stands for: that within whose middle it lies.
 
     The token nearest to a centre always belongs to the thing; where two claim a token, the smaller
@@ -407,7 +409,7 @@ def _nearest(truth: _Truth, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _match(truth: _Truth, logits: Tensor, boxes: Tensor) -> Tensor:
+def match(truth: Truth, logits: Tensor, boxes: Tensor) -> Tensor:
     """Give each wanted thing one prediction, cheapest pair first: long (batch, predictions)."""
     rows = torch.arange(len(boxes))
     chance = logits.sigmoid()
@@ -466,9 +468,7 @@ def _areas(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 class _Scorer:
     """Finds classes in scenes with a loaded network, by closed-set span scores."""
 
-    def __init__(
-        self, network: GroundingDinoForObjectDetection, loaded: GroundingDinoProcessor
-    ) -> None:
+    def __init__(self, network: GroundingDinoForObjectDetection, loaded: Any) -> None:
         self._network = network
         self._processor = loaded
 

@@ -7,6 +7,7 @@ because a segmenter that only ever saw one learns to ignore its box.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -221,7 +222,7 @@ def jittered(boxes: Tensor, deviation: float, generator: torch.Generator) -> Ten
 
 @torch.no_grad()
 def _segment(
-    network: SamModel, loaded: SamProcessor, images: Tensor, boxes: Tensor, *, several: bool
+    network: SamModel, loaded: Any, images: Tensor, boxes: Tensor, *, several: bool
 ) -> Tensor:
     """Masks, bool (batch, things, 64, 64), of pictures in [0, 1] and boxes in pixels."""
     pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
