@@ -1,0 +1,227 @@
+"""The ledger of paid calls: a request that was answered once is never sent again.
+
+Each answer is one small JSON file, named by the digest of its request and created at once or not at
+all, before anybody uses it. So any number of processes, on any machines that share the store, can
+write the ledger, and a killed one loses at most the calls that were in flight. Errors are filed
+apart and answer nothing.
+
+    <folder>/answers/<key>.json            the answer to a request
+    <folder>/answers/<key>.<8 hex>.json    another one: two processes had asked at the same time
+    <folder>/errors/<key>.<8 hex>.json     an attempt that brought no answer
+"""
+
+import secrets
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from storage.errors import DataError
+from storage.identity import canonical_json
+from storage.objects import ObjectStore
+from storage.records import Record
+
+
+class Prices(Record, frozen=True):
+    """What a service charges, in USD for a million tokens."""
+
+    prompt: float = Field(ge=0)
+    """For tokens that it reads."""
+    completion: float = Field(ge=0)
+    """For tokens that it writes."""
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Price of a call in USD."""
+        return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
+
+
+class Answer(Record, frozen=True):
+    """One answered request, whole: what reads it can be changed without paying again."""
+
+    key: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Digest of everything that makes the request what it is."""
+    request: dict[str, Any]
+    """What was sent: address, body, and what it was for; no credentials."""
+    response: dict[str, Any]
+    """The answer's JSON."""
+    prompt_tokens: int | None
+    """Tokens read, as the service counts them; None if it does not say."""
+    completion_tokens: int | None
+    """Tokens written; None if the service does not say."""
+    most_prompt_tokens: int
+    """An upper bound, which counts against a budget when the service does not say."""
+    most_completion_tokens: int
+    """The same for the tokens written."""
+    prices: Prices | None
+    """Prices at that time; None if they were not known."""
+    seconds: float
+    """From sending to the whole answer."""
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    """When it arrived, UTC."""
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What it cost, or None if that is not known; unknown is not free."""
+        if self.prices is None or self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        return self.prices.cost(self.prompt_tokens, self.completion_tokens)
+
+
+class Totals(Record, frozen=True):
+    """Sums over the whole ledger, whichever process wrote it."""
+
+    calls: int
+    """Answered requests."""
+    cached: int
+    """Requests of this process that the ledger answered."""
+    errors: int
+    """Attempts that brought no answer."""
+    prompt_tokens: int
+    """Tokens read, where the service said so."""
+    completion_tokens: int
+    """Tokens written, where the service said so."""
+    unmetered: int
+    """Calls whose tokens the service did not tell."""
+    cost_usd: float | None
+    """Money spent; None if it is unknown for any call."""
+
+
+class Ledger:
+    """The calls made for one dataset.
+
+    Args:
+        objects: Where the dataset lives.
+        folder: Where in it the ledger is.
+    """
+
+    def __init__(self, objects: ObjectStore, folder: str = ".engine/ledger") -> None:
+        self._objects = objects
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._cached = 0
+        self._counted: set[str] = set()
+        self._sums = _Sums()
+
+    def find(self, key: str) -> Answer | None:
+        """Look up the answer to a request.
+
+        Raises:
+            DataError: If the record of it is damaged.
+        """
+        try:
+            answer = self._read(self._path(key))
+        except FileNotFoundError:
+            return None
+        with self._lock:
+            self._cached += 1
+        return answer
+
+    def add(self, answer: Answer) -> Answer:
+        """Write an answer down; it survives a loss of power when this returns.
+
+        Returns:
+            The answer that counts from now on: the same, or another process's that came first
+            (then both were paid, and both stay in the sums).
+        """
+        path = self._path(answer.key)
+        first = self._objects.write_new(path, canonical_json(answer))
+        if not first:
+            path = f"{self._folder}/answers/{answer.key}.{secrets.token_hex(4)}.json"
+            self._objects.write_new(path, canonical_json(answer))
+        self._count(path, answer)
+        return answer if first else self._read(self._path(answer.key))
+
+    def add_error(self, key: str, message: str) -> None:
+        """Write down an attempt that brought no answer; the request stays open.
+
+        Args:
+            key: Of the request.
+            message: What happened.
+        """
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {"key": key, "message": message, "created": created}
+        path = f"{self._folder}/errors/{key}.{secrets.token_hex(4)}.json"
+        self._objects.write_new(path, canonical_json(entry))
+
+    def refresh(self) -> None:
+        """Take in what other processes wrote since the last time."""
+        for path in self._objects.paths(f"{self._folder}/answers"):
+            if path not in self._counted:
+                self._count(path, self._read(path))
+
+    def totals(self) -> Totals:
+        """Sum up every call of the dataset."""
+        self.refresh()
+        errors = len(self._objects.paths(f"{self._folder}/errors"))
+        with self._lock:
+            sums = self._sums
+            return Totals(
+                calls=len(self._counted),
+                cached=self._cached,
+                errors=errors,
+                prompt_tokens=sums.prompt_tokens,
+                completion_tokens=sums.completion_tokens,
+                unmetered=sums.unmetered,
+                cost_usd=None if sums.unpriced else sums.cost_usd,
+            )
+
+    def spent(self, prices: Prices | None) -> tuple[int, float]:
+        """What counts against a budget, as far as this process knows: see `refresh`.
+
+        Args:
+            prices: Stand in where a call's cost is unknown.
+
+        Returns:
+            Tokens and USD; upper bounds where the service did not say.
+        """
+        with self._lock:
+            unpriced = prices.cost(*self._sums.unpriced_tokens) if prices else 0.0
+            return self._sums.most_tokens, self._sums.cost_usd + unpriced
+
+    def _count(self, path: str, answer: Answer) -> None:
+        with self._lock:
+            if path not in self._counted:
+                self._counted.add(path)
+                self._sums.add(answer)
+
+    def _path(self, key: str) -> str:
+        return f"{self._folder}/answers/{key}.json"
+
+    def _read(self, path: str) -> Answer:
+        try:
+            return Answer.model_validate_json(self._objects.read(path))
+        except ValidationError as error:
+            message = (
+                f"{self._objects.url}/{path} is no record of a call ({error.error_count()} faults, "
+                f"the first: {error.errors()[0]['msg']}); move it away, and the request is sent "
+                "again"
+            )
+            raise DataError(message) from error
+
+
+@dataclass
+class _Sums:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unmetered: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    unpriced_tokens: tuple[int, int] = (0, 0)
+    most_tokens: int = 0
+
+    def add(self, answer: Answer) -> None:
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        self.unmetered += prompt is None or completion is None
+        self.prompt_tokens += prompt or 0
+        self.completion_tokens += completion or 0
+        prompt = answer.most_prompt_tokens if prompt is None else prompt
+        completion = answer.most_completion_tokens if completion is None else completion
+        self.most_tokens += prompt + completion
+        if answer.cost_usd is None:
+            self.unpriced += 1
+            so_far = self.unpriced_tokens
+            self.unpriced_tokens = (so_far[0] + prompt, so_far[1] + completion)
+        else:
+            self.cost_usd += answer.cost_usd

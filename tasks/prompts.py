@@ -1,0 +1,199 @@
+"""Prompts: scene texts that name their classes, and the same texts without them."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+
+from pydantic import BaseModel, Field
+
+from models.mentions import CounterfactualRule, counterfactual_text, find_mentions
+from models.protocols import PromptWriter, TextAnswer, TextRequest
+from storage.errors import TransientError
+from storage.records import Mention, PlannedSample, PlannedShard, Prompt, Reason, Rejected, Stage
+from storage.vocabulary import ClassRecord, Vocabulary
+
+_SHORT_WORDS = 8
+_WORD = re.compile(r"\w+")
+
+Problem = tuple[Reason, str]
+
+
+class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Which texts are good enough."""
+
+    max_rounds: int = Field(default=3, ge=1)
+    """How often texts are asked for; after the first time only for those that are missing."""
+    duplicate_similarity: float | None = Field(default=0.8, gt=0, le=1)
+    """Share of common word pairs (Jaccard) from which on a text is too like another one of the
+    same classes in its shard; texts under 8 words must be equal word for word. null keeps all."""
+    counterfactual: CounterfactualRule = "nothing"
+    """How a mention is replaced: by the word "nothing" as in the paper, or by a gap."""
+
+
+def write_prompts(
+    shard: PlannedShard,
+    vocabulary: Vocabulary,
+    writer: PromptWriter,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    rules: PromptRules,
+) -> list[Prompt | Rejected]:
+    """Write the texts of a shard.
+
+    Consecutive samples of the same classes are one request. Texts that do not pass the rules are
+    asked for again, with those that exist already named as ones to avoid.
+
+    Args:
+        shard: The samples.
+        vocabulary: Their classes.
+        writer: Who writes.
+        count_tokens: Counts a text's tokens with the painter's tokenizer, special tokens included.
+        max_tokens: Longest text that the painter reads, special tokens included.
+        rules: What is good enough.
+
+    Returns:
+        One record for each sample, in the plan's order. It depends on the arguments and the
+        writer's answers alone, not on how many of them came at the same time.
+
+    Raises:
+        BudgetError: If a call could pass the writer's budget.
+        InputError: If the writer cannot be asked in this way.
+        TransientError: If the writer answered nothing at all.
+    """
+    jury = _Jury(count_tokens, max_tokens, rules.duplicate_similarity)
+    batches = _batches(shard, vocabulary)
+    for number in range(rules.max_rounds):
+        wanting = [batch for batch in batches if batch.num_missing]
+        if not wanting:
+            break
+        for batch, answer in zip(wanting, _ask(writer, wanting, jury, number), strict=True):
+            batch.take(answer, jury)
+    return [
+        record for batch in batches for record in _records(batch, writer.name, rules.counterfactual)
+    ]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text that passed."""
+
+    text: str
+    mentions: tuple[Mention, ...]
+
+
+@dataclass
+class _Jury:
+    """Decides which texts pass, and remembers them."""
+
+    count_tokens: Callable[[str], int]
+    max_tokens: int
+    similarity: float | None
+    passed: dict[frozenset[int], list[str]] = field(default_factory=dict)
+
+    def texts(self, classes: Sequence[ClassRecord]) -> list[str]:
+        """Texts of these classes that passed so far."""
+        return self.passed.setdefault(frozenset(record.class_id for record in classes), [])
+
+    def judge(self, text: str, classes: Sequence[ClassRecord]) -> _Text | Problem:
+        """Let a text pass, or say why not."""
+        mentions = find_mentions(text, classes)
+        mentioned = {mention.class_id for mention in mentions}
+        absent = [record.name for record in classes if record.class_id not in mentioned]
+        if absent:
+            return Reason.CLASS_NOT_MENTIONED, f"no {' and no '.join(absent)} in {text!r}"
+        num_tokens = self.count_tokens(text)
+        if num_tokens > self.max_tokens:
+            excess = f"{num_tokens} tokens, at most {self.max_tokens} are read: {text!r}"
+            return Reason.TEXT_TOO_LONG, excess
+        for other in self.texts(classes):
+            if self.similarity is not None and _likeness(text, other) >= self.similarity:
+                return Reason.NEAR_DUPLICATE, f"{text!r} is too like {other!r}"
+        self.texts(classes).append(text)
+        return _Text(text, mentions)
+
+
+@dataclass
+class _Batch:
+    """Samples of the same classes, and the texts for the first of them."""
+
+    samples: list[PlannedSample]
+    classes: tuple[ClassRecord, ...]
+    texts: list[_Text] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def num_missing(self) -> int:
+        return len(self.samples) - len(self.texts)
+
+    def take(self, answer: TextAnswer, jury: _Jury) -> None:
+        """Take what passes; remember why the rest did not."""
+        self.problems = []
+        for text in answer.texts[: self.num_missing]:
+            verdict = jury.judge(_cleaned(text), self.classes)
+            if isinstance(verdict, _Text):
+                self.texts.append(verdict)
+            else:
+                self.problems.append(verdict)
+        if len(self.problems) < self.num_missing:
+            reason = Reason.WRITER_REFUSED if answer.refused else Reason.WRITER_FAILED
+            self.problems.append((reason, answer.failure or "failed: too few texts came back"))
+
+
+def _batches(shard: PlannedShard, vocabulary: Vocabulary) -> list[_Batch]:
+    return [
+        _Batch(list(samples), tuple(vocabulary[class_id] for class_id in class_ids))
+        for class_ids, samples in groupby(shard.samples, key=lambda sample: sample.class_ids)
+    ]
+
+
+def _ask(
+    writer: PromptWriter, batches: Sequence[_Batch], jury: _Jury, number: int
+) -> list[TextAnswer]:
+    requests = [
+        TextRequest(
+            classes=batch.classes,
+            count=batch.num_missing,
+            seed=batch.samples[0].seed,
+            round=number,
+            avoid=tuple(jury.texts(batch.classes)),
+        )
+        for batch in batches
+    ]
+    try:
+        return writer.write(requests)
+    except TransientError as error:
+        if number == 0:
+            raise
+        return [TextAnswer((), f"failed: {error}") for _ in requests]
+
+
+def _records(batch: _Batch, writer: str, rule: CounterfactualRule) -> Iterator[Prompt | Rejected]:
+    for index, sample in enumerate(batch.samples):
+        if index < len(batch.texts):
+            passed = batch.texts[index]
+            yield Prompt(
+                key=sample.key,
+                text=passed.text,
+                counterfactual_text=counterfactual_text(passed.text, passed.mentions, rule=rule),
+                mentions=passed.mentions,
+                writer=writer,
+            )
+        else:
+            missing = index - len(batch.texts)
+            reason, detail = batch.problems[min(missing, len(batch.problems) - 1)]
+            yield Rejected(key=sample.key, stage=Stage.PROMPTS, reason=reason, detail=detail)
+
+
+def _cleaned(text: str) -> str:
+    """One line, composed characters, single blanks."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _likeness(text: str, other: str) -> float:
+    words, others = (_WORD.findall(each.casefold()) for each in (text, other))
+    if min(len(words), len(others)) < _SHORT_WORDS:
+        return float(words == others)
+    pairs, other_pairs = set(pairwise(words)), set(pairwise(others))
+    return len(pairs & other_pairs) / len(pairs | other_pairs)
