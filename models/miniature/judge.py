@@ -108,7 +108,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     run = loop.Run("judge", state, config.steps, config.seed)
     loop.fit(run, {"judge": judge, "optimizer": optimizer, "cycle": cycle}, step)
     out.mkdir(parents=True, exist_ok=True)
-    save_model(judge.eval(), out / "model.safetensors")
+    save_model(judge.eval(), str(out / "model.safetensors"))
     metrics = score(out, 600, seed=0)
     loop.record(out, config, metrics, run)
     return metrics
@@ -157,9 +157,9 @@ def _examples(
     chosen = images[kinds == 1]
     if len(chosen):
         with torch.no_grad():
-            latents = encoder.encode(chosen).latent_dist.mode()
+            latents = vae.encode(encoder, chosen)
             noise = float(rng.uniform(0, 0.3)) * torch.randn_like(latents)
-            images[kinds == 1] = encoder.decode(latents + noise).sample
+            images[kinds == 1] = vae.decode(encoder, latents + noise)
     return images.clamp(-1, 1), labels, scenes
 
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,17 +62,17 @@ class Config:
     """
 
     seed: int = 1
-    steps: int = 14_000
+    steps: int = 9_000
     text_steps: int = 400
     vae_steps: int = 2200
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
     flat: float = 0.45
-    pairs_from: float = 0.15
+    pairs_from: float = 0.2
     pairs: float = 0.4
-    hard_from: float = 0.2
-    hard: float = 0.4
+    hard_from: float = 0.25
+    hard: float = 0.35
     twins: float = 0.22
     box_weight: tuple[float, float] = (8.0, 2.0)
     empty: float = 0.1
@@ -88,7 +89,6 @@ class Text(nn.Module):
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        special = {"bos_token_id": len(tokenizer) - 2, "eos_token_id": len(tokenizer) - 1}
         config = CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=64,
@@ -97,8 +97,9 @@ class Text(nn.Module):
             num_hidden_layers=1,
             num_attention_heads=4,
             max_position_embeddings=TOKENS,
-            pad_token_id=special["eos_token_id"],
-            **special,
+            bos_token_id=len(tokenizer) - 2,
+            eos_token_id=len(tokenizer) - 1,
+            pad_token_id=len(tokenizer) - 1,
         )
         self.encoder = CLIPTextModel(config)
 
@@ -214,7 +215,7 @@ class Scenes:
             absent = rng.random(64) < self.config.twins
             images = vae.pictures(scenes, things=(~absent).tolist())
             with torch.no_grad():
-                latents = self.encoder.encode(images).latent_dist.mode()
+                latents = vae.encode(self.encoder, images)
             inside = [vae.inside(scene, cell=4) for scene in scenes]
             for parts in zip(scenes, absent.tolist(), latents, inside, strict=True):
                 yield _Example(*parts)
@@ -303,17 +304,14 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
 
 def export(out: Path, text: Text, unet: UNet2DConditionModel, encoder: AutoencoderKL) -> None:
     """Write the pipeline in half precision, which costs nothing that can be seen."""
-    pipeline = StableDiffusionPipeline(
-        vae=encoder,
-        text_encoder=text.encoder,
-        tokenizer=text.tokenizer,
-        unet=unet,
-        scheduler=scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        image_encoder=None,
-        requires_safety_checker=False,
-    )
+    parts: dict[str, Any] = {
+        "vae": encoder,
+        "text_encoder": text.encoder,
+        "tokenizer": text.tokenizer,
+    }
+    parts |= {"unet": unet, "scheduler": scheduler()}
+    parts |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
+    pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipeline.to(dtype=torch.float16).save_pretrained(out)
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
 

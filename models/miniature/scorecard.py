@@ -101,7 +101,7 @@ def paint(weights: Path, wanted: Sequence[Order]) -> Painted:
     )
 
 
-def recognised(painted: Painted) -> NDArray[np.float64]:
+def recognised(painted: Painted) -> NDArray[np.floating]:
     """Share of the one-class positives of each class whose likeliest class is the right one."""
     hits: list[list[bool]] = [[] for _ in CLASSES]
     for order, chances in zip(painted.orders, painted.positive, strict=True):

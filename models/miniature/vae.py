@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from models.miniature import loop
@@ -47,19 +48,34 @@ class Config:
 
 def build() -> AutoencoderKL:
     """The architecture of Stable Diffusion's autoencoder with a factor of 4 and narrow layers."""
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
-        layers_per_block=1,
-        latent_channels=LATENTS,
-        norm_num_groups=8,
-        sample_size=64,
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
-    )
+    geometry: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (16, 32, 64),
+        "layers_per_block": 1,
+        "latent_channels": LATENTS,
+        "norm_num_groups": 8,
+        "sample_size": 64,
+        "mid_block_add_attention": False,
+        "scaling_factor": 1.0,
+    }
+    return AutoencoderKL(in_channels=3, out_channels=3, **geometry)
+
+
+def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """The likeliest latents, shape (images, LATENTS, 16, 16), of images in -1..1."""
+    return _posterior(vae, images).mode()
+
+
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Images around -1..1 of shape (images, 3, 64, 64)."""
+    decoder: Any = vae
+    return decoder.decode(latents).sample
+
+
+def _posterior(vae: AutoencoderKL, images: Tensor) -> DiagonalGaussianDistribution:
+    output: Any = vae.encode(images)
+    return output.latent_dist
 
 
 def pictures(scenes: list[Scene], things: Sequence[bool] | None = None) -> Tensor:
@@ -105,8 +121,8 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
         images = pictures(scenes)
         weight = _weight(scenes, config.thing_weight)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            posterior = vae.encode(images).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
+            posterior = _posterior(vae, images)
+            decoded = decode(vae, posterior.sample())
         decoded = decoded.float()
         kl = posterior.kl().mean()
         error = decoded - images
@@ -148,7 +164,7 @@ def whiten(vae: AutoencoderKL, seed: int) -> None:
     """
     rng = loop.step_rng(seed, 0, stream=1)
     images = pictures([any_scene(rng) for _ in range(512)])
-    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in images.split(64)])
+    latents = torch.cat([encode(vae, part) for part in images.split(64)])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     before = cast("nn.Conv2d", vae.quant_conv)
     after = cast("nn.Conv2d", vae.post_quant_conv)
@@ -166,6 +182,6 @@ def psnr(vae: AutoencoderKL, count: int = 200) -> float:
     """Mean peak signal-to-noise ratio in dB of reconstructed held-out scenes."""
     rng = np.random.default_rng((10_000_019, 0))
     images = pictures([any_scene(rng) for _ in range(count)])
-    decoded = [vae.decode(vae.encode(p).latent_dist.mode()).sample for p in images.split(50)]
+    decoded = [decode(vae, encode(vae, p)) for p in images.split(50)]
     error = ((torch.cat(decoded).clamp(-1, 1) - images) / 2).pow(2).mean((1, 2, 3))
     return float((-10 * error.log10()).mean())
