@@ -157,7 +157,8 @@ class OneBoxPerPhrase:
     ) -> list[FoundBoxes]:
         boxes = np.tile(np.array([[0, 0, 4, 8]], np.float32), (len(self.found), 1))
         scores = np.array([score for _, score in self.found], np.float32)
-        return [FoundBoxes(boxes, scores, np.array([p for p, _ in self.found], dtype=np.int64))]
+        indices = np.array([phrase for phrase, _ in self.found], dtype=np.int64)
+        return [FoundBoxes(boxes, scores, indices, np.zeros(len(phrases[0]), np.float32))]
 
 
 class BoxFiller:

@@ -210,7 +210,8 @@ class CatDetector:
     ) -> list[FoundBoxes]:
         cat = phrases[0].index("cat")
         box = np.array([[0, 0, 64, 32]], np.float32)
-        return [FoundBoxes(box, np.array([0.6], np.float32), np.array([cat]))]
+        best = np.zeros(len(phrases[0]), np.float32)
+        return [FoundBoxes(box, np.array([0.6], np.float32), np.array([cat]), best)]
 
 
 class BoxFiller:
