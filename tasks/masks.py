@@ -1,0 +1,123 @@
+"""Masks: boxes become instance masks, and instance masks a label map."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt16
+from pydantic import BaseModel, Field
+
+from models.protocols import CutMasks, Segmenter
+from storage.codecs import decode_rle, encode_rle
+from storage.errors import DataError
+from storage.records import (
+    BACKGROUND_LABEL,
+    Detection,
+    Instance,
+    MaskSample,
+    Reason,
+    Rejected,
+    Stage,
+)
+from tasks.pairs import PaintedSample
+
+_IOU_DIGITS = 4
+
+
+class MaskRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Which masks are good enough."""
+
+    min_area: float = Field(0.002, ge=0, le=1)
+    """Smallest share of the image that a class may cover in the label map."""
+    max_area: float = Field(0.9, ge=0, le=1)
+    """Largest share of the image that a class may cover: more is a mask of the background."""
+
+
+def cut_masks(
+    pairs: Sequence[PaintedSample],
+    detections: Sequence[Detection],
+    segmenter: Segmenter,
+    rules: MaskRules,
+) -> list[MaskSample | Rejected]:
+    """Cut every detected object out of its positive image.
+
+    Args:
+        pairs: The images; may hold more than the detections need.
+        detections: What to cut.
+        segmenter: Cuts; makes its own batches.
+        rules: What passes.
+
+    Returns:
+        One result a detection, in order: instances in the order of the boxes, or why the sample
+        was dropped. An instance without pixels is left out; the area rules speak about each
+        class's share of the label map, so a class hidden behind another is too small.
+
+    Raises:
+        DataError: If a detection has no pair.
+    """
+    images = {pair.key: pair.image for pair in pairs}
+    strangers = [detection.key for detection in detections if detection.key not in images]
+    if strangers:
+        message = f"detections of {strangers[:3]} have no pair; {len(images)} pairs were given"
+        raise DataError(message)
+    cuts = segmenter.segment(
+        [images[detection.key] for detection in detections],
+        [
+            np.array([box.xyxy for box in detection.boxes], dtype=np.float32)
+            for detection in detections
+        ],
+    )
+    return [
+        _checked(detection, cut, rules) for detection, cut in zip(detections, cuts, strict=True)
+    ]
+
+
+def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
+    """Lay the instances over each other: where they overlap, the better detector score wins.
+
+    Returns:
+        ``class_id + 1``, and 0 where there is no instance. Of equal scores the earlier wins.
+    """
+    labels = np.full((sample.height, sample.width), BACKGROUND_LABEL, dtype=np.uint16)
+    best_first = sorted(sample.instances, key=lambda instance: -instance.score)
+    for instance in reversed(best_first):
+        labels[decode_rle(instance.rle, sample.height, sample.width)] = instance.class_id + 1
+    return labels
+
+
+def _checked(detection: Detection, cut: CutMasks, rules: MaskRules) -> MaskSample | Rejected:
+    height, width = cut.masks.shape[1:]
+    instances = tuple(
+        Instance(
+            class_id=box.class_id,
+            score=box.score,
+            predicted_iou=round(float(iou), _IOU_DIGITS),
+            xyxy=box.xyxy,
+            area=int(mask.sum()),
+            rle=encode_rle(mask),
+        )
+        for box, mask, iou in zip(detection.boxes, cut.masks, cut.predicted_ious, strict=True)
+        if mask.any()
+    )
+    if not instances:
+        return _rejected(detection.key, Reason.MASK_TOO_SMALL, "all masks are empty")
+    sample = MaskSample(key=detection.key, width=width, height=height, instances=instances)
+    return _outside(sample, detection, rules) or sample
+
+
+def _outside(sample: MaskSample, detection: Detection, rules: MaskRules) -> Rejected | None:
+    """Reject a sample if one of its classes covers too little or too much."""
+    labels = label_map(sample)
+    for class_id in dict.fromkeys(box.class_id for box in detection.boxes):
+        share = float((labels == class_id + 1).mean())
+        covers = f"class {class_id} covers {share:.4f} of the image, expected"
+        if share < rules.min_area:
+            detail = f"{covers} at least {rules.min_area:g}"
+            return _rejected(sample.key, Reason.MASK_TOO_SMALL, detail)
+        if share > rules.max_area:
+            detail = f"{covers} at most {rules.max_area:g}"
+            return _rejected(sample.key, Reason.MASK_TOO_LARGE, detail)
+    return None
+
+
+def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
+    return Rejected(key=key, stage=Stage.MASKS, reason=reason, detail=detail)
