@@ -145,6 +145,7 @@ class Store:
         if isinstance(objects, LocalObjects):
             objects.sweep(ENGINE_FOLDER)
             objects.sweep(SHARD_FOLDER)
+        _drop_finished_intents(objects)
         return cls(objects, wanted)
 
     @classmethod
@@ -462,6 +463,13 @@ class Store:
         for path in paths:
             if self.objects.move(path, f"{folder}/{path.removeprefix(f'{ENGINE_FOLDER}/')}"):
                 logger.warning("moved %s to %s: %s", path, folder, reason)
+
+
+def _drop_finished_intents(objects: ObjectStore) -> None:
+    """Remove what a crash left behind a finished commit."""
+    for path in objects.paths(f"{ENGINE_FOLDER}/intents"):
+        if objects.size(path.replace("/intents/", "/commits/", 1)) is not None:
+            objects.delete(path)
 
 
 def _record_path(kind: str, stage: Stage, shard: str, key: str) -> str:

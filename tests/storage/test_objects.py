@@ -86,7 +86,7 @@ def test_a_finished_write_leaves_no_temporary_file(tmp_path):
     objects.write_new("x", b"1")
     objects.write_new("x", b"2")
     objects.replace("x", b"3")
-    assert os.listdir(tmp_path) == ["x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_many_writers_of_one_name_have_one_winner(tmp_path):
@@ -132,7 +132,7 @@ def test_a_full_disk_is_told_with_the_bytes_wanted_and_leaves_nothing(tmp_path, 
     assert len(lines) == 2
     assert all("wanted 5000 bytes" in line and "are free" in line for line in lines)
     assert str(tmp_path / "y") in lines[0]
-    assert os.listdir(tmp_path) == ["x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert (tmp_path / "x").read_bytes() == b"old"
 
 
