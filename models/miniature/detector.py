@@ -73,8 +73,8 @@ class Config:
         threads: of torch.
     """
 
-    steps: int = 6000
-    encoder_steps: int = 1800
+    steps: int = 3600
+    encoder_steps: int = 1200
     batch: int = 32
     learning_rate: float = 1e-3
     two_share: float = 0.5
@@ -98,6 +98,7 @@ class Prompts:
 
     @property
     def mask(self) -> Tensor:
+        """Tokens that are no padding, bool (batch, length)."""
         return self.ids != 0
 
 
@@ -264,9 +265,12 @@ def _ask_one(
     present: set[int], vocab: Mapping[str, int], rng: random.Random
 ) -> tuple[list[int], list[int]]:
     absent = [c for c in range(len(CLASSES)) if c not in present]
-    few = rng.random() < 0.5
-    extra = rng.randint(0, 2) if few else rng.randint(0, len(absent))
-    chosen = [c for c in sorted(present) if rng.random() < 0.9] + rng.sample(absent, extra)
+    kind = rng.random()
+    if kind < 0.25:  # nothing that is there: the counterfactual's question
+        chosen = rng.sample(absent, rng.randint(1, 2))
+    else:
+        extra = rng.randint(0, 2) if kind < 0.65 else rng.randint(0, len(absent))
+        chosen = [c for c in sorted(present) if rng.random() < 0.9] + rng.sample(absent, extra)
     rng.shuffle(chosen)
     groups = [([vocab[CLASSES[c]]], c) for c in chosen]
     if not groups or rng.random() < 0.1:
@@ -339,6 +343,7 @@ class Truth:
 
     @classmethod
     def of(cls, batch: SceneBatch, prompts: Prompts) -> "Truth":
+        """What is there and asked for."""
         left, top, right, bottom = (batch.boxes() / CANVAS).unbind(-1)
         boxes = torch.stack(
             ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), -1

@@ -53,7 +53,7 @@ class Config:
         threads: of torch.
     """
 
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 16
     learning_rate: float = 1e-3
     two_share: float = 0.75
