@@ -1,6 +1,6 @@
 """CLIP from a hub id or a folder: the frozen network and the tokenizer beside it."""
 
-from transformers import CLIPModel, CLIPTokenizerFast, PreTrainedTokenizerBase
+from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from models.weights import explained, load_network, resolve_weights
 
@@ -31,4 +31,4 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     """
     weights = resolve_weights(model, revision)
     with explained(weights):
-        return CLIPTokenizerFast.from_pretrained(weights.source, revision=weights.revision)
+        return CLIPTokenizer.from_pretrained(weights.source, revision=weights.revision)

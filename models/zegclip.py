@@ -35,21 +35,21 @@ class StudentConfig(
     """Frozen CLIP: hub id, folder, or `weights:clip` for the one that ships with the engine."""
     revision: str | None = None
     """Commit of the hub repository; needed for a hub id, without meaning for a folder."""
-    image_size: int = Field(512, gt=0)
+    image_size: int = Field(default=512, gt=0)
     """Side of the square training crop in pixels; a multiple of CLIP's patch size."""
     normalisation: Literal["clip", "imagenet"] = "clip"
     """Mean and deviation of the input: CLIP's own, or ImageNet's as the released code has it."""
-    num_prompt_tokens: int = Field(10, gt=0)
+    num_prompt_tokens: int = Field(default=10, gt=0)
     """Visual prompt tokens of every layer (10 for VOC and MagicSeg, 100 for COCO upstream)."""
-    prompt_dropout: float = Field(0.1, ge=0, lt=1)
+    prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the prompts' channels dropped while training."""
-    decoder_layers: int = Field(3, gt=0)
+    decoder_layers: int = Field(default=3, gt=0)
     """Cross-attention layers; the scores of the last one are the mask logits."""
-    decoder_heads: int = Field(8, gt=0)
+    decoder_heads: int = Field(default=8, gt=0)
     """Attention heads of the decoder."""
-    decoder_width: int | None = Field(None, gt=0)
+    decoder_width: int | None = Field(default=None, gt=0)
     """Channels of the queries; nothing means CLIP's embedding width, as upstream."""
-    decoder_dropout: float = Field(0.1, ge=0, lt=1)
+    decoder_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout of the decoder's attention, feed-forward and residual branches."""
     class_embedding_twice: bool = False
     """Add CLIP's class embedding a second time with its position, as upstream weights expect."""
@@ -230,7 +230,7 @@ class ZegClip(nn.Module):
         self.config = config
         self.vision = clip.vision_model.requires_grad_(requires_grad=False)
         self.projection = clip.visual_projection.requires_grad_(requires_grad=False)
-        tower = self.vision.config
+        tower: Any = self.vision.config
         self.patch_size = int(tower.patch_size)
         self.embed_width = int(self.projection.out_features)
         if config.image_size % self.patch_size:

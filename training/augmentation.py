@@ -26,27 +26,27 @@ Labels = UInt16[np.ndarray, "height width"]
 class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How views differ from the stored images."""
 
-    min_scale: float = Field(0.5, gt=0)
+    min_scale: float = Field(default=0.5, gt=0)
     """Smallest short side of the resized image, in crops."""
-    max_scale: float = Field(2.0, gt=0)
+    max_scale: float = Field(default=2.0, gt=0)
     """Largest short side of the resized image, in crops."""
     crop_rule: Literal["released", "object"] = "released"
     """Which of `crop_tries` random crops is taken: the first with two classes of which none has
     more than `max_class_share` (else the last, which may show no object at all), or the first that
     shows a quarter of the labelled pixels."""
-    crop_tries: int = Field(10, gt=0)
+    crop_tries: int = Field(default=10, gt=0)
     """Crops tried."""
-    max_class_share: float = Field(0.75, gt=0, le=1)
+    max_class_share: float = Field(default=0.75, gt=0, le=1)
     """Share of the labelled pixels that one class may have under the released rule."""
-    flip: float = Field(0.5, ge=0, le=1)
+    flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a left-right flip; 0 where orientation means something."""
-    brightness: float = Field(32.0, ge=0, le=255)
+    brightness: float = Field(default=32.0, ge=0, le=255)
     """Largest shift of all levels of 255; each of the four distortions happens every other time."""
-    contrast: float = Field(0.5, ge=0, lt=1)
+    contrast: float = Field(default=0.5, ge=0, lt=1)
     """Levels are multiplied by up to 1 plus or minus this."""
-    saturation: float = Field(0.5, ge=0, lt=1)
+    saturation: float = Field(default=0.5, ge=0, lt=1)
     """Saturation is multiplied by up to 1 plus or minus this."""
-    hue: float = Field(36.0, ge=0, le=180)
+    hue: float = Field(default=36.0, ge=0, le=180)
     """Largest turn of the hue in degrees."""
     shared_colours: bool = False
     """Distort the colours of both images of a pair alike."""

@@ -12,27 +12,27 @@ from training.losses import LossConfig
 class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """AdamW with a polynomial fall of the learning rate after a linear rise."""
 
-    steps: int = Field(20_000, gt=0)
+    steps: int = Field(default=20_000, gt=0)
     """Updates of the weights."""
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(default=64, gt=0)
     """Pairs an update, over all processes and micro-batches."""
-    micro_batch_size: int | None = Field(None, gt=0)
+    micro_batch_size: int | None = Field(default=None, gt=0)
     """Pairs that go through the network at once; nothing means all of a process's share."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     """Highest learning rate."""
-    min_learning_rate: float = Field(1e-6, ge=0)
+    min_learning_rate: float = Field(default=1e-6, ge=0)
     """Where the polynomial fall ends."""
-    power: float = Field(0.9, gt=0)
+    power: float = Field(default=0.9, gt=0)
     """Exponent of the fall."""
-    warmup_steps: int = Field(1_500, ge=0)
+    warmup_steps: int = Field(default=1_500, ge=0)
     """Updates over which the rate rises."""
-    warmup_ratio: float = Field(1e-6, ge=0, le=1)
+    warmup_ratio: float = Field(default=1e-6, ge=0, le=1)
     """Share of the rate with which the rise begins."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Of all trained tensors, norms and biases too: the released exemptions never matched."""
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; nothing leaves it as it is."""
-    average: float | None = Field(None, gt=0, lt=1)
+    average: float | None = Field(default=None, gt=0, lt=1)
     """Decay of a running mean of the weights that is kept beside them and preferred when a
     checkpoint is loaded; nothing keeps none."""
 
@@ -60,7 +60,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Template set of the class texts."""
     student: StudentConfig
     """The network."""
-    classes_per_image: int = Field(100, gt=0)
+    classes_per_image: int = Field(default=100, gt=0)
     """Names m that an image is trained against, its own among them; capped at the vocabulary."""
     exclude_overlaps: bool = False
     """Keep classes whose names contain, or are contained in, one of the image's own out of its
@@ -71,22 +71,22 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Terms and their weights."""
     optimiser: OptimiserConfig = OptimiserConfig()
     """Schedule and batch."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Root of every random choice."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1` ...; `auto` takes CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network: `auto` is bfloat16 on a GPU and float32 on a CPU. Weights, losses
     and updates are float32 always."""
-    threads: int = Field(4, ge=0)
+    threads: int = Field(default=4, ge=0)
     """Threads that read, decode and augment; 0 does it between the updates."""
-    cache_bytes: int = Field(2 * 1024**3, ge=0)
+    cache_bytes: int = Field(default=2 * 1024**3, ge=0)
     """Decoded pairs are kept in memory if all of them need no more than this."""
-    checkpoint_every: int = Field(2_000, gt=0)
+    checkpoint_every: int = Field(default=2_000, gt=0)
     """Updates between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""
-    log_every: int = Field(50, gt=0)
+    log_every: int = Field(default=50, gt=0)
     """Updates between lines of the log; `metrics.jsonl` has a line for each."""
     resume_from: str | None = None
     """Folder of the checkpoint to go on from instead of the newest one of `out`; newer ones are

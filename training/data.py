@@ -6,7 +6,7 @@ restarts there are. A sample is read by one range request, decoded, and kept if 
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -220,7 +220,7 @@ class Batches:
             raise InputError(msg)
         self.samples = samples
         self.plan = plan
-        overlaps = overlapping_classes(samples.vocabulary) if plan.exclude_overlaps else ()
+        overlaps = overlapping_classes(list(samples.vocabulary)) if plan.exclude_overlaps else ()
         self._overlaps = overlaps
 
     def batch(self, first: int, size: int, pool: ThreadPoolExecutor | None = None) -> Batch:
@@ -245,7 +245,7 @@ class Batches:
 
     def stream(
         self, firsts: Iterator[Sequence[int]], size: int, threads: int
-    ) -> Iterator[list[Batch]]:
+    ) -> Generator[list[Batch]]:
         """Make lists of batches ahead of their use.
 
         Args:

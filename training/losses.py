@@ -37,11 +37,11 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """`released`: focal sum over queries by present classes; `paper`: means over everything."""
     ignored_pixels: Literal["negative", "mask"] = "mask"
     """Pixels of unknown class and padding: `negative` for all names as released, or left out."""
-    focal_weight: float = Field(100.0, ge=0)
+    focal_weight: float = Field(default=100.0, ge=0)
     """Weight of the focal loss."""
-    dice_weight: float = Field(1.0, ge=0)
+    dice_weight: float = Field(default=1.0, ge=0)
     """Weight of the dice loss."""
-    counterfactual_weight: float = Field(1.0, ge=0)
+    counterfactual_weight: float = Field(default=1.0, ge=0)
     """Weight of the counterfactual loss; at 0 the counterfactual images are not even encoded."""
 
 

@@ -1,0 +1,116 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from storage.errors import DataError, InputError
+from storage.vocabulary import load_vocabulary
+from training.augmentation import AugmentationConfig
+from training.data import Batches, SampleFiles, ViewPlan, find_shards
+
+
+@pytest.fixture
+def samples(tars):
+    return SampleFiles(find_shards(str(tars)), load_vocabulary("miniature"))
+
+
+def plan(**changes):
+    fields = {
+        "side": 32,
+        "classes_per_image": 5,
+        "exclude_overlaps": False,
+        "augmentation": AugmentationConfig(),
+        "padding": (1, 2, 3),
+        "seed": 0,
+    }
+    return ViewPlan(**{**fields, **changes})
+
+
+def assert_same(first, second):
+    for name, tensor in vars(first).items():
+        assert torch.equal(tensor, getattr(second, name)), name
+
+
+def test_every_sample_is_found_and_decoded(samples):
+    assert len(samples) == 10
+    for i in range(10):
+        stored = samples[i]
+        assert stored.view.image.shape == (64, 64, 3)
+        (class_id,) = stored.class_ids
+        assert set(np.unique(stored.view.labels)) == {0, class_id + 1}
+
+
+def test_a_batch_is_what_its_position_says(samples):
+    batches = Batches(samples, plan())
+    first, again = batches.batch(7, 4), Batches(samples, plan()).batch(7, 4)
+    assert_same(first, again)
+    assert first.image.shape == (4, 3, 32, 32)
+    assert first.targets.shape == (4, 32, 32)
+    assert first.class_ids.shape == (4, 5)
+    joined = torch.cat([batches.batch(7, 2).image, batches.batch(9, 2).image])
+    assert torch.equal(first.image, joined)
+
+
+def test_targets_point_at_the_class_of_the_pixel(samples):
+    batch = Batches(samples, plan()).batch(0, 10)
+    assert set(batch.targets.unique().tolist()) == {-2, -1, 0}
+    own = sorted(samples[i].class_ids[0] for i in range(10))
+    assert sorted(batch.class_ids[:, 0].tolist()) == own
+
+
+def test_an_epoch_shows_every_sample_once_in_its_own_order(samples):
+    shown = []
+    unaltered = AugmentationConfig(
+        min_scale=1, max_scale=1, flip=0, brightness=0, contrast=0, saturation=0, hue=0
+    )
+    batches = Batches(samples, plan(side=64, augmentation=unaltered))
+    stored = [samples[i].view.image.tobytes() for i in range(10)]
+    for epoch in range(2):
+        images = batches.batch(10 * epoch, 10).image.permute(0, 2, 3, 1).numpy()
+        shown.append([stored.index(image.tobytes()) for image in images])
+    assert sorted(shown[0]) == sorted(shown[1]) == list(range(10))
+    assert shown[0] != shown[1]
+
+
+def test_names_differ_from_epoch_to_epoch(samples):
+    batches = Batches(samples, plan())
+    names = [batches.batch(10 * e, 10).class_ids for e in range(2)]
+    assert not torch.equal(names[0].sort(dim=0)[0], names[1].sort(dim=0)[0])
+
+
+def test_threads_give_the_same_batches_in_order(samples):
+    batches = Batches(samples, plan())
+    firsts = [[0, 4], [8, 12], [16, 20], [24, 28], [32, 36], [40, 44]]
+    inline = list(batches.stream(iter(firsts), 4, 0))
+    threaded = list(batches.stream(iter(firsts), 4, 3))
+    assert len(inline) == len(threaded) == 6
+    for first, second in zip(itertools.chain(*inline), itertools.chain(*threaded), strict=True):
+        assert_same(first, second)
+
+
+def test_decoded_samples_are_kept_only_if_all_fit(tars):
+    shards, vocabulary = find_shards(str(tars)), load_vocabulary("miniature")
+    each = 64 * 64 * (3 + 3 + 2)
+    kept = SampleFiles(shards, vocabulary, cache_bytes=10 * each)
+    assert kept[3] is kept[3]
+    dropped = SampleFiles(shards, vocabulary, cache_bytes=10 * each - 1)
+    assert dropped[3] is not dropped[3]
+
+
+def test_samples_of_another_vocabulary_are_refused(tars):
+    samples = SampleFiles(find_shards(str(tars)), load_vocabulary("lvis1205"))
+    with pytest.raises(InputError, match="the vocabulary 'lvis1205' has"):
+        samples[0]
+
+
+def test_a_cut_tar_is_refused(tars, tmp_path):
+    whole = (tars / "train-0.tar").read_bytes()
+    (tmp_path / "train-0.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cut"):
+        SampleFiles(find_shards(str(tmp_path)), load_vocabulary("miniature"))
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    with pytest.raises(InputError, match="generate the dataset first"):
+        find_shards(str(tmp_path / "nowhere"))

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from storage.errors import DataError
+from storage.records import IGNORE_LABEL
+from storage.vocabulary import load_vocabulary
+from training.sampling import BACKGROUND, IGNORE, overlapping_classes, remap, sample_subsets
+
+
+def seeds(*values):
+    return np.array(values, np.uint64)
+
+
+def test_own_classes_come_first_and_names_are_distinct():
+    found = sample_subsets([(7, 300), (1204,)], 1205, 100, seeds(1, 2))
+    assert set(found.class_ids[0, :2]) == {7, 300}
+    assert found.class_ids[1, 0] == 1204
+    assert all(len(set(row)) == 100 for row in found.class_ids.tolist())
+    assert found.active.all()
+
+
+def test_each_image_and_each_seed_has_other_names():
+    own = [(0,), (0,)]
+    found = sample_subsets(own, 1205, 50, seeds(1, 2)).class_ids
+    assert len(set(found[0]) & set(found[1])) < 20
+    again = sample_subsets(own[:1], 1205, 50, seeds(2)).class_ids
+    np.testing.assert_array_equal(found[1:], again)
+
+
+def test_one_name_is_an_own_one():
+    found = sample_subsets([(3, 5)] * 200, 10, 1, np.arange(200, dtype=np.uint64)).class_ids
+    assert set(found.ravel()) == {3, 5}
+
+
+@pytest.mark.parametrize("size", [14, 500])
+def test_all_names_are_all_of_them_once(size):
+    found = sample_subsets([(4,), (13, 0)], 14, size, seeds(1, 2)).class_ids
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.broadcast_to(np.arange(14), (2, 14)))
+    assert found[0, 0] == 4
+
+
+def test_negatives_are_drawn_evenly():
+    found = sample_subsets([(0,)] * 4000, 21, 6, np.arange(4000, dtype=np.uint64)).class_ids
+    counts = np.bincount(found[:, 1:].ravel(), minlength=21)[1:]
+    # 5 of 20 names, 4000 times: 1000 each, standard deviation 27.
+    assert counts.min() > 860
+    assert counts.max() < 1140
+
+
+def test_excluded_names_are_drawn_only_to_fill_up_and_then_teach_nothing():
+    found = sample_subsets([(0,), (0,)], 6, 4, seeds(1, 2), [(1, 2), (1, 2, 3, 4)])
+    assert not {1, 2} & set(found.class_ids[0])
+    assert found.active[0].all()
+    assert set(found.class_ids[1, :2]) == {0, 5}
+    assert found.active[1].tolist() == [True, True, False, False]
+
+
+def test_an_own_class_is_never_excluded():
+    found = sample_subsets([(0, 1)], 6, 4, seeds(1), [(1, 2)])
+    assert set(found.class_ids[0, :2]) == {0, 1}
+    assert found.active[0].all()
+
+
+def test_labels_become_positions():
+    subsets = sample_subsets([(2, 9), (5,)], 12, 5, seeds(1, 2))
+    labels = np.array([[[0, 3], [10, IGNORE_LABEL]], [[6, 0], [0, 6]]], np.uint16)
+    found = remap(labels, subsets, 12)
+    position = {int(c): i for i, c in enumerate(subsets.class_ids[0])}
+    expected = [[BACKGROUND, position[2]], [position[9], IGNORE]]
+    assert found[0].tolist() == expected
+    assert found[1].tolist() == [[0, BACKGROUND], [BACKGROUND, 0]]
+
+
+def test_a_class_that_was_not_drawn_is_background():
+    subsets = sample_subsets([(2, 9)], 12, 1, seeds(1))
+    other = 9 if subsets.class_ids[0, 0] == 2 else 2
+    assert remap(np.array([[[other + 1]]], np.uint16), subsets, 12).item() == BACKGROUND
+
+
+def test_the_255th_class_is_a_class_like_any_other():
+    subsets = sample_subsets([(254,)], 1205, 3, seeds(1))
+    assert remap(np.array([[[255]]], np.uint16), subsets, 1205).item() == 0
+
+
+def test_a_label_beyond_the_vocabulary_is_refused():
+    subsets = sample_subsets([(2,)], 12, 3, seeds(1))
+    with pytest.raises(DataError, match="label 13, expected at most 12"):
+        remap(np.array([[[13]]], np.uint16), subsets, 12)
+
+
+def test_names_within_names_overlap_both_ways():
+    vocabulary = load_vocabulary("lvis1205")
+    overlaps = overlapping_classes(list(vocabulary))
+    bus, school_bus = (vocabulary.by_name(n).class_id for n in ("bus (vehicle)", "school bus"))
+    assert school_bus in overlaps[bus]
+    assert bus in overlaps[school_bus]
+    assert all(i not in own for i, own in enumerate(overlaps))
+    assert all(i in overlaps[j] for i, own in enumerate(overlaps) for j in own)
+    cat = vocabulary.by_name("cat").class_id
+    assert vocabulary.by_name("bus (vehicle)").class_id not in overlaps[cat]
