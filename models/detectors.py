@@ -163,6 +163,10 @@ class GroundingDino:
             ]
             for phrase, start in zip(phrases, starts, strict=True)
         )
+        unread = [phrase for phrase, span in zip(phrases, spans, strict=True) if not span]
+        if unread:
+            message = f"phrase {unread[0]!r} has no token, expected words that the network knows"
+            raise InputError(message)
         return _Caption(image, tuple(phrases), encoded.input_ids, spans)
 
     def _batches(

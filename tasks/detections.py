@@ -64,9 +64,7 @@ def detect_objects(
         if presence and rules.counterfactual == "reject":
             results.append(_rejected(pair.key, Reason.CLASS_IN_COUNTERFACTUAL, presence))
             continue
-        boxes, shadow = (
-            _boxes(own, classes[pair.key]) for own in (found[index], shadow_of[index])
-        )
+        boxes, shadow = (_boxes(own, classes[pair.key]) for own in (found[index], shadow_of[index]))
         results.append(Detection(key=pair.key, boxes=boxes, counterfactual_boxes=shadow))
     return results
 

@@ -1,0 +1,90 @@
+"""Profiles name all models of a run."""
+
+import pytest
+import yaml
+
+from models.profiles import Profile, load_profile, profile_names
+from models.weights import resolve_weights
+from storage.errors import InputError
+from storage.vocabulary import load_vocabulary
+
+
+def write(path, **changes):
+    document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
+    path.write_text(yaml.safe_dump(document | changes))
+    return str(path)
+
+
+def test_the_shipped_profiles_are_miniature_and_sd15():
+    assert profile_names() == ["miniature", "sd15"]
+
+
+@pytest.mark.parametrize("name", ["miniature", "sd15"])
+def test_a_shipped_profile_is_whole(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert len(load_vocabulary(profile.vocabulary)) > 0
+    for config in (profile.painter, profile.detector, profile.segmenter):
+        assert config.model.startswith("weights:") or len(config.revision) == 40
+
+
+def test_sd15_has_the_models_and_settings_of_the_paper():
+    profile = load_profile("sd15")
+    assert profile.vocabulary == "lvis1205"
+    assert profile.writer.kind == "chat"
+    assert profile.writer.model == "gpt-3.5-turbo"
+    painter = profile.painter
+    assert painter.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert (painter.steps, painter.guidance) == (20, 7.5)
+    assert (painter.width, painter.height) == (512, 512)
+    assert (painter.scheduler, painter.shared_latent) == (None, True)
+    assert profile.detector.model == "IDEA-Research/grounding-dino-tiny"
+    assert (profile.detector.box_threshold, profile.detector.text_threshold) == (0.30, 0.25)
+    assert profile.segmenter.model == "facebook/sam-vit-huge"
+    assert not profile.segmenter.multimask
+    assert profile.student.clip == "openai/clip-vit-base-patch16"
+
+
+def test_sd15_resolves_to_the_hub_at_fixed_commits(monkeypatch):
+    monkeypatch.delenv("MAGICSEG_WEIGHTS", raising=False)
+    profile = load_profile("sd15")
+    for config in (profile.painter, profile.detector, profile.segmenter):
+        weights = resolve_weights(config.model, config.revision)
+        assert (weights.source, weights.revision) == (config.model, config.revision)
+
+
+def test_a_file_of_ones_own_is_a_profile(tmp_path):
+    path = write(tmp_path / "mine.yaml", image_format="jpg")
+    profile = load_profile(path)
+    assert profile == load_profile("miniature").model_copy(
+        update={"name": "mine", "image_format": "jpg"}
+    )
+    assert isinstance(profile, Profile)
+
+
+def test_an_unknown_profile_is_refused_with_those_that_are_known():
+    with pytest.raises(InputError) as caught:
+        load_profile("sd-15")
+    assert str(caught.value) == (
+        "profile 'sd-15' is unknown; did you mean sd15? known: miniature, sd15, "
+        "or the path of a .yaml file"
+    )
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml cannot be read"):
+        load_profile(str(tmp_path / "none.yaml"))
+
+
+def test_a_misspelt_key_is_named_with_its_neighbours(tmp_path):
+    painter = load_profile("miniature").painter.model_dump()
+    painter["guidence"] = painter.pop("guidance")
+    path = write(tmp_path / "mine.yaml", painter=painter)
+    with pytest.raises(InputError, match=r"'painter\.guidence'; did you mean guidance\?"):
+        load_profile(path)
+
+
+def test_a_value_that_does_not_fit_is_named(tmp_path):
+    path = write(tmp_path / "mine.yaml", writer={"kind": "chat", "model": "m", "concurrency": 0})
+    with pytest.raises(InputError, match=r"'writer\.concurrency' is 0"):
+        load_profile(path)

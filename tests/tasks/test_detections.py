@@ -1,0 +1,125 @@
+"""A sample passes when its classes are in the image and not in the counterfactual."""
+
+import numpy as np
+import pytest
+
+from models.fakes import FakeDetector, FakePainter
+from models.protocols import FoundBoxes, PairRequest
+from storage.records import Detection, Reason, Rejected, Stage
+from storage.vocabulary import load_vocabulary
+from tasks.detections import DetectionRules, detect_objects, found_classes
+from tasks.pairs import PaintedSample
+
+VOCABULARY = load_vocabulary("miniature")
+BUS, CAT, ROCKET = (VOCABULARY.by_name(name).class_id for name in ("bus", "cat", "rocket"))
+
+
+def pair(key, text, counterfactual="a nothing"):
+    painted = FakePainter(VOCABULARY).paint([PairRequest(text, counterfactual, 1)])[0]
+    return PaintedSample(key, painted.image, painted.counterfactual)
+
+
+def detect(*samples, rules=DetectionRules(), detector=None):
+    pairs = [own for own, _ in samples]
+    classes = {own.key: ids for own, ids in samples}
+    return detect_objects(pairs, classes, VOCABULARY, detector or FakeDetector(), rules)
+
+
+def test_found_classes_become_boxes_under_their_class_ids():
+    result = detect((pair("a", "a bus and a cat"), (CAT, BUS)))[0]
+    assert isinstance(result, Detection)
+    assert {box.class_id for box in result.boxes} == {BUS, CAT}
+    assert result.counterfactual_boxes == ()
+    bus = next(box for box in result.boxes if box.class_id == BUS)
+    cat = next(box for box in result.boxes if box.class_id == CAT)
+    assert bus.xyxy[2] <= cat.xyxy[0]  # painted from left to right, as the text names them
+
+
+def test_a_sample_whose_class_is_missing_is_rejected_with_names_and_scores():
+    result = detect((pair("a", "a bus"), (BUS, ROCKET)))[0]
+    assert isinstance(result, Rejected)
+    assert (result.stage, result.reason) == (Stage.DETECTIONS, Reason.CLASS_NOT_FOUND)
+    assert result.detail == "bus found (best score 0.90), rocket not found (best score 0.00)"
+
+
+def test_one_class_is_enough_if_the_rule_says_so_and_the_other_leaves_the_sample():
+    rules = DetectionRules(require="any")
+    kept, dropped = detect(
+        (pair("a", "a bus"), (BUS, ROCKET)), (pair("b", "a cat"), (BUS, ROCKET)), rules=rules
+    )
+    assert found_classes(kept) == (BUS,)
+    assert dropped.reason is Reason.CLASS_NOT_FOUND
+
+
+def test_a_class_in_the_counterfactual_rejects_the_sample():
+    result = detect((pair("a", "a bus and a cat", "a nothing and a cat"), (BUS, CAT)))[0]
+    assert result.reason is Reason.CLASS_IN_COUNTERFACTUAL
+    assert result.detail == "cat (best score 0.90)"
+
+
+def test_a_class_in_the_counterfactual_is_only_recorded_if_the_rule_says_so():
+    rules = DetectionRules(counterfactual="record")
+    result = detect((pair("a", "a bus", "a bus"), (BUS,)), rules=rules)[0]
+    assert [box.class_id for box in result.counterfactual_boxes] == [BUS]
+    assert result.counterfactual_boxes == result.boxes
+
+
+def test_another_class_in_the_counterfactual_is_no_fault():
+    assert isinstance(detect((pair("a", "a bus", "a cat"), (BUS,)))[0], Detection)
+
+
+def test_every_pair_has_one_result_in_order():
+    results = detect(
+        (pair("a", "a bus"), (CAT,)),
+        (pair("b", "a bus"), (BUS,)),
+        (pair("c", "a bus", "a bus"), (BUS,)),
+        (pair("d", "a cat"), (CAT,)),
+    )
+    assert [result.key for result in results] == list("abcd")
+    assert [type(result) for result in results] == [Rejected, Detection, Rejected, Detection]
+    assert detect() == []
+
+
+class Scripted:
+    """Gives the same boxes for every positive image and none for the others."""
+
+    def __init__(self, *rows):
+        self._rows = rows
+        self.calls = []
+
+    def detect(self, images, phrases):
+        self.calls.append(len(images))
+        rows = self._rows if len(self.calls) == 1 else ()
+        found = FoundBoxes(
+            np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
+            np.array([row[1] for row in rows], np.float32),
+            np.array([row[2] for row in rows], np.int64),
+            np.zeros(2, np.float32),
+        )
+        return [found] * len(images)
+
+
+def test_the_last_bits_of_the_arithmetic_do_not_reach_the_records():
+    noise = 1e-6
+    results = [
+        detect((pair("a", "a bus"), (BUS,)), detector=Scripted(*rows))[0]
+        for rows in (
+            [((1.23, 2, 3, 4), 0.5, 0), ((1, 2, 3, 5), 0.5 - noise, 0)],
+            [((1, 2, 3, 5), 0.5 + noise, 0), ((1.23 + noise, 2, 3, 4), 0.5, 0)],
+        )
+    ]
+    assert results[0] == results[1]
+    assert [box.xyxy for box in results[0].boxes] == [(1, 2, 3, 5), (1.23, 2, 3, 4)]
+
+
+def test_boxes_are_ordered_by_score():
+    scripted = Scripted(((0, 0, 5, 5), 0.4, 1), ((1, 1, 4, 4), 0.8, 0), ((2, 2, 3, 3), 0.6, 1))
+    result = detect((pair("a", "a bus"), (CAT, BUS)), detector=scripted)[0]
+    assert [box.score for box in result.boxes] == [pytest.approx(s) for s in (0.8, 0.6, 0.4)]
+    assert found_classes(result) == (CAT, BUS)
+
+
+def test_counterfactuals_are_looked_at_only_where_the_image_passed():
+    scripted = Scripted(((0, 0, 5, 5), 0.4, 0))
+    detect((pair("a", "a bus"), (BUS,)), (pair("b", "a bus"), (BUS, CAT)), detector=scripted)
+    assert scripted.calls == [2, 1]

@@ -1,0 +1,88 @@
+"""Every prompt becomes a pair of images, or a row that says why not."""
+
+import numpy as np
+import pytest
+
+from models.fakes import FakePainter
+from storage.records import Mention, Prompt, Reason, Rejected, Stage
+from storage.vocabulary import load_vocabulary
+from tasks.pairs import PaintedSample, PairRules, paint_pairs
+
+VOCABULARY = load_vocabulary("miniature")
+
+
+def prompt(key, text, counterfactual="a nothing"):
+    mention = Mention(class_id=1, start=2, end=5)
+    return Prompt(
+        key=key,
+        text=text,
+        counterfactual_text=counterfactual,
+        mentions=(mention,),
+        writer="fake",
+    )
+
+
+def paint(*prompts, rules=PairRules()):
+    seeds = {own.key: 1 for own in prompts}
+    return paint_pairs(prompts, seeds, FakePainter(VOCABULARY), rules)
+
+
+def test_every_prompt_has_one_result_in_order():
+    results = paint(
+        prompt("a", "a bus"),
+        prompt("b", "a bus, unsafe"),
+        prompt("c", "blank"),
+        prompt("d", "a cat"),
+    )
+    assert [result.key for result in results] == list("abcd")
+    assert [type(result) for result in results] == [
+        PaintedSample,
+        Rejected,
+        Rejected,
+        PaintedSample,
+    ]
+
+
+def test_the_texts_and_the_seed_reach_the_painter():
+    prompts = [prompt("a", "a bus"), prompt("b", "a bus")]
+    first, second = paint_pairs(prompts, {"a": 1, "b": 2}, FakePainter(VOCABULARY), PairRules())
+    assert not np.array_equal(first.image, second.image)
+    assert not np.array_equal(first.image, first.counterfactual)
+    assert first.image.dtype == np.uint8
+
+
+def test_a_flagged_pair_is_unsafe_even_if_it_was_blackened():
+    rejected = paint(prompt("a", "blank and unsafe"))[0]
+    assert (rejected.stage, rejected.reason) == (Stage.PAIRS, Reason.UNSAFE)
+
+
+@pytest.mark.parametrize(
+    ("text", "counterfactual", "name"),
+    [("blank", "a nothing", "image"), ("a bus", "blank", "counterfactual")],
+)
+def test_a_blank_frame_is_rejected_with_its_deviation(text, counterfactual, name):
+    rejected = paint(prompt("a", text, counterfactual))[0]
+    assert rejected.reason is Reason.BLANK_IMAGE
+    assert rejected.detail == f"{name} has standard deviation 0.00; expected at least 2"
+
+
+def test_a_frame_of_one_bright_colour_is_blank():
+    class OneColour(FakePainter):
+        def paint(self, requests):
+            return [
+                type(pair)(np.full_like(pair.image, (250, 10, 10)), pair.counterfactual, False)
+                for pair in super().paint(requests)
+            ]
+
+    results = paint_pairs([prompt("a", "a bus")], {"a": 1}, OneColour(VOCABULARY), PairRules())
+    assert results[0].reason is Reason.BLANK_IMAGE
+
+
+def test_the_rule_for_blank_frames_can_be_changed():
+    assert isinstance(paint(prompt("a", "a bus"), rules=PairRules(min_deviation=128))[0], Rejected)
+    lax = paint(prompt("a", "blank"), rules=PairRules(min_deviation=0))[0]
+    assert isinstance(lax, PaintedSample)
+
+
+def test_no_prompts_give_no_pairs():
+    assert paint() == []
