@@ -1,6 +1,6 @@
 """Where a text names its classes, and the same text without them.
 
-The counterfactual text of MagicSeg (arXiv 2603.19575, section 3.2) is the text with each class word
+The counterfactual text of MagicSeg (arXiv 2603.19575) is the text with each class word
 replaced by "nothing". Here the replacement starts from character spans, so that plurals, synonyms
 and names inside other names come out right and two classes cannot damage each other's words.
 """

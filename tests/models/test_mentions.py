@@ -5,7 +5,7 @@ import pytest
 
 from models.mentions import counterfactual_text, find_mentions
 from storage.records import Mention
-from storage.vocabulary import ClassRecord
+from storage.vocabulary import ClassRecord, load_vocabulary
 
 
 def record(class_id, name, *forms):
@@ -159,3 +159,43 @@ def test_mentions_that_do_not_fit_the_text_are_refused(spans):
     mentions = [Mention(class_id=0, start=start, end=end) for start, end in spans]
     with pytest.raises(ValueError, match="do not lie in order"):
         counterfactual_text("a cat", mentions)
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "words", "expected"),
+    [
+        (["bow (weapon)"], "an archer's bow", ["bow"], "an archer's nothing"),
+        (
+            ["bow (weapon)", "bow (decorative ribbons)"],
+            "a bow with a bow",
+            ["bow", "bow"],
+            "a nothing with a nothing",
+        ),
+        (
+            ["bus (vehicle)", "school bus"],
+            "School buses pass an autobus.",
+            ["School buses", "autobus"],
+            "Nothing pass a nothing.",
+        ),
+        (["bus (vehicle)"], "a yellow school bus", ["bus"], "a yellow school nothing"),
+        (["bull"], "bulls pull a cart", ["bulls"], "nothing pull a cart"),
+        (["mouse (computer equipment)"], "three mice", ["mice"], "three nothing"),
+        (["person"], "Children and a woman", ["Children", "woman"], "Nothing and a nothing"),
+        (["knife", "steak knife"], "knives, steak knives", ["knives", "steak knives"], None),
+        (["scissors"], "a pair of scissors", ["scissors"], "a pair of nothing"),
+        (["flip-flop (sandal)"], "wet flip flops", ["flip flops"], "wet nothing"),
+        (["Ferris wheel"], "a ferris wheel", ["ferris wheel"], "a nothing"),
+        (["doughnut"], "an iced donut", ["donut"], "an iced nothing"),
+    ],
+)
+def test_real_classes_are_found_and_taken_out(names, text, words, expected):
+    vocabulary = load_vocabulary("lvis1205")
+    classes = [vocabulary.by_name(name) for name in names]
+    assert [word for _, word in found(text, *classes)] == words
+    assert without(text, *classes) == (expected or "nothing, nothing")
+
+
+def test_every_form_of_the_vocabulary_is_a_mention_of_its_class():
+    for entry in load_vocabulary("lvis1205"):
+        for form in entry.forms:
+            assert found(f"See the {form}'s colour!", entry) == [(entry.class_id, form)]

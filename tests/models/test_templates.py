@@ -1,9 +1,11 @@
+import re
+
 import pytest
 
 from models.mentions import find_mentions
 from models.templates import TemplateSet, load_templates, template_names
 from storage.errors import InputError
-from storage.vocabulary import ClassRecord
+from storage.vocabulary import ClassRecord, load_vocabulary
 
 
 def record(class_id, *forms):
@@ -54,6 +56,15 @@ def test_the_rich_set_is_rich():
     assert len(rich.one) + len(rich.two) >= 60
     assert rich.capacity(1) > 100_000
     assert rich.capacity(2) > 100_000
+
+
+@pytest.mark.parametrize("name", ["simple", "rich"])
+def test_no_phrase_names_a_class_that_was_not_asked_for(name):
+    templates = load_templates(name)
+    phrases = [re.sub(r"\{.*?\}", "", text) for text in (*templates.one, *templates.two)]
+    phrases += [value for values in templates.slots.values() for value in values]
+    named = find_mentions(" | ".join(phrases), load_vocabulary("lvis1205").classes)
+    assert [" | ".join(phrases)[mention.start : mention.end] for mention in named] == []
 
 
 def test_a_text_depends_on_the_seed_and_its_place_alone():

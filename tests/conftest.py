@@ -1,0 +1,100 @@
+import hashlib
+import json
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+WORDS = [f"{first}{last}" for first in ("stone", "mist", "dusk", "hill") for last in "abcdefghijk"]
+
+
+class ChatServer:
+    """A chat endpoint on the loopback interface: plays what is queued, then obeys.
+
+    Attributes:
+        queue: Replies to play first: (status, headers, body bytes).
+        requests: Bodies received.
+        headers: Their headers.
+        times: When they came.
+        delay: Seconds that an obedient answer takes.
+        most_in_flight: Most requests at the same time.
+    """
+
+    def __init__(self):
+        self.queue, self.requests, self.headers, self.times = [], [], [], []
+        self.delay, self.in_flight, self.most_in_flight = 0.0, 0, 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                status, headers, data = outer.reply(body, dict(self.headers))
+                self.send_response(status)
+                for name, value in {"content-length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def reply(self, body, headers):
+        with self.lock:
+            self.requests.append(body)
+            self.headers.append(headers)
+            self.times.append(time.monotonic())
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            queued = self.queue.pop(0) if self.queue else None
+        try:
+            time.sleep(self.delay)
+            return queued or self.completion(self.obey(body))
+        finally:
+            with self.lock:
+                self.in_flight -= 1
+
+    def obey(self, body):
+        """Write what the message asks for; the same for the same body."""
+        message = body["messages"][-1]["content"]
+        count = int(re.search(r"Write (\d+) captions", message)[1])
+        names = re.findall(r"^- (.+?)(?:, in the sense of: .*)? \(write ", message, re.MULTILINE)
+        texts = []
+        for index in range(count):
+            seed = hashlib.sha256(f"{body.get('seed')} {message} {index}".encode()).digest()
+            words = [WORDS[byte % len(WORDS)] for byte in seed[:14]]
+            texts.append(" ".join([*words[:7], *(f"a {name} and" for name in names), *words[7:]]))
+        return texts
+
+    def completion(self, texts=(), *, content=None, finish="stop", refusal=None, usage=(100, 50)):
+        content = json.dumps({"texts": list(texts)}) if content is None else content
+        message = {"role": "assistant", "content": content, "refusal": refusal}
+        reply = {
+            "id": "x",
+            "object": "chat.completion",
+            "choices": [{"index": 0, "finish_reason": finish, "message": message}],
+        }
+        if usage:
+            reply["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+        return 200, {"content-type": "application/json"}, json.dumps(reply).encode()
+
+    def error(self, status, message="no", *, code=None, **headers):
+        body = {"error": {"message": message, "code": code, "type": "x", "param": None}}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return status, {"content-type": "application/json", **named}, json.dumps(body).encode()
+
+
+@pytest.fixture
+def chat_server():
+    server = ChatServer()
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+    thread.join()

@@ -1,0 +1,377 @@
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+
+import pytest
+
+from models.chat import ChatWriter, ChatWriterConfig
+from models.protocols import TextRequest
+from storage.errors import BudgetError, InputError, TransientError
+from storage.ledger import Ledger, Prices
+from storage.objects import open_objects
+from storage.vocabulary import load_vocabulary
+
+VOCABULARY = load_vocabulary("lvis1205")
+CAT = VOCABULARY.by_name("cat")
+DOG = VOCABULARY.by_name("dog")
+BOW = VOCABULARY.by_name("bow (weapon)")
+ENTRY = "sk-not-to-be-seen"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("WRITER_KEY", ENTRY)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(open_objects(tmp_path))
+
+
+@pytest.fixture
+def build(chat_server, ledger):
+    def build_(**options):
+        defaults = {
+            "model": "small",
+            "base_url": chat_server.url,
+            "api_key_env": "WRITER_KEY",
+            "first_wait": 0.01,
+            "max_retries": 2,
+        }
+        return ChatWriter(ChatWriterConfig(**{**defaults, **options}), ledger)
+
+    return build_
+
+
+def wish(count=2, seed=1, classes=(CAT,), **options):
+    return TextRequest(tuple(classes), count, seed, **options)
+
+
+def test_a_good_answer_gives_the_texts_in_order_and_is_counted(build, chat_server, ledger):
+    answer, other = build().write([wish(3), wish(2, classes=[DOG])])
+    assert len(answer.texts) == 3
+    assert answer.failure == ""
+    assert all("a cat" in text for text in answer.texts)
+    assert all("a dog" in text for text in other.texts)
+    totals = ledger.totals()
+    assert (totals.calls, totals.prompt_tokens, totals.completion_tokens) == (2, 200, 100)
+    assert totals.errors == totals.cached == 0
+
+
+def test_the_request_is_strict_and_explains_the_sense_of_a_class(build, chat_server):
+    build(temperature=0.5).write([wish(classes=[BOW, CAT], avoid=("a bow and a cat sleep",))])
+    [body] = chat_server.requests
+    schema = body["response_format"]["json_schema"]
+    assert schema["strict"] is True
+    assert schema["schema"]["additionalProperties"] is False
+    assert schema["schema"]["required"] == ["texts"]
+    assert body["temperature"] == 0.5
+    assert body["max_completion_tokens"] == 2048
+    message = body["messages"][-1]["content"]
+    assert 'bow, in the sense of: weapon (write "bow" or "bows")' in message
+    assert "bow (weapon)" not in message
+    assert "a bow and a cat sleep" in message
+
+
+def test_fields_that_a_service_does_not_know_can_be_left_out(build, chat_server):
+    build(temperature=None, send_seed=False, max_tokens_field="max_tokens").write([wish()])
+    [body] = chat_server.requests
+    assert set(body) == {"model", "messages", "response_format", "max_tokens"}
+
+
+def test_an_answered_request_is_never_sent_again(build, chat_server, ledger):
+    first = build().write([wish(4), wish(4, seed=2)])
+    assert build().write([wish(4), wish(4, seed=2)]) == first
+    assert len(chat_server.requests) == 2
+    assert ledger.totals().cached == 2
+
+
+def test_another_round_seed_count_or_model_is_another_request(build, chat_server):
+    build().write([wish(), wish(round=1), wish(seed=2), wish(3)])
+    build(model="large").write([wish()])
+    assert len(chat_server.requests) == 5
+
+
+def test_many_texts_are_asked_for_in_several_calls(build, chat_server):
+    [answer] = build(texts_per_call=4).write([wish(10)])
+    assert len(set(answer.texts)) == 10
+    asked = [
+        re.search(r"Write (\d+)", body["messages"][-1]["content"])[1]
+        for body in chat_server.requests
+    ]
+    assert sorted(asked) == ["2", "4", "4"]
+
+
+def test_answers_do_not_depend_on_concurrency_which_is_bounded(build, chat_server, tmp_path):
+    chat_server.delay = 0.02
+    requests = [wish(2, seed=seed) for seed in range(12)]
+    many = build(concurrency=4).write(requests)
+    assert 2 <= chat_server.most_in_flight <= 4
+    other = ChatWriter(
+        ChatWriterConfig(model="small", base_url=chat_server.url, api_key_env=None, concurrency=1),
+        Ledger(open_objects(tmp_path / "other")),
+    )
+    assert other.write(requests) == many
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ({"retry_after_ms": "200"}, 0.2),
+        ({"retry_after": "0.3"}, 0.3),
+        ({"retry_after": "later"}, 0.0),
+    ],
+)
+def test_a_rate_limit_is_waited_out_as_the_service_asks(build, chat_server, ledger, header, wait):
+    chat_server.queue = [chat_server.error(429, "slow down", **header)]
+    [answer] = build().write([wish()])
+    assert len(answer.texts) == 2
+    assert chat_server.times[1] - chat_server.times[0] >= wait
+    assert ledger.totals().errors == 1
+
+
+def test_a_date_in_retry_after_is_understood(build, chat_server):
+    date = formatdate(time.time() + 2, usegmt=True)
+    chat_server.queue = [chat_server.error(503, retry_after=date)]
+    build().write([wish()])
+    assert 0.5 <= chat_server.times[1] - chat_server.times[0] <= 2.5
+
+
+def test_a_longer_pause_than_allowed_ends_the_call_at_once(build, chat_server):
+    chat_server.queue = [chat_server.error(429, retry_after="3600")]
+    with pytest.raises(TransientError, match="429") as caught:
+        build().write([wish()])
+    assert caught.value.retry_after == 3600
+    assert len(chat_server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503])
+def test_a_passing_fault_is_retried(build, chat_server, status):
+    chat_server.queue = [chat_server.error(status)] * 2
+    [answer] = build().write([wish()])
+    assert len(answer.texts) == 2
+    assert len(chat_server.requests) == 3
+
+
+def test_a_cut_off_response_body_and_one_that_is_no_json_are_retried(build, chat_server, ledger):
+    status, headers, data = chat_server.completion(["a cat"])
+    cut = {**headers, "content-length": str(len(data) + 100), "connection": "close"}
+    chat_server.queue = [(status, cut, data), (status, headers, data[:40])]
+    [answer] = build(timeout=2).write([wish()])
+    assert len(answer.texts) == 2
+    assert ledger.totals().errors == 2
+
+
+def test_a_service_that_is_too_slow_is_asked_again(build, chat_server):
+    chat_server.delay = 0.5
+    with pytest.raises(TransientError, match="no answer"):
+        build(timeout=0.1, max_retries=1).write([wish()])
+    assert len(chat_server.requests) == 2
+
+
+def test_nobody_at_the_address_is_a_transient_error(build):
+    with pytest.raises(TransientError, match=r"127.0.0.1:9.* gave no answer"):
+        build(base_url="http://127.0.0.1:9/v1").write([wish()])
+
+
+def test_a_call_that_is_never_answered_fails_alone(build, chat_server):
+    chat_server.queue = [chat_server.error(500, "boom")] * 3
+    failed, fine = build(concurrency=1).write([wish(), wish(seed=2)])
+    assert failed.texts == ()
+    assert failed.failure.startswith("failed: ")
+    assert "boom" in failed.failure
+    assert not failed.refused
+    assert len(fine.texts) == 2
+
+
+def test_a_service_that_went_down_is_not_asked_by_every_call(build, chat_server):
+    chat_server.queue = [chat_server.completion(["a cat"] * 2)] + [chat_server.error(500)] * 99
+    answers = build(concurrency=1).write([wish(seed=seed) for seed in range(20)])
+    assert [bool(answer.texts) for answer in answers] == [True] + [False] * 19
+    assert len(chat_server.requests) == 1 + 3 * 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+def test_a_refused_request_is_an_input_error_in_the_services_words(build, chat_server, status):
+    chat_server.queue = [chat_server.error(status, f"unknown model, key {ENTRY}")]
+    with pytest.raises(InputError, match="unknown model") as caught:
+        build().write([wish()])
+    assert ENTRY not in str(caught.value)
+    assert len(chat_server.requests) == 1
+
+
+def test_an_account_without_credit_is_not_asked_again(build, chat_server):
+    chat_server.queue = [chat_server.error(429, "pay first", code="insufficient_quota")]
+    with pytest.raises(InputError, match="pay first"):
+        build().write([wish()])
+    assert len(chat_server.requests) == 1
+
+
+def test_a_refusal_is_told_apart_from_a_failure(build, chat_server, ledger):
+    chat_server.queue = [
+        chat_server.completion(content="", refusal="I would rather not"),
+        chat_server.completion(content="", finish="content_filter"),
+        chat_server.error(400, "filtered", code="content_filter"),
+    ]
+    answers = build(concurrency=1).write([wish(seed=seed) for seed in range(3)])
+    assert all(answer.refused and answer.texts == () for answer in answers)
+    assert answers[0].failure == "refused: I would rather not"
+    assert ledger.totals().calls == 2
+
+
+def test_a_cut_off_answer_gives_its_whole_texts(build, chat_server):
+    content = '{"texts": ["a cat \\u00e9", "a \\"cat\\"", "a c'
+    chat_server.queue = [chat_server.completion(content=content, finish="length")]
+    [answer] = build().write([wish(5)])
+    assert answer.texts == ("a cat \u00e9", 'a "cat"')
+    assert "cut off" in answer.failure
+    assert not answer.refused
+
+
+@pytest.mark.parametrize(
+    ("content", "texts", "words"),
+    [
+        ("Sure! Here you are: cats.", (), "not the JSON"),
+        ('```json\n{"texts": ["a cat", "cats"]}\n```', ("a cat", "cats"), ""),
+        ('{"texts": ["a cat"]}', ("a cat",), "holds 1 of 2"),
+        ('{"texts": ["a", "b", "c"]}', ("a", "b"), ""),
+        ('{"captions": ["a"]}', (), "not the JSON"),
+    ],
+)
+def test_an_answer_of_another_shape_says_what_is_missing(build, chat_server, content, texts, words):
+    chat_server.queue = [chat_server.completion(content=content)]
+    [answer] = build().write([wish(2)])
+    assert answer.texts == texts
+    assert words in answer.failure
+    assert bool(answer.failure) == bool(words)
+
+
+def test_json_that_is_no_chat_completion_fails_and_is_kept(build, chat_server, ledger):
+    chat_server.queue = [(200, {"content-type": "application/json"}, b'{"hello": 1}')]
+    [answer] = build().write([wish()])
+    assert "no chat completion" in answer.failure
+    assert ledger.totals().unmetered == 1
+
+
+def test_a_missing_key_names_the_variable(build, monkeypatch):
+    monkeypatch.delenv("WRITER_KEY")
+    with pytest.raises(InputError, match="WRITER_KEY"):
+        build()
+
+
+def test_the_key_is_sent_and_never_stored_or_logged(build, chat_server, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    chat_server.queue = [chat_server.error(500, f"your key {ENTRY} is fine")]
+    build().write([wish()])
+    assert chat_server.headers[0]["authorization"] == f"Bearer {ENTRY}"
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert not any(ENTRY in text for text in [*files, caplog.text])
+
+
+def test_an_address_with_a_password_in_it_is_refused():
+    with pytest.raises(ValueError, match="base_url"):
+        ChatWriterConfig(model="m", base_url="http://me:secret@host/v1")
+
+
+def test_money_is_counted_where_prices_are_known_and_unknown_otherwise(build, ledger):
+    assert ledger.totals().cost_usd == 0
+    build(prices=Prices(prompt=1.0, completion=4.0)).write([wish()])
+    assert ledger.totals().cost_usd == pytest.approx((100 * 1 + 50 * 4) / 1e6)
+    build().write([wish(seed=9)])
+    assert ledger.totals().cost_usd is None
+
+
+def test_a_money_budget_needs_prices():
+    with pytest.raises(ValueError, match="needs prices"):
+        ChatWriterConfig(model="m", budget_usd=1)
+
+
+def worst_case(chat_server, max_tokens):
+    body = json.dumps(chat_server.requests[0], separators=(",", ":"), ensure_ascii=False)
+    return len(body.encode()) + 64 + max_tokens
+
+
+def test_a_budget_stops_before_the_call_that_could_pass_it(build, chat_server, ledger):
+    build(max_tokens=500).write([wish(seed=0)])
+    worst = worst_case(chat_server, 500)
+    budget = 3 * 150 + worst + 20  # room for the worst case after three answers, not after four
+    writer = build(max_tokens=500, budget_tokens=budget, concurrency=4)
+    with pytest.raises(BudgetError, match="budget_tokens"):
+        writer.write([wish(seed=seed) for seed in range(10)])
+    assert ledger.totals().calls == len(chat_server.requests) == 4
+    with pytest.raises(BudgetError):
+        writer.write([wish(seed=seed) for seed in range(10)])
+    assert len(chat_server.requests) == 4
+
+
+def test_calls_in_flight_count_by_their_worst_case(build, chat_server):
+    build(max_tokens=500).write([wish(seed=0)])
+    chat_server.delay, chat_server.most_in_flight = 0.05, 0
+    worst = worst_case(chat_server, 500)
+    room = build(max_tokens=500, budget_tokens=150 + 2 * worst + 8 * 150, concurrency=8)
+    room.write([wish(seed=seed) for seed in range(1, 7)])
+    assert chat_server.most_in_flight in {2, 3}
+
+
+def test_a_money_budget_counts_what_other_processes_spent(build, chat_server, tmp_path):
+    prices = {"prompt": 0.0, "completion": 1e6}
+    build(prices=prices, max_tokens=50, budget_usd=100).write([wish(seed=0)])
+    again = ChatWriter(
+        ChatWriterConfig(
+            model="small",
+            base_url=chat_server.url,
+            api_key_env="WRITER_KEY",
+            prices=prices,
+            max_tokens=50,
+            budget_usd=120,
+        ),
+        Ledger(open_objects(tmp_path)),
+    )
+    with pytest.raises(BudgetError, match=r"100\.0000 USD are spent .* budget_usd = 120"):
+        again.write([wish(seed=1), wish(seed=2)])
+    assert len(chat_server.requests) == 2
+
+
+def test_a_call_without_usage_counts_by_its_worst_case(build, chat_server, ledger):
+    chat_server.queue = [chat_server.completion(["a cat"] * 2, usage=None)]
+    build(max_tokens=500).write([wish()])
+    totals = ledger.totals()
+    assert (totals.unmetered, totals.prompt_tokens, totals.cost_usd) == (1, 0, None)
+    tokens, _ = ledger.spent(None)
+    assert tokens == worst_case(chat_server, 500)
+
+
+PROGRAM = """
+import sys
+from models.chat import ChatWriter, ChatWriterConfig
+from models.protocols import TextRequest
+from storage.ledger import Ledger
+from storage.objects import open_objects
+from storage.vocabulary import load_vocabulary
+
+config = ChatWriterConfig(model="small", base_url=sys.argv[1], api_key_env=None, concurrency=1)
+classes = (load_vocabulary("lvis1205").by_name("cat"),)
+writer = ChatWriter(config, Ledger(open_objects(sys.argv[2])))
+print(len(writer.write([TextRequest(classes, 2, seed) for seed in range(3)])))
+"""
+
+
+@pytest.mark.parametrize(("step", "repeated"), [("named:*answers*", 0), ("temp:*answers*", 1)])
+def test_a_killed_writer_repeats_no_call_whose_answer_is_on_disk(
+    chat_server, tmp_path, step, repeated
+):
+    command = [sys.executable, "-c", PROGRAM, chat_server.url, str(tmp_path)]
+    killed = subprocess.run(command, env={**os.environ, "MAGICSEG_CRASH_AT": step}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(chat_server.requests) == 1
+    rerun = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert rerun.stdout == "3\n"
+    assert len(chat_server.requests) == 3 + repeated
+    assert len({json.dumps(body) for body in chat_server.requests}) == 3
