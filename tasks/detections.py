@@ -104,10 +104,13 @@ def _boxes(found: FoundBoxes, class_ids: Sequence[int]) -> tuple[Box, ...]:
         Box(
             class_id=class_ids[phrase],
             score=round(float(score), _SCORE_DIGITS),
-            xyxy=tuple(round(float(corner), _PIXEL_DIGITS) for corner in corners),
+            xyxy=(left, top, right, bottom),
         )
-        for corners, score, phrase in zip(
-            found.xyxy, found.scores, found.phrases.tolist(), strict=True
+        for (left, top, right, bottom), score, phrase in zip(
+            found.xyxy.astype(float).round(_PIXEL_DIGITS).tolist(),
+            found.scores,
+            found.phrases.tolist(),
+            strict=True,
         )
     ]
     return tuple(sorted(boxes, key=lambda box: (-box.score, box.class_id, box.xyxy)))

@@ -1,0 +1,320 @@
+"""The command line. Exit codes: 0 done, 2 wrong input, 3 work left, 4 budget, 130 interrupted."""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from storage.errors import BudgetError, EngineError, InputError
+
+EXIT_INPUT = 2
+EXIT_WORK_LEFT = 3
+EXIT_BUDGET = 4
+EXIT_INTERRUPTED = 130
+
+app = App(
+    name="magicseg",
+    help="From class names to counterfactual segmentation data, and the student trained on it.",
+    help_format="plaintext",
+)
+_console = Console()
+_errors = Console(stderr=True)
+
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """Generate, train, evaluate and report on the models that ship with the engine.
+
+    Args:
+        out: Folder for everything; an interrupted demo goes on where it stopped.
+        seed: Root of every random choice.
+    """
+    from flows.demo import run_demo
+
+    run_demo(out, seed, _console)
+
+
+@app.command
+def plan(
+    file: Path | None = None,
+    *,
+    root: str | None = None,
+    slice: str | None = None,  # noqa: A002 - the name that people type
+    samples: int | None = None,
+    profile: str | None = None,
+    set_: Settings = (),
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Say which shards a run would make, and which are committed; executes nothing.
+
+    Args:
+        file: YAML file with generation parameters.
+        root: Dataset: a folder or an object-store URL.
+        slice: Classes: all, lvis-r, voc20, 0:100, or names between commas.
+        samples: Samples to plan for the slice.
+        profile: Shipped profile, or path of a YAML file.
+        set_: Any other parameter, as name=value; may be repeated.
+        json_: Print JSON.
+    """
+    from flows.generation_plan import describe_plan, print_plan
+
+    given = {"root": root, "slice": slice, "samples": samples, "profile": profile}
+    described = describe_plan(_generation(file, given, set_))
+    if json_:
+        _print_json(described.model_dump(mode="json"))
+    else:
+        print_plan(described, _console)
+
+
+@app.command
+def generate(
+    file: Path | None = None,
+    *,
+    root: str | None = None,
+    slice: str | None = None,  # noqa: A002 - the name that people type
+    samples: int | None = None,
+    profile: str | None = None,
+    shards: str | None = None,
+    set_: Settings = (),
+) -> None:
+    """Make the shards of a slice; what is committed is not made again.
+
+    Args:
+        file: YAML file with generation parameters.
+        root: Dataset: a folder or an object-store URL.
+        slice: Classes: all, lvis-r, voc20, 0:100, or names between commas.
+        samples: Samples to plan for the slice; more than before extends it.
+        profile: Shipped profile, or path of a YAML file.
+        shards: Shards to work on: all, or indices and ranges such as 0-3,7.
+        set_: Any other parameter, as name=value; may be repeated.
+    """
+    from flows.local_runs import generate_locally
+
+    given = {
+        "root": root,
+        "slice": slice,
+        "samples": samples,
+        "profile": profile,
+        "shards": shards,
+    }
+    generate_locally(_generation(file, given, set_), _console)
+
+
+@app.command
+def status(
+    root: str, *, json_: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> None:
+    """Say what is committed in a dataset, from its records alone.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        json_: Print JSON.
+    """
+    from flows.dataset_status import describe_status, print_status
+
+    described = describe_status(root)
+    if json_:
+        _print_json(described)
+    else:
+        print_status(described, _console)
+
+
+@app.command
+def verify(
+    root: str,
+    *,
+    deep: bool = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Hold the files of a dataset against its records.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        deep: Hash every byte and open every sample, instead of comparing sizes and counts.
+        json_: Print JSON.
+    """
+    from storage.store import Store
+    from storage.verification import verify_bytes, verify_records
+    from storage.vocabulary import load_vocabulary
+
+    store = Store.open(root)
+    if deep:
+        vocabulary = load_vocabulary(store.spec["plan"]["vocabulary"])
+        findings = verify_bytes(store, len(vocabulary))
+    else:
+        findings = verify_records(store)
+    if json_:
+        _print_json([finding.model_dump(mode="json") for finding in findings])
+    else:
+        for finding in findings:
+            text = f"{finding.path}: {finding.problem}; {finding.way_out}"
+            _console.print(text, markup=False, soft_wrap=True)
+        _console.print(f"{len(findings)} findings in {root}", markup=False, soft_wrap=True)
+    if findings:
+        sys.exit(EXIT_WORK_LEFT)
+
+
+@app.command
+def train(
+    *,
+    dataset: str,
+    out: str,
+    profile: str = "miniature",
+    set_: Settings = (),
+) -> None:
+    """Train the profile's student on committed shards; an interrupted training goes on.
+
+    Args:
+        dataset: Root of a dataset.
+        out: Folder of the run.
+        profile: Shipped profile, or path of a YAML file.
+        set_: Training settings that differ from the profile's, as name=value; may be repeated.
+    """
+    from flows.local_runs import train_locally
+    from flows.parameters import TrainAndEvaluateParameters
+
+    parameters = TrainAndEvaluateParameters(
+        dataset=dataset, out=out, profile=profile, training=_nested(set_)
+    )
+    train_locally(parameters, _console)
+
+
+@app.command
+def evaluate(
+    *,
+    run: str,
+    root: Path,
+    benchmark: str = "miniature",
+    split: str = "val",
+    profile: str = "miniature",
+    limit: int | None = None,
+    untrained: bool = True,
+    baseline: bool = True,
+    set_: Settings = (),
+) -> None:
+    """Score a trained student on a benchmark, and others beside it.
+
+    Args:
+        run: Folder of the training run.
+        root: Folder of the benchmark.
+        benchmark: voc21, voc20, or miniature.
+        split: Which part of the benchmark.
+        profile: Profile that the student was trained with.
+        limit: Score so many images only.
+        untrained: Score the student before training too.
+        baseline: Score the profile's detector with its segmenter too.
+        set_: Scoring settings that differ from the profile's, as name=value; may be repeated.
+    """
+    from flows.local_runs import evaluate_locally
+    from flows.parameters import TrainAndEvaluateParameters, read_parameters
+
+    parameters = read_parameters(
+        TrainAndEvaluateParameters,
+        None,
+        {
+            "dataset": "none",
+            "out": run,
+            "profile": profile,
+            "scoring": _nested(set_),
+            "benchmarks": [{"name": benchmark, "root": root, "split": split, "limit": limit}],
+            "untrained": untrained,
+            "baseline": baseline,
+        },
+    )
+    evaluate_locally(parameters, _console)
+
+
+@app.command
+def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path) -> None:
+    """Write one HTML page about a dataset and the runs made from it.
+
+    Args:
+        dataset: Root of a dataset.
+        run: Folders of training runs; may be repeated.
+        out: The file to write.
+    """
+    from evaluation.report import write_report
+
+    _console.print(f"report: {write_report(dataset, run, out)}", markup=False, soft_wrap=True)
+
+
+@app.command
+def doctor(
+    *,
+    profile: str = "miniature",
+    root: str | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Check what a run would need: weights, keys, space, Prefect.
+
+    Args:
+        profile: Shipped profile, or path of a YAML file.
+        root: Dataset to check for space and write access.
+        json_: Print JSON.
+    """
+    from flows.doctor import examine, print_findings
+
+    findings = examine(profile, root)
+    if json_:
+        _print_json([finding.model_dump(mode="json") for finding in findings])
+    else:
+        print_findings(findings, _console)
+    if not all(finding.ok for finding in findings):
+        sys.exit(EXIT_INPUT)
+
+
+def main() -> None:
+    """Run a command; an error that the engine explains is one line, without traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(exit_on_error=False, print_error=True)
+    except CycloptsError:
+        sys.exit(EXIT_INPUT)
+    except KeyboardInterrupt:
+        _errors.print("interrupted; what was finished is kept, run the command again to go on")
+        sys.exit(EXIT_INTERRUPTED)
+    except EngineError as error:
+        _errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: EngineError) -> int:
+    if isinstance(error, InputError):
+        return EXIT_INPUT
+    return EXIT_BUDGET if isinstance(error, BudgetError) else EXIT_WORK_LEFT
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _generation(file: Path | None, given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
+    from flows.parameters import GenerationParameters, read_parameters, split_assignment
+
+    values = {name: value for name, value in given.items() if value is not None}
+    values |= dict(split_assignment(text) for text in settings)
+    return read_parameters(GenerationParameters, file, values)
+
+
+def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
+    from flows.parameters import nest, split_assignment
+
+    return nest(dict(split_assignment(text) for text in settings))
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What a run needs, checked before it is paid for: weights, keys, space, server."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from models.chat import ChatWriterConfig
+from models.profiles import Profile, load_profile
+from models.templates import load_templates
+from models.weights import pick_device, require_marker, resolve_weights
+from storage.errors import EngineError, InputError
+from storage.records import Record
+from storage.vocabulary import load_vocabulary
+
+_MIN_FREE_BYTES = 2 * 1024**3
+
+
+class Finding(Record):
+    """One thing that was looked at."""
+
+    what: str
+    """What it is."""
+    ok: bool
+    """Whether a run can go on with it."""
+    detail: str
+    """What was found, and the way out if it is not right."""
+
+
+def examine(profile_name: str, root: str | None) -> list[Finding]:
+    """Look at everything that a run of a profile needs.
+
+    Args:
+        profile_name: Shipped profile, or path of a YAML file.
+        root: Dataset to check for space, or nothing.
+
+    Raises:
+        InputError: There is no such profile.
+    """
+    profile = load_profile(profile_name)
+    checks = dict(_checks(profile, root))
+    return [_finding(what, check) for what, check in checks.items()]
+
+
+def print_findings(findings: list[Finding], console: Console) -> None:
+    """Print one line for each finding."""
+    for finding in findings:
+        mark = "ok   " if finding.ok else "WRONG"
+        console.print(f"{mark} {finding.what}: {finding.detail}", markup=False, soft_wrap=True)
+
+
+def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "vocabulary", lambda: f"{len(load_vocabulary(profile.vocabulary))} classes"
+    yield "writer", lambda: _writer(profile)
+    for role in ("painter", "detector", "segmenter"):
+        config = getattr(profile, role)
+        marker = "model_index.json" if role == "painter" else "config.json"
+        yield (
+            role,
+            lambda config=config, marker=marker: _weights(config.model, config.revision, marker),
+        )
+    student = profile.student
+    yield "student's CLIP", lambda: _weights(student.clip, student.revision, "config.json")
+    yield "device", lambda: str(pick_device(profile.painter.device))
+    yield "Prefect", _server
+    if root is not None and "://" not in root:
+        yield "space", lambda: _space(Path(root).expanduser())
+
+
+def _finding(what: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what=what, ok=True, detail=check())
+    except EngineError as error:
+        return Finding(what=what, ok=False, detail=str(error))
+
+
+def _writer(profile: Profile) -> str:
+    config = profile.writer
+    if not isinstance(config, ChatWriterConfig):
+        return f"{load_templates(config.templates).capacity(1)} texts a class from templates"
+    if config.api_key_env and not os.environ.get(config.api_key_env):
+        message = (
+            f"the environment variable {config.api_key_env} with the key of {config.base_url} is "
+            "not set; set it, or set writer.api_key_env to null for a server that wants none"
+        )
+        raise InputError(message)
+    prices = "known" if config.prices else "unknown: the cost will be unknown too"
+    return f"{config.model} at {config.base_url}, prices {prices}"
+
+
+def _weights(model: str, revision: str | None, marker: str) -> str:
+    path = require_marker(resolve_weights(model, revision), marker)
+    return f"{model} in {path.parent}"
+
+
+def _server() -> str:
+    url = os.environ.get("PREFECT_API_URL")
+    return f"server at {url}" if url else "no PREFECT_API_URL: runs start a server of their own"
+
+
+def _space(root: Path) -> str:
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        message = f"{existing} cannot be written to; choose another root"
+        raise InputError(message)
+    free = shutil.disk_usage(existing).free
+    if free < _MIN_FREE_BYTES:
+        message = f"{free / 1e9:.1f} GB free at {existing}, expected {_MIN_FREE_BYTES / 1e9:.1f} GB"
+        raise InputError(message)
+    return f"{free / 1e9:.0f} GB free at {existing}"

@@ -1,0 +1,358 @@
+"""The flow that makes a slice of a dataset: prompts, pairs, detections, masks, shards."""
+
+import base64
+import contextvars
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.events import emit_event
+from prefect.states import Completed
+from pydantic import Field
+
+from evaluation.sheets import Quadruplet, draw_sheet, pick_samples
+from flows.parameters import GenerationParameters
+from storage.commits import Commit
+from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
+from storage.identity import Fingerprint, canonical_json
+from storage.objects import open_objects
+from storage.plan import count_shards, plan_shard
+from storage.records import PlannedShard, Record, Stage
+from storage.store import ENGINE_FOLDER, SPEC_PATH, Store
+from storage.vocabulary import Slice, load_vocabulary, resolve_slice
+from tasks.policies import find_done, finish
+from tasks.recipe import Recipe
+from tasks.stages import detections, masks, pairs, prompts, shards
+
+_SHEET_SAMPLES = 12
+_SHEET_TILE = 96
+
+READY_EVENT = "magicseg.dataset.ready"
+
+_log = logging.getLogger(__name__)
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+class ShardFailure(Record):
+    """A shard that could not be finished."""
+
+    shard: str
+    """Its name."""
+    error: str
+    """What stopped it."""
+    held: bool
+    """Whether somebody else is making it right now."""
+
+
+class GenerationSummary(Record):
+    """What a run found and what it did."""
+
+    root: str
+    """The dataset."""
+    slice_id: str
+    """8 hex digits of the slice."""
+    planned_shards: int
+    """Shards that this run was asked for."""
+    finished_before: int
+    """Of these, shards that were committed when it began."""
+    executed: dict[Stage, int]
+    """Stages of shards that were worked on, by stage."""
+    failures: tuple[ShardFailure, ...]
+    """Shards that are still to do."""
+    not_started: int = Field(ge=0)
+    """Shards that were not begun, because too many had failed before."""
+    requested: int
+    """Samples of the finished shards that this run was asked for."""
+    written: int
+    """Of these, samples in tars."""
+    dropped: dict[str, int]
+    """The others, by reason."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every shard asked for is committed."""
+        return not self.failures and not self.not_started
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the parameters come to.
+
+    Attributes:
+        parameters: What to generate.
+        recipe: How samples are made.
+        classes: The slice.
+        store: The dataset.
+    """
+
+    parameters: GenerationParameters
+    recipe: Recipe
+    classes: Slice
+    store: Store
+
+    def planned(self) -> Iterator[PlannedShard]:
+        """The shards asked for, in order."""
+        spec, samples = self.parameters.spec, self.parameters.samples
+        for index in select_shards(self.parameters.shards, count_shards(spec, samples)):
+            yield plan_shard(spec, self.classes, index, samples)
+
+    def find_done(self, shard: PlannedShard) -> dict[Stage, Commit]:
+        """The commits of a shard's stages, up to the first one that is missing."""
+        return find_done(self.store, self.recipe, shard)
+
+    def unfinished(self, planned: Iterable[PlannedShard]) -> list[PlannedShard]:
+        """Those of the planned shards that are not committed; the others are told as done."""
+        todo = []
+        for shard in planned:
+            done = self.find_done(shard)
+            if Stage.SHARDS in done:
+                for commit in done.values():
+                    finish(commit, cached=True)
+            else:
+                todo.append(shard)
+        return todo
+
+
+def dataset_spec(parameters: GenerationParameters) -> dict[str, Any]:
+    """Everything that the samples of a dataset depend on; guards every resume."""
+    vocabulary = load_vocabulary(parameters.spec.vocabulary)
+    return {
+        "plan": parameters.spec.model_dump(mode="json"),
+        "vocabulary": vocabulary.digest,
+        "stages": parameters.recipe.describe(),
+        "min_yield": parameters.min_yield,
+    }
+
+
+def select_shards(text: str, count: int) -> list[int]:
+    """Read which shards are meant.
+
+    Args:
+        text: `all`, or indices and ranges such as `0-3,7`, ends included.
+        count: Shards of the slice.
+
+    Raises:
+        InputError: If the text means nothing or a shard that the slice does not have.
+    """
+    if text.strip() == "all":
+        return list(range(count))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        first = int(match[1]) if match else count
+        last = int(match[2] or first) if match else count
+        if not match or not first <= last < count:
+            message = (
+                f"shards {text!r}: {part.strip()!r} is no shard of this slice, expected all, or "
+                f"indices and ranges up to {count - 1} such as 0-3,7"
+            )
+            raise InputError(message)
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+@flow(name="generate-dataset", flow_run_name="{parameters.slice}", persist_result=False)
+def generate_dataset(parameters: GenerationParameters) -> Any:
+    """Make the shards of one slice, each stage of each shard at most once.
+
+    Finished shards are recognised by their commit records and cost nothing; a shard that was
+    interrupted goes on after its last committed stage.
+
+    Args:
+        parameters: What to generate, and where.
+
+    Returns:
+        A completed state with a `GenerationSummary`, named `Cached` if nothing was executed.
+
+    Raises:
+        IncompleteError: Shards are left to do.
+        InputError: The parameters mean nothing, or differ from those of the dataset that is there.
+    """
+    run = prepare(parameters)
+    planned = list(run.planned())
+    todo = run.unfinished(planned)
+    _log.info("%d of %d shards are committed", len(planned) - len(todo), len(planned))
+    executed, failures, not_started = _make_all(run, todo)
+    summary = _summarise(run, planned, len(planned) - len(todo), executed, failures, not_started)
+    if summary.executed:
+        _publish_artifacts(run.store, summary)
+    _announce(run)
+    if not summary.is_complete:
+        raise IncompleteError(describe_failures(summary))
+    if not summary.executed:
+        return Completed(name="Cached", message="every shard was committed before", data=summary)
+    return Completed(message=f"{summary.written} samples written", data=summary)
+
+
+def prepare(parameters: GenerationParameters) -> Run:
+    """Check everything that can be checked before anything is paid for, and open the dataset.
+
+    Raises:
+        InputError: The parameters mean nothing, weights are missing, or the dataset that is there
+            was made with other settings.
+    """
+    classes, recipe = _understood(parameters)
+    store = Store.create(parameters.root, dataset_spec(parameters))
+    return Run(parameters, recipe, classes, store)
+
+
+def open_run(parameters: GenerationParameters) -> Run | None:
+    """Like `prepare`, but without writing anything; nothing if there is no dataset yet.
+
+    Raises:
+        InputError: As `prepare`.
+    """
+    classes, recipe = _understood(parameters)
+    if open_objects(parameters.root).size(SPEC_PATH) is None:
+        return None
+    store = Store.open(parameters.root)
+    store.refuse_drift(dataset_spec(parameters))
+    return Run(parameters, recipe, classes, store)
+
+
+def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:
+    spec = parameters.spec
+    classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
+    select_shards(parameters.shards, count_shards(spec, parameters.samples))
+    return classes, parameters.recipe
+
+
+def _make_all(run: Run, todo: list[PlannedShard]) -> tuple[Counter[Stage], list[ShardFailure], int]:
+    """Make shards side by side, until all are tried or too many have failed."""
+    executed: Counter[Stage] = Counter()
+    failures: list[ShardFailure] = []
+    skipped = 0
+
+    def make(shard: PlannedShard) -> None:
+        nonlocal skipped
+        if sum(not failure.held for failure in failures) >= run.parameters.max_failed_shards:
+            skipped += 1
+            return
+        try:
+            executed.update(_make_shard(run, shard))
+        except LeaseHeldError as error:
+            failures.append(ShardFailure(shard=shard.name, error=str(error), held=True))
+        except EngineError as error:
+            if isinstance(error, InputError | BudgetError):
+                raise
+            _log.exception("shard %s failed", shard.name)
+            failures.append(ShardFailure(shard=shard.name, error=str(error), held=False))
+
+    with ThreadPoolExecutor(run.parameters.shards_in_flight, "shard") as pool:
+        futures = [pool.submit(contextvars.copy_context().run, make, shard) for shard in todo]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return executed, failures, skipped
+
+
+def _make_shard(run: Run, shard: PlannedShard) -> list[Stage]:
+    """Run the stages of one shard; returns those that were executed."""
+    root, recipe = run.parameters.root, run.recipe
+    done: dict[Stage, Commit] = {}
+    executed = []
+    for stage, task in _TASKS.items():
+        options = {"writer_limit": run.parameters.writer_limit} if stage is Stage.PROMPTS else {}
+        state = task(root, recipe, shard, dict(done), **options, return_state=True)
+        done[stage] = state.result()
+        if state.name != "Cached":
+            executed.append(stage)
+    return executed
+
+
+_TASKS: dict[Stage, Any] = {
+    Stage.PROMPTS: prompts,
+    Stage.PAIRS: pairs,
+    Stage.DETECTIONS: detections,
+    Stage.MASKS: masks,
+    Stage.SHARDS: shards,
+}
+
+
+def _summarise(
+    run: Run,
+    planned: list[PlannedShard],
+    finished_before: int,
+    executed: Counter[Stage],
+    failures: list[ShardFailure],
+    not_started: int,
+) -> GenerationSummary:
+    names = {shard.name for shard in planned}
+    commits = [c for c in run.store.commits(Stage.SHARDS) if c.shard in names]
+    dropped: Counter[str] = Counter()
+    for commit in commits:
+        dropped.update({why.value: n for why, n in commit.counts.rejected.items()})
+        dropped.update({why.value: n for why, n in commit.counts.failed.items()})
+    return GenerationSummary(
+        root=run.store.root,
+        slice_id=run.classes.slice_id,
+        planned_shards=len(planned),
+        finished_before=finished_before,
+        executed=dict(executed),
+        failures=tuple(sorted(failures, key=lambda failure: failure.shard)),
+        not_started=not_started,
+        requested=sum(commit.counts.requested for commit in commits),
+        written=sum(commit.counts.written for commit in commits),
+        dropped=dict(dropped),
+    )
+
+
+def describe_failures(summary: GenerationSummary) -> str:
+    """Say which shards are left to do, and why."""
+    left = len(summary.failures) + summary.not_started
+    lines = [f"{left} of {summary.planned_shards} shards are left to do; run again to go on"]
+    lines += [f"{failure.shard}: {failure.error}" for failure in summary.failures]
+    if summary.not_started:
+        lines.append(f"{summary.not_started} were not begun after too many had failed")
+    return "; ".join(lines)
+
+
+def _publish_artifacts(store: Store, summary: GenerationSummary) -> None:
+    """Show the run in Prefect's user interface: yields, reasons, a contact sheet."""
+    rows = [{"fate": "written", "samples": summary.written}]
+    rows += [{"fate": why, "samples": n} for why, n in sorted(summary.dropped.items())]
+    create_table_artifact(
+        table=rows,
+        key=f"magicseg-yields-{summary.slice_id}",
+        description=f"Where the {summary.requested} samples of slice {summary.slice_id} went",
+    )
+    samples = pick_samples(store, _SHEET_SAMPLES)
+    if samples:
+        sheet = draw_sheet([Quadruplet.decode(sample) for sample in samples], tile=_SHEET_TILE)
+        picture = base64.b64encode(sheet).decode()
+        create_markdown_artifact(
+            markdown=f"![quadruplets](data:image/png;base64,{picture})",
+            key=f"magicseg-quadruplets-{summary.slice_id}",
+            description="Image, counterfactual, masks",
+        )
+
+
+def _announce(run: Run) -> None:
+    """Emit the event that starts training, when enough good shards are committed.
+
+    Once: the store remembers it. The record follows the event, so a crash between the two can only
+    repeat the event, and training on the same shards twice costs nothing.
+    """
+    wanted = run.parameters.ready_after_shards
+    good = [shard for shard in run.store.shards() if not shard.degraded]
+    if wanted is None or len(good) < wanted:
+        return
+    record = f"{ENGINE_FOLDER}/announced/{wanted}.json"
+    if run.store.objects.size(record) is not None:
+        return
+    dataset = Fingerprint.of(run.store.spec).digest
+    emit_event(
+        event=READY_EVENT,
+        resource={"prefect.resource.id": f"magicseg.dataset.{dataset[:16]}"},
+        payload={"dataset": run.store.root, "shards": len(good)},
+    )
+    run.store.objects.write_new(record, canonical_json({"shards": [s.name for s in good]}))

@@ -1,0 +1,89 @@
+"""What a generation run would do: its shards, how far each is, and what is left."""
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.parameters import GenerationParameters
+from storage.plan import count_shards
+from storage.records import Record, Stage
+from storage.vocabulary import load_vocabulary, resolve_slice
+
+
+class StagePlan(Record):
+    """One stage of a slice."""
+
+    stage: Stage
+    """The stage."""
+    committed: int
+    """Shards for which it is committed."""
+    to_do: int
+    """Shards for which it is not."""
+
+
+class GenerationPlan(Record):
+    """What a run would do."""
+
+    root: str
+    """The dataset."""
+    is_new: bool
+    """Whether there is no dataset yet."""
+    slice_id: str
+    """8 hex digits of the slice."""
+    slice: str
+    """What people call it."""
+    num_classes: int
+    """Classes of the slice."""
+    samples: int
+    """Samples planned."""
+    shards: int
+    """Shards planned."""
+    stages: tuple[StagePlan, ...]
+    """How far the stages are."""
+
+
+def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
+    """Compare what is asked for with what is committed; nothing is written.
+
+    Raises:
+        InputError: The parameters mean nothing, weights are missing, or the dataset that is there
+            was made with other settings.
+    """
+    from flows.generate_dataset import open_run
+
+    spec = parameters.spec
+    classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
+    shards = count_shards(spec, parameters.samples)
+    run = open_run(parameters)
+    committed = dict.fromkeys(Stage, 0)
+    if run is not None:
+        for planned in run.planned():
+            for stage in run.find_done(planned):
+                committed[stage] += 1
+    return GenerationPlan(
+        root=parameters.root,
+        is_new=run is None,
+        slice_id=classes.slice_id,
+        slice=classes.label,
+        num_classes=len(classes.class_ids),
+        samples=parameters.samples,
+        shards=shards,
+        stages=tuple(
+            StagePlan(stage=stage, committed=count, to_do=shards - count)
+            for stage, count in committed.items()
+        ),
+    )
+
+
+def print_plan(plan: GenerationPlan, console: Console) -> None:
+    """Print a plan as a table."""
+    state = "new dataset" if plan.is_new else "existing dataset"
+    console.print(
+        f"{plan.root} ({state}): slice {plan.slice} = {plan.num_classes} classes, "
+        f"{plan.samples} samples in {plan.shards} shards, slice id {plan.slice_id}",
+        markup=False,
+        soft_wrap=True,
+    )
+    table = Table("stage", "shards committed", "shards to do")
+    for row in plan.stages:
+        table.add_row(row.stage.value, str(row.committed), str(row.to_do))
+    console.print(table)

@@ -1,0 +1,160 @@
+"""Runs that start from a terminal: checks first, then a server, progress, and a summary."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.score import Scores
+from flows.display import show_progress, show_steps
+from flows.embedded_server import use_own_server
+from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
+from storage.records import Stage
+
+PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
+
+
+def generate_locally(parameters: GenerationParameters, console: Console) -> None:
+    """Generate a slice in this process and say what was done.
+
+    Everything that can be checked is checked before a server is started or anything is paid for.
+    If all shards are committed no server is started at all.
+
+    Raises:
+        InputError: The parameters mean nothing, weights are missing, or the dataset that is there
+            was made with other settings.
+        IncompleteError: Shards are left to do.
+    """
+    use_own_server(_engine_folder(parameters.root) / "prefect")
+    from flows.generate_dataset import generate_dataset, prepare
+
+    run = prepare(parameters)
+    planned = list(run.planned())
+    unfinished = run.unfinished(planned)
+    samples = sum(len(shard.samples) for shard in planned)
+    what = f"slice {run.classes.label} ({len(run.classes.class_ids)} classes)"
+    if not unfinished:
+        console.print(
+            f"nothing to do: all {len(planned)} shards of {what} are committed, "
+            f"no stage was executed",
+            soft_wrap=True,
+        )
+        return
+    console.print(
+        f"{what}: {len(planned)} shards of {samples} samples, "
+        f"{len(planned) - len(unfinished)} committed, {len(unfinished)} to do",
+        soft_wrap=True,
+    )
+    totals = dict.fromkeys(Stage, samples)
+    with log_file(_engine_folder(parameters.root)), show_progress(totals, console) as tally:
+        summary = generate_dataset(parameters)
+    console.print(_yields(summary.written, summary.requested, summary.dropped))
+    executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
+    console.print(
+        f"executed: {executed or 'nothing'} shards; {tally.cached()} stages were committed before",
+        soft_wrap=True,
+    )
+
+
+def train_locally(parameters: TrainAndEvaluateParameters, console: Console) -> Path:
+    """Train a student in this process.
+
+    Returns:
+        Folder of the last checkpoint.
+
+    Raises:
+        IncompleteError: Fewer good shards are committed than wanted.
+        InputError: Data or weights are missing, or the run's folder belongs to another run.
+    """
+    from flows.train_and_evaluate import training_config
+    from tasks.training import find_finished, require_shards
+    from training.loop import train
+
+    require_shards(parameters.dataset, parameters.min_shards)
+    config = training_config(parameters)
+    finished = find_finished(config)
+    if finished is not None:
+        console.print(f"nothing to do: training is over, {finished}", markup=False, soft_wrap=True)
+        return finished
+    with log_file(Path(config.out)), show_steps(config.optimiser.steps, console) as note:
+        checkpoint = train(config, on_step=note)
+    console.print(f"checkpoint: {checkpoint}", markup=False, soft_wrap=True)
+    return checkpoint
+
+
+def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -> list[Scores]:
+    """Score a trained student, and others beside it, in this process.
+
+    Raises:
+        InputError: The checkpoint, weights or files of the benchmark are missing.
+    """
+    from flows.train_and_evaluate import score_jobs
+    from tasks.scores import describe_subject, find_scores, run_job
+    from training.checkpoints import load_student
+
+    _, meta = load_student(parameters.out)
+    measured = []
+    for job in score_jobs(parameters, meta["config"]["seed"]):
+        subject = describe_subject(job)
+        known = find_scores(job, subject)
+        with console.status(f"scoring the {subject.name} on {job.benchmark.name}"):
+            measured.append(known or run_job(job))
+    console.print(score_table(measured))
+    return measured
+
+
+def score_table(measured: Sequence[Scores]) -> Table:
+    """Scores as a table, with the protocol of each number."""
+    table = Table(
+        "subject", "benchmark", "mIoU", "foreground", "pixels", "background rule", "images"
+    )
+    for scores in measured:
+        protocol = scores.protocol
+        foreground = scores.foreground_miou
+        table.add_row(
+            scores.subject.name,
+            f"{protocol.benchmark} {protocol.split}",
+            f"{100 * scores.miou:.1f}",
+            "-" if foreground is None else f"{100 * foreground:.1f}",
+            f"{100 * scores.pixel_accuracy:.1f}",
+            f"{protocol.background_rule.value} {protocol.threshold:g}",
+            str(protocol.num_images),
+        )
+    return table
+
+
+@contextmanager
+def log_file(folder: Path) -> Iterator[Path]:
+    """Write what our packages log into a file of the store, until the block ends."""
+    path = folder / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(package) for package in PACKAGES]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+    try:
+        yield path
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+def _yields(written: int, requested: int, dropped: dict[str, int]) -> Table:
+    table = Table("fate", "samples", "share", title=f"{requested} samples")
+    for fate, count in [("written", written), *sorted(dropped.items())]:
+        table.add_row(fate, str(count), f"{count / max(requested, 1):.0%}")
+    return table
+
+
+def _engine_folder(root: str) -> Path:
+    """Where a local run keeps its database and logs: in the store, if that is a folder."""
+    if "://" in root:
+        return Path.home() / ".cache" / "magicseg"
+    return Path(root).expanduser() / ".engine"

@@ -1,0 +1,154 @@
+"""The flow that trains a student on committed shards and scores it."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
+from evaluation.report import write_report
+from evaluation.score import Scores, ScoringConfig
+from flows.parameters import TrainAndEvaluateParameters
+from models.profiles import Profile, load_profile
+from storage.documents import validate
+from storage.records import Record
+from tasks.scores import Kind, ScoreJob, score
+from tasks.training import require_shards, train_student
+from training.config import TrainingConfig
+
+REPORT_NAME = "report.html"
+
+
+class RunSummary(Record):
+    """What a run came to."""
+
+    checkpoint: str
+    """Folder of the last checkpoint."""
+    scores: tuple[Scores, ...]
+    """Everything that was measured, on every benchmark."""
+    report: str
+    """Path of the page."""
+    executed: tuple[str, ...]
+    """Steps that were worked on rather than found done."""
+
+
+def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
+    """The training settings: the profile's, with the parameters' on top.
+
+    Raises:
+        InputError: If a setting is unknown or does not fit.
+    """
+    profile = load_profile(parameters.profile)
+    document = {
+        **_merged(profile.training, parameters.training),
+        "dataset": parameters.dataset,
+        "out": parameters.out,
+        "vocabulary": profile.vocabulary,
+        "student": profile.student.model_dump(),
+    }
+    return validate(TrainingConfig, document, f"training settings of {profile.name}")
+
+
+def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJob]:
+    """Everything that is to be scored: each subject on each benchmark.
+
+    Raises:
+        InputError: If a scoring setting is unknown or does not fit.
+    """
+    profile = load_profile(parameters.profile)
+    scoring = validate(
+        ScoringConfig,
+        _merged(profile.scoring, parameters.scoring),
+        f"scoring settings of {profile.name}",
+    )
+    kinds: list[Kind] = ["student"]
+    kinds += ["untrained"] * parameters.untrained + ["baseline"] * parameters.baseline
+    return [
+        _job(parameters, profile, kind, seed, scoring=scoring, benchmark=benchmark)
+        for benchmark in parameters.benchmarks
+        for kind in kinds
+    ]
+
+
+def _job(
+    parameters: TrainAndEvaluateParameters, profile: Profile, kind: Kind, seed: int, **others: Any
+) -> ScoreJob:
+    return ScoreJob(
+        kind=kind,
+        run=parameters.out,
+        seed=seed,
+        student=profile.student,
+        detector=profile.detector,
+        segmenter=profile.segmenter,
+        **others,
+    )
+
+
+@flow(name="train-and-evaluate", flow_run_name="{parameters.out}", persist_result=False)
+def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
+    """Train a student once enough shards are committed, score it, and write the report.
+
+    An interrupted training goes on from its last checkpoint; what is over is not done again.
+
+    Args:
+        parameters: Data, run and benchmarks.
+
+    Raises:
+        IncompleteError: Fewer good shards are committed than wanted.
+        InputError: Data, weights or benchmark files are missing, or a setting does not fit.
+    """
+    require_shards(parameters.dataset, parameters.min_shards)
+    config = training_config(parameters)
+    executed = []
+    state = train_student(config, parameters.processes, return_state=True)
+    checkpoint = state.result()
+    if state.name != "Cached":
+        executed.append("training")
+    measured = []
+    for job in score_jobs(parameters, config.seed):
+        state = score(job, return_state=True)
+        measured.append(state.result())
+        if state.name != "Cached":
+            executed.append(f"score of the {job.kind} on {job.benchmark.name}")
+    out = Path(parameters.out).expanduser()
+    report = write_report(parameters.dataset, [out], out / REPORT_NAME)
+    _publish_artifacts(measured, report)
+    return RunSummary(
+        checkpoint=checkpoint, scores=tuple(measured), report=str(report), executed=tuple(executed)
+    )
+
+
+def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """Nested values of both, those of the second where both have one."""
+    merged = dict(low)
+    for name, value in high.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if nested else value
+    return merged
+
+
+def _publish_artifacts(measured: list[Scores], report: Path) -> None:
+    """Show the scores in Prefect's user interface, with published numbers marked as such."""
+    rows: list[dict[str, Any]] = []
+    for scores in measured:
+        rows.append(
+            {
+                "subject": scores.subject.name,
+                "benchmark": f"{scores.protocol.benchmark} {scores.protocol.split}",
+                "mIoU": f"{100 * scores.miou:.1f}",
+                "source": "measured",
+            }
+        )
+        if scores.subject.kind == "student":
+            rows += [
+                {
+                    "subject": published.method,
+                    "benchmark": scores.protocol.benchmark,
+                    "mIoU": f"{published.value:.1f}",
+                    "source": "published",
+                }
+                for published in scores.published
+            ]
+    if rows:
+        create_table_artifact(table=rows, key="magicseg-scores", description="mIoU in percent")
+    create_link_artifact(link=report.absolute().as_uri(), key="magicseg-report")

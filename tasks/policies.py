@@ -1,0 +1,108 @@
+"""How a stage's task behaves: what it asks the store first, its retries, and its turn."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from storage.commits import Commit
+from storage.errors import LeaseHeldError, TransientError
+from storage.records import PlannedShard, Stage
+from storage.store import Payload, Store
+from tasks.progress import Step, tell
+from tasks.recipe import Done, Made, Recipe
+
+
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Retry what may work later.
+
+    A lease that somebody else holds is not retried: the holder makes the output, and the flow
+    comes back to the shard.
+    """
+    error = state.data if isinstance(state.data, BaseException) else None
+    error = error or state.result(raise_on_failure=False)
+    return isinstance(error, TransientError) and not isinstance(error, LeaseHeldError)
+
+
+def stage_options(stage: Stage) -> dict[str, Any]:
+    """The options of a stage's task.
+
+    Prefect's own result cache is off, because the store decides what is done.
+    """
+    return {
+        "name": stage.value,
+        "task_run_name": f"{stage.value} {{shard.name}}",
+        "tags": [f"magicseg-{stage.value}"],
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+        "retries": 3,
+        "retry_delay_seconds": [5, 30, 120],
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": is_transient,
+    }
+
+
+def find_done(store: Store, recipe: Recipe, shard: PlannedShard) -> dict[Stage, Commit]:
+    """Look up how far a shard is.
+
+    Returns:
+        The commits of its stages, in order, up to the first one that is missing.
+    """
+    done: dict[Stage, Commit] = {}
+    for stage in Stage:
+        commit = store.find(stage, shard.name, recipe.key(stage, shard, done))
+        if commit is None:
+            break
+        done[stage] = commit
+    return done
+
+
+def make_once(
+    root: str,
+    recipe: Recipe,
+    shard: PlannedShard,
+    done: Done,
+    stage: Stage,
+    make: Callable[[Store], Made],
+) -> Any:
+    """Commit a stage's output for a shard, unless that is done already.
+
+    Args:
+        root: Where the dataset is.
+        recipe: How samples are made.
+        shard: Which samples.
+        done: The commits that the stage reads.
+        stage: Which stage.
+        make: Does the work.
+
+    Returns:
+        The commit; as a Prefect state named ``Cached`` that holds it if nothing was executed.
+
+    Raises:
+        LeaseHeldError: Somebody else is at it.
+    """
+    store = Store.open(root)
+    key = recipe.key(stage, shard, done)
+    found = store.find(stage, shard.name, key)
+    if found is None:
+        with store.lease(stage, shard.name):
+            # Whoever held the lease before us may have made it.
+            found = store.find(stage, shard.name, key)
+            if found is None:
+                started = time.monotonic()
+                made = make(store)
+                seconds = time.monotonic() - started
+                payload = Payload(made.data, made.manifest, seconds)
+                commit = store.commit(stage, shard.name, key, payload, made.counts)
+                finish(commit, cached=False)
+                return commit
+    finish(found, cached=True)
+    return Completed(name="Cached", message="committed before, nothing executed", data=found)
+
+
+def finish(commit: Commit, *, cached: bool) -> None:
+    """Tell that a stage of a shard is done, and how many samples it dealt with."""
+    count = commit.counts.requested
+    tell(Step(commit.stage, commit.shard, count, count, cached))

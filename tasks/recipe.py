@@ -1,0 +1,154 @@
+"""The recipe: everything that the outputs of the stages depend on, and their keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from models.instructions import INSTRUCTIONS_VERSION
+from models.profiles import Profile
+from models.templates import load_templates
+from models.writers import ChatWriterConfig, WriterConfig
+from storage.commits import Commit, Counts
+from storage.identity import digest
+from storage.records import PlannedShard, Stage
+from storage.vocabulary import load_vocabulary
+from tasks.detections import DetectionRules
+from tasks.masks import MaskRules
+from tasks.pairs import PairRules
+from tasks.prompts import PromptRules
+
+STAGE_VERSIONS: Mapping[Stage, int] = {
+    Stage.PROMPTS: 1,
+    Stage.PAIRS: 1,
+    Stage.DETECTIONS: 1,
+    Stage.MASKS: 1,
+    Stage.SHARDS: 1,
+}
+"""Raise a stage's version by hand when its code changes what it produces."""
+
+INPUTS: Mapping[Stage, tuple[Stage, ...]] = {
+    Stage.PROMPTS: (),
+    Stage.PAIRS: (Stage.PROMPTS,),
+    Stage.DETECTIONS: (Stage.PAIRS,),
+    Stage.MASKS: (Stage.PAIRS, Stage.DETECTIONS),
+    Stage.SHARDS: (Stage.PROMPTS, Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS),
+}
+"""Whose outputs a stage reads."""
+
+Done = Mapping[Stage, Commit]
+"""What is committed for one shard."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage made of a shard.
+
+    Attributes:
+        data: The bytes to store; empty for a shard without survivors.
+        counts: Where the samples went.
+        manifest: Parquet bytes of the manifest; final stage only.
+    """
+
+    data: bytes | memoryview
+    counts: Counts
+    manifest: bytes = b""
+
+
+_WRITER_EXECUTION = frozenset(
+    {
+        "base_url",
+        "api_key_env",
+        "max_tokens_field",
+        "timeout",
+        "max_retries",
+        "first_wait",
+        "max_wait",
+        "prices",
+        "budget_usd",
+        "budget_tokens",
+        "concurrency",
+    }
+)
+"""Where a model is served and what it may cost says nothing about its texts."""
+
+
+class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How samples are made."""
+
+    profile: Profile
+    """Vocabulary, models, revisions and their parameters."""
+    prompts: PromptRules = PromptRules()
+    """When a text is good enough."""
+    pairs: PairRules = PairRules()
+    """When a pair of images is good enough."""
+    detections: DetectionRules = DetectionRules()
+    """When the detector has found what was asked for."""
+    masks: MaskRules = MaskRules()
+    """When a mask is good enough."""
+
+    def config(self, stage: Stage) -> dict[str, Any]:
+        """Say what a stage's output depends on besides its inputs and the plan.
+
+        Settings that say only how to execute (device, batch size, concurrency) are not part of
+        it: to change them repeats no work.
+        """
+        vocabulary = load_vocabulary(self.profile.vocabulary).digest
+        configs: dict[Stage, dict[str, Any]] = {
+            Stage.PROMPTS: {
+                "vocabulary": vocabulary,
+                "writer": _writer_identity(self.profile.writer),
+                "tokenizer": self.profile.painter.identity()["weights"],
+                "rules": self.prompts,
+            },
+            Stage.PAIRS: {
+                "painter": self.profile.painter.identity(),
+                "rules": self.pairs,
+                "image_format": self.profile.image_format,
+            },
+            Stage.DETECTIONS: {
+                "vocabulary": vocabulary,
+                "detector": self.profile.detector.identity(),
+                "rules": self.detections,
+            },
+            Stage.MASKS: {"segmenter": self.profile.segmenter.identity(), "rules": self.masks},
+            Stage.SHARDS: {},
+        }
+        return {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in configs[stage].items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Every stage's config, for the dataset's spec."""
+        return {stage.value: self.config(stage) for stage in Stage if self.config(stage)}
+
+    def key(self, stage: Stage, shard: PlannedShard, done: Done) -> str:
+        """Identify a stage's output for a shard.
+
+        Args:
+            stage: Which stage.
+            shard: The planned samples: a shard that grew has another key than before.
+            done: At least the commits that the stage reads.
+
+        Returns:
+            64 hex digits; equal keys mean equal outputs, on any machine, in any order.
+        """
+        inputs = [done[source].object for source in INPUTS[stage]]
+        return digest(
+            {
+                "stage": stage.value,
+                "version": STAGE_VERSIONS[stage],
+                "samples": list(shard.samples),
+                "config": self.config(stage),
+                "inputs": [ref.sha256 if ref else "" for ref in inputs],
+            }
+        )
+
+
+def _writer_identity(config: WriterConfig) -> dict[str, Any]:
+    if isinstance(config, ChatWriterConfig):
+        fields = config.model_dump(mode="json", exclude=set(_WRITER_EXECUTION))
+        return {**fields, "instructions": INSTRUCTIONS_VERSION}
+    return {"templates": digest(load_templates(config.templates))}

@@ -1,0 +1,66 @@
+"""Models that stay in this process: each is built once, and one caller at a time uses a device."""
+
+import fcntl
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from models.detectors import DetectorConfig, GroundingDino
+from models.painters import DiffusionPairPainter, PainterConfig
+from models.protocols import Detector, PairPainter, Segmenter
+from models.segmenters import Sam, SegmenterConfig
+from models.weights import pick_device
+
+_building = threading.RLock()
+
+
+def painter(config: PainterConfig) -> PairPainter:
+    """The painter of a config."""
+    with _building:
+        return _painter(config)
+
+
+def detector(config: DetectorConfig) -> Detector:
+    """The detector of a config."""
+    with _building:
+        return _detector(config)
+
+
+def segmenter(config: SegmenterConfig) -> Segmenter:
+    """The segmenter of a config."""
+    with _building:
+        return _segmenter(config)
+
+
+_painter = cache(DiffusionPairPainter)
+_detector = cache(GroundingDino)
+_segmenter = cache(Sam)
+
+
+@contextmanager
+def turn(device: str) -> Iterator[None]:
+    """Wait for a device and keep it until the block ends.
+
+    Threads of this process take turns on every device. Processes take turns on a GPU, by a lock
+    that the kernel frees with the process; on CPUs they run side by side.
+
+    Args:
+        device: As in a model's config.
+    """
+    place = pick_device(device)
+    with _device_lock(str(place)):
+        if place.type != "cuda":
+            yield
+            return
+        path = Path(tempfile.gettempdir()) / f"magicseg-{str(place).replace(':', '-')}.lock"
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+@cache
+def _device_lock(_device: str) -> threading.RLock:
+    return threading.RLock()

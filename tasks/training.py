@@ -1,0 +1,84 @@
+"""Training: the task that trains a student in a process of its own."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from storage.errors import IncompleteError
+from storage.identity import digest
+from storage.store import CommittedShard, Store
+from storage.vocabulary import load_vocabulary
+from tasks.children import run_child
+from training.checkpoints import list_checkpoints
+from training.config import TrainingConfig
+from training.data import find_shards
+from training.loop import CHECKPOINT_FOLDER, describe_run
+
+CONFIG_FILE = "training.json"
+
+
+def require_shards(dataset: str, wanted: int) -> list[CommittedShard]:
+    """List the shards that training may use.
+
+    Raises:
+        IncompleteError: Fewer good shards are committed than wanted.
+        InputError: There is no dataset.
+    """
+    shards = Store.open(dataset).shards()
+    good = [shard for shard in shards if not shard.degraded]
+    if len(good) < wanted:
+        message = (
+            f"{dataset} has {len(good)} good shards ({len(shards) - len(good)} degraded), "
+            f"{wanted} are wanted before training starts; generate more, or lower min_shards"
+        )
+        raise IncompleteError(message)
+    return good
+
+
+def find_finished(config: TrainingConfig) -> Path | None:
+    """The last checkpoint of a run that is over, if it was made of the same data and settings."""
+    checkpoints = list_checkpoints(Path(config.out).expanduser() / CHECKPOINT_FOLDER)
+    if not checkpoints:
+        return None
+    shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
+    meta = describe_run(config, load_vocabulary(config.vocabulary), shards)
+    record = json.loads((checkpoints[-1] / "checkpoint.json").read_bytes())
+    is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] == digest(meta)
+    return checkpoints[-1] if is_over else None
+
+
+@task(name="train", tags=["magicseg-train"], cache_policy=NO_CACHE, persist_result=False)
+def train_student(config: TrainingConfig, processes: int = 1) -> Any:
+    """Train a student in a process of its own, or in several, one a GPU.
+
+    Args:
+        config: Data, student, recipe and machine.
+        processes: More than one are started by torchrun.
+
+    Returns:
+        Path of the last checkpoint; in a state named ``Cached`` if the run was over before.
+
+    Raises:
+        ChildFailedError: If training ended with an error.
+        InputError: If it refused its input.
+        LeaseHeldError: If somebody trains in the same folder.
+    """
+    finished = find_finished(config)
+    if finished is not None:
+        message = "trained before on the same shards with the same settings"
+        return Completed(name="Cached", message=message, data=str(finished))
+    out = Path(config.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CONFIG_FILE).write_text(config.model_dump_json(indent=1), encoding="utf-8")
+    launcher = ["-m", "training"]
+    if processes > 1:
+        several = ["--standalone", f"--nproc-per-node={processes}"]
+        launcher = ["-m", "torch.distributed.run", *several, "-m", "training"]
+    command = [sys.executable, *launcher, "--config", str(out / CONFIG_FILE)]
+    run_child(command, out, "training.log")
+    return str(list_checkpoints(out / CHECKPOINT_FOLDER)[-1])
