@@ -226,8 +226,7 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
         alone in the object-free twin (`false_twin`), alone beside another object (`false_alone`),
         and among all classes (`false_among_all`).
     """
-    network = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32).eval()
-    detector = _Scorer(network, GroundingDinoProcessor.from_pretrained(folder))
+    detector = Finder.load(folder)
     one = held_out(num_scenes, seed, num_things=1)
     two = held_out(num_scenes, seed, num_things=2)
     found = {name: detector.recall(scenes) for name, scenes in (("one", one), ("two", two))}
@@ -241,6 +240,26 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
     metrics["false_alone"] = detector.false(one, asked)
     metrics["false_among_all"] = detector.false(one + two, [every] * (len(one) + len(two)))
     return metrics
+
+
+def found_boxes(folder: Path, batch: SceneBatch) -> Tensor:
+    """Boxes of the scenes' own classes, as a trained folder finds them.
+
+    Args:
+        folder: a `from_pretrained` folder.
+        batch: the scenes.
+
+    Returns:
+        The surest box of each object's class, float (batch, things, 4), pixels; 0 where the class
+        is not found.
+    """
+    asked = [[int(c) for c in row if c >= 0] for row in batch.class_ids]
+    boxes = torch.zeros(*batch.class_ids.shape, 4)
+    for row, answer in enumerate(Finder.load(folder).find(batch.images, asked)):
+        for column, class_id in enumerate(batch.class_ids[row].tolist()):
+            if class_id in answer:
+                boxes[row, column] = answer[class_id][0].clamp(0, CANVAS)
+    return boxes
 
 
 def prompt(class_ids: Sequence[int]) -> str:
@@ -470,12 +489,23 @@ def _areas(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return inner, areas[0] + areas[1] - inner
 
 
-class _Scorer:
-    """Finds classes in scenes with a loaded network, by closed-set span scores."""
+@dataclass(frozen=True)
+class Finder:
+    """Finds classes in scenes with a loaded network, by closed-set span scores.
 
-    def __init__(self, network: GroundingDinoForObjectDetection, loaded: Any) -> None:
-        self._network = network
-        self._processor = loaded
+    Attributes:
+        network: the detector.
+        processor: its text and image processor.
+    """
+
+    network: GroundingDinoForObjectDetection
+    processor: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> "Finder":
+        """Load a `from_pretrained` folder."""
+        network = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32)
+        return cls(network.eval(), GroundingDinoProcessor.from_pretrained(folder))
 
     def recall(
         self,
@@ -521,7 +551,7 @@ class _Scorer:
 
     @torch.no_grad()
     def find(self, images: Tensor, asked: Sequence[Sequence[int]]) -> list[dict[int, Tensor]]:
-        """Boxes in pixels by class, float (boxes, 4), of all that passes the box threshold."""
+        """Boxes in pixels by class, float (boxes, 4), surest first, that pass the threshold."""
         pictures = [
             Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
             for image in images
@@ -529,13 +559,13 @@ class _Scorer:
         answers = []
         for start in range(0, len(pictures), 50):
             part = slice(start, start + 50)
-            inputs = self._processor(
+            inputs = self.processor(
                 images=pictures[part],
                 text=[prompt(question) for question in asked[part]],
                 padding=True,
                 return_tensors="pt",
             )
-            result = self._network(**inputs)
+            result = self.network(**inputs)
             for row, question in enumerate(asked[part]):
                 chances = result.logits[row].sigmoid()
                 boxes = corners(result.pred_boxes[row]) * CANVAS
@@ -550,9 +580,10 @@ def _select(
     ends = [i for i, token in enumerate(ids) if token in (_SPECIAL["[CLS]"], _SPECIAL["."])]
     kept = {}
     for class_id, (start, stop) in zip(question, pairwise(ends), strict=True):
-        sure = chances[:, start + 1 : stop].mean(-1) >= BOX_THRESHOLD
-        if sure.any():
-            kept[class_id] = boxes[sure]
+        scores = chances[:, start + 1 : stop].mean(-1)
+        order = scores.argsort(descending=True)[: int((scores >= BOX_THRESHOLD).sum())]
+        if len(order):
+            kept[class_id] = boxes[order]
     return kept
 
 
