@@ -144,6 +144,8 @@ class ObjectLease:
     def _taken_over(self) -> dict[str, str]:
         text, seen, written = self._objects.read_version(self._path)
         current = _parsed(text)
+        if current is not None and current.token == self._holder.token:
+            return seen  # our own request, repeated after its answer was lost
         if current is not None and not current.released:
             if time.time() - written < current.lifetime:
                 raise _held(self._path, text)

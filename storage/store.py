@@ -17,7 +17,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from storage.commits import Commit, Counts, ObjectRef
-from storage.errors import DataError, InputError
+from storage.errors import DataError, InputError, TransientError
 from storage.identity import SCHEME, canonical_json, describe_drift
 from storage.leases import Lease, take_lease
 from storage.manifest import ManifestRow, decode_manifest, manifest_path
@@ -158,6 +158,10 @@ class Store:
         """
         objects = open_objects(root)
         return cls(objects, _read_spec(objects))
+
+    def refuse_drift(self, spec: Mapping[str, Any]) -> None:
+        """Raise InputError if the dataset was made with another spec; says what differs."""
+        _refuse_drift(self.root, self.spec, json.loads(canonical_json(spec)))
 
     @property
     def root(self) -> str:
@@ -394,9 +398,11 @@ class Store:
         if record.manifest is not None:
             self._write_whole(record.manifest, payload.manifest)
         self._held[stage, shard].check()
-        if not self.objects.write_new(_record_path("commits", stage, shard, key), text):
+        path = _record_path("commits", stage, shard, key)
+        # a request that was repeated after a lost answer finds its own record
+        if not self.objects.write_new(path, text) and self.objects.read(path) != text:
             msg = f"{stage} of {shard} was committed by somebody else meanwhile; run again"
-            raise DataError(msg)
+            raise TransientError(msg)
         self.objects.delete(intent)
 
     def _write_whole(self, ref: ObjectRef, data: bytes | memoryview) -> None:
@@ -405,8 +411,8 @@ class Store:
             return
         self._quarantine([ref.path], "its bytes differ from what this commit made")
         if not self.objects.write_new(ref.path, data):
-            msg = f"{ref.path} is being written by somebody else too; see who holds the lease"
-            raise DataError(msg)
+            msg = f"{ref.path} is being written by somebody else too; run again"
+            raise TransientError(msg)
 
     def _withdraw_others(self, shard: str, key: str) -> None:
         """Withdraw the records of other versions of a shard before its tar is replaced."""

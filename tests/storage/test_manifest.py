@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import pyarrow as pa
@@ -36,8 +37,6 @@ def test_every_planned_sample_has_a_row_that_comes_back(rows):
 
 
 def test_written_rows_prove_their_bytes_and_measure_their_masks(rows, sample):
-    import hashlib
-
     row = rows[0]
     assert row.image_sha256 == hashlib.sha256(sample(0).image_bytes).hexdigest()
     assert row.mask_class_ids == (1204,)

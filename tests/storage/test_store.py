@@ -326,6 +326,21 @@ def test_a_lost_lease_commits_nothing(sample, payload):
     assert store.commits() == []
 
 
+@pytest.mark.parametrize(
+    "lost", [".lock", "spec.json", f"train-{SHARD}.tar", f"{OLD[:16]}.json", ".parquet"]
+)
+def test_a_write_whose_answer_was_lost_is_recognised_when_it_is_repeated(
+    bucket, sample, payload, lost
+):
+    bucket.answers_to_lose.append(lost)
+    store = Store.create("s3://bucket/root", SPEC)
+    with store.lease(Stage.SHARDS, SHARD):
+        commit = store.commit(Stage.SHARDS, SHARD, OLD, *payload([sample(0)]))
+    assert bucket.answers_to_lose == []
+    assert store.find(Stage.SHARDS, SHARD, OLD, deep=True) == commit
+    assert in_quarantine(store) == []
+
+
 def test_many_writers_of_one_shard_end_with_one_record_and_whole_bytes(tmp_path, sample, payload):
     Store.create(tmp_path, SPEC)
     made = payload([sample(0), sample(1)])

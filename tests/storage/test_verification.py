@@ -1,0 +1,134 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from storage.codecs import encode_label_map
+from storage.commits import Counts, ObjectRef
+from storage.manifest import describe_samples, encode_manifest
+from storage.records import Stage
+from storage.shards import pack
+from storage.store import Payload, Store
+from storage.verification import verify_bytes, verify_records
+
+SHARD = "0badcafe-000000"
+KEY = "a" * 64
+
+
+@pytest.fixture
+def store(root, sample, payload) -> Store:
+    store = Store.create(root, {"seed": 7})
+    store.commit(Stage.SHARDS, SHARD, KEY, *payload([sample(0), sample(1)]))
+    return store
+
+
+def problems(findings) -> str:
+    return "\n".join(f"{finding.path}: {finding.problem}" for finding in findings)
+
+
+def test_a_whole_dataset_has_no_findings(store):
+    assert verify_records(store) == []
+    assert verify_bytes(store, 1205) == []
+
+
+def test_a_dataset_in_the_making_has_no_findings(root):
+    assert verify_bytes(Store.create(root, {}), 1205) == []
+
+
+def test_verification_changes_nothing(store):
+    store.objects.replace(f"data/train-{SHARD}.tar", b"damaged")
+    before = {path: store.objects.read(path) for path in store.objects.paths("")}
+    verify_bytes(store, 1205)
+    assert {path: store.objects.read(path) for path in store.objects.paths("")} == before
+
+
+def test_a_missing_tar_is_found_without_reading(store):
+    store.objects.delete(f"data/train-{SHARD}.tar")
+    assert "found nothing, expected 20480 bytes" in problems(verify_records(store))
+
+
+def test_a_flipped_byte_is_found_by_the_deep_check_only(store):
+    path = f"data/train-{SHARD}.tar"
+    data = bytearray(store.objects.read(path))
+    data[700] ^= 1
+    store.objects.replace(path, data)
+    assert verify_records(store) == []
+    assert "its sha256 is not" in problems(verify_bytes(store, 1205))
+
+
+def test_an_orphan_tar_is_found(store):
+    store.objects.write_new("data/train-0badcafe-000007.tar", b"x")
+    assert "no commit record vouches for it" in problems(verify_records(store))
+
+
+def test_a_broken_record_is_found_and_does_not_hide_the_rest(store):
+    store.objects.write_new(f".engine/commits/prompts/{SHARD}/{KEY[:16]}.json", b"{}")
+    store.objects.delete(f".engine/manifests/{SHARD}.parquet")
+    found = problems(verify_bytes(store, 1205))
+    assert "is no commit record" in found
+    assert "manifests/0badcafe-000000.parquet: found nothing" in found
+
+
+def test_a_record_in_the_wrong_place_and_a_second_record_are_found(store):
+    (path,) = store.record_paths()
+    store.objects.write_new(path.replace(KEY[:16], "b" * 16), store.objects.read(path))
+    found = problems(verify_records(store))
+    assert f"the record is about {path}" in found
+    assert "2 records are about one shard" in found
+
+
+def test_counts_that_do_not_add_up_are_found(store):
+    (path,) = store.record_paths()
+    commit = store.record(path)
+    wrong = commit.model_copy(update={"counts": commit.counts.model_copy(update={"requested": 9})})
+    store.objects.replace(path, wrong.model_dump_json().encode())
+    assert "9 samples requested, but 2 written" in problems(verify_records(store))
+
+
+def test_an_unfinished_commit_is_found(store):
+    store.objects.write_new(f".engine/intents/pairs/{SHARD}/{KEY[:16]}.json", b"{}")
+    assert "begun and not finished" in problems(verify_records(store))
+
+
+def recommit(root, samples, rows_of, plan, names):
+    """Commit a shard whose manifest is about other samples than its tar."""
+    store = Store.create(root, {"seed": 7})
+    rows = describe_samples(plan, names, samples=rows_of, dropped=[])
+    counts_of = len(samples)
+    payload = Payload(pack(samples), encode_manifest(rows))
+    store.commit(Stage.SHARDS, SHARD, KEY, payload, Counts.of(counts_of, counts_of, []))
+    return store
+
+
+def test_labels_beyond_the_vocabulary_are_found(root, sample, plan_of, names):
+    samples = [sample(0)]
+    store = recommit(root, samples, samples, plan_of(samples), names)
+    assert verify_bytes(store, 1205) == []
+    assert "labels [1205] are beyond the 14 classes" in problems(verify_bytes(store, 14))
+
+
+def test_a_mask_without_its_class_is_found(root, sample, plan_of, names):
+    empty = encode_label_map(np.zeros((16, 16), dtype=np.uint16))
+    samples = [dataclasses.replace(sample(0), mask_bytes=empty)]
+    store = recommit(root, samples, samples, plan_of(samples), names)
+    assert "holds labels [], but the classes are [1204]" in problems(verify_bytes(store, 1205))
+
+
+def test_a_tar_that_is_not_its_manifest_s_is_found(root, sample, plan_of, names):
+    told, packed = [sample(0), sample(1)], [sample(0, seed=8), sample(2)]
+    store = recommit(root, packed, told, plan_of(told), names)
+    found = problems(verify_bytes(store, 1205))
+    assert "0badcafe00000000: the image's sha256 is not the manifest's" in found
+    assert "0badcafe00000002 is in the tar, but not written by the manifest" in found
+    assert "0badcafe00000001 is in the manifest, but not in the tar" in found
+
+
+def test_every_finding_says_what_to_do(store):
+    store.objects.delete(f"data/train-{SHARD}.tar")
+    store.objects.write_new("data/train-0badcafe-000007.tar", b"x")
+    assert all("magicseg generate" in finding.way_out for finding in verify_bytes(store, 1205))
+
+
+def test_an_object_reference_needs_a_digest():
+    with pytest.raises(ValueError, match="sha256"):
+        ObjectRef(path="x", sha256="", size=0)
