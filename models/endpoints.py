@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from models.instructions import whole_characters
 from storage.errors import BudgetError, EngineError, InputError, TransientError
 from storage.identity import canonical_json
 from storage.ledger import Answer, Ledger, Prices
@@ -94,8 +95,9 @@ class ChatEndpoint:
         self._quiet_until = 0.0
 
     def refresh(self) -> None:
-        """Take in what other processes spent; once before a batch of calls."""
-        self._ledger.refresh()
+        """Take in what other processes spent, if there is a budget; before a batch of calls."""
+        if self._config.budget_usd is not None or self._config.budget_tokens is not None:
+            self._ledger.refresh()
 
     def find(self, key: str) -> Answer | None:
         """Look up what was answered before, by the digest of the request."""
@@ -175,7 +177,7 @@ class ChatEndpoint:
 
         try:
             raw = self._client.chat.completions.with_raw_response.create(**body)
-            response = json.loads(raw.http_response.text)
+            response = _storable(json.loads(raw.http_response.text, parse_constant=str))
         except openai.APIStatusError as error:
             raise self._explained(error) from error
         except openai.APIConnectionError as error:
@@ -273,6 +275,17 @@ def _sleep(seconds: float, stop: threading.Event) -> None:
     if stop.wait(max(seconds, 0.0)):
         message = "the call was given up, because the service does not answer others either"
         raise TransientError(message)
+
+
+def _storable(value: Any) -> Any:
+    """The same JSON without halves of characters, which no file can hold."""
+    if isinstance(value, str):
+        return whole_characters(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_characters(name): _storable(item) for name, item in value.items()}
+    return value
 
 
 def _count(response: Mapping[str, Any], field: str) -> int | None:

@@ -86,9 +86,18 @@ def read_texts(content: str) -> list[str] | None:
         return None
     texts, position = [], array.end()
     while string := _STRING.match(content, position):
-        texts.append(json.loads(string[1], strict=False))
+        texts.append(whole_characters(json.loads(string[1], strict=False)))
         position = string.end()
     return texts
+
+
+def whole_characters(text: str) -> str:
+    """Put the replacement character for each half of a pair of UTF-16 code units.
+
+    Models that are cut off, or that write escapes by themselves, leave such halves; no file can
+    hold them.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _described(record: ClassRecord) -> str:

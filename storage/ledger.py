@@ -12,6 +12,7 @@ apart and answer nothing.
 
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,8 @@ from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
 from storage.records import Record
+
+_READERS = 16
 
 
 class Prices(Record, frozen=True):
@@ -147,9 +150,11 @@ class Ledger:
 
     def refresh(self) -> None:
         """Take in what other processes wrote since the last time."""
-        for path in self._objects.paths(f"{self._folder}/answers"):
-            if path not in self._counted:
-                self._count(path, self._read(path))
+        paths = self._objects.paths(f"{self._folder}/answers")
+        new = [path for path in paths if path not in self._counted]
+        with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time for each
+            for path, answer in zip(new, pool.map(self._read, new), strict=True):
+                self._count(path, answer)
 
     def totals(self) -> Totals:
         """Sum up every call of the dataset."""

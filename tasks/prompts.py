@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 from pydantic import BaseModel, Field
@@ -192,8 +193,13 @@ def _cleaned(text: str) -> str:
 
 
 def _likeness(text: str, other: str) -> float:
-    words, others = (_WORD.findall(each.casefold()) for each in (text, other))
-    if min(len(words), len(others)) < _SHORT_WORDS:
-        return float(words == others)
-    pairs, other_pairs = set(pairwise(words)), set(pairwise(others))
+    (words, pairs), (other_words, other_pairs) = _word_pairs(text), _word_pairs(other)
+    if min(len(words), len(other_words)) < _SHORT_WORDS:
+        return float(words == other_words)
     return len(pairs & other_pairs) / len(pairs | other_pairs)
+
+
+@lru_cache(maxsize=8192)
+def _word_pairs(text: str) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
+    words = tuple(_WORD.findall(text.casefold()))
+    return words, frozenset(pairwise(words))

@@ -90,7 +90,8 @@ class ChatServer:
 
 
 @pytest.fixture
-def chat_server():
+def chat_server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = ChatServer()
     thread = threading.Thread(target=server.http.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -252,6 +252,17 @@ def test_an_answer_of_another_shape_says_what_is_missing(build, chat_server, con
     assert bool(answer.failure) == bool(words)
 
 
+def test_half_characters_and_numbers_that_are_none_do_no_harm(build, chat_server):
+    content = '{"texts": ["a cat \\ud83d", "cats \\ud83d\\ude00"]}'
+    status, headers, data = chat_server.completion(content=content)
+    data = data.replace(b'"id": "x"', b'"id": "\\ud83d", "speed": NaN')
+    chat_server.queue = [(status, {**headers, "content-length": str(len(data))}, data)]
+    [answer] = build().write([wish(2)])
+    assert answer.texts == ("a cat \ufffd", "cats \U0001f600")
+    assert build().write([wish(2)]) == [answer]
+    assert len(chat_server.requests) == 1
+
+
 def test_json_that_is_no_chat_completion_fails_and_is_kept(build, chat_server, ledger):
     chat_server.queue = [(200, {"content-type": "application/json"}, b'{"hello": 1}')]
     [answer] = build().write([wish()])
