@@ -94,9 +94,7 @@ class GroundingDino:
         )
         self._network = network.to(self.device)
         with explained(weights):
-            processor = GroundingDinoProcessor.from_pretrained(
-                weights.source, revision=weights.revision
-            )
+            processor = GroundingDinoProcessor.from_pretrained(weights.source, **weights.options)
         self._images: Any = processor.image_processor
         self._tokenizer: Any = processor.tokenizer
         _log.info("detector %s loaded from %s", config.model, weights.source)
@@ -291,4 +289,4 @@ def _corners(
     """Turn centre and extent, relative to the image, into corners in pixels, clipped to it."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     corners = np.concatenate([centre - half, centre + half], axis=1).clip(0, 1)
-    return (corners * np.tile(np.float32(size), 2)).astype(np.float32)
+    return (corners * np.array(size * 2)).astype(np.float32)

@@ -146,10 +146,10 @@ class FakeSegmenter:
         self, image: UInt8[np.ndarray, "height width 3"], boxes: Float32[np.ndarray, "boxes 4"]
     ) -> CutMasks:
         masks = np.zeros((len(boxes), *image.shape[:2]), dtype=np.bool_)
-        for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
+        for index, (left, top, right, bottom) in enumerate(boxes.astype(int)):
             own = image[top:bottom, left:right]
             centre = image[(top + bottom) // 2, (left + right) // 2]
-            mask[top:bottom, left:right] = _alike(own, centre)
+            masks[index, top:bottom, left:right] = _alike(own, centre)
         return CutMasks(masks, np.full(len(boxes), _SCORE, dtype=np.float32))
 
 
@@ -162,7 +162,8 @@ def _colour(phrase: str) -> UInt8[np.ndarray, "3"]:
 def _alike(
     image: UInt8[np.ndarray, "height width 3"], colour: UInt8[np.ndarray, "3"]
 ) -> Bool[np.ndarray, "height width"]:
-    return (np.abs(image.astype(int) - colour.astype(int)) <= _TOLERANCE).all(axis=2)
+    distance = np.abs(image.astype(int) - colour.astype(int)).max(axis=2)
+    return distance <= _TOLERANCE
 
 
 def _bounds(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int, int, int]:

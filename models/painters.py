@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from models.weights import (
     resolve_weights,
 )
 from storage.errors import InputError
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
 
 _log = logging.getLogger(__name__)
 
@@ -158,8 +155,8 @@ class DiffusionPairPainter:
         return embeddings
 
 
-def _load(config: PainterConfig) -> "StableDiffusionPipeline":
-    from diffusers import DiffusionPipeline
+def _load(config: PainterConfig) -> Any:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
 
     weights = resolve_weights(config.model, config.revision)
@@ -169,8 +166,8 @@ def _load(config: PainterConfig) -> "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
     diffusers_logging.disable_progress_bar()
     with explained(weights):
-        pipeline = DiffusionPipeline.from_pretrained(
-            weights.source, revision=weights.revision, **options
+        pipeline: Any = DiffusionPipeline.from_pretrained(
+            weights.source, **weights.options, **options
         )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = _scheduler(pipeline.scheduler, config)
@@ -201,9 +198,7 @@ def _scheduler(own: Any, config: PainterConfig) -> Any:
     return getattr(diffusers, name).from_config(own.config, **defaults, **options)
 
 
-def _latent_shape(
-    pipeline: "StableDiffusionPipeline", config: PainterConfig
-) -> tuple[int, int, int]:
+def _latent_shape(pipeline: Any, config: PainterConfig) -> tuple[int, int, int]:
     factor = pipeline.vae_scale_factor
     step = math.lcm(8, factor)  # the pipeline itself asks for multiples of 8
     if config.height % step or config.width % step:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,9 +53,7 @@ class Sam:
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
         self._network = network.to(self.device)
         with explained(weights):
-            self._processor = SamProcessor.from_pretrained(
-                weights.source, revision=weights.revision
-            )
+            self._processor: Any = SamProcessor.from_pretrained(weights.source, **weights.options)
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
 
     def segment(

@@ -84,6 +84,11 @@ class Weights:
         """The folder, or None if the weights come through the hub's cache."""
         return Path(self.source) if self.revision is None else None
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` needs besides the source."""
+        return {} if self.revision is None else {"revision": self.revision}
+
 
 def resolve_weights(model: str, revision: str | None = None) -> Weights:
     """Find a model's weights, without reading them.
@@ -215,7 +220,7 @@ def load_network(network: type[_Network], weights: Weights, *, model_type: str, 
     with explained(weights):
         loaded, info = network.from_pretrained(
             weights.source,
-            revision=weights.revision,
+            **weights.options,
             dtype=getattr(torch, dtype),
             output_loading_info=True,
         )

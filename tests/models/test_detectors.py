@@ -19,8 +19,7 @@ from transformers import (
 from models.detectors import DetectorConfig, GroundingDino, suppress
 from storage.errors import InputError
 
-SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
-SPECIAL |= {".": 1012, "?": 1029}
+SPECIAL = {
     "[PAD]": 0,
     "[UNK]": 100,
     "[CLS]": 101,

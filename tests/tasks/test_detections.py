@@ -11,6 +11,7 @@ from tasks.detections import DetectionRules, detect_objects, found_classes
 from tasks.pairs import PaintedSample
 
 VOCABULARY = load_vocabulary("miniature")
+DEFAULT = DetectionRules()
 BUS, CAT, ROCKET = (VOCABULARY.by_name(name).class_id for name in ("bus", "cat", "rocket"))
 
 
@@ -19,7 +20,7 @@ def pair(key, text, counterfactual="a nothing"):
     return PaintedSample(key, painted.image, painted.counterfactual)
 
 
-def detect(*samples, rules=DetectionRules(), detector=None):
+def detect(*samples, rules=DEFAULT, detector=None):
     pairs = [own for own, _ in samples]
     classes = {own.key: ids for own, ids in samples}
     return detect_objects(pairs, classes, VOCABULARY, detector or FakeDetector(), rules)

@@ -14,6 +14,7 @@ from tasks.masks import MaskRules, cut_masks, label_map
 from tasks.pairs import PaintedSample
 
 VOCABULARY = load_vocabulary("miniature")
+DEFAULT = MaskRules()
 BUS, CAT = (VOCABULARY.by_name(name).class_id for name in ("bus", "cat"))
 BLANK = np.zeros((10, 20, 3), np.uint8)
 
@@ -39,7 +40,7 @@ class Scripted:
         return [CutMasks(self._masks, ious) for _ in images]
 
 
-def cut(boxes, masks, rules=MaskRules()):
+def cut(boxes, masks, rules=DEFAULT):
     detection = Detection(key="a", boxes=boxes, counterfactual_boxes=())
     pair = PaintedSample("a", BLANK, BLANK)
     return cut_masks([pair], [detection], Scripted(*masks), rules)[0]

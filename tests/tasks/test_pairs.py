@@ -9,6 +9,7 @@ from storage.vocabulary import load_vocabulary
 from tasks.pairs import PaintedSample, PairRules, paint_pairs
 
 VOCABULARY = load_vocabulary("miniature")
+DEFAULT = PairRules()
 
 
 def prompt(key, text, counterfactual="a nothing"):
@@ -22,7 +23,7 @@ def prompt(key, text, counterfactual="a nothing"):
     )
 
 
-def paint(*prompts, rules=PairRules()):
+def paint(*prompts, rules=DEFAULT):
     seeds = {own.key: 1 for own in prompts}
     return paint_pairs(prompts, seeds, FakePainter(VOCABULARY), rules)
 
