@@ -189,14 +189,6 @@ def test_counts_that_disagree_with_the_manifest_are_refused(store, sample, paylo
         store.commit(Stage.SHARDS, SHARD, OLD, made, Counts.of(1, 1, []))
 
 
-def test_reasons_are_split_into_rejected_and_failed():
-    failed = LOST.model_copy(update={"reason": Reason.WRITER_FAILED})
-    counts = Counts.of(4, 1, [LOST, failed, LOST])
-    assert counts.rejected == {Reason.TEXT_TOO_LONG: 2}
-    assert counts.failed == {Reason.WRITER_FAILED: 1}
-    assert counts.share_written == 0.25
-
-
 # damage
 
 
