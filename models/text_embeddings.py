@@ -1,6 +1,7 @@
 """Class names as unit vectors of CLIP's joint space, averaged over templates and phrases."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -126,7 +127,7 @@ def load_embeddings(
         return kept
     table = embed_phrases(TextEncoder.load(clip, revision), phrases, templates)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     save_file({"classes": table.contiguous()}, temporary)
     temporary.replace(path)
     return table

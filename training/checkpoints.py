@@ -105,7 +105,7 @@ def restore_checkpoint(
     Args:
         folder: Where the run keeps its checkpoints.
         meta: What the run is made of now.
-        chosen: The checkpoint to take instead of the newest one; later ones are moved aside.
+        chosen: The checkpoint to take instead of the newest one.
 
     Returns:
         The checkpoint, or nothing if the run is new.
@@ -127,12 +127,19 @@ def restore_checkpoint(
         msg = f"{error}; to go on, {way}"
         raise DataError(msg) from error
     _refuse_drift(path, record["meta"], meta)
-    for later in present:
-        if later.name > path.name:
-            _move_aside(later)
     weights, average = _tensors(path)
     optimiser = torch.load(path / _OPTIMISER, weights_only=True)
     return Checkpoint(record["step"], record["meta"], weights, average, optimiser)
+
+
+def set_later_aside(folder: Path, step: int) -> None:
+    """Move checkpoints of later steps to `set-aside`; they are going to be made anew."""
+    for path in list_checkpoints(folder):
+        if path.name > f"step-{step:08d}":
+            aside = folder / _ASIDE
+            aside.mkdir(exist_ok=True)
+            path.rename(aside / f"{sum(1 for _ in aside.iterdir()):03d}-{path.name}")
+            _log.warning("%s is later than step %d and was moved to %s", path, step, aside)
 
 
 def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
@@ -217,14 +224,6 @@ def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
             "out folder, or take the old values back"
         )
         raise InputError(msg)
-
-
-def _move_aside(path: Path) -> None:
-    aside = path.parent / _ASIDE
-    aside.mkdir(exist_ok=True)
-    number = sum(1 for _ in aside.iterdir())
-    path.rename(aside / f"{number:03d}-{path.name}")
-    _log.warning("%s is later than the checkpoint chosen and was moved to %s", path, aside)
 
 
 def _sync(path: Path) -> None:

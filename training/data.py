@@ -24,7 +24,7 @@ from storage.shards import read_index
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import AugmentationConfig, View, augment
-from training.sampling import overlapping_classes, remap, sample_subsets
+from training.sampling import IGNORE, overlapping_classes, remap, sample_subsets
 
 _PREFETCH = 3
 
@@ -65,6 +65,7 @@ class Batch:
         targets: Position of each pixel's class in the image's names, or a negative number.
         class_ids: Vocabulary indices of the names, the image's own first.
         active: Names that may teach the image anything.
+        num_present: (image, class) pairs of which the targets show at least one pixel.
     """
 
     image: UInt8[Tensor, "batch 3 side side"]
@@ -72,6 +73,7 @@ class Batch:
     targets: Int[Tensor, "batch side side"]
     class_ids: Int[Tensor, "batch m"]
     active: Bool[Tensor, "batch m"]
+    num_present: int
 
 
 @dataclass(frozen=True)
@@ -234,13 +236,14 @@ class Batches:
             excluded = [[j for i in ids for j in self._overlaps[i]] for ids in own]
         seeds = np.array([seed for _, _, seed in views], np.uint64)
         subsets = sample_subsets(own, number, self.plan.classes_per_image, seeds, excluded)
-        labels = np.stack([view.labels for view, _, _ in views])
+        targets = remap(np.stack([view.labels for view, _, _ in views]), subsets, number)
         return Batch(
             image=_channels_first([view.image for view, _, _ in views]),
             counterfactual=_channels_first([view.counterfactual for view, _, _ in views]),
-            targets=torch.from_numpy(remap(labels, subsets, number)),
+            targets=torch.from_numpy(targets),
             class_ids=torch.from_numpy(np.ascontiguousarray(subsets.class_ids)),
             active=torch.from_numpy(subsets.active),
+            num_present=sum(_count_present(own_targets) for own_targets in targets),
         )
 
     def stream(
@@ -289,6 +292,12 @@ class Batches:
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order of an epoch."""
     return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def _count_present(targets: np.ndarray) -> int:
+    """Classes with a pixel in one image."""
+    counts = np.bincount(targets.ravel() - IGNORE)
+    return int(np.count_nonzero(counts[-IGNORE:]))
 
 
 def _channels_first(images: list[np.ndarray]) -> Tensor:

@@ -22,10 +22,11 @@ from training.checkpoints import (
     load_trained,
     restore_checkpoint,
     save_checkpoint,
+    set_later_aside,
 )
 from training.config import OptimiserConfig, TrainingConfig
 from training.data import Batch, Batches, SampleFiles, ShardFile, ViewPlan, find_shards
-from training.losses import count_present, counterfactual_loss, mask_losses, weighted_sum
+from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
 
@@ -65,6 +66,8 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
             learner = Learner(config, vocabulary, processes)
             if start is not None:
                 learner.restore(start)
+                if processes.is_first:
+                    set_later_aside(out / CHECKPOINT_FOLDER, first)
                 _log.info("going on from step %d of %d", first, config.optimiser.steps)
             samples = SampleFiles(shards, vocabulary, cache_bytes=config.cache_bytes)
             batches = Batches(samples, _view_plan(config))
@@ -231,8 +234,8 @@ class Learner:
 
     def _mean_present(self, batches: Sequence[Batch], count: int) -> Tensor:
         """Present classes a micro-batch, averaged over the whole batch: the released divisor."""
-        own = sum(count_present(batch.targets, batch.class_ids.shape[1]) for batch in batches)
-        return self.processes.total(torch.as_tensor(own, device=self.processes.device)) / count
+        own = float(sum(batch.num_present for batch in batches))
+        return self.processes.total(torch.tensor(own, device=self.processes.device)) / count
 
     def _copied(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.parameters.items()}

@@ -26,8 +26,9 @@ FOCAL_ALPHA = 0.25
 FOCAL_GAMMA = 2.0
 """Focusing exponent."""
 
-_CHUNK_VALUES = 2**20
-"""Full-size logits held at once while streaming; 4 MiB of float32 stays in a CPU's cache."""
+_CHUNK_VALUES = {"cpu": 2**20, "cuda": 2**26}
+"""Full-size logits held at once while streaming: what stays in a CPU's cache, what keeps a GPU
+busy."""
 
 
 class LossConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -167,22 +168,22 @@ class _StreamedFocal(torch.autograd.Function):
             weights: What one pixel of a query counts, (batch, queries).
             alpha: Balance of positives, or nothing for none.
         """
-        chunk = max(1, _CHUNK_VALUES // targets[0].numel())
-        gradient = torch.empty_like(logits) if logits.requires_grad else None
+        chunk = max(1, _CHUNK_VALUES.get(logits.device.type, 2**20) // targets[0].numel())
+        rows, weights = logits.detach().flatten(0, 1), weights.flatten()
+        gradient = torch.empty_like(rows) if logits.requires_grad else None
         total = logits.new_zeros(())
-        for i in range(len(logits)):
-            mask = None if valid is None else valid[i]
-            for start in range(0, logits.shape[1], chunk):
-                part = slice(start, start + chunk)
-                low = logits[i, part].detach()
-                with torch.enable_grad():
-                    low.requires_grad_(gradient is not None)
-                    sums = _focal_sums(low, targets[i], start, mask, alpha)
-                    loss = (sums * weights[i, part]).sum()
-                    total += loss.detach()
-                    if gradient is not None:
-                        (gradient[i, part],) = torch.autograd.grad(loss, low)
-        ctx.save_for_backward(gradient)
+        for part in torch.arange(len(rows), device=logits.device).split(chunk):
+            image, query = part // logits.shape[1], part % logits.shape[1]
+            low = rows[part]
+            with torch.enable_grad():
+                low.requires_grad_(gradient is not None)
+                positive = targets[image] == query[:, None, None]
+                sums = _focal_sums(low, positive, None if valid is None else valid[image], alpha)
+                loss = (sums * weights[part]).sum()
+                total += loss.detach()
+                if gradient is not None:
+                    (gradient[part],) = torch.autograd.grad(loss, low)
+        ctx.save_for_backward(None if gradient is None else gradient.view_as(logits))
         return total
 
     @staticmethod
@@ -192,13 +193,16 @@ class _StreamedFocal(torch.autograd.Function):
         return gradient * outer[0], None, None, None, None
 
 
-def _focal_sums(
-    low: Tensor, target: Tensor, first: int, valid: Tensor | None, alpha: float | None
-) -> Tensor:
-    """Focal loss of some queries of one image, summed over pixels; (queries,)."""
-    logits = _resize(low[None], target.shape)[0]
-    positions = torch.arange(first, first + len(low), device=low.device)
-    positive = target == positions[:, None, None]
+def _focal_sums(low: Tensor, positive: Tensor, valid: Tensor | None, alpha: float | None) -> Tensor:
+    """Focal loss summed over the pixels of each row.
+
+    Args:
+        low: Small logits, (rows, h, w).
+        positive: Where a row's class is, (rows, height, width).
+        valid: Pixels that count, of the same shape, or nothing for all.
+        alpha: Balance of positives, or nothing for none.
+    """
+    logits = _resize(low[:, None], positive.shape[1:])[:, 0]
     # With x the logit towards the truth, cross entropy is softplus(-x) and 1 - p_t sigmoid(-x).
     away = torch.where(positive, -logits, logits)
     loss = F.softplus(away) * torch.sigmoid(away) ** FOCAL_GAMMA

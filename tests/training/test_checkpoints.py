@@ -10,6 +10,7 @@ from training.checkpoints import (
     load_student,
     restore_checkpoint,
     save_checkpoint,
+    set_later_aside,
 )
 
 
@@ -73,6 +74,7 @@ def test_the_chosen_checkpoint_is_taken_and_later_ones_are_moved_aside(tmp_path)
     for step in (10, 20):
         save_checkpoint(tmp_path, checkpoint(step), keep=2)
     assert restore_checkpoint(tmp_path, META, str(tmp_path / "step-00000010")).step == 10
+    set_later_aside(tmp_path, 10)
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-00000010"]
     assert (tmp_path / "set-aside" / "000-step-00000020" / "checkpoint.json").exists()
 

@@ -55,6 +55,7 @@ def test_a_stopped_run_ends_with_the_same_weights_and_losses(settings, tmp_path)
     assert [r["step"] for r in rows[0]] == list(range(6))
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_with_the_same_weights(settings, tmp_path):
     settings["optimiser"]["steps"] = 40
     whole = train(TrainingConfig(**settings))
