@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-_WIDTH, _HEIGHT = 420, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 36
+_WIDTH, _HEIGHT = 360, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 20, 36
 _MAX_POINTS = 400
 _MAX_DOTS = 40
 
@@ -76,18 +76,14 @@ def line_chart(lines: Sequence[Line], axes: Axes) -> Markup:
 def smoothed(
     points: Sequence[tuple[float, float]], share: float = 0.05
 ) -> list[tuple[float, float]]:
-    """A centred moving mean over a share of the points; short series come back as they are."""
+    """A moving mean over a share of the points, of which half lie before and half after."""
     half = int(len(points) * share / 2)
-    if half == 0:
-        return list(points)
     totals = [0.0]
     for _, y in points:
         totals.append(totals[-1] + y)
     means = []
     for index, (x, _) in enumerate(points):
-        # The window shrinks at both ends, so that the first and last means are not shifted.
-        reach = min(half, index, len(points) - 1 - index)
-        first, last = index - reach, index + reach + 1
+        first, last = max(0, index - half), min(len(points), index + half + 1)
         means.append((x, (totals[last] - totals[first]) / (last - first)))
     return means
 
@@ -103,13 +99,14 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A number as short as its size allows: 12k, 350, 0.35, 2e-05."""
+    """A number as short as its size allows: 12k, 350, 0.35, 1.5e-4."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:
         return f"{value / 1000:.4g}k" if abs(value) < 1e6 else f"{value / 1e6:.4g}M"
     if abs(value) < 1e-3:
-        return f"{value:.0e}"
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.3g}"
 
 
@@ -196,7 +193,7 @@ def _mark(frame: _Frame, value: float, label: str) -> Markup:
         top=_TOP,
         bottom=_HEIGHT - _BOTTOM,
         text_x=x - 4 if left else x + 4,
-        text_y=_TOP + 8,
+        text_y=_TOP - 6,
         anchor="end" if left else "start",
         label=label,
     )

@@ -7,6 +7,7 @@ is predicted but never true counts as 0.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer
@@ -84,7 +85,7 @@ class ThresholdSweep:
     ) -> None:
         self.thresholds = np.asarray(thresholds, dtype=np.float32)
         self._num_classes = num_classes
-        self._side = "left" if strict else "right"
+        self._side: Literal["left", "right"] = "left" if strict else "right"
         shape = (len(self.thresholds) + 1, num_classes)
         # Row b counts pixels whose score passes exactly b thresholds.
         self._predicted = np.zeros(shape, dtype=np.int64)

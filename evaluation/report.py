@@ -254,10 +254,11 @@ def write_report(
         DataError: If a shard, a scores file or a metrics file cannot be read.
     """
     sources = _read_sources(dataset_root, runs, title)
-    for side in _SIDES:
-        page = _render(sources, side)
+    page = _render(sources, _SIDES[0])
+    for side in _SIDES[1:]:
         if len(page.encode()) <= MAX_PAGE_BYTES:
             break
+        page = _render(sources, side)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     return out
@@ -709,7 +710,7 @@ def _picture(
     longest = max(image.shape[:2])
     picture = resized(image, min(side, longest))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    picture.save(buffer, "JPEG", quality=88, subsampling=0)
     uri = "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
     return _Picture(uri, alt, pixels=longest <= _SHARP_BELOW, caption=caption)
 

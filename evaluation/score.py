@@ -58,7 +58,7 @@ class ScoringConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """Images whose label maps are kept for the report, evenly spread over the split."""
 
 
-class Subject(Record):
+class Subject(Record, frozen=True):
     """What was scored."""
 
     kind: Literal["student", "untrained", "baseline"]
@@ -71,7 +71,7 @@ class Subject(Record):
     """What else a reader wants to know: steps, seed, dataset, thresholds of the detector."""
 
 
-class ScoreProtocol(Record):
+class ScoreProtocol(Record, frozen=True):
     """Everything that a number depends on besides the weights."""
 
     benchmark: str
@@ -96,7 +96,7 @@ class ScoreProtocol(Record):
     """Which classes the mean is taken over."""
 
 
-class ClassScore(Record):
+class ClassScore(Record, frozen=True):
     """One class."""
 
     name: str
@@ -107,7 +107,7 @@ class ClassScore(Record):
     """Pixels of the class in the truth."""
 
 
-class CurvePoint(Record):
+class CurvePoint(Record, frozen=True):
     """The scores at one background threshold."""
 
     threshold: float
@@ -118,7 +118,7 @@ class CurvePoint(Record):
     """Share of right pixels in [0, 1]."""
 
 
-class PublishedResult(Record):
+class PublishedResult(Record, frozen=True):
     """A number that somebody published; not measured here, protocols may differ."""
 
     table: str
@@ -131,7 +131,7 @@ class PublishedResult(Record):
     """What the source says about it."""
 
 
-class Example(Record):
+class Example(Record, frozen=True):
     """Files of one image, relative to the scores file."""
 
     key: str
@@ -144,7 +144,7 @@ class Example(Record):
     """Predicted labels in scoring order, 16-bit PNG."""
 
 
-class Scores(Record):
+class Scores(Record, frozen=True):
     """What a subject reaches on a benchmark."""
 
     subject: Subject

@@ -32,7 +32,9 @@ _OPACITY = 0.55
 _GOLDEN = 0.6180339887
 _PAPER, _INK, _QUIET = (252, 252, 250), (28, 28, 34), (118, 118, 128)
 _GAP, _LINE = 6, 15
+_MIN_TILE = 24
 _IGNORED_GREY = 128
+_FADED = 200.0
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,20 @@ def overlay(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Tint every labelled pixel with its class's colour and draw the outlines solid.
 
-    Background stays as it is; ignored pixels become grey.
+    The background fades to grey, so that a mask stands out whatever the colours are; ignored
+    pixels become plain grey.
     """
-    tinted = image.astype(np.float32)
+    brightness = image.mean(axis=2, keepdims=True, dtype=np.float32)
+    shown = 0.5 * brightness + 0.12 * image + 0.38 * _FADED
     for label in np.unique(labels).tolist():
-        if label == BACKGROUND_LABEL:
-            continue
         mask = labels == label
-        grey = label == IGNORE_LABEL
-        colour = np.array((_IGNORED_GREY,) * 3 if grey else class_colour(label), np.float32)
-        tinted[mask] = (1 - _OPACITY) * tinted[mask] + _OPACITY * colour
-        if not grey:
-            tinted[_outline(mask)] = colour
-    return tinted.round().astype(np.uint8)
+        if label == IGNORE_LABEL:
+            shown[mask] = _IGNORED_GREY
+        elif label != BACKGROUND_LABEL:
+            colour = np.array(class_colour(label), np.float32)
+            shown[mask] = (1 - _OPACITY) * image[mask] + _OPACITY * colour
+            shown[_outline(mask)] = colour
+    return shown.round().astype(np.uint8)
 
 
 def pick_samples(store: Store, count: int) -> list[Sample]:
@@ -115,14 +118,22 @@ def pick_samples(store: Store, count: int) -> list[Sample]:
     return list(islice(_in_turn(queues), count))
 
 
-def write_sheet(root: str | Path, out: Path, *, count: int = 12, tile: int = 112) -> Path:
+def write_sheet(
+    root: str | Path,
+    out: Path,
+    *,
+    count: int = 12,
+    tile: int = 112,
+    max_bytes: int = MAX_SHEET_BYTES,
+) -> Path:
     """Write a contact sheet of a dataset: image, counterfactual, masks and text.
 
     Args:
         root: The dataset, a path or an object-store URL.
         out: The PNG to write.
         count: Most quadruplets shown.
-        tile: Pixels of a picture's side; smaller if the file would exceed `MAX_SHEET_BYTES`.
+        tile: Pixels of a picture's side, unless the file would grow too large.
+        max_bytes: Largest file.
 
     Returns:
         The file.
@@ -136,11 +147,10 @@ def write_sheet(root: str | Path, out: Path, *, count: int = 12, tile: int = 112
         message = f"{store.root} has no committed sample to show: run 'magicseg generate' first"
         raise InputError(message)
     quadruplets = [Quadruplet.decode(sample) for sample in samples]
-    while True:
-        data = draw_sheet(quadruplets, tile=tile)
-        if len(data) <= MAX_SHEET_BYTES:
-            break
+    data = draw_sheet(quadruplets, tile=tile)
+    while len(data) > max_bytes and tile > _MIN_TILE:
         tile = int(tile * 0.85)
+        data = draw_sheet(quadruplets, tile=tile)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(data)
     return out
