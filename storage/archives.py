@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from storage.errors import DataError
 
+Source = bytes | memoryview | io.BufferedIOBase
+"""An archive in memory, or an open file that can seek."""
+
 _MODE = 0o444
+_END = bytes(tarfile.BLOCKSIZE)
 
 
 def write_archive(members: Iterable[tuple[str, bytes]]) -> memoryview:
@@ -28,11 +32,11 @@ def write_archive(members: Iterable[tuple[str, bytes]]) -> memoryview:
     return buffer.getbuffer()
 
 
-def read_archive(file: io.BufferedIOBase, name: str) -> Iterator[tuple[str, bytes]]:
+def read_archive(source: Source, name: str) -> Iterator[tuple[str, bytes]]:
     """Stream the members of an archive.
 
     Args:
-        file: Seekable, at its start.
+        source: What `write_archive` made, in memory or as an open file.
         name: What messages call the archive.
 
     Yields:
@@ -40,18 +44,20 @@ def read_archive(file: io.BufferedIOBase, name: str) -> Iterator[tuple[str, byte
 
     Raises:
         DataError: The archive is cut or is no tar; also when it is cut exactly between two
-            members, which `tarfile` takes for its end.
+            members, which tar readers take for its end.
     """
-    for member, offset, size in index_archive(file, name):
-        file.seek(offset)
-        yield member, file.read(size)
+    for member, offset, size in index_archive(source, name):
+        data = _read(source, offset, size)
+        if len(data) != size:
+            raise _cut(name, f"{member} has {len(data)} of {size} bytes")
+        yield member, data
 
 
-def index_archive(file: io.BufferedIOBase, name: str) -> Iterator[tuple[str, int, int]]:
-    """List the members of an archive without reading them.
+def index_archive(source: Source, name: str) -> Iterator[tuple[str, int, int]]:
+    """List the members of an archive by their headers, without reading them.
 
     Args:
-        file: Seekable, at its start.
+        source: What `write_archive` made, in memory or as an open file.
         name: What messages call the archive.
 
     Yields:
@@ -60,14 +66,25 @@ def index_archive(file: io.BufferedIOBase, name: str) -> Iterator[tuple[str, int
     Raises:
         DataError: See `read_archive`.
     """
-    try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is the caller's
-        while (member := archive.next()) is not None:
-            yield member.name, member.offset_data, member.size
-    except tarfile.TarError as error:
-        msg = f"{name} is cut or is no tar archive ({error}); verify the dataset"
-        raise DataError(msg) from error
-    file.seek(archive.offset)
-    if file.read(2 * tarfile.BLOCKSIZE) != bytes(2 * tarfile.BLOCKSIZE):
-        msg = f"{name} has no end-of-archive mark, so it is cut; verify the dataset"
-        raise DataError(msg)
+    offset = 0
+    while (header := _read(source, offset, tarfile.BLOCKSIZE)) != _END:
+        try:
+            member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
+        except (tarfile.TarError, UnicodeDecodeError) as error:
+            raise _cut(name, str(error)) from error
+        yield member.name, offset + tarfile.BLOCKSIZE, member.size
+        blocks = 1 + -(-member.size // tarfile.BLOCKSIZE)
+        offset += blocks * tarfile.BLOCKSIZE
+    if _read(source, offset + tarfile.BLOCKSIZE, tarfile.BLOCKSIZE) != _END:
+        raise _cut(name, "no end-of-archive mark")
+
+
+def _read(source: Source, offset: int, size: int) -> bytes:
+    if isinstance(source, bytes | memoryview):
+        return bytes(source[offset : offset + size])
+    source.seek(offset)
+    return source.read(size)
+
+
+def _cut(name: str, why: str) -> DataError:
+    return DataError(f"{name} is cut or is no tar archive ({why}); verify the dataset")

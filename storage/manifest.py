@@ -222,8 +222,9 @@ def _dropped_fields(row: Rejected) -> dict[str, object]:
 
 def _written_fields(sample: Sample) -> dict[str, object]:
     width, height = image_size(sample.image_bytes)
-    labels, areas = np.unique(decode_label_map(sample.mask_bytes), return_counts=True)
-    is_class = (labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL)
+    areas = np.bincount(decode_label_map(sample.mask_bytes).ravel(), minlength=IGNORE_LABEL + 1)
+    areas[[BACKGROUND_LABEL, IGNORE_LABEL]] = 0
+    labels = np.flatnonzero(areas)
     return {
         "status": "written",
         "class_ids": sample.class_ids,
@@ -236,8 +237,8 @@ def _written_fields(sample: Sample) -> dict[str, object]:
         "image_sha256": hashlib.sha256(sample.image_bytes).hexdigest(),
         "counterfactual_sha256": hashlib.sha256(sample.counterfactual_bytes).hexdigest(),
         "mask_sha256": hashlib.sha256(sample.mask_bytes).hexdigest(),
-        "mask_class_ids": tuple((labels[is_class].astype(int) - 1).tolist()),
-        "mask_areas": tuple(areas[is_class].tolist()),
+        "mask_class_ids": tuple((labels - 1).tolist()),
+        "mask_areas": tuple(areas[labels].tolist()),
         "instance_class_ids": tuple(item.class_id for item in sample.instances),
         "instance_scores": tuple(item.score for item in sample.instances),
         "instance_ious": tuple(item.predicted_iou for item in sample.instances),

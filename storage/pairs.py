@@ -1,10 +1,9 @@
 """The output of the pairs stage: an archive of encoded images, with the rows about them."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from storage.archives import read_archive, write_archive
+from storage.archives import Source, read_archive, write_archive
 from storage.codecs import image_format, image_size
 from storage.errors import DataError
 from storage.records import Pair, Record, Rejected
@@ -40,20 +39,20 @@ def pack_pairs(pairs: Sequence[EncodedPair], dropped: Iterable[Rejected]) -> mem
 
 def read_pair_rows(data: bytes | memoryview) -> tuple[list[Pair], list[Rejected]]:
     """Read the records of the pairs and of the rejections, without the images."""
-    return _rows_of(next(read_archive(io.BytesIO(data), "pairs"), ("", b"")))
+    return _rows_of(next(read_archive(data, "pairs"), ("", b"")))
 
 
-def iterate_pairs(file: io.BufferedIOBase, name: str) -> Iterator[EncodedPair]:
+def iterate_pairs(source: Source, name: str) -> Iterator[EncodedPair]:
     """Stream the pairs of an archive, in key order, one in memory at a time.
 
     Args:
-        file: Seekable, at its start.
+        source: What `pack_pairs` made, in memory or as an open file.
         name: What messages call the archive.
 
     Raises:
         DataError: The archive is cut, or an image of a pair is missing.
     """
-    members = read_archive(file, name)
+    members = read_archive(source, name)
     pairs, _ = _rows_of(next(members, ("", b"")))
     for pair in pairs:
         image_name, image = next(members, ("nothing", b""))

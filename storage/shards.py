@@ -1,6 +1,5 @@
 """Shards: finished samples in WebDataset tar archives."""
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -122,8 +121,7 @@ def read_index(path: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 def count_samples(data: bytes | memoryview) -> int:
     """Count the samples of a packed shard by walking its headers."""
-    members = index_archive(io.BytesIO(data), "shard")
-    return sum(name.endswith(".json") for name, _, _ in members)
+    return sum(name.endswith(".json") for name, _, _ in index_archive(data, "shard"))
 
 
 def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from storage.codecs import decode_image, decode_label_map
 from storage.commits import Commit
 from storage.errors import DataError
@@ -153,7 +155,8 @@ def _sample_problems(sample: Sample, row: ManifestRow, num_classes: int) -> Iter
     for name, data, _ in members[:2]:
         if decode_image(data).shape[:2] != labels.shape:
             yield f"sample {sample.key}: the {name} is not of the mask's size {labels.shape}"
-    found = set(labels.ravel().tolist()) - {BACKGROUND_LABEL, IGNORE_LABEL}
+    present = np.flatnonzero(np.bincount(labels.ravel()))
+    found = set(present.tolist()) - {BACKGROUND_LABEL, IGNORE_LABEL}
     strange = sorted(label for label in found if label > num_classes)
     if strange:
         yield f"sample {sample.key}: labels {strange} are beyond the {num_classes} classes"
