@@ -48,12 +48,14 @@ class Config:
         vae_steps: Steps of the autoencoder.
         batch: Scenes a step.
         chunk: Scenes that are drawn ahead; a multiple of 64.
-        learning_rate: Peak; constant until `flat`, then a cosine to 3 %.
-        flat: Share of the steps at the peak.
-        pairs_from: Share of the steps after which scenes with two things appear.
+        learning_rate: Peak; constant until `decay_from`, then a cosine to 3 %.
+        decay_from: Step at which the learning rate begins to fall.
+        pairs_from: Step after which scenes with two things appear.
         pairs: Share of the scenes with two things from then on.
-        hard_from: Share of the steps after which scenes grow harder.
-        hard: Difficulty that is reached at `flat` (see `models.miniature.world.sample_scene`).
+        hard_from: Step after which scenes grow harder.
+        settled: Step from which difficulty and box weight stay as they are.
+        spread: Step from which noise levels are as wide as they get.
+        hard: Difficulty from `settled` on (see `models.miniature.world.sample_scene`).
         twins: Share of the scenes whose things are left out and called "nothing".
         box_weight: First and last weight of the loss inside the boxes of things.
         empty: Share of empty captions, for classifier-free guidance.
@@ -68,10 +70,12 @@ class Config:
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
-    flat: float = 0.45
-    pairs_from: float = 0.2
+    decay_from: int = 4050
+    pairs_from: int = 1800
     pairs: float = 0.4
-    hard_from: float = 0.25
+    hard_from: int = 2250
+    settled: int = 4050
+    spread: int = 4500
     hard: float = 0.35
     twins: float = 0.22
     box_weight: tuple[float, float] = (8.0, 2.0)
@@ -176,10 +180,10 @@ class _Example:
     inside: Tensor
 
 
-def _difficulty(config: Config, done: float) -> tuple[float, float]:
-    """The share of pairs and the difficulty of scenes after the share `done` of the steps."""
-    ramp = (done - config.hard_from) / (config.flat - config.hard_from)
-    pairs = config.pairs if done >= config.pairs_from else 0.0
+def _difficulty(config: Config, step: int) -> tuple[float, float]:
+    """The share of pairs and the difficulty of scenes at a step."""
+    ramp = (step - config.hard_from) / (config.settled - config.hard_from)
+    pairs = config.pairs if step >= config.pairs_from else 0.0
     return pairs, config.hard * min(1.0, max(0.0, ramp))
 
 
@@ -195,7 +199,7 @@ class Scenes:
         span = self.config.chunk * _REPEATS // self.config.batch
         if step // span != self._chunk:
             self._chunk = step // span
-            self._examples = list(self._draw(self._chunk, self._chunk * span / self.config.steps))
+            self._examples = list(self._draw(self._chunk, self._chunk * span))
         first = (step % span) * self.config.batch
         order = [index for part in range(_REPEATS) for index in self._shuffled(10 + part)]
         return [self._examples[index] for index in order[first : first + self.config.batch]]
@@ -204,9 +208,9 @@ class Scenes:
         rng = loop.step_rng(self.config.seed, self._chunk, stream)
         return rng.permutation(self.config.chunk).tolist()
 
-    def _draw(self, chunk: int, done: float) -> Iterator[_Example]:
+    def _draw(self, chunk: int, step: int) -> Iterator[_Example]:
         rng = loop.step_rng(self.config.seed, chunk, 1)
-        pairs, hard = _difficulty(self.config, done)
+        pairs, hard = _difficulty(self.config, step)
         for _ in range(self.config.chunk // 64):
             scenes = [
                 sample_scene(rng, num_things=1 + int(rng.random() < pairs), hard=hard)
@@ -333,16 +337,15 @@ def _denoise(
     levels = scheduler().alphas_cumprod
 
     def step(index: int) -> dict[str, float]:
-        done = index / config.steps
         optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(config, index)
         examples = scenes.batch(index)
-        times = _times(len(examples), done, levels)
+        times = _times(len(examples), index / config.spread, levels)
         noisy, target = _diffuse(examples, levels[times].view(-1, 1, 1, 1))
         words = _words(examples, loop.step_rng(config.seed, index, 3), config.empty)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             guess = unet(noisy, times, text(words)).sample
         error = (guess.float() - target).pow(2).mean(1, keepdim=True)
-        weight = _weight(config, done, examples)
+        weight = _weight(config, index, examples)
         loss = (weight * error).sum() / weight.sum()
         optimizer.zero_grad()
         loss.backward()
@@ -365,22 +368,23 @@ def _diffuse(examples: list[_Example], level: Tensor) -> tuple[Tensor, Tensor]:
     return noisy, level.sqrt() * noise - (1 - level).sqrt() * latents
 
 
-def _weight(config: Config, done: float, examples: list[_Example]) -> Tensor:
+def _weight(config: Config, index: int, examples: list[_Example]) -> Tensor:
     """Weights of the loss, shape (examples, 1, 16, 16); 1 outside the boxes of things."""
     first, last = config.box_weight
-    extra = first + (last - first) * min(1.0, done / config.flat) - 1
+    extra = first + (last - first) * min(1.0, index / config.settled) - 1
     return 1 + extra * torch.stack([example.inside for example in examples])
 
 
 def _rate(config: Config, index: int) -> float:
     """Warm-up, flat, cosine to 3 %: the share of the peak learning rate."""
-    fall = max(0.0, (index / config.steps - config.flat) / (1 - config.flat))
+    falling = max(1, config.steps - config.decay_from)
+    fall = max(0, index - config.decay_from) / falling
     return min(1.0, (index + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
 def _times(count: int, done: float, levels: Tensor) -> Tensor:
     """Time steps whose log signal-to-noise ratio is normal around the middle of the range."""
-    wide = min(1.0, done / 0.5)
+    wide = min(1.0, done)
     ratio = (-1 + 0.3 * wide) + (1.3 + 0.5 * wide) * torch.randn(count)
     table = (levels / (1 - levels)).log()
     return (len(table) - torch.searchsorted(table.flip(0), ratio)).clamp(0, len(table) - 1)
