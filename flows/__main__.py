@@ -274,7 +274,9 @@ def doctor(
 
 def main() -> None:
     """Run a command; an error that the engine explains is one line, without traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    # Libraries may log more into a run's file; the terminal shows what needs attention.
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(exit_on_error=False, print_error=True)

@@ -33,9 +33,15 @@ PLAIN_SECONDS = 10.0
 
 
 class Tally:
-    """How many samples have passed each stage, cached ones included."""
+    """How many planned samples have passed each stage, dropped and cached ones included.
 
-    def __init__(self) -> None:
+    Args:
+        sizes: Planned samples of each shard, by name.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.total = sum(sizes.values())
+        self._sizes = sizes
         self._steps: dict[tuple[Stage, str], Step] = {}
         self._lock = threading.Lock()
 
@@ -45,9 +51,17 @@ class Tally:
             self._steps[step.stage, step.shard] = step
 
     def done(self, stage: Stage) -> int:
-        """Samples that a stage has dealt with."""
+        """Planned samples that a stage has dealt with.
+
+        Samples that an earlier stage dropped never arrive; they count with the rest of their shard.
+        """
         with self._lock:
-            return sum(step.done for key, step in self._steps.items() if key[0] == stage)
+            steps = [step for (of, _), step in self._steps.items() if of == stage]
+        return round(sum(self._sizes.get(step.shard, 0) * _share(step) for step in steps))
+
+    def share(self) -> float:
+        """How much of all stages is done, in [0, 1]."""
+        return sum(self.done(stage) for stage in Stage) / max(1, self.total * len(Stage))
 
     def cached(self) -> int:
         """Stages of shards that were found committed."""
@@ -56,30 +70,28 @@ class Tally:
 
 
 @contextmanager
-def show_progress(totals: Mapping[Stage, int], console: Console) -> Iterator[Tally]:
+def show_progress(sizes: Mapping[str, int], console: Console) -> Iterator[Tally]:
     """Show what the stages do until the block ends.
 
     Args:
-        totals: Samples planned for each stage. A sample that an earlier stage dropped does not
-            arrive, so a later stage may end below its total.
+        sizes: Planned samples of each shard, by name.
         console: Bars if it is a terminal, else one line every `PLAIN_SECONDS`.
     """
-    tally = Tally()
+    tally = Tally(sizes)
     stop = listen(tally.note)
+    show = _bars if console.is_terminal else _lines
     try:
-        with (
-            _bars(totals, tally, console) if console.is_terminal else _lines(totals, tally, console)
-        ):
+        with show(tally, console):
             yield tally
     finally:
         stop()
 
 
 @contextmanager
-def _bars(totals: Mapping[Stage, int], tally: Tally, console: Console) -> Iterator[None]:
+def _bars(tally: Tally, console: Console) -> Iterator[None]:
     with Progress(*_COLUMNS, console=console) as progress:
         bars: dict[Stage, TaskID] = {
-            stage: progress.add_task(stage.value, total=total) for stage, total in totals.items()
+            stage: progress.add_task(stage.value, total=tally.total) for stage in Stage
         }
 
         def refresh(_step: Step) -> None:
@@ -94,13 +106,13 @@ def _bars(totals: Mapping[Stage, int], tally: Tally, console: Console) -> Iterat
 
 
 @contextmanager
-def _lines(totals: Mapping[Stage, int], tally: Tally, console: Console) -> Iterator[None]:
+def _lines(tally: Tally, console: Console) -> Iterator[None]:
     started = time.monotonic()
     over = threading.Event()
 
     def write() -> None:
         while not over.wait(PLAIN_SECONDS):
-            console.print(describe(totals, tally, time.monotonic() - started), soft_wrap=True)
+            console.print(describe(tally, time.monotonic() - started), soft_wrap=True)
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
@@ -109,7 +121,7 @@ def _lines(totals: Mapping[Stage, int], tally: Tally, console: Console) -> Itera
     finally:
         over.set()
         writer.join()
-        console.print(describe(totals, tally, time.monotonic() - started), soft_wrap=True)
+        console.print(describe(tally, time.monotonic() - started), soft_wrap=True)
 
 
 @contextmanager
@@ -144,10 +156,13 @@ def show_steps(total: int, console: Console) -> Iterator[Callable[[Mapping[str, 
         yield note
 
 
-def describe(totals: Mapping[Stage, int], tally: Tally, seconds: float) -> str:
-    """Say in one line how far each stage is, and how long the slowest one still needs."""
-    parts = [f"{stage.value} {tally.done(stage)}/{total}" for stage, total in totals.items()]
-    slowest = min(totals, key=lambda stage: tally.done(stage) / max(totals[stage], 1))
-    done, total = tally.done(slowest), totals[slowest]
-    left = f"{seconds * (total - done) / done:.0f} s left" if done else "time left unknown"
-    return f"{seconds:.0f} s: {', '.join(parts)}; {left}"
+def describe(tally: Tally, seconds: float) -> str:
+    """Say in one line how far each stage is, and how long the rest will take at this pace."""
+    parts = ", ".join(f"{stage.value} {tally.done(stage)}/{tally.total}" for stage in Stage)
+    share = tally.share()
+    left = f"{seconds * (1 - share) / share:.0f} s left" if share else "time left unknown"
+    return f"{seconds:.0f} s: {parts}; {left}"
+
+
+def _share(step: Step) -> float:
+    return step.done / step.total if step.total else 1.0

@@ -8,7 +8,8 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # Errors reach the terminal once, in words, and a run's log file in full.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
 }
 """What differs from Prefect's defaults; the environment of the caller wins."""
 

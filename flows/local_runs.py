@@ -13,7 +13,6 @@ from evaluation.score import Scores
 from flows.display import show_progress, show_steps
 from flows.embedded_server import use_own_server
 from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
-from storage.records import Stage
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
@@ -49,8 +48,8 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
         f"{len(planned) - len(unfinished)} committed, {len(unfinished)} to do",
         soft_wrap=True,
     )
-    totals = dict.fromkeys(Stage, samples)
-    with log_file(_engine_folder(parameters.root)), show_progress(totals, console) as tally:
+    sizes = {shard.name: len(shard.samples) for shard in unfinished}
+    with log_file(_engine_folder(parameters.root)), show_progress(sizes, console) as tally:
         summary = generate_dataset(parameters)
     console.print(_yields(summary.written, summary.requested, summary.dropped))
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())

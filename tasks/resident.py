@@ -1,4 +1,4 @@
-"""Models that stay in this process: each is built once, and one caller at a time uses a device."""
+"""Models that stay in this process: each is built once, and callers take turns on a device."""
 
 import fcntl
 import tempfile
@@ -10,9 +10,12 @@ from pathlib import Path
 
 from models.detectors import DetectorConfig, GroundingDino
 from models.painters import DiffusionPairPainter, PainterConfig
-from models.protocols import Detector, PairPainter, Segmenter
+from models.protocols import Detector, PairPainter, PromptWriter, Segmenter
 from models.segmenters import Sam, SegmenterConfig
 from models.weights import pick_device
+from models.writers import WriterConfig, build_writer
+from storage.ledger import Ledger
+from storage.objects import open_objects
 
 _building = threading.RLock()
 
@@ -33,6 +36,17 @@ def segmenter(config: SegmenterConfig) -> Segmenter:
     """The segmenter of a config."""
     with _building:
         return _segmenter(config)
+
+
+def writer(config: WriterConfig, root: str) -> PromptWriter:
+    """The writer of a config for a dataset, with the ledger of the calls that were paid for it."""
+    with _building:
+        return _writer(config, root)
+
+
+@cache
+def _writer(config: WriterConfig, root: str) -> PromptWriter:
+    return build_writer(config, Ledger(open_objects(root)))
 
 
 _painter = cache(DiffusionPairPainter)

@@ -8,11 +8,9 @@ from typing import Any, TypeVar
 from prefect import task
 from prefect.concurrency.sync import concurrency
 
-from models.writers import build_writer
 from storage.card import write_card
 from storage.codecs import decode_image, encode_image
 from storage.commits import Counts
-from storage.ledger import Ledger
 from storage.pairs import EncodedPair, iterate_pairs, pack_pairs
 from storage.records import (
     Detection,
@@ -58,9 +56,9 @@ def prompts(
         The commit, or a state named ``Cached`` that holds it.
     """
 
-    def make(store: Store) -> Made:
+    def make(_store: Store) -> Made:
         painter = resident.painter(recipe.profile.painter)
-        writer = build_writer(recipe.profile.writer, Ledger(store.objects))
+        writer = resident.writer(recipe.profile.writer, root)
         with concurrency(writer_limit, strict=True) if writer_limit else nullcontext():
             rows = write_prompts(
                 shard,
