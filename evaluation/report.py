@@ -53,7 +53,7 @@ _COMMANDS = {
 }
 _KINDS = ("student", "untrained", "baseline")
 _NOT_CURVES = frozenset({"step", "epoch", "seconds", "time"})
-_NOUNS = {"lr": "learning rate", "learning_rate": "learning rate"}
+_NOUNS = {"lr": "learning rate", "gradient": "gradient norm"}
 
 
 @dataclass(frozen=True)
@@ -676,14 +676,13 @@ def _file(path: Path) -> bytes:
 
 
 def _training(name: str, rows: Sequence[Mapping[str, Any]]) -> _Training:
-    last = rows[-1]
-    seconds = last.get("seconds")
-    took = f", {seconds:,.0f} s" if isinstance(seconds, int | float) else ""
+    seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
+    took = f" in {seconds:,.0f} s" if seconds else ""
     keys = dict.fromkeys(key for row in rows for key in row if key not in _NOT_CURVES)
     charts = [_chart(key, rows) for key in keys]
     return _Training(
         name=name,
-        note=f"{last['step']:,} steps{took}. Thin: every logged step; thick: moving mean.",
+        note=f"{len(rows):,} updates{took}. Thin: every update; thick: moving mean.",
         charts=[chart for chart in charts if chart is not None],
     )
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from evaluation.inference import (
     Background,
@@ -17,6 +18,7 @@ from evaluation.inference import (
     apply_background,
 )
 from models.protocols import CutMasks, FoundBoxes
+from models.zegclip import StudentConfig, ZegClip
 
 
 class LinearStudent:
@@ -144,6 +146,29 @@ def test_the_background_rules_at_their_threshold() -> None:
         assert labels.tolist() == [expected]
     labels = apply_background(scores, Background.RAW, 0.5, background=False)
     assert labels.tolist() == [[3, 1, 0]]
+
+
+def test_the_real_student_is_scored_as_its_forward_pass_says() -> None:
+    torch.manual_seed(0)
+    tower = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=64,
+        patch_size=16,
+        projection_dim=24,
+    )
+    config = StudentConfig(clip="made here", image_size=64, decoder_heads=2)
+    student = ZegClip(CLIPVisionModelWithProjection(tower), config).eval()
+    text = F.normalize(torch.randn(5, 24), dim=-1)
+    image = picture(64, 96)
+    options = InferenceConfig(short_side=64, window=None, class_chunk=2)
+    found = StudentPredictor(student, text, options).predict(image)
+    with torch.no_grad():
+        expected = student(student.normalise(as_batch(image)), text).sigmoid()[0]
+    np.testing.assert_allclose(found.best, expected.amax(dim=0).numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(found.index, expected.argmax(dim=0).numpy())
 
 
 class OneBoxPerPhrase:

@@ -117,7 +117,7 @@ def make_scores(tmp_path: Path, out: Path, subject: Subject, confidence: float =
 def make_run(tmp_path: Path, name: str = "run") -> Path:
     run = tmp_path / name
     run.mkdir()
-    rows = [{"step": s, "loss": 5 / s, "lr": 1e-4, "seconds": 0.5 * s} for s in range(1, 31)]
+    rows = [{"step": s, "loss": 5 / s, "lr": 1e-4, "seconds": 0.5} for s in range(1, 31)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     subjects = (
         Subject(kind="student", name="seed 0", fingerprint="a" * 64, details={"steps": "30"}),
@@ -172,7 +172,7 @@ def test_every_score_stands_with_its_protocol(page: Page) -> None:
 
 def test_charts_show_the_training_and_the_thresholds(page: Page) -> None:
     assert page.tags.count("svg") == 3
-    assert "30 steps, 15 s" in page.text
+    assert "30 updates in 15 s" in page.text
     assert "learning rate" in page.text
     assert "in use: 0.5" in page.text
 
