@@ -182,7 +182,9 @@ class GroundingDino:
         pictures = [Image.fromarray(images[caption.image]) for caption in batch]
         pixels = self._images(images=pictures, return_tensors="pt")
         tokens = self._tokenizer.pad(
-            {"input_ids": [caption.token_ids for caption in batch]}, return_tensors="pt"
+            {"input_ids": [caption.token_ids for caption in batch]},
+            return_tensors="pt",
+            verbose=False,
         )
         outputs = self._network(
             pixel_values=pixels["pixel_values"].to(self.device, self._network.dtype),

@@ -224,7 +224,9 @@ def load_network(network: type[_Network], weights: Weights, *, model_type: str, 
             dtype=getattr(torch, dtype),
             output_loading_info=True,
         )
-    missing = sorted(info["missing_keys"])
+    # Buffers such as index tables are computed; some versions store them and some do not.
+    parameters = {name for name, _ in loaded.named_parameters()}
+    missing = sorted(parameters.intersection(info["missing_keys"]))
     if missing:
         message = (
             f"weights in {weights.source!r} lack {len(missing)} parameters of the architecture, "

@@ -1,106 +1,19 @@
 """What every pair painter on a Stable Diffusion folder must do; the folder has random weights."""
 
 import json
-import string
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTokenizer,
-)
+from diffusers import StableDiffusionPipeline
 
 from models.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import PairRequest
 from storage.errors import InputError
 
 
-def build_tokenizer(folder):
-    words = {"<|startoftext|>": 0, "<|endoftext|>": 1}
-    for letter in string.ascii_lowercase:
-        words[letter] = len(words)
-        words[letter + "</w>"] = len(words)
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=20
-    )
-
-
-def build_safety_checker(threshold):
-    side = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    side |= {"num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config={**side, "vocab_size": 60, "projection_dim": 16},
-        vision_config={**side, "image_size": 16, "patch_size": 8, "projection_dim": 16},
-        projection_dim=16,
-    )
-    checker = StableDiffusionSafetyChecker(config)
-    checker.concept_embeds_weights.data.fill_(threshold)
-    checker.special_care_embeds_weights.data.fill_(threshold)
-    return checker
-
-
-def build_pipeline(folder, safety_threshold=None):
-    """Save a Stable Diffusion checkpoint in the hub's layout."""
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(folder)
-    text = CLIPTextConfig(
-        vocab_size=54,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=20,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    encoder = CLIPTextModel(text)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,
-        cross_attention_dim=16,
-        norm_num_groups=4,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        layers_per_block=1,
-        norm_num_groups=4,
-    )
-    for network in (unet, vae):  # fresh networks paint an even grey
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.data.mul_(2.0)
-    checker = None if safety_threshold is None else build_safety_checker(safety_threshold)
-    extractor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16)
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, timestep_spacing="trailing"),
-        safety_checker=checker,
-        feature_extractor=None if checker is None else extractor,
-        requires_safety_checker=checker is not None,
-    ).save_pretrained(folder / "painter")
-    return str(folder / "painter")
-
-
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(build_pipeline, tmp_path_factory):
     return build_pipeline(tmp_path_factory.mktemp("plain"))
 
 
@@ -223,19 +136,19 @@ def test_width_and_height_are_not_swapped(checkpoint):
     assert pair.image.shape == (16, 32, 3)
 
 
-def test_the_safety_checker_flags_a_pair(tmp_path):
+def test_the_safety_checker_flags_a_pair(build_pipeline, tmp_path):
     model = build_pipeline(tmp_path, safety_threshold=-2.0)
     assert DiffusionPairPainter(config(model)).paint(REQUESTS[:1])[0].unsafe
 
 
-def test_the_safety_checker_lets_a_pair_pass(tmp_path, painted):
+def test_the_safety_checker_lets_a_pair_pass(build_pipeline, tmp_path, painted):
     model = build_pipeline(tmp_path, safety_threshold=2.0)
     pair = DiffusionPairPainter(config(model)).paint(REQUESTS[:1])[0]
     assert not pair.unsafe
     assert same(pair, painted[0])
 
 
-def test_the_safety_checker_can_be_left_out(tmp_path):
+def test_the_safety_checker_can_be_left_out(build_pipeline, tmp_path):
     model = build_pipeline(tmp_path, safety_threshold=-2.0)
     painter = DiffusionPairPainter(config(model, safety_checker=False))
     assert not painter.paint(REQUESTS[:1])[0].unsafe
@@ -270,16 +183,16 @@ def test_a_damaged_index_is_refused(tmp_path):
         DiffusionPairPainter(config(str(tmp_path)))
 
 
-def test_a_missing_part_is_named(tmp_path):
+def test_a_missing_part_is_named(build_pipeline, tmp_path):
     model = build_pipeline(tmp_path)
-    (tmp_path / "painter" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"cannot be loaded .*diffusion_pytorch_model"):
         DiffusionPairPainter(config(model))
 
 
-def test_a_cut_off_weight_file_is_refused(tmp_path):
+def test_a_cut_off_weight_file_is_refused(build_pipeline, tmp_path):
     model = build_pipeline(tmp_path)
-    path = tmp_path / "painter" / "unet" / "diffusion_pytorch_model.safetensors"
+    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"damaged|cannot be loaded"):
         DiffusionPairPainter(config(model))

@@ -3,7 +3,11 @@
 import pytest
 import yaml
 
+from models.detectors import GroundingDino
+from models.painters import DiffusionPairPainter
 from models.profiles import Profile, load_profile, profile_names
+from models.protocols import PairRequest
+from models.segmenters import Sam
 from models.weights import resolve_weights
 from storage.errors import InputError
 from storage.vocabulary import load_vocabulary
@@ -51,6 +55,27 @@ def test_sd15_resolves_to_the_hub_at_fixed_commits(monkeypatch):
     for config in (profile.painter, profile.detector, profile.segmenter):
         weights = resolve_weights(config.model, config.revision)
         assert (weights.source, weights.revision) == (config.model, config.revision)
+
+
+def test_sd15_runs_from_folders_in_the_layout_of_the_hub(
+    build_pipeline, build_detector, build_sam, tmp_path, monkeypatch
+):
+    """The folders are tiny and their weights random; ids, code and precision are those of sd15."""
+    profile = load_profile("sd15")
+    build_pipeline(tmp_path / profile.painter.model, safety_threshold=2.0)
+    build_detector(tmp_path / profile.detector.model)
+    build_sam(tmp_path / profile.segmenter.model)
+    monkeypatch.setenv("MAGICSEG_WEIGHTS", str(tmp_path))
+    small = {"device": "cpu", "steps": 2, "height": 64, "width": 64, "batch_size": 1}
+    painter = DiffusionPairPainter(profile.painter.model_copy(update=small))
+    pair = painter.paint([PairRequest("a bus", "a nothing", 0)])[0]
+    loose = {"device": "cpu", "box_threshold": 0.0, "text_threshold": 0.0}
+    detector = GroundingDino(profile.detector.model_copy(update=loose))
+    found = detector.detect([pair.image], [("bus",)])[0]
+    segmenter = Sam(profile.segmenter.model_copy(update={"device": "cpu"}))
+    cut = segmenter.segment([pair.image], [found.xyxy])[0]
+    assert cut.masks.shape == (len(found.scores), 64, 64)
+    assert not pair.unsafe
 
 
 def test_a_file_of_ones_own_is_a_profile(tmp_path):

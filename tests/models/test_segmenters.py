@@ -7,69 +7,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import (
-    SamConfig,
-    SamImageProcessor,
-    SamMaskDecoderConfig,
-    SamModel,
-    SamProcessor,
-    SamPromptEncoderConfig,
-    SamVisionConfig,
-)
+from transformers import SamModel, SamProcessor
 
 from models.segmenters import Sam, SegmenterConfig
 from storage.errors import InputError
 
 
-def build_sam(folder):
-    """Save a SAM checkpoint in the hub's layout: 64 px input, 64 px masks."""
-    torch.manual_seed(0)
-    vision = SamVisionConfig(
-        hidden_size=16,
-        output_channels=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=4,
-        window_size=4,
-        global_attn_indexes=[1],
-        num_pos_feats=8,
-        mlp_dim=32,
-        initializer_range=0.1,
-    )
-    prompt = SamPromptEncoderConfig(
-        hidden_size=16, image_size=64, patch_size=4, mask_input_channels=4
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=16,
-        mlp_dim=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        iou_head_depth=2,
-        iou_head_hidden_dim=16,
-    )
-    model = SamModel(
-        SamConfig(
-            vision_config=vision.to_dict(),
-            prompt_encoder_config=prompt.to_dict(),
-            mask_decoder_config=decoder.to_dict(),
-            initializer_range=0.3,
-        )
-    )
-    model.save_pretrained(folder)
-    SamProcessor(
-        SamImageProcessor(
-            size={"longest_edge": 64},
-            pad_size={"height": 64, "width": 64},
-            mask_size={"longest_edge": 64},
-            mask_pad_size={"height": 64, "width": 64},
-        )
-    ).save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(build_sam, tmp_path_factory):
     return build_sam(tmp_path_factory.mktemp("sam"))
 
 
@@ -178,7 +123,7 @@ def test_a_folder_of_another_architecture_is_refused(tmp_path):
         Sam(config(str(tmp_path)))
 
 
-def test_a_checkpoint_that_lacks_parameters_is_refused(tmp_path):
+def test_a_checkpoint_that_lacks_parameters_is_refused(build_sam, tmp_path):
     model = build_sam(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["mask_decoder.iou_token.weight"]
