@@ -1,14 +1,16 @@
 """The dataset card: what is in a dataset, how it was made, and how to read it."""
 
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from storage.archives import index_archive
+from storage.errors import TransientError
 from storage.manifest import count_fates
 from storage.records import Stage
-from storage.shards import read_index
 from storage.store import CARD_PATH, Store
 
 _FRONT_MATTER = """\
@@ -89,12 +91,20 @@ def render_card(store: Store) -> str:
 
     Returns:
         Text; the same for the same records.
+
+    Raises:
+        TransientError: A shard is being replaced right now, or is damaged.
     """
     fates: Counter[tuple[str, str]] = Counter()
-    for commit in store.commits(Stage.SHARDS):
-        if commit.manifest is not None:
-            fates += count_fates(store.objects.read(commit.manifest.path))
-    loading = LOADING.replace("{root}", "<root>").replace("{extension}", _extension(store))
+    try:
+        for commit in store.commits(Stage.SHARDS):
+            if commit.manifest is not None:
+                fates += count_fates(store.objects.read(commit.manifest.path))
+        extension = _extension(store)
+    except FileNotFoundError as error:
+        msg = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"
+        raise TransientError(msg) from error
+    loading = LOADING.replace("{root}", "<root>").replace("{extension}", extension)
     parts = (_summary(store), loading, _classes(fates), _models(store.spec), _LICENCES)
     return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
 
@@ -150,9 +160,10 @@ def _sections(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, An
 
 
 def _extension(store: Store) -> str:
-    """The images' extension, as the first finished shard has it."""
+    """The images' extension, from the first header of the first tar."""
     for shard in store.shards():
-        if shard.path is not None:
-            members = next(iter(read_index(shard.path).values()))
-            return "png" if "png" in members else "jpg"
+        if shard.commit.object is not None:
+            header = store.objects.read_range(shard.commit.object.path, 0, tarfile.BLOCKSIZE)
+            name, _, _ = next(index_archive(header, shard.name))
+            return name.rpartition(".")[2]
     return "jpg"

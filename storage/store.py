@@ -304,7 +304,12 @@ class Store:
         Raises:
             DataError: A record cannot be read.
         """
-        return [self.record(path) for path in self.record_paths(stage)]
+        found = []
+        for path in self.record_paths(stage):
+            # another worker may have replaced a shard since the listing
+            with contextlib.suppress(FileNotFoundError):
+                found.append(self.record(path))
+        return found
 
     def record_paths(self, stage: Stage | None = None) -> list[str]:
         """List the paths of commit records, by stage, shard and key."""

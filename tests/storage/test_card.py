@@ -8,6 +8,7 @@ import yaml
 
 from storage.card import render_card, write_card
 from storage.codecs import decode_image, decode_label_map
+from storage.errors import TransientError
 from storage.records import Stage
 from storage.shards import iterate
 from storage.store import Store
@@ -112,3 +113,11 @@ def test_a_dataset_without_shards_has_a_card(tmp_path):
     store = Store.create(tmp_path, {"seed": 1})
     assert write_card(store) == f"{tmp_path}/README.md"
     assert "Yield by class" not in (tmp_path / "README.md").read_text()
+
+
+def test_a_card_of_a_dataset_with_a_lost_manifest_is_not_written(store):
+    before = (Path(store.root) / "README.md").read_text()
+    store.objects.delete(".engine/manifests/0badcafe-000001.parquet")
+    with pytest.raises(TransientError, match=r"0badcafe-000001.parquet.*magicseg verify"):
+        write_card(store)
+    assert (Path(store.root) / "README.md").read_text() == before
