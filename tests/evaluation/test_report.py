@@ -11,13 +11,7 @@ import pytest
 
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
 from evaluation.inference import Background, ScoreMap
-from evaluation.report import (
-    MAX_PAGE_BYTES,
-    changed_text,
-    marked_text,
-    read_metrics,
-    write_report,
-)
+from evaluation.report import MAX_PAGE_BYTES, read_metrics, write_report
 from evaluation.score import (
     PublishedResult,
     ScoreProtocol,
@@ -30,7 +24,6 @@ from evaluation.score import (
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError, InputError
-from storage.records import Mention
 from storage.shards import Sample
 
 VOID = {"meta", "img", "br"}
@@ -236,24 +229,6 @@ def test_a_repeated_step_counts_once_and_a_cut_off_last_line_is_left_out(tmp_pat
     path.write_text('{"step": 1}\n{"loss": 2}\n{"step": 3}\n')
     with pytest.raises(DataError, match=r"metrics\.jsonl line 2"):
         read_metrics(path)
-
-
-def test_mentions_are_cut_out_in_order_and_overlaps_once() -> None:
-    text = "a school bus and two cats"
-    mentions = (
-        Mention(class_id=2, start=21, end=25),
-        Mention(class_id=0, start=2, end=12),
-        Mention(class_id=1, start=9, end=12),
-    )
-    pieces = marked_text(text, mentions)
-    assert "".join(piece.text for piece in pieces) == text
-    assert [piece.text for piece in pieces if piece.colour] == ["school bus", "cats"]
-
-
-def test_the_words_that_replaced_the_classes_are_found() -> None:
-    pieces = changed_text("an apple and a red bus at night", "a nothing and a red nothing at night")
-    assert "".join(piece.text for piece in pieces) == "a nothing and a red nothing at night"
-    assert [piece.text for piece in pieces if piece.colour] == ["a nothing", "nothing"]
 
 
 def test_a_page_shows_eighteen_quadruplets_at_most(

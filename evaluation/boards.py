@@ -1,0 +1,293 @@
+"""Score boards: what stands beside each other on a page, benchmark by benchmark."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+from markupsafe import Markup
+
+from evaluation.charts import Axes, Line, line_chart
+from evaluation.gallery import Picture, Thing, css_colour, picture
+from evaluation.inference import Background
+from evaluation.score import Example, PublishedResult, Scores
+from evaluation.sheets import overlay
+from storage.codecs import decode_image, decode_label_map
+from storage.errors import DataError
+from storage.records import IGNORE_LABEL
+
+_KINDS = ("student", "untrained", "baseline")
+_MAX_CLASSES = 40
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores and the folder that their examples are in.
+
+    Attributes:
+        scores: The scores.
+        folder: Where their file lay.
+    """
+
+    scores: Scores
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _ScoreRow:
+    name: str
+    kind: str
+    miou: str
+    foreground: str
+    accuracy: str
+    protocol: str
+    details: str
+
+
+@dataclass(frozen=True)
+class _ClassIou:
+    name: str
+    ious: list[float | None]
+
+
+@dataclass(frozen=True)
+class Board:
+    """All scores on one benchmark, in words.
+
+    Attributes:
+        title: Benchmark and split.
+        note: What all rows have in common.
+        rows: Trained students, untrained ones, baselines; several of a kind with their mean.
+        published: Numbers of others.
+        series: A name for each kind that is there.
+        classes: IoUs in the order of the series.
+        classes_note: Which classes are shown.
+        curve: mIoU by background threshold, as SVG; empty without background.
+        curve_note: What the curve says.
+    """
+
+    title: str
+    note: str
+    rows: list[_ScoreRow]
+    published: tuple[PublishedResult, ...]
+    series: list[str]
+    classes: list[_ClassIou]
+    classes_note: str
+    curve: Markup
+    curve_note: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image with its truth and every kind's prediction.
+
+    Attributes:
+        pictures: In this order.
+        caption: The image's name.
+    """
+
+    pictures: list[Picture]
+    caption: str
+
+
+def make_boards(scored: Sequence[Scored]) -> list[Board]:
+    """Put the scores on the same images of the same benchmark together, in the order given."""
+    groups: defaultdict[tuple[str, str, int], list[Scores]] = defaultdict(list)
+    for each in scored:
+        protocol = each.scores.protocol
+        key = (protocol.benchmark, protocol.split, protocol.num_images)
+        groups[key].append(each.scores)
+    return [_board(group) for group in groups.values()]
+
+
+def _board(group: Sequence[Scores]) -> Board:
+    protocol = group[0].protocol
+    by_kind = {kind: [s for s in group if s.subject.kind == kind] for kind in _KINDS}
+    shown = {kind: scores for kind, scores in by_kind.items() if scores}
+    series = [_series_name(kind, scores) for kind, scores in shown.items()]
+    classes, note = _class_ious(list(shown.values()))
+    background = "with" if protocol.background else "without"
+    names = len(protocol.class_names)
+    return Board(
+        title=f"{protocol.benchmark}, {protocol.split}",
+        note=(
+            f"{protocol.num_images:,} images, {names:,} classes {background} background; mean over "
+            f"the {protocol.average}. Numbers in percent."
+        ),
+        rows=[row for scores in shown.values() for row in _score_rows(scores)],
+        published=group[0].published,
+        series=series,
+        classes=classes,
+        classes_note=note,
+        curve=_threshold_curve(list(shown.values()), series),
+        curve_note=_curve_note(group[0]),
+    )
+
+
+def _series_name(kind: str, scores: Sequence[Scores]) -> str:
+    name = {"student": "trained student", "untrained": "untrained student"}.get(kind)
+    name = name or scores[0].subject.name
+    return name if len(scores) == 1 else f"{name}, mean of {len(scores)}"
+
+
+def _score_rows(scores: Sequence[Scores]) -> Iterator[_ScoreRow]:
+    for each in scores:
+        details = ", ".join(f"{name} {value}" for name, value in each.subject.details.items())
+        foreground = each.foreground_miou
+        yield _ScoreRow(
+            name=each.subject.name,
+            kind=each.subject.kind,
+            miou=f"{100 * each.miou:.1f}",
+            foreground="-" if foreground is None else f"{100 * foreground:.1f}",
+            accuracy=f"{100 * each.pixel_accuracy:.1f}",
+            protocol=_protocol_words(each),
+            details=details,
+        )
+    if len(scores) > 1:
+        yield _ScoreRow(
+            name=f"mean and deviation of {len(scores)}",
+            kind=scores[0].subject.kind,
+            miou=_mean_and_deviation([s.miou for s in scores]),
+            foreground=_mean_and_deviation([s.foreground_miou or 0.0 for s in scores]),
+            accuracy=_mean_and_deviation([s.pixel_accuracy for s in scores]),
+            protocol="sample standard deviation",
+            details="",
+        )
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    return f"{100 * fmean(values):.1f} \u00b1 {100 * stdev(values):.1f}"
+
+
+def _protocol_words(scores: Scores) -> str:
+    protocol = scores.protocol
+    rule = {
+        Background.RAW: f"background where the best sigmoid score < {protocol.threshold:g}",
+        Background.SOFTMAX: f"background where the best probability < {protocol.threshold:g}",
+        Background.CONSTANT: f"background where the best score <= {protocol.threshold:g}",
+        Background.NONE: "no background",
+    }[protocol.background_rule]
+    weights = scores.subject.fingerprint
+    weights = weights if len(weights) < 60 else f"{weights[:12]}..."
+    return f"{rule}; {protocol.text}; {protocol.view}; weights {weights}; {scores.seconds:.1f} s"
+
+
+def _class_ious(groups: Sequence[Sequence[Scores]]) -> tuple[list[_ClassIou], str]:
+    names = [row.name for row in groups[0][0].classes]
+    columns = [[_mean_iou(scores, index) for scores in groups] for index in range(len(names))]
+    rows = [_ClassIou(name, ious) for name, ious in zip(names, columns, strict=True)]
+    present = [row for row in rows if any(iou is not None for iou in row.ious)]
+    ordered = sorted(present, key=lambda row: (-(row.ious[0] or 0.0), row.name))
+    note = "Best first. The number is that of the first bar."
+    if len(ordered) > _MAX_CLASSES:
+        half = _MAX_CLASSES // 2
+        note = f"The {half} best and the {half} worst of {len(ordered):,} classes. " + note
+        ordered = ordered[:half] + ordered[-half:]
+    return ordered, note
+
+
+def _mean_iou(scores: Sequence[Scores], index: int) -> float | None:
+    ious = [iou for s in scores if (iou := s.classes[index].iou) is not None]
+    return fmean(ious) if ious else None
+
+
+def _threshold_curve(groups: Sequence[Sequence[Scores]], series: Sequence[str]) -> Markup:
+    lines = []
+    for style, (name, scores) in enumerate(zip(series, groups, strict=True)):
+        curves = [s.curve for s in scores if s.curve]
+        points = [
+            (each[0].threshold, 100 * fmean(point.miou for point in each))
+            for each in zip(*curves, strict=True)
+        ]
+        lines.append(Line(name, tuple(points), style=style))
+    protocol = groups[0][0].protocol
+    marks = ((protocol.threshold, f"in use: {protocol.threshold:g}"),)
+    axes = Axes(x="background threshold", y="mIoU", marks=marks if protocol.background else ())
+    return line_chart(lines, axes)
+
+
+def _curve_note(scores: Scores) -> str:
+    if not scores.curve:
+        return ""
+    best = max(scores.curve, key=lambda point: point.miou)
+    return (
+        f"All points come from one pass. {scores.subject.name} would reach {100 * best.miou:.1f} "
+        f"at {best.threshold:g}; that threshold is chosen with the truth at hand and is no result."
+    )
+
+
+def make_predictions(scored: Sequence[Scored], side: int) -> tuple[list[Prediction], list[Thing]]:
+    """Show the kept images of the first benchmark, with every kind's first prediction.
+
+    Args:
+        scored: All scores of the page.
+        side: Most pixels of a picture's side.
+
+    Returns:
+        One row for each image, and the classes that the rows show.
+
+    Raises:
+        DataError: If a file that the scores name is missing or broken.
+    """
+    if not scored:
+        return [], []
+    first = scored[0].scores.protocol
+    where = (first.benchmark, first.split)
+    same = [
+        each
+        for each in scored
+        if (each.scores.protocol.benchmark, each.scores.protocol.split) == where
+    ]
+    chosen = [each for kind in _KINDS for each in _first_of_kind(same, kind)]
+    names = first.class_names if first.background else ("", *first.class_names)
+    seen: set[int] = set()
+    rows = []
+    for example in chosen[0].scores.examples:
+        pictures, labels = _example_pictures(chosen, example, side)
+        rows.append(Prediction(pictures, example.key))
+        seen |= labels
+    shown = sorted(seen - {0, IGNORE_LABEL})
+    return rows, [Thing(names[label], css_colour(label)) for label in shown]
+
+
+def _first_of_kind(scored: Sequence[Scored], kind: str) -> list[Scored]:
+    return [each for each in scored if each.scores.subject.kind == kind][:1]
+
+
+def _example_pictures(
+    chosen: Sequence[Scored], example: Example, side: int
+) -> tuple[list[Picture], set[int]]:
+    folder = chosen[0].folder
+    background = chosen[0].scores.protocol.background
+    image = decode_image(_file(folder / example.image))
+    truth = _labels(folder / example.truth, background=background)
+    pictures = [
+        picture(image, side, f"{example.key}", "image"),
+        picture(overlay(image, truth), side, f"truth of {example.key}", "truth"),
+    ]
+    seen = set(np.unique(truth).tolist())
+    for each in chosen:
+        match = next((e for e in each.scores.examples if e.key == example.key), None)
+        if match is not None:
+            found = _labels(each.folder / match.prediction, background=background)
+            caption = each.scores.subject.kind
+            alt = f"prediction of {each.scores.subject.name} for {example.key}"
+            pictures.append(picture(overlay(image, found), side, alt, caption))
+            seen |= set(np.unique(found).tolist())
+    return pictures, seen
+
+
+def _labels(path: Path, *, background: bool) -> np.ndarray:
+    """Labels with 0 as background, whether the class set has one or not."""
+    labels = decode_label_map(_file(path))
+    return labels if background else np.where(labels == IGNORE_LABEL, labels, labels + 1)
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        message = f"{path} is missing, though the scores name it: evaluate again"
+        raise DataError(message) from error
