@@ -59,12 +59,15 @@ A pixel of `mask.png` is `class id + 1`, 0 is background, 65535 is to be ignored
 has a row for every planned sample, also for those that were dropped, and why.
 """
 
+# what a part of the spec is called that names its model: with its revision, or as a digest
+_MODEL_FIELDS = ("model", "weights", "templates")
+
 _LICENCES = """\
 ## Licences
 
 Texts, images and masks are outputs of the models named above. The terms of those models apply to
 them: read their licences before sharing the dataset, and add a `license` field to this card's
-header if you publish it. The engine that made it is Apache-2.0.
+header of the copy that you publish. The engine that made it is Apache-2.0.
 """
 
 
@@ -141,10 +144,12 @@ def _classes(fates: Mapping[tuple[str, str], int]) -> str:
 
 
 def _models(spec: dict[str, Any]) -> str:
-    lines = ["## How it was made", "", "| part | model | revision |", "|---|---|---|"]
+    lines = ["## How it was made", "", "| part | model |", "|---|---|"]
     for part, section in _sections(spec):
-        if "model" in section:
-            lines.append(f"| {part} | {section['model']} | {section.get('revision', '')} |")
+        for field in _MODEL_FIELDS:
+            if isinstance(section.get(field), str):
+                revision = section.get("revision")
+                lines.append(f"| {part} | {section[field]}{f'@{revision}' if revision else ''} |")
     settings = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True, width=100)
     return "\n".join([*lines, "", "Everything that the samples depend on:", ""]) + (
         f"\n```yaml\n{settings}```\n"

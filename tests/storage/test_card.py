@@ -16,7 +16,7 @@ from storage.store import Store
 SPEC = {
     "seed": 7,
     "painter": {"model": "org/painter", "revision": "abc123", "steps": 20},
-    "detector": {"model": "org/detector", "box_threshold": 0.3},
+    "stages": {"detections": {"detector": {"weights": "org/dino@v1", "box_threshold": 0.3}}},
 }
 
 
@@ -99,8 +99,8 @@ def test_the_card_tells_yields_models_and_settings(store):
     assert "| 0badcafe | 3 | 8 | 12 | 66.7% | 1 | class-not-found 4 |" in text
     assert "| cat | 4 | 4 | 100.0% |" in text
     assert "| train | 4 | 8 | 50.0% |" in text
-    assert "| painter | org/painter | abc123 |" in text
-    assert "| detector | org/detector |  |" in text
+    assert "| painter | org/painter@abc123 |" in text
+    assert "| stages.detections.detector | org/dino@v1 |" in text
     assert "box_threshold: 0.3" in text
     assert "seed: 7" in text
 
