@@ -12,10 +12,18 @@ from pydantic import BaseModel, Field
 from models.detectors import DetectorConfig
 from models.painters import PainterConfig
 from models.segmenters import SegmenterConfig
+from models.weights import require_marker, resolve_weights
 from models.writers import WriterConfig
 from models.zegclip import StudentConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
+
+GENERATORS = {
+    "painter": "model_index.json",
+    "detector": "config.json",
+    "segmenter": "config.json",
+}
+"""The models that make samples, and the file by which their weights are known."""
 
 _FOLDER = Path(__file__).with_name("data") / "profiles"
 
@@ -65,6 +73,17 @@ def load_profile(name: str) -> Profile:
         raise InputError(message)
     document = {"name": file.stem, **read_yaml(file)}
     return validate(Profile, document, f"profile {name}")
+
+
+def require_weights(profile: Profile) -> None:
+    """Check that the weights of all models that make samples are there, without loading them.
+
+    Raises:
+        InputError: If some are missing; says what to download and where to put it.
+    """
+    for role, marker in GENERATORS.items():
+        config = getattr(profile, role)
+        require_marker(resolve_weights(config.model, config.revision), marker)
 
 
 def profile_names() -> list[str]:

@@ -41,9 +41,7 @@ class _Network(Protocol):
     def from_pretrained(cls, source: str, /, **options: Any) -> Any: ...
 
 
-class ModelConfig(
-    BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
-):
+class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Which weights a model has and how it runs."""
 
     model: str

@@ -1,5 +1,6 @@
 """Profiles name all models of a run."""
 
+import huggingface_hub.constants
 import pytest
 import yaml
 
@@ -55,6 +56,20 @@ def test_sd15_resolves_to_the_hub_at_fixed_commits(monkeypatch):
     for config in (profile.painter, profile.detector, profile.segmenter):
         weights = resolve_weights(config.model, config.revision)
         assert (weights.source, weights.revision) == (config.model, config.revision)
+
+
+@pytest.mark.parametrize(
+    ("kind", "role"),
+    [(DiffusionPairPainter, "painter"), (GroundingDino, "detector"), (Sam, "segmenter")],
+)
+def test_sd15_without_weights_and_network_says_what_to_download(kind, role, tmp_path, monkeypatch):
+    monkeypatch.delenv("MAGICSEG_WEIGHTS", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    config = getattr(load_profile("sd15"), role)
+    command = f"hf download {config.model} --revision {config.revision}"
+    with pytest.raises(InputError, match=command):
+        kind(config.model_copy(update={"device": "cpu"}))
 
 
 def test_sd15_runs_from_folders_in_the_layout_of_the_hub(
