@@ -22,7 +22,6 @@ from huggingface_hub.errors import (
 )
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
 from storage.errors import InputError
 
@@ -210,6 +209,8 @@ def load_network(network: type[_Network], weights: Weights, *, model_type: str, 
         InputError: If the checkpoint is missing, damaged, of another architecture, or lacks
             parameters, which would stay at their random initial values.
     """
+    from transformers.utils import logging as transformers_logging
+
     found = read_json(require_marker(weights, "config.json")).get("model_type")
     if found != model_type:
         message = f"weights in {weights.source!r} are of type {found!r}, expected {model_type!r}"
