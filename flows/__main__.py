@@ -279,7 +279,7 @@ def main() -> None:
     logging.getLogger().handlers[0].setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(exit_on_error=False, print_error=True)
+        app(sys.argv[1:], exit_on_error=False, print_error=True)
     except CycloptsError:
         sys.exit(EXIT_INPUT)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from models.chat import ChatWriterConfig
-from models.profiles import Profile, load_profile
+from models.profiles import GENERATORS, Profile, load_profile
 from models.templates import load_templates
 from models.weights import pick_device, require_marker, resolve_weights
 from storage.errors import EngineError, InputError
@@ -54,9 +54,8 @@ def print_findings(findings: list[Finding], console: Console) -> None:
 def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "vocabulary", lambda: f"{len(load_vocabulary(profile.vocabulary))} classes"
     yield "writer", lambda: _writer(profile)
-    for role in ("painter", "detector", "segmenter"):
+    for role, marker in GENERATORS.items():
         config = getattr(profile, role)
-        marker = "model_index.json" if role == "painter" else "config.json"
         yield (
             role,
             lambda config=config, marker=marker: _weights(config.model, config.revision, marker),

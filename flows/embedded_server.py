@@ -14,23 +14,19 @@ SERVER_SETTINGS = {
 """What differs from Prefect's defaults; the environment of the caller wins."""
 
 
-def use_own_server(home: Path) -> bool:
-    """Keep Prefect's database in a folder of ours if the caller names no server.
+def use_own_server(home: Path) -> None:
+    """Keep Prefect's database in a folder of ours if the caller names neither server nor folder.
 
     Must be called before Prefect is imported, because Prefect reads its settings then.
 
     Args:
         home: Folder of the database; made private, because run parameters are readable in it.
-
-    Returns:
-        Whether an own server is used; otherwise PREFECT_API_URL names one and nothing is changed.
     """
     if os.environ.get("PREFECT_API_URL"):
-        return False
+        return
     if "PREFECT_HOME" not in os.environ:
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
         os.environ["PREFECT_HOME"] = str(home)
     for name, value in SERVER_SETTINGS.items():
         os.environ.setdefault(name, value)
-    return True

@@ -3,11 +3,8 @@
 import base64
 import contextvars
 import logging
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow
@@ -17,17 +14,13 @@ from prefect.states import Completed
 from pydantic import Field
 
 from evaluation.sheets import Quadruplet, draw_sheet, pick_samples
+from flows.generation_run import Run, prepare
 from flows.parameters import GenerationParameters
 from storage.commits import Commit
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
-from storage.objects import open_objects
-from storage.plan import count_shards, plan_shard
 from storage.records import PlannedShard, Record, Stage
-from storage.store import ENGINE_FOLDER, SPEC_PATH, Store
-from storage.vocabulary import Slice, load_vocabulary, resolve_slice
-from tasks.policies import find_done, finish
-from tasks.recipe import Recipe
+from storage.store import ENGINE_FOLDER, Store
 from tasks.stages import detections, masks, pairs, prompts, shards
 
 _SHEET_SAMPLES = 12
@@ -36,7 +29,6 @@ _SHEET_TILE = 96
 READY_EVENT = "magicseg.dataset.ready"
 
 _log = logging.getLogger(__name__)
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 class ShardFailure(Record):
@@ -80,83 +72,6 @@ class GenerationSummary(Record):
         return not self.failures and not self.not_started
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the parameters come to.
-
-    Attributes:
-        parameters: What to generate.
-        recipe: How samples are made.
-        classes: The slice.
-        store: The dataset.
-    """
-
-    parameters: GenerationParameters
-    recipe: Recipe
-    classes: Slice
-    store: Store
-
-    def planned(self) -> Iterator[PlannedShard]:
-        """The shards asked for, in order."""
-        spec, samples = self.parameters.spec, self.parameters.samples
-        for index in select_shards(self.parameters.shards, count_shards(spec, samples)):
-            yield plan_shard(spec, self.classes, index, samples)
-
-    def find_done(self, shard: PlannedShard) -> dict[Stage, Commit]:
-        """The commits of a shard's stages, up to the first one that is missing."""
-        return find_done(self.store, self.recipe, shard)
-
-    def unfinished(self, planned: Iterable[PlannedShard]) -> list[PlannedShard]:
-        """Those of the planned shards that are not committed; the others are told as done."""
-        todo = []
-        for shard in planned:
-            done = self.find_done(shard)
-            if Stage.SHARDS in done:
-                for commit in done.values():
-                    finish(commit, cached=True)
-            else:
-                todo.append(shard)
-        return todo
-
-
-def dataset_spec(parameters: GenerationParameters) -> dict[str, Any]:
-    """Everything that the samples of a dataset depend on; guards every resume."""
-    vocabulary = load_vocabulary(parameters.spec.vocabulary)
-    return {
-        "plan": parameters.spec.model_dump(mode="json"),
-        "vocabulary": vocabulary.digest,
-        "stages": parameters.recipe.describe(),
-        "min_yield": parameters.min_yield,
-    }
-
-
-def select_shards(text: str, count: int) -> list[int]:
-    """Read which shards are meant.
-
-    Args:
-        text: `all`, or indices and ranges such as `0-3,7`, ends included.
-        count: Shards of the slice.
-
-    Raises:
-        InputError: If the text means nothing or a shard that the slice does not have.
-    """
-    if text.strip() == "all":
-        return list(range(count))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        first = int(match[1]) if match else count
-        last = int(match[2] or first) if match else count
-        if not match or not first <= last < count:
-            message = (
-                f"shards {text!r}: {part.strip()!r} is no shard of this slice, expected all, or "
-                f"indices and ranges up to {count - 1} such as 0-3,7"
-            )
-            raise InputError(message)
-        chosen.update(range(first, last + 1))
-    return sorted(chosen)
-
-
 @flow(name="generate-dataset", flow_run_name="{parameters.slice}", persist_result=False)
 def generate_dataset(parameters: GenerationParameters) -> Any:
     """Make the shards of one slice, each stage of each shard at most once.
@@ -188,39 +103,6 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
     if not summary.executed:
         return Completed(name="Cached", message="every shard was committed before", data=summary)
     return Completed(message=f"{summary.written} samples written", data=summary)
-
-
-def prepare(parameters: GenerationParameters) -> Run:
-    """Check everything that can be checked before anything is paid for, and open the dataset.
-
-    Raises:
-        InputError: The parameters mean nothing, weights are missing, or the dataset that is there
-            was made with other settings.
-    """
-    classes, recipe = _understood(parameters)
-    store = Store.create(parameters.root, dataset_spec(parameters))
-    return Run(parameters, recipe, classes, store)
-
-
-def open_run(parameters: GenerationParameters) -> Run | None:
-    """Like `prepare`, but without writing anything; nothing if there is no dataset yet.
-
-    Raises:
-        InputError: As `prepare`.
-    """
-    classes, recipe = _understood(parameters)
-    if open_objects(parameters.root).size(SPEC_PATH) is None:
-        return None
-    store = Store.open(parameters.root)
-    store.refuse_drift(dataset_spec(parameters))
-    return Run(parameters, recipe, classes, store)
-
-
-def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:
-    spec = parameters.spec
-    classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
-    select_shards(parameters.shards, count_shards(spec, parameters.samples))
-    return classes, parameters.recipe
 
 
 def _make_all(run: Run, todo: list[PlannedShard]) -> tuple[Counter[Stage], list[ShardFailure], int]:
@@ -353,6 +235,10 @@ def _announce(run: Run) -> None:
     emit_event(
         event=READY_EVENT,
         resource={"prefect.resource.id": f"magicseg.dataset.{dataset[:16]}"},
-        payload={"dataset": run.store.root, "shards": len(good)},
+        payload={
+            "dataset": run.store.root,
+            "shards": len(good),
+            "profile": run.parameters.profile,
+        },
     )
     run.store.objects.write_new(record, canonical_json({"shards": [s.name for s in good]}))

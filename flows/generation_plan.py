@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from flows.generation_run import open_run
 from flows.parameters import GenerationParameters
 from storage.plan import count_shards
 from storage.records import Record, Stage
@@ -48,8 +49,6 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
         InputError: The parameters mean nothing, weights are missing, or the dataset that is there
             was made with other settings.
     """
-    from flows.generate_dataset import open_run
-
     spec = parameters.spec
     classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
     shards = count_shards(spec, parameters.samples)

@@ -12,6 +12,7 @@ from rich.table import Table
 from evaluation.score import Scores
 from flows.display import show_progress, show_steps
 from flows.embedded_server import use_own_server
+from flows.generation_run import prepare
 from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
@@ -28,9 +29,6 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
             was made with other settings.
         IncompleteError: Shards are left to do.
     """
-    use_own_server(_engine_folder(parameters.root) / "prefect")
-    from flows.generate_dataset import generate_dataset, prepare
-
     run = prepare(parameters)
     planned = list(run.planned())
     unfinished = run.unfinished(planned)
@@ -48,6 +46,9 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
         f"{len(planned) - len(unfinished)} committed, {len(unfinished)} to do",
         soft_wrap=True,
     )
+    use_own_server(_engine_folder(parameters.root) / "prefect")
+    from flows.generate_dataset import generate_dataset  # Prefect reads its settings here
+
     sizes = {shard.name: len(shard.samples) for shard in unfinished}
     with log_file(_engine_folder(parameters.root)), show_progress(sizes, console) as tally:
         summary = generate_dataset(parameters)

@@ -7,11 +7,10 @@ from typing import Any
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from storage.commits import Commit
 from storage.errors import LeaseHeldError, TransientError
 from storage.records import PlannedShard, Stage
 from storage.store import Payload, Store
-from tasks.progress import Step, tell
+from tasks.progress import tell_commit
 from tasks.recipe import Done, Made, Recipe
 
 
@@ -42,21 +41,6 @@ def stage_options(stage: Stage) -> dict[str, Any]:
         "retry_jitter_factor": 0.5,
         "retry_condition_fn": is_transient,
     }
-
-
-def find_done(store: Store, recipe: Recipe, shard: PlannedShard) -> dict[Stage, Commit]:
-    """Look up how far a shard is.
-
-    Returns:
-        The commits of its stages, in order, up to the first one that is missing.
-    """
-    done: dict[Stage, Commit] = {}
-    for stage in Stage:
-        commit = store.find(stage, shard.name, recipe.key(stage, shard, done))
-        if commit is None:
-            break
-        done[stage] = commit
-    return done
 
 
 def make_once(
@@ -96,13 +80,7 @@ def make_once(
                 seconds = time.monotonic() - started
                 payload = Payload(made.data, made.manifest, seconds)
                 commit = store.commit(stage, shard.name, key, payload, made.counts)
-                finish(commit, cached=False)
+                tell_commit(commit, cached=False)
                 return commit
-    finish(found, cached=True)
+    tell_commit(found, cached=True)
     return Completed(name="Cached", message="committed before, nothing executed", data=found)
-
-
-def finish(commit: Commit, *, cached: bool) -> None:
-    """Tell that a stage of a shard is done, and how many samples it dealt with."""
-    count = commit.counts.requested
-    tell(Step(commit.stage, commit.shard, count, count, cached))

@@ -7,6 +7,7 @@ thread that does the work and must be quick.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from storage.commits import Commit
 from storage.records import Stage
 
 
@@ -48,3 +49,9 @@ def tell(step: Step) -> None:
     """Tell every listener of a step."""
     for listener in tuple(_listeners):
         listener(step)
+
+
+def tell_commit(commit: Commit, *, cached: bool) -> None:
+    """Tell that a stage of a shard is done, and how many samples it dealt with."""
+    count = commit.counts.requested
+    tell(Step(commit.stage, commit.shard, count, count, cached))

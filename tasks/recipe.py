@@ -13,6 +13,7 @@ from models.writers import ChatWriterConfig, WriterConfig
 from storage.commits import Commit, Counts
 from storage.identity import digest
 from storage.records import PlannedShard, Stage
+from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.detections import DetectionRules
 from tasks.masks import MaskRules
@@ -152,3 +153,18 @@ def _writer_identity(config: WriterConfig) -> dict[str, Any]:
         fields = config.model_dump(mode="json", exclude=set(_WRITER_EXECUTION))
         return {**fields, "instructions": INSTRUCTIONS_VERSION}
     return {"templates": digest(load_templates(config.templates))}
+
+
+def find_done(store: Store, recipe: Recipe, shard: PlannedShard) -> dict[Stage, Commit]:
+    """Look up how far a shard is.
+
+    Returns:
+        The commits of its stages, in order, up to the first one that is missing.
+    """
+    done: dict[Stage, Commit] = {}
+    for stage in Stage:
+        commit = store.find(stage, shard.name, recipe.key(stage, shard, done))
+        if commit is None:
+            break
+        done[stage] = commit
+    return done

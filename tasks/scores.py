@@ -42,7 +42,7 @@ class ScoreJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     kind: Kind
     """A trained student, the same student before training, or the detector with the segmenter."""
     run: str
-    """Folder of the training run, or of a checkpoint; the scores go to `scores` below it."""
+    """Folder of the training run; the scores go to `scores` below it."""
     seed: int = 0
     """Seed of the untrained student, as its training run has it."""
     student: StudentConfig
@@ -60,8 +60,9 @@ class ScoreJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
 
     @property
     def folder(self) -> Path:
-        """Where the scores go."""
-        return Path(self.run).expanduser() / "scores"
+        """Where the scores go: a folder for each benchmark folder and way of scoring."""
+        settings = digest([self.benchmark, self.scoring])[:8]
+        return Path(self.run).expanduser() / "scores" / settings
 
 
 def describe_subject(job: ScoreJob) -> Subject:
@@ -87,8 +88,6 @@ def describe_subject(job: ScoreJob) -> Subject:
         }
     names = {"student": "student", "untrained": "untrained student"}
     name = names.get(job.kind, "detector + segmenter")
-    settings = digest([job.benchmark, job.scoring])
-    details["settings"] = settings[:16]
     return Subject(kind=job.kind, name=name, fingerprint=weights, details=details)
 
 

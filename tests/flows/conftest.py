@@ -1,0 +1,51 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A temporary Prefect server that the flows of a test process report to."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture
+def magicseg(tmp_path):
+    """The command line as people run it: a process of its own, in an empty folder."""
+
+    def start(*arguments, **variables):
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+        }
+        environment |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", **variables}
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(magicseg):
+    """Run a command to its end: exit code, standard output, standard error."""
+
+    def finish(*arguments, **variables):
+        process = magicseg(*arguments, **variables)
+        out, err = process.communicate(timeout=500)
+        return process.returncode, out, err
+
+    return finish

@@ -1,0 +1,126 @@
+"""Wrong input: exit code 2, one message that names the value and the way out, no traceback."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from flows.__main__ import app, main
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run a command that must be refused, and return what it said."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as error:
+            main()
+        assert error.value.code == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return " ".join(said.split())
+
+    return run
+
+
+def generate(root, *others):
+    return ("generate", "--root", root, "--samples", 8, *others)
+
+
+def test_an_unknown_class_is_named_with_what_comes_near(refused, tmp_path):
+    said = refused(*generate(tmp_path / "d", "--slice", "ballon,cat"))
+    assert "ballon" in said
+    assert "balloon" in said
+
+
+def test_an_unknown_profile_is_named_with_the_known_ones(refused, tmp_path):
+    said = refused(*generate(tmp_path / "d", "--profile", "minature"))
+    assert "minature" in said
+    assert "miniature" in said
+
+
+def test_a_misspelt_key_of_a_file_is_named_with_the_right_one(refused, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"root": "d", "samples": 8, "sampels_per_shard": 4}))
+    said = refused("generate", file)
+    assert "sampels_per_shard" in said
+    assert "samples_per_shard" in said
+    assert str(file) in said
+
+
+def test_a_misspelt_setting_is_named_with_the_right_one(refused, tmp_path):
+    said = refused(*generate(tmp_path / "d", "--set", "masks.min_aera=0.1"))
+    assert "masks.min_aera" in said
+    assert "min_area" in said
+
+
+def test_a_file_that_is_no_yaml_is_refused(refused, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("root: [")
+    assert "is no YAML" in refused("generate", file)
+
+
+def test_a_file_that_is_not_there_is_refused(refused, tmp_path):
+    assert "cannot be read" in refused("generate", tmp_path / "none.yaml")
+
+
+def test_missing_parameters_are_named(refused):
+    assert "'root' is missing" in refused("generate", "--samples", 3)
+
+
+def test_missing_weights_say_what_to_download_and_where_to_put_it(run, tmp_path):
+    code, _, said = run(*generate(tmp_path / "d", "--profile", "sd15"), OPENAI_API_KEY="none")
+    assert code == 2
+    assert "Traceback" not in said
+    assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --revision" in said
+    assert "MAGICSEG_WEIGHTS" in said
+    assert not (tmp_path / "d").exists()
+
+
+def test_shards_that_the_slice_does_not_have_are_refused(refused, tmp_path):
+    said = refused(*generate(tmp_path / "d", "--shards", "0-9"))
+    assert "0-9" in said
+    assert "up to 0" in said
+
+
+def test_a_dataset_that_is_not_there_is_refused(refused, tmp_path):
+    assert "there is no dataset" in refused("status", tmp_path / "none")
+
+
+def test_an_unknown_option_is_refused(refused):
+    assert "--sampels" in refused("generate", "--sampels", 3)
+
+
+def test_other_settings_for_the_same_dataset_are_refused_in_words(refused, tmp_path):
+    from flows.generation_run import prepare
+    from flows.parameters import GenerationParameters
+
+    prepare(GenerationParameters(root=str(tmp_path / "d"), samples=8))
+    said = refused(*generate(tmp_path / "d", "--set", "seed=1"))
+    assert "plan.seed: 0 -> 1" in said
+    assert "another root" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_says_how_much_is_missing(refused, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)]
+    if subprocess.run(["mount", *options], check=False).returncode:  # noqa: S607
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        (small / "filler").write_bytes(b"x" * 8192)
+        said = refused(*generate(small / "dataset"))
+        assert "no room" in said
+        assert "free" in said
+    finally:
+        subprocess.run(["umount", str(small)], check=True)  # noqa: S607
+
+
+def test_every_command_has_help():
+    for name in app:
+        if not name.startswith("-"):
+            assert app[name].help
