@@ -149,7 +149,8 @@ class SampleFiles:
         self, shards: Sequence[ShardFile], vocabulary: Vocabulary, *, cache_bytes: int = 0
     ) -> None:
         self.vocabulary = vocabulary
-        self._places = [_split_url(shard.path) for shard in shards]
+        self._places = [shard.path.rpartition("/")[::2] for shard in shards]
+        self._folders = {folder: open_objects(folder) for folder, _ in self._places}
         self._entries: list[tuple[int, dict[str, tuple[int, int]]]] = []
         for number, shard in enumerate(shards):
             for key, members in read_index(shard.path).items():
@@ -182,7 +183,7 @@ class SampleFiles:
         first = min(offset for offset, _ in members.values())
         last = max(offset + size for offset, size in members.values())
         # The members of a sample lie side by side, so that one request fetches them all.
-        span = open_objects(folder).read_range(name, first, last - first)
+        span = self._folders[folder].read_range(name, first, last - first)
         part = {e: span[o - first : o - first + size] for e, (o, size) in members.items()}
         suffix = "png" if "png" in part else "jpg"
         view = View(
@@ -302,11 +303,6 @@ def _count_present(targets: np.ndarray) -> int:
 
 def _channels_first(images: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def _split_url(path: str) -> tuple[str, str]:
-    folder, _, name = path.rpartition("/")
-    return folder, name
 
 
 def _check_members(path: str, key: str, members: dict[str, tuple[int, int]]) -> None:

@@ -1,4 +1,6 @@
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,9 +48,9 @@ def clip_folder(tmp_path_factory):
     return folder
 
 
-def drawn_sample(number, *, class_ids=None):
+def drawn_sample(number):
     rng = np.random.default_rng(number)
-    scene = world.sample_scene(rng, num_things=1, class_ids=class_ids)
+    scene = world.sample_scene(rng, num_things=1)
     labels = np.zeros((world.CANVAS, world.CANVAS), np.uint16)
     for thing, mask in zip(scene.things, world.masks(scene), strict=True):
         labels[mask] = thing.class_id + 1
@@ -70,6 +72,12 @@ def drawn_sample(number, *, class_ids=None):
     )
 
 
+@pytest.fixture
+def draw():
+    """Draws a sample by its number."""
+    return drawn_sample
+
+
 @pytest.fixture(scope="session")
 def tars(tmp_path_factory):
     """Two tars of drawn scenes, five samples each."""
@@ -78,6 +86,22 @@ def tars(tmp_path_factory):
         samples = [drawn_sample(10 * number + i) for i in range(5)]
         (folder / f"train-{number}.tar").write_bytes(pack(samples))
     return folder
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, monkeypatch, tmp_path):
+    """An empty root of a dataset: on the disk, and behind the S3 protocol."""
+    if request.param == "local":
+        yield str(tmp_path / "dataset")
+        return
+    bucket = Path(__file__).parents[1] / "storage" / "bucket.py"
+    with runpy.run_path(str(bucket))["serve_bucket"]() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield "s3://bucket/some/prefix"
 
 
 @pytest.fixture
