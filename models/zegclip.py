@@ -340,12 +340,33 @@ class ZegClip(nn.Module):
             InputError: If the image is smaller than one patch.
         """
         tokens, grid = self._embed(image)
-        for layer, prompts in zip(self.vision.encoder.layers, self.prompts, strict=True):
+        for layer, prompts in self._layers():
             tokens = _block(layer, tokens, self._project(prompts, len(image)))
-        tokens = self.vision.post_layernorm(self.prompt_norm(tokens))
-        tokens = F.normalize(self.projection(tokens), dim=-1)
-        patches = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
-        return patches, tokens[:, 0]
+        return self._joint(tokens, grid)
+
+    def encode_pair(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        counterfactual: Float[Tensor, "batch 3 height width"],
+    ) -> tuple[
+        Float[Tensor, "batch embed h w"], Float[Tensor, "batch embed"], Float[Tensor, "batch embed"]
+    ]:
+        """Embed images with their patches, and the CLS alone of their counterfactuals.
+
+        Both go through the tower together; its last layer computes nothing that is not asked for.
+
+        Returns:
+            Patch map and CLS vector of the images, and CLS vector of the counterfactuals.
+        """
+        count = len(image)
+        tokens, grid = self._embed(torch.cat([image, counterfactual]))
+        *early, (layer, prompts) = self._layers()
+        for each, own in early:
+            tokens = _block(each, tokens, self._project(own, 2 * count))
+        shown = self._project(prompts, 2 * count)
+        patches, cls = self._joint(_block(layer, tokens[:count], shown[:count]), grid)
+        last = _block(layer, tokens[count:], shown[count:], num_queries=1)
+        return patches, cls, self._joint(last, (0, 0))[1]
 
     def scores(
         self,
@@ -393,6 +414,16 @@ class ZegClip(nn.Module):
             positions = torch.cat([first, positions[1:]])
         return self.vision.pre_layrnorm(tokens + positions), grid
 
+    def _layers(self) -> list[tuple[Any, Tensor]]:
+        """The tower's layers, each with its own prompts."""
+        return list(zip(self.vision.encoder.layers, self.prompts, strict=True))
+
+    def _joint(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Patch map and CLS vector in the joint space, from the tokens after the last layer."""
+        tokens = self.vision.post_layernorm(self.prompt_norm(tokens))
+        tokens = F.normalize(self.projection(tokens), dim=-1)
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, grid), tokens[:, 0]
+
     def _project(self, prompts: Tensor, batch: int) -> Tensor:
         """One layer's prompts for every image; dropout differs from image to image."""
         return self.prompt_dropout(self.prompt_projection(prompts).expand(batch, -1, -1))
@@ -404,11 +435,19 @@ class ZegClip(nn.Module):
         nn.init.kaiming_normal_(self.prompt_projection.weight, mode="fan_out")
 
 
-def _block(layer: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
+def _block(
+    layer: Any, tokens: Tensor, prompts: Tensor, *, num_queries: int | None = None
+) -> Tensor:
     """One transformer layer of CLIP with prompts.
 
     The tower overwrites the prompt positions before the next layer and drops them after the last,
     so prompts only ever act as keys and values: they need no query and no feed-forward.
+
+    Args:
+        layer: A layer of the tower.
+        tokens: CLS and patches, (batch, tokens, width).
+        prompts: The layer's prompts for each image, (batch, prompts, width).
+        num_queries: How many of the first tokens are wanted; nothing means all.
     """
     attention = layer.self_attn
     normed = layer.layer_norm1(tokens)
@@ -416,11 +455,12 @@ def _block(layer: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
     q, k, v = (
         _split(project(x), attention.num_heads)
         for project, x in (
-            (attention.q_proj, normed),
+            (attention.q_proj, normed[:, :num_queries]),
             (attention.k_proj, context),
             (attention.v_proj, context),
         )
     )
+    tokens = tokens[:, :num_queries]
     tokens = tokens + attention.out_proj(_merge(F.scaled_dot_product_attention(q, k, v)))
     return tokens + layer.mlp(layer.layer_norm2(tokens))
 

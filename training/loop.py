@@ -216,20 +216,22 @@ class Learner:
     def _losses(self, batch: Batch, present: Tensor) -> dict[str, Tensor]:
         """Terms of one micro-batch, without weights."""
         device, config = self.processes.device, self.config.losses
-        pixels = batch.image.to(device, non_blocking=True)
-        paired = config.counterfactual_weight > 0
-        if paired:
-            pixels = torch.cat([pixels, batch.counterfactual.to(device, non_blocking=True)])
+        image = batch.image.to(device, non_blocking=True)
         text = self.text[batch.class_ids.to(device)]
+        other = None
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
-            patches, cls = self.student.encode(self.student.normalise(pixels))
-            count = len(batch.image)
-            logits = self.student.scores(patches[:count], cls[:count], text)
+            image = self.student.normalise(image)
+            if config.counterfactual_weight > 0:
+                twin = batch.counterfactual.to(device, non_blocking=True)
+                patches, cls, other = self.student.encode_pair(image, self.student.normalise(twin))
+            else:
+                patches, cls = self.student.encode(image)
+            logits = self.student.scores(patches, cls, text)
         targets = batch.targets.to(device, non_blocking=True)
         active = batch.active.to(device, non_blocking=True)
         terms = mask_losses(logits, targets, config, active=active, num_present=present)
-        if paired:
-            terms["counterfactual"] = counterfactual_loss(cls[:count], cls[count:])
+        if other is not None:
+            terms["counterfactual"] = counterfactual_loss(cls, other)
         return terms
 
     def _mean_present(self, batches: Sequence[Batch], count: int) -> Tensor:

@@ -220,6 +220,15 @@ def test_both_branches_of_a_pair_pass_a_gradient_through_their_cls():
     assert model.prompts.grad.abs().sum() > 0
 
 
+def test_a_pair_encoded_together_equals_its_images_encoded_alone():
+    model = student().eval()
+    image, other = torch.randn(2, 3, 64, 96), torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        patches, cls, other_cls = model.encode_pair(image, other)
+        torch.testing.assert_close((patches, cls), model.encode(image))
+        torch.testing.assert_close(other_cls, model.encode(other)[1])
+
+
 def test_encoded_patches_and_cls_have_unit_length():
     patches, cls = student().encode(torch.randn(2, 3, 64, 96))
     assert patches.shape == (2, EMBED, 4, 6)
