@@ -237,9 +237,12 @@ def _finish(
     padding: tuple[int, int, int],
 ) -> Pixels:
     found = np.asarray(colours.apply(window.cut(Image.fromarray(pixels))))
+    found = found[:, ::-1] if flip else found
+    if found.shape == (side, side, 3):
+        return found
     canvas = np.empty((side, side, 3), np.uint8)
     canvas[:] = padding
-    canvas[: window.height, : window.width] = found[:, ::-1] if flip else found
+    canvas[: window.height, : window.width] = found
     return canvas
 
 

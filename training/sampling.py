@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt16, UInt64
 
 from storage.errors import DataError
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from storage.records import IGNORE_LABEL
 from storage.vocabulary import ClassRecord
 
 BACKGROUND = -1
@@ -19,6 +19,7 @@ BACKGROUND = -1
 IGNORE = -2
 """Target of a pixel about which nothing is known, padding included."""
 
+_UNKNOWN = -3
 _OTHER = np.uint64(1 << 62)
 _EXCLUDED = np.uint64(1 << 63)
 
@@ -90,18 +91,19 @@ def remap(
     Raises:
         DataError: If a label names no class of the vocabulary.
     """
-    classes = np.where(labels == IGNORE_LABEL, BACKGROUND_LABEL, labels)
-    if classes.max(initial=0) > num_classes:
+    batch, size = subsets.class_ids.shape
+    table = np.full((batch, IGNORE_LABEL + 1), _UNKNOWN, np.int16)
+    table[:, : num_classes + 1] = BACKGROUND
+    table[:, IGNORE_LABEL] = IGNORE
+    np.put_along_axis(table, subsets.class_ids + 1, np.arange(size, dtype=np.int16)[None], axis=1)
+    targets = np.stack([own.take(image) for own, image in zip(table, labels, strict=True)])
+    if targets.min(initial=0) == _UNKNOWN:
+        found = labels[targets == _UNKNOWN].max()
         msg = (
-            f"a mask holds the label {classes.max()}, expected at most {num_classes}, the size "
-            "of the vocabulary: verify the shards, or name their vocabulary"
+            f"a mask holds the label {found}, expected at most {num_classes}, the size of the "
+            "vocabulary: verify the shards, or name their vocabulary"
         )
         raise DataError(msg)
-    batch, size = subsets.class_ids.shape
-    table = np.full((batch, num_classes + 1), BACKGROUND, np.int16)
-    np.put_along_axis(table, subsets.class_ids + 1, np.arange(size, dtype=np.int16)[None], axis=1)
-    targets = np.take_along_axis(table, classes.reshape(batch, -1), axis=1).reshape(labels.shape)
-    targets[labels == IGNORE_LABEL] = IGNORE
     return targets
 
 
