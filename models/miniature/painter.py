@@ -317,6 +317,7 @@ def export(out: Path, text: Text, unet: UNet2DConditionModel, encoder: Autoencod
     parts |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipeline.to(dtype=torch.float16).save_pretrained(out)
+    (out / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)  # of one transformers major only
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
 
 
