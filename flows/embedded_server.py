@@ -1,32 +1,130 @@
-"""Prefect's server for people who run none: private to one store, gone when the command ends."""
+"""Prefect's server for people who run none: private to one store, gone when its parent is.
+
+`python -m flows.embedded_server PORT` is that server. It ends when its standard input closes, which
+the kernel sees to even if the parent is killed.
+"""
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
-SERVER_SETTINGS = {
-    # Two starts at once, or a busy machine, need more than Prefect's 20 seconds.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+from storage.errors import EngineError
+
+_START_SECONDS = 180.0
+_STOP_SECONDS = 20.0
+_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     # Errors reach the terminal once, in words, and a run's log file in full.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
 }
-"""What differs from Prefect's defaults; the environment of the caller wins."""
+_SERVER_SETTINGS = {
+    "PREFECT_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+}
 
 
-def use_own_server(home: Path) -> None:
-    """Keep Prefect's database in a folder of ours if the caller names neither server nor folder.
+@contextmanager
+def own_server(home: Path) -> Iterator[None]:
+    """Have a Prefect server until the block ends, unless PREFECT_API_URL names one.
 
-    Must be called before Prefect is imported, because Prefect reads its settings then.
+    Must be entered before Prefect is imported, because Prefect reads its settings then.
 
     Args:
         home: Folder of the database; made private, because run parameters are readable in it.
+
+    Raises:
+        EngineError: The server does not start.
     """
     if os.environ.get("PREFECT_API_URL"):
+        yield
         return
-    if "PREFECT_HOME" not in os.environ:
-        home.mkdir(parents=True, exist_ok=True)
-        home.chmod(0o700)
-        os.environ["PREFECT_HOME"] = str(home)
-    for name, value in SERVER_SETTINGS.items():
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    port = _free_port()
+    os.environ["PREFECT_HOME"] = str(home.absolute())
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    log = home / "server.log"
+    with log.open("w", encoding="utf-8") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flows.embedded_server", str(port)],
+            env=os.environ | _SERVER_SETTINGS,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_until_healthy(server, f"http://127.0.0.1:{port}/api/health", log)
+            yield
+        finally:
+            del os.environ["PREFECT_API_URL"]
+            _stop(server)
+
+
+def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback address
+                if answer.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    message = (
+        f"the Prefect server did not start ({url}); its output is in {log}. Start one yourself "
+        "with `prefect server start`, and set PREFECT_API_URL"
+    )
+    raise EngineError(message)
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    if server.stdin is not None:
+        server.stdin.close()
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Serve on the loopback interface until the standard input closes."""
+    import uvicorn
+
+    # An interruption at the terminal reaches the parent too, which ends us when it is ready.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="error",
+        lifespan="on",
+    )
+
+
+if __name__ == "__main__":
+    main()

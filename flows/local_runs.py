@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evaluation.score import Scores
 from flows.display import show_progress, show_steps
-from flows.embedded_server import use_own_server
+from flows.embedded_server import own_server
 from flows.generation_run import prepare
 from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
 
@@ -46,12 +46,13 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
         f"{len(planned) - len(unfinished)} committed, {len(unfinished)} to do",
         soft_wrap=True,
     )
-    use_own_server(_engine_folder(parameters.root) / "prefect")
-    from flows.generate_dataset import generate_dataset  # Prefect reads its settings here
-
+    folder = _engine_folder(parameters.root)
     sizes = {shard.name: len(shard.samples) for shard in unfinished}
-    with log_file(_engine_folder(parameters.root)), show_progress(sizes, console) as tally:
-        summary = generate_dataset(parameters)
+    with log_file(folder), own_server(folder / "prefect"):
+        from flows.generate_dataset import generate_dataset  # Prefect reads its settings here
+
+        with show_progress(sizes, console) as tally:
+            summary = generate_dataset(parameters)
     console.print(_yields(summary.written, summary.requested, summary.dropped))
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
     console.print(

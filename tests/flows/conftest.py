@@ -49,3 +49,40 @@ def run(magicseg):
         return process.returncode, out, err
 
     return finish
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """Generation parameters for the shipped models, made quick: few steps, and rules that let most
+    of the blurry pictures through."""
+    import yaml
+
+    from models.profiles import load_profile
+
+    document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
+    document["painter"] |= {"steps": 3, "batch_size": 4}
+    document["detector"] |= {"box_threshold": 0.02, "text_threshold": 0.01, "batch_size": 4}
+    file = tmp_path / "quick.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return {
+        "profile": str(file),
+        "samples": 12,
+        "samples_per_shard": 4,
+        "texts_per_class_set": 1,
+        "detections": {"counterfactual": "record", "require": "any"},
+        "masks": {"min_area": 0.0, "max_area": 1.0},
+    }
+
+
+@pytest.fixture
+def tars():
+    """Digests of the published shards of a dataset, by file name."""
+    import hashlib
+
+    def digests(root):
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted((root / "data").glob("*.tar"))
+        }
+
+    return digests

@@ -1,0 +1,138 @@
+import json
+import os
+import signal
+import time
+
+import pytest
+import yaml
+
+from flows.generation_run import select_shards
+from flows.parameters import GenerationParameters
+from storage.errors import IncompleteError, InputError
+from storage.records import Stage
+from storage.store import Store
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def make(server, quick):
+    """Run the flow in this process, and return its final state and summary."""
+    from flows.generate_dataset import generate_dataset
+
+    def run(root, **changes):
+        parameters = GenerationParameters.model_validate({**quick, "root": str(root), **changes})
+        state = generate_dataset(parameters, return_state=True)
+        return state, state.result()
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_second_run_executes_nothing_and_says_so(make, tmp_path, tars):
+    state, summary = make(tmp_path / "d")
+    assert summary.executed == dict.fromkeys(Stage, 3)
+    assert summary.requested == 12
+    assert summary.requested == summary.written + sum(summary.dropped.values())
+    before = tars(tmp_path / "d")
+    assert before
+    state, summary = make(tmp_path / "d")
+    assert state.name == "Cached"
+    assert summary.executed == {}
+    assert summary.finished_before == 3
+    assert tars(tmp_path / "d") == before
+
+
+@pytest.mark.slow
+def test_other_workers_order_and_process_history_give_the_same_tars(make, tmp_path, tars):
+    make(tmp_path / "two", shards_in_flight=2)
+    make(tmp_path / "one", shards="2", shards_in_flight=1)
+    make(tmp_path / "one", shards="0-1", shards_in_flight=1)
+    assert tars(tmp_path / "one") == tars(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_slice_is_extended_without_touching_what_is_there(make, tmp_path, tars):
+    make(tmp_path / "d", samples=8)
+    before = tars(tmp_path / "d")
+    _, summary = make(tmp_path / "d", samples=12)
+    assert summary.finished_before == 2
+    assert summary.executed == dict.fromkeys(Stage, 1)
+    assert before.items() < tars(tmp_path / "d").items()
+
+
+@pytest.mark.slow
+def test_a_damaged_output_is_made_again_and_nothing_else(make, tmp_path, tars):
+    make(tmp_path / "d")
+    before = tars(tmp_path / "d")
+    store = Store.open(tmp_path / "d")
+    victim = store.commits(Stage.MASKS)[1]
+    (tmp_path / "d" / victim.object.path).write_bytes(b"")
+    (tmp_path / "d" / store.commits(Stage.SHARDS)[1].object.path).unlink()
+    _, summary = make(tmp_path / "d")
+    assert summary.executed == {Stage.MASKS: 1, Stage.SHARDS: 1}
+    assert tars(tmp_path / "d") == before
+
+
+@pytest.mark.slow
+def test_a_shard_that_somebody_else_makes_is_left_to_them(make, tmp_path):
+    make(tmp_path / "d", shards="0")
+    store = Store.open(tmp_path / "d")
+    name = store.commits(Stage.SHARDS)[0].shard.replace("000000", "000001")
+    with (
+        store.lease(Stage.PROMPTS, name),
+        pytest.raises(IncompleteError, match="1 of 3 shards are left to do"),
+    ):
+        make(tmp_path / "d")
+    assert len(store.commits(Stage.SHARDS)) == 2
+
+
+@pytest.mark.slow
+def test_enough_shards_are_announced_once(make, tmp_path):
+    make(tmp_path / "d", ready_after_shards=1, min_yield=0.0)
+    announced = list((tmp_path / "d" / ".engine" / "announced").iterdir())
+    assert [path.name for path in announced] == ["1.json"]
+    assert json.loads(announced[0].read_bytes())["shards"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("all", [0, 1, 2, 3]), ("1", [1]), ("0-1,3", [0, 1, 3])]
+)
+def test_shards_are_chosen_by_index_and_range(text, expected):
+    assert select_shards(text, 4) == expected
+
+
+@pytest.mark.parametrize("text", ["4", "2-1", "x", "", "0,,1"])
+def test_shards_that_do_not_exist_are_refused(text):
+    with pytest.raises(InputError, match="up to 3"):
+        select_shards(text, 4)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_at_the_stage_where_it_was_and_ends_with_the_same_tars(
+    magicseg, run, quick, tmp_path, tars
+):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(quick))
+    assert run("generate", file, "--root", "whole")[0] == 0
+    process = magicseg("generate", file, "--root", "killed", "--set", "shards_in_flight=1")
+    detections = tmp_path / "killed" / ".engine" / "commits" / "detections"
+    deadline = time.monotonic() + 300
+    while not list(detections.glob("*/*.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = {stage: len(Store.open(tmp_path / "killed").commits(stage)) for stage in Stage}
+    assert kept[Stage.SHARDS] < 3
+    code, out, err = run("generate", file, "--root", "killed")
+    assert code == 0, err
+    executed = " ".join(out.split()).split("executed: ")[1]
+    for stage in Stage:
+        left = 3 - kept[stage]
+        assert (f"{stage.value} of {left}" in executed) == (left > 0), (executed, kept)
+    assert tars(tmp_path / "killed") == tars(tmp_path / "whole")
+    code, out, _ = run("generate", file, "--root", "killed")
+    assert code == 0
+    assert "no stage was executed" in out
