@@ -5,6 +5,7 @@
     * `TransientError`: the same call may work later; tasks retry it.
         * `LeaseHeldError`: somebody else is making the same output right now.
     * `BudgetError`: a limit on money or tokens stops the run before it is passed (exit code 4).
+    * `IncompleteError`: a run ended with work left (exit code 3).
     * `DataError`: bytes on disk and the record about them disagree.
 
 A message says what was found, what was expected, and the way out.
@@ -38,6 +39,10 @@ class LeaseHeldError(TransientError):
 
 class BudgetError(EngineError):
     """A spending limit would be passed; what was finished stays committed."""
+
+
+class IncompleteError(EngineError):
+    """A run ended with work left; what was finished stays committed and a rerun goes on."""
 
 
 class DataError(EngineError):
