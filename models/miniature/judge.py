@@ -36,7 +36,7 @@ class Config:
     """
 
     seed: int = 3
-    steps: int = 2500
+    steps: int = 1500
     batch: int = 48
     learning_rate: float = 3e-3
 

@@ -56,6 +56,8 @@ class Config:
         settled: Step from which difficulty and box weight stay as they are.
         spread: Step from which noise levels are as wide as they get.
         hard: Difficulty from `settled` on (see `models.miniature.world.sample_scene`).
+        pairs_hard: Highest difficulty of scenes with two things, which are hard enough as they are:
+            near 0 the first thing stands left of the second.
         twins: Share of the scenes whose things are left out and called "nothing".
         box_weight: First and last weight of the loss inside the boxes of things.
         empty: Share of empty captions, for classifier-free guidance.
@@ -64,19 +66,20 @@ class Config:
     """
 
     seed: int = 1
-    steps: int = 9_000
+    steps: int = 12_000
     text_steps: int = 400
     vae_steps: int = 2200
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
-    decay_from: int = 4050
+    decay_from: int = 6_000
     pairs_from: int = 1800
     pairs: float = 0.4
     hard_from: int = 2250
     settled: int = 4050
     spread: int = 4500
     hard: float = 0.35
+    pairs_hard: float = 0.12
     twins: float = 0.22
     box_weight: tuple[float, float] = (8.0, 2.0)
     empty: float = 0.1
@@ -204,6 +207,11 @@ class Scenes:
         order = [index for part in range(_REPEATS) for index in self._shuffled(10 + part)]
         return [self._examples[index] for index in order[first : first + self.config.batch]]
 
+    def _scene(self, rng: np.random.Generator, pairs: float, hard: float) -> Scene:
+        if rng.random() < pairs:
+            return sample_scene(rng, num_things=2, hard=min(hard, self.config.pairs_hard))
+        return sample_scene(rng, hard=hard)
+
     def _shuffled(self, stream: int) -> list[int]:
         rng = loop.step_rng(self.config.seed, self._chunk, stream)
         return rng.permutation(self.config.chunk).tolist()
@@ -212,10 +220,7 @@ class Scenes:
         rng = loop.step_rng(self.config.seed, chunk, 1)
         pairs, hard = _difficulty(self.config, step)
         for _ in range(self.config.chunk // 64):
-            scenes = [
-                sample_scene(rng, num_things=1 + int(rng.random() < pairs), hard=hard)
-                for _ in range(64)
-            ]
+            scenes = [self._scene(rng, pairs, hard) for _ in range(64)]
             absent = rng.random(64) < self.config.twins
             images = vae.pictures(scenes, things=(~absent).tolist())
             with torch.no_grad():
