@@ -59,23 +59,25 @@ class Config:
     """Hyper-parameters of CLIP's training.
 
     Attributes:
-        steps: optimiser steps; every other one is of half as many pictures, twice as large.
+        steps: optimiser steps; every third one is of fewer pictures, twice as large.
         per_class: one-object scenes of each class in a batch.
         pairs: two-object scenes in a batch.
         empties: object-free scenes in a batch.
         bare_share: share of the captions that name a class and nothing else.
         learning_rate: highest learning rate.
+        flat: share of the steps after which the rate falls.
         seed: of the weights, the scenes and the captions.
         threads: of torch.
         autoencoder: folder of the painter's autoencoder, which degrades a part of the pictures.
     """
 
-    steps: int = 3600
+    steps: int = 2400
     per_class: int = 3
     pairs: int = 16
     empties: int = 4
     bare_share: float = 0.6
     learning_rate: float = 1e-3
+    flat: float = 0.5
     seed: int = 0
     threads: int = 1
     autoencoder: str = PAINTER_AUTOENCODER
@@ -213,7 +215,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     learner, losses = task(config, write_processor(out).tokenizer)
     run = Run("clip", state, config.steps, config.seed, save_every=250)
-    optimise(learner, losses, Schedule(config.steps, config.learning_rate), run)
+    optimise(learner, losses, Schedule(config.steps, config.learning_rate, config.flat), run)
     save_half(learner.clip, out)
     metrics = score(out, 300, seed=0)
     record(out, replace(config, autoencoder=relpath(config.autoencoder, out)), metrics, run)
@@ -242,7 +244,7 @@ def task(config: Config, tokenizer: CLIPTokenizer) -> tuple[Learner, LossOfStep]
         ]
         batch = collate(drawn, bare).damaged(generator, autoencoder)
         ids = tokenizer([claim.text for claim in claims], padding=True, return_tensors="pt")
-        return _losses(learner, batch, ids, torch.tensor(fits).float(), scale=1 + step % 2)
+        return _losses(learner, batch, ids, torch.tensor(fits).float(), scale=_scale(step))
 
     return learner, losses
 
@@ -338,26 +340,31 @@ def _larger(images: Tensor) -> Tensor:
     return _normalised(scaled.clamp(0, 1))
 
 
+def _scale(step: int) -> int:
+    """How many times their size the pictures of a step are shown."""
+    return 2 if step % 3 == 2 else 1
+
+
 def _batch(
     config: Config, shelf: SceneShelf, step: int, rng: np.random.Generator
 ) -> tuple[list[DrawnScene], list[bool]]:
     """Scenes on one background, and which of them are shown without their objects."""
     background = int(rng.integers(len(BACKGROUNDS)))
-    half = 2 if step % 2 else 1
+    share = 1 if _scale(step) == 1 else 3
     classes = list(range(len(CLASSES)))
-    asked = [[c] for c in classes for _ in range(max(1, config.per_class // half))]
+    asked = [[c] for c in classes for _ in range(max(1, config.per_class // share))]
     # pairs of neighbours in one fixed list, so that few enough of them are drawn again and again
     pairs = [[c, (c + gap) % len(CLASSES)] for c in classes for gap in (1, 3, 5)]
-    chosen = rng.choice(len(pairs), config.pairs // half, replace=False)
+    chosen = rng.choice(len(pairs), config.pairs // share, replace=False)
     asked += [pairs[int(number)] for number in chosen]
-    asked += [[int(rng.integers(len(CLASSES)))] for _ in range(config.empties // half)]
+    asked += [[int(rng.integers(len(CLASSES)))] for _ in range(config.empties // share)]
     slots = rng.integers(0, _SLOTS, len(asked))
     drawn = [
         # two-object scenes share few places: there are three times as many kinds of them
         shelf.scene(step, background, c, int(slot) // (1 if len(c) == 1 else 4))
         for c, slot in zip(asked, slots, strict=True)
     ]
-    empties = config.empties // half
+    empties = config.empties // share
     return drawn, [False] * (len(drawn) - empties) + [True] * empties
 
 

@@ -66,6 +66,7 @@ class Config:
         encoder_steps: how many of them train the encoder alone.
         batch: scenes in a step.
         learning_rate: highest learning rate.
+        flat: share of the steps after which the rate falls.
         two_share: share of the scenes with two objects.
         empty_share: share of the scenes whose objects are left out.
         autoencoder: folder of the painter's autoencoder, which degrades a part of the pictures.
@@ -73,10 +74,11 @@ class Config:
         threads: of torch.
     """
 
-    steps: int = 3600
-    encoder_steps: int = 1200
+    steps: int = 2600
+    encoder_steps: int = 900
     batch: int = 32
     learning_rate: float = 1e-3
+    flat: float = 0.5
     two_share: float = 0.5
     empty_share: float = 0.15
     autoencoder: str = PAINTER_AUTOENCODER
@@ -183,7 +185,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     network, losses = task(config)
     run = Run("detector", state, config.steps, config.seed, save_every=250)
-    optimise(network, losses, Schedule(config.steps, config.learning_rate), run)
+    optimise(network, losses, Schedule(config.steps, config.learning_rate, config.flat), run)
     out.mkdir(parents=True, exist_ok=True)
     save_half(network, out)
     processor().save_pretrained(out)

@@ -27,8 +27,8 @@ class Schedule:
     Attributes:
         steps: optimiser steps.
         learning_rate: highest learning rate of AdamW.
-        warmup: steps over which the rate rises from 0.
         flat: share of the steps after which the rate begins to fall as a cosine, to 2 %.
+        warmup: steps over which the rate rises from 0.
         weight_decay: of all weights with more than one dimension.
         clip: largest norm of the gradient.
         average: decay of the running mean of the weights that is kept in the end.
@@ -36,8 +36,8 @@ class Schedule:
 
     steps: int
     learning_rate: float
-    warmup: int = 100
     flat: float = 0.5
+    warmup: int = 100
     weight_decay: float = 1e-3
     clip: float = 1.0
     average: float = 0.997

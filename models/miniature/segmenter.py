@@ -46,6 +46,7 @@ class Config:
         steps: optimiser steps.
         batch: scenes in a step.
         learning_rate: highest learning rate.
+        flat: share of the steps after which the rate falls.
         two_share: share of the scenes with two objects.
         jitter: standard deviation of the error of a box side, as a share of the box's size.
         multi_share: share of the steps that train the head of three masks.
@@ -53,9 +54,10 @@ class Config:
         threads: of torch.
     """
 
-    steps: int = 2000
+    steps: int = 1000
     batch: int = 16
     learning_rate: float = 1e-3
+    flat: float = 0.75
     two_share: float = 0.75
     jitter: float = 0.05
     multi_share: float = 0.3
@@ -120,7 +122,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     network, losses = task(config)
     run = Run("segmenter", state, config.steps, config.seed, save_every=250)
-    optimise(network, losses, Schedule(config.steps, config.learning_rate), run)
+    optimise(network, losses, Schedule(config.steps, config.learning_rate, config.flat), run)
     out.mkdir(parents=True, exist_ok=True)
     save_half(network, out)
     processor().save_pretrained(out)

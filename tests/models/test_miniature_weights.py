@@ -132,7 +132,7 @@ def test_a_short_run_repeats_the_first_losses_of_the_recorded_one(tmp_path, name
         return values
 
     run = Run(name, tmp_path / "state", 20, config.seed)
-    optimise(network, watched, Schedule(config.steps, config.learning_rate), run)
+    optimise(network, watched, Schedule(config.steps, config.learning_rate, config.flat), run)
     # another processor rounds bfloat16 differently, and the differences grow with the steps
     assert found[0] == pytest.approx(record(name)["first_losses"][0], rel=0.01)
     assert found == pytest.approx(record(name)["first_losses"], rel=0.2)
