@@ -18,7 +18,7 @@ from storage.vocabulary import load_vocabulary
 _MIN_FREE_BYTES = 2 * 1024**3
 
 
-class Finding(Record):
+class Finding(Record, frozen=True):
     """One thing that was looked at."""
 
     what: str

@@ -31,7 +31,7 @@ READY_EVENT = "magicseg.dataset.ready"
 _log = logging.getLogger(__name__)
 
 
-class ShardFailure(Record):
+class ShardFailure(Record, frozen=True):
     """A shard that could not be finished."""
 
     shard: str
@@ -42,7 +42,7 @@ class ShardFailure(Record):
     """Whether somebody else is making it right now."""
 
 
-class GenerationSummary(Record):
+class GenerationSummary(Record, frozen=True):
     """What a run found and what it did."""
 
     root: str

@@ -10,7 +10,7 @@ from storage.records import Record, Stage
 from storage.vocabulary import load_vocabulary, resolve_slice
 
 
-class StagePlan(Record):
+class StagePlan(Record, frozen=True):
     """One stage of a slice."""
 
     stage: Stage
@@ -21,7 +21,7 @@ class StagePlan(Record):
     """Shards for which it is not."""
 
 
-class GenerationPlan(Record):
+class GenerationPlan(Record, frozen=True):
     """What a run would do."""
 
     root: str

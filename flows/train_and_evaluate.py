@@ -19,7 +19,7 @@ from training.config import TrainingConfig
 REPORT_NAME = "report.html"
 
 
-class RunSummary(Record):
+class RunSummary(Record, frozen=True):
     """What a run came to."""
 
     checkpoint: str
@@ -61,12 +61,16 @@ def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJ
         _merged(profile.scoring, parameters.scoring),
         f"scoring settings of {profile.name}",
     )
-    kinds: list[Kind] = ["student"]
-    kinds += ["untrained"] * parameters.untrained + ["baseline"] * parameters.baseline
+    wanted: dict[Kind, bool] = {
+        "student": True,
+        "untrained": parameters.untrained,
+        "baseline": parameters.baseline,
+    }
     return [
         _job(parameters, profile, kind, seed, scoring=scoring, benchmark=benchmark)
         for benchmark in parameters.benchmarks
-        for kind in kinds
+        for kind, is_wanted in wanted.items()
+        if is_wanted
     ]
 
 

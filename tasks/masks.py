@@ -26,9 +26,9 @@ _IOU_DIGITS = 4
 class MaskRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Which masks are good enough."""
 
-    min_area: float = Field(0.002, ge=0, le=1)
+    min_area: float = Field(default=0.002, ge=0, le=1)
     """Smallest share of the image that a class may cover in the label map."""
-    max_area: float = Field(0.9, ge=0, le=1)
+    max_area: float = Field(default=0.9, ge=0, le=1)
     """Largest share of the image that a class may cover: more is a mask of the background."""
 
 

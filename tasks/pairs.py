@@ -14,7 +14,7 @@ from storage.records import Prompt, Reason, Rejected, Stage
 class PairRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Which pairs of images are good enough."""
 
-    min_deviation: float = Field(2.0, ge=0, le=128)
+    min_deviation: float = Field(default=2.0, ge=0, le=128)
     """An image is blank if no colour channel's standard deviation over the pixels (0..255) reaches
     this; a black frame has 0."""
 
