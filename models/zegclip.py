@@ -55,6 +55,9 @@ class StudentConfig(
     """Add CLIP's class embedding a second time with its position, as upstream weights expect."""
     identical_decoder_init: bool = False
     """Start all decoder layers with the same weights, as upstream does by copying one layer."""
+    score_gain: float = Field(default=1.0, gt=0)
+    """Factor on the first query and key weights of the scoring layer; 1 as upstream. Logits start
+    near 0 and need many updates to grow, which a short training of a small student has not."""
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:
@@ -184,6 +187,9 @@ class MaskDecoder(nn.Module):
         self.scores = ScoreLayer(width, embed_width, heads)
         if config.identical_decoder_init:
             self._copy_first_layer()
+        with torch.no_grad():
+            self.scores.query.weight *= config.score_gain
+            self.scores.key.weight *= config.score_gain
 
     def forward(
         self,

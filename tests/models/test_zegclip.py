@@ -277,6 +277,18 @@ def test_decoder_layers_start_equal_only_if_asked():
         assert torch.equal(first.key.weight, decoder.scores.key.weight) is equal
 
 
+def test_the_gain_multiplies_the_first_logits_by_its_square():
+    torch.manual_seed(3)
+    plain = student(decoder_layers=1).decoder.scores
+    torch.manual_seed(3)
+    strong = student(decoder_layers=1, score_gain=5.0).decoder.scores
+    for scores in (plain, strong):
+        torch.nn.init.zeros_(scores.query.bias)
+        torch.nn.init.zeros_(scores.key.bias)
+    queries, memory = torch.randn(1, 3, EMBED), torch.randn(1, 6, EMBED)
+    torch.testing.assert_close(strong(queries, memory), 25 * plain(queries, memory))
+
+
 def test_wrong_geometry_is_refused_in_words():
     with pytest.raises(InputError, match="expected a multiple of CLIP's patch size 16"):
         student(image_size=70)
