@@ -111,6 +111,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     save_model(judge.eval(), str(out / "model.safetensors"))
     metrics = score(out, 600, seed=0)
     loop.record(out, config, metrics, run)
+    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
     return metrics
 
 
@@ -171,3 +172,19 @@ def degrade(images: Tensor, rng: np.random.Generator) -> Tensor:
     blurred = F.conv2d(images, taps, padding=(3, 0), groups=3)
     blurred = F.conv2d(blurred, taps.transpose(2, 3), padding=(0, 3), groups=3)
     return blurred + float(rng.uniform(0, 0.25)) * torch.randn_like(images)
+
+
+def _card(config: Config, metrics: dict[str, float]) -> str:
+    return f"""# Judge of the miniature painter
+
+A small convolutional network that says which of the {len(CLASSES)} classes of the drawn world a
+64 x 64 picture shows, or that it shows none. It exists to score generated pictures
+(`docs/miniature.md`) and takes no part in the pipeline.
+
+Trained by `python -m models.miniature train judge`: {config.steps} steps of {config.batch} drawn
+scenes, seed {config.seed}, a third of them blurred and noisy, a third through the painter's
+autoencoder. Held-out scenes, degraded in the same ways: right first choice with one thing
+{metrics["accuracy"]:.3f}, exactly the right classes {metrics["exact"]:.3f}.
+
+Licence: that of the repository.
+"""
