@@ -1,12 +1,11 @@
 """What a run needs, checked before it is paid for: weights, keys, space, server."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from rich.console import Console
 
+from flows.generation_run import require_space
 from models.chat import ChatWriterConfig
 from models.profiles import GENERATORS, Profile, load_profile
 from models.templates import load_templates
@@ -14,8 +13,6 @@ from models.weights import pick_device, require_marker, resolve_weights
 from storage.errors import EngineError, InputError
 from storage.records import Record
 from storage.vocabulary import load_vocabulary
-
-_MIN_FREE_BYTES = 2 * 1024**3
 
 
 class Finding(Record, frozen=True):
@@ -64,8 +61,8 @@ def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[
     yield "student's CLIP", lambda: _weights(student.clip, student.revision, "config.json")
     yield "device", lambda: str(pick_device(profile.painter.device))
     yield "Prefect", _server
-    if root is not None and "://" not in root:
-        yield "space", lambda: _space(Path(root).expanduser())
+    if root is not None:
+        yield "space", lambda: f"{require_space(root) / 1e9:.0f} GB free"
 
 
 def _finding(what: str, check: Callable[[], str]) -> Finding:
@@ -97,15 +94,3 @@ def _weights(model: str, revision: str | None, marker: str) -> str:
 def _server() -> str:
     url = os.environ.get("PREFECT_API_URL")
     return f"server at {url}" if url else "no PREFECT_API_URL: runs start a server of their own"
-
-
-def _space(root: Path) -> str:
-    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
-        message = f"{existing} cannot be written to; choose another root"
-        raise InputError(message)
-    free = shutil.disk_usage(existing).free
-    if free < _MIN_FREE_BYTES:
-        message = f"{free / 1e9:.1f} GB free at {existing}, expected {_MIN_FREE_BYTES / 1e9:.1f} GB"
-        raise InputError(message)
-    return f"{free / 1e9:.0f} GB free at {existing}"

@@ -3,9 +3,12 @@
 Nothing here needs Prefect, so what is wrong or already done is known before a server is started.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flows.parameters import GenerationParameters
@@ -19,6 +22,9 @@ from storage.store import SPEC_PATH, Store
 from storage.vocabulary import Slice, load_vocabulary, resolve_slice
 from tasks.progress import tell_commit
 from tasks.recipe import Recipe, find_done
+
+MIN_FREE_BYTES = 200_000_000
+"""A local run needs this much for its records, its logs and Prefect's database alone."""
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -71,8 +77,35 @@ def prepare(parameters: GenerationParameters) -> Run:
     """
     classes, recipe = _understood(parameters)
     require_weights(recipe.profile)
+    require_space(parameters.root)
     store = Store.create(parameters.root, dataset_spec(parameters))
     return Run(parameters, recipe, classes, store)
+
+
+def require_space(root: str) -> int:
+    """Check that a local root can be written to and has room for at least a small run.
+
+    Returns:
+        Free bytes; 0 for an object store, which has no such limit.
+
+    Raises:
+        InputError: The root cannot be written to, or its disk is nearly full.
+    """
+    if "://" in root:
+        return 0
+    place = Path(root).expanduser().absolute()
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        message = f"root {root} is in {existing}, which cannot be written to; choose another one"
+        raise InputError(message)
+    free = shutil.disk_usage(existing).free
+    if free < MIN_FREE_BYTES:
+        message = (
+            f"no room for {root}: {free / 1e6:.0f} MB are free there, expected at least "
+            f"{MIN_FREE_BYTES / 1e6:.0f} MB; free some space or choose another root"
+        )
+        raise InputError(message)
+    return free
 
 
 def open_run(parameters: GenerationParameters) -> Run | None:
