@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.detectors import GroundingDino
 from models.miniature import captions, judge
 from models.miniature.world import CLASSES, sample_scene
-from models.painters import DiffusionPairPainter, PainterConfig
+from models.painters import DiffusionPairPainter
+from models.profiles import load_profile
 from models.protocols import PaintedPair, PairRequest
-
-SAMPLING = {"steps": 20, "guidance": 3.0, "height": 64, "width": 64, "batch_size": 16}
-"""How the painter is sampled; the profile `miniature` uses the same."""
 
 _CHANGE = 60
 _BARS = {
@@ -32,6 +31,8 @@ _BARS = {
     "background_psnr_median": (">=", 25.0, "agreement outside the changed box, median in dB"),
     "background_psnr_p10": ("", 0.0, "the same, 10th percentile"),
     "box_share_median": ("", 0.0, "share of the picture inside the changed box, median"),
+    "detector_found": (">=", 0.70, "objects asked for that the detector finds in positives"),
+    "detector_false": ("", 0.0, "counterfactuals in which the detector finds a removed class"),
     "seconds_for_64_pairs": ("<=", 90.0, "seconds to paint 64 pairs"),
 }
 _OTHERS = {"judge": judge.__name__} | {
@@ -90,7 +91,8 @@ def paint(weights: Path, wanted: Sequence[Order]) -> Painted:
         weights: Folder that holds `painter` and `judge`.
         wanted: The pairs.
     """
-    painter = DiffusionPairPainter(PainterConfig(model=str(weights / "painter"), **SAMPLING))
+    settings = load_profile("miniature").painter
+    painter = DiffusionPairPainter(settings.model_copy(update={"model": str(weights / "painter")}))
     pairs = painter.paint([order.request for order in wanted])
     referee = judge.load(weights / "judge")
     return Painted(
@@ -146,6 +148,22 @@ def figures(painted: Painted) -> dict[str, float]:
     }
 
 
+def detections(painted: Painted, weights: Path) -> dict[str, float]:
+    """What the detector of the pipeline finds, at the thresholds of the profile."""
+    settings = load_profile("miniature").detector
+    detector = GroundingDino(settings.model_copy(update={"model": str(weights / "detector")}))
+    asked = [tuple(CLASSES[i] for i in order.class_ids) for order in painted.orders]
+    shares = []
+    for images in zip(*((pair.image, pair.counterfactual) for pair in painted.pairs), strict=True):
+        found = detector.detect(images, asked)
+        shares.append([len(set(boxes.phrases.tolist())) for boxes in found])
+    positive, negative = (np.array(row) for row in shares)
+    return {
+        "detector_found": float(positive.sum() / sum(len(names) for names in asked)),
+        "detector_false": float((negative > 0).mean()),
+    }
+
+
 def background_psnr(pair: PaintedPair) -> tuple[float, float]:
     """Agreement of the two pictures outside the box of what changed.
 
@@ -193,7 +211,8 @@ def write(page: Path, weights: Path) -> dict[str, float]:
     painted = paint(weights, wanted)
     started = time.monotonic()
     paint(weights, wanted[-64:])
-    values = figures(painted) | {"seconds_for_64_pairs": time.monotonic() - started}
+    seconds = time.monotonic() - started
+    values = figures(painted) | detections(painted, weights) | {"seconds_for_64_pairs": seconds}
     others = {
         name: importlib.import_module(module).score(weights / name, 300, 0)
         for name, module in _OTHERS.items()
@@ -225,8 +244,8 @@ def _page(
             "Written by `python -m models.miniature scorecard`; every figure is measured on the "
             "weights in `models/miniature/weights`, with scenes that no training saw.",
             "## painter",
-            f"{len(painted.orders)} pairs, {SAMPLING['steps']} steps, guidance "
-            f"{SAMPLING['guidance']}; what a picture shows is the opinion of an independent judge.",
+            f"{len(painted.orders)} pairs, sampled as the profile `miniature` says; what a picture "
+            "shows is the opinion of an independent judge.",
             _figure_table(values),
             "Recognised by class: " + ", ".join(f"{c} {share:.2f}" for c, share in by_class) + ".",
             "Confusions: " + (", ".join(wrong) or "none") + ".",
