@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
@@ -10,6 +12,7 @@ from prefect.states import Completed
 from storage.errors import LeaseHeldError, TransientError
 from storage.records import PlannedShard, Stage
 from storage.store import Payload, Store
+from tasks import resident
 from tasks.progress import tell_commit
 from tasks.recipe import Done, Made, Recipe
 
@@ -43,23 +46,32 @@ def stage_options(stage: Stage) -> dict[str, Any]:
     }
 
 
-def make_once(
-    root: str,
-    recipe: Recipe,
-    shard: PlannedShard,
-    done: Done,
-    stage: Stage,
-    make: Callable[[Store], Made],
-) -> Any:
-    """Commit a stage's output for a shard, unless that is done already.
+@dataclass(frozen=True)
+class Job:
+    """One stage of one shard.
 
-    Args:
+    Attributes:
         root: Where the dataset is.
         recipe: How samples are made.
         shard: Which samples.
         done: The commits that the stage reads.
         stage: Which stage.
+    """
+
+    root: str
+    recipe: Recipe
+    shard: PlannedShard
+    done: Done
+    stage: Stage
+
+
+def make_once(job: Job, make: Callable[[Store], Made], *, device: str | None = None) -> Any:
+    """Commit a stage's output for a shard, unless that is done already.
+
+    Args:
+        job: What is wanted.
         make: Does the work.
+        device: What it computes on, if that is to be shared; waiting for it is no working time.
 
     Returns:
         The commit; as a Prefect state named ``Cached`` that holds it if nothing was executed.
@@ -67,19 +79,21 @@ def make_once(
     Raises:
         LeaseHeldError: Somebody else is at it.
     """
-    store = Store.open(root)
-    key = recipe.key(stage, shard, done)
-    found = store.find(stage, shard.name, key)
+    store = Store.open(job.root)
+    stage, name = job.stage, job.shard.name
+    key = job.recipe.key(stage, job.shard, job.done)
+    found = store.find(stage, name, key)
     if found is None:
-        with store.lease(stage, shard.name):
+        with store.lease(stage, name):
             # Whoever held the lease before us may have made it.
-            found = store.find(stage, shard.name, key)
+            found = store.find(stage, name, key)
             if found is None:
-                started = time.monotonic()
-                made = make(store)
-                seconds = time.monotonic() - started
+                with resident.turn(device) if device else nullcontext():
+                    started = time.monotonic()
+                    made = make(store)
+                    seconds = time.monotonic() - started
                 payload = Payload(made.data, made.manifest, seconds)
-                commit = store.commit(stage, shard.name, key, payload, made.counts)
+                commit = store.commit(stage, name, key, payload, made.counts)
                 tell_commit(commit, cached=False)
                 return commit
     tell_commit(found, cached=True)

@@ -27,7 +27,7 @@ from tasks import resident
 from tasks.detections import detect_objects
 from tasks.masks import cut_masks
 from tasks.pairs import PaintedSample, paint_pairs
-from tasks.policies import make_once, stage_options
+from tasks.policies import Job, make_once, stage_options
 from tasks.progress import Step, tell
 from tasks.prompts import write_prompts
 from tasks.recipe import Done, Made, Recipe
@@ -70,7 +70,7 @@ def prompts(
             )
         return _rows_made(rows, len(shard.samples))
 
-    return make_once(root, recipe, shard, done, Stage.PROMPTS, make)
+    return make_once(Job(root, recipe, shard, done, Stage.PROMPTS), make)
 
 
 @task(**stage_options(Stage.PAIRS))
@@ -93,23 +93,22 @@ def pairs(root: str, recipe: Recipe, shard: PlannedShard, done: Done) -> Any:
         config, image_format = recipe.profile.painter, recipe.profile.image_format
         kept: list[EncodedPair] = []
         dropped: list[Rejected] = []
-        with resident.turn(config.device):
-            painter = resident.painter(config)
-            steps = _in_steps(texts, config.batch_size, Stage.PAIRS, shard.name, len(texts))
-            for step in steps:
-                for result in paint_pairs(step, seeds, painter, recipe.pairs):
-                    if isinstance(result, Rejected):
-                        dropped.append(result)
-                        continue
-                    encoded = (
-                        encode_image(pixels, image_format)
-                        for pixels in (result.image, result.counterfactual)
-                    )
-                    kept.append(EncodedPair(result.key, *encoded))
+        painter = resident.painter(config)
+        for step in _in_steps(texts, config.batch_size, Stage.PAIRS, shard.name, len(texts)):
+            for result in paint_pairs(step, seeds, painter, recipe.pairs):
+                if isinstance(result, Rejected):
+                    dropped.append(result)
+                    continue
+                encoded = (
+                    encode_image(pixels, image_format)
+                    for pixels in (result.image, result.counterfactual)
+                )
+                kept.append(EncodedPair(result.key, *encoded))
         counts = Counts.of(len(texts), len(kept), dropped)
         return Made(pack_pairs(kept, dropped), counts)
 
-    return make_once(root, recipe, shard, done, Stage.PAIRS, make)
+    job = Job(root, recipe, shard, done, Stage.PAIRS)
+    return make_once(job, make, device=recipe.profile.painter.device)
 
 
 @task(**stage_options(Stage.DETECTIONS))
@@ -131,14 +130,14 @@ def detections(root: str, recipe: Recipe, shard: PlannedShard, done: Done) -> An
         classes = {sample.key: sample.class_ids for sample in shard.samples}
         config, total = recipe.profile.detector, done[Stage.PAIRS].counts.written
         rows: list[Record] = []
-        with resident.turn(config.device):
-            detector = resident.detector(config)
-            stored = _decoded(store, done)
-            for step in _in_steps(stored, config.batch_size, Stage.DETECTIONS, shard.name, total):
-                rows += detect_objects(step, classes, vocabulary, detector, recipe.detections)
+        detector = resident.detector(config)
+        stored = _decoded(store, done)
+        for step in _in_steps(stored, config.batch_size, Stage.DETECTIONS, shard.name, total):
+            rows += detect_objects(step, classes, vocabulary, detector, recipe.detections)
         return _rows_made(rows, total)
 
-    return make_once(root, recipe, shard, done, Stage.DETECTIONS, make)
+    job = Job(root, recipe, shard, done, Stage.DETECTIONS)
+    return make_once(job, make, device=recipe.profile.detector.device)
 
 
 @task(**stage_options(Stage.MASKS))
@@ -160,15 +159,15 @@ def masks(root: str, recipe: Recipe, shard: PlannedShard, done: Done) -> Any:
         boxes = {detection.key: detection for detection in found}
         config = recipe.profile.segmenter
         rows: list[Record] = []
-        with resident.turn(config.device):
-            segmenter = resident.segmenter(config)
-            stored = (pair for pair in _decoded(store, done) if pair.key in boxes)
-            for step in _in_steps(stored, config.batch_size, Stage.MASKS, shard.name, len(found)):
-                own = [boxes[pair.key] for pair in step]
-                rows += cut_masks(step, own, segmenter, recipe.masks)
+        segmenter = resident.segmenter(config)
+        stored = (pair for pair in _decoded(store, done) if pair.key in boxes)
+        for step in _in_steps(stored, config.batch_size, Stage.MASKS, shard.name, len(found)):
+            own = [boxes[pair.key] for pair in step]
+            rows += cut_masks(step, own, segmenter, recipe.masks)
         return _rows_made(rows, len(found))
 
-    return make_once(root, recipe, shard, done, Stage.MASKS, make)
+    job = Job(root, recipe, shard, done, Stage.MASKS)
+    return make_once(job, make, device=recipe.profile.segmenter.device)
 
 
 @task(**stage_options(Stage.SHARDS))
@@ -185,14 +184,8 @@ def shards(root: str, recipe: Recipe, shard: PlannedShard, done: Done) -> Any:
         The commit, or a state named ``Cached`` that holds it.
     """
     vocabulary = load_vocabulary(recipe.profile.vocabulary)
-    outcome = make_once(
-        root,
-        recipe,
-        shard,
-        done,
-        Stage.SHARDS,
-        lambda store: pack_shard(store, vocabulary, shard, done),
-    )
+    job = Job(root, recipe, shard, done, Stage.SHARDS)
+    outcome = make_once(job, lambda store: pack_shard(store, vocabulary, shard, done))
     write_card(Store.open(root))
     return outcome
 
