@@ -35,13 +35,31 @@ from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_h
 from models.miniature.scenes import HELD_OUT, DrawnScene, SceneBatch, collate, draw
 from models.miniature.tokens import END, START, write_tokenizer
 from models.miniature.world import BACKGROUNDS, CANVAS, CLASSES, Scene
-from models.templates import load_templates
 
 ZERO_SHOT = "a photo of {a} {class1}"
 """The text that stands for a class in `score`."""
 
 _BARE = (ZERO_SHOT, ZERO_SHOT, "a photo of a {class1}", "this is {a} {class1}", "{a} {class1}",
          "{class1}", "there is {a} {class1} in the scene")  # fmt: skip
+_ONE = (
+    "{a} {colour1} {class1} {place}",
+    "{a} {colour1} {class1} {place}",
+    "{a} {colour1} {class1} {place}",
+    "{a} {class1} {place}",
+    "{a} {size1} {colour1} {class1} {place}",
+    "{place} {a} {colour1} {class1}",
+    "a photo of {a} {colour1} {class1} {place}",
+    "there is {a} {class1} {place}",
+    "{a} {colour1} {class1}",
+    "a photo of {a} {class1}",
+)
+_TWO = (
+    "{a} {colour1} {class1} and {a} {colour2} {class2} {place}",
+    "{a} {colour1} {class1} and {a} {colour2} {class2} {place}",
+    "{a} {class1} and {a} {class2} {place}",
+    "a photo of {a} {colour1} {class1} and {a} {colour2} {class2} {place}",
+    "{place} {a} {colour1} {class1} and {a} {colour2} {class2}",
+)
 _WORDS = ("this", "is", "the", "scene", "there", "in", "background", "nothing", "an", "of", "photo",
           "no", "picture", "drawing", "object", "with", "and")  # fmt: skip
 _EMPTY = ("a photo of nothing", "there is nothing in the scene", "background", "nothing",
@@ -71,13 +89,13 @@ class Config:
         autoencoder: folder of the painter's autoencoder, which degrades a part of the pictures.
     """
 
-    steps: int = 2400
+    steps: int = 1500
     per_class: int = 3
     pairs: int = 16
     empties: int = 4
     bare_share: float = 0.6
     learning_rate: float = 1e-3
-    flat: float = 0.5
+    flat: float = 0.67
     seed: int = 0
     threads: int = 1
     autoencoder: str = PAINTER_AUTOENCODER
@@ -377,8 +395,7 @@ def write_claim(scene: Scene, rng: np.random.Generator, *, bare: bool, short: bo
     things = scene.things
     if short or rng.random() < 0.3:
         things = (things[int(rng.integers(len(things)))],)
-    grammar = load_templates("miniature")
-    templates = _BARE if short else grammar.one if len(things) == 1 else grammar.two
+    templates = _BARE if short else _ONE if len(things) == 1 else _TWO
     template = templates[int(rng.integers(len(templates)))]
     values, told = {"place": place}, []
     for number, thing in enumerate(things, start=1):
