@@ -1,7 +1,9 @@
 """What a drawn scene is called, and what its object-free twin is called.
 
 The words come from the template file `models/data/templates/miniature.yaml`, which the template
-writer also draws from, so that the painter is asked for what it was trained on.
+writer also draws from, so that the painter is asked for what it was trained on. Training knows two
+more templates that name no place: they show what a thing is wherever it stands, but a pair painted
+from them has two backgrounds.
 """
 
 import re
@@ -16,6 +18,7 @@ from models.templates import TemplateSet, load_templates
 NOTHING = "nothing"
 """Stands for the class word in the caption of a scene whose object was left out."""
 
+_BARE = ("{a} {colour1} {class1}", "a photo of {a} {class1}")
 _SLOT = re.compile(r"(\{[a-z]+\d?\})")
 
 Span = tuple[int, int]
@@ -46,12 +49,15 @@ def plural(name: str) -> str:
     return name + ("es" if name.endswith(("s", "x", "sh", "ch")) else "s")
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str, tuple[Span, ...]]:
+def caption(
+    scene: Scene, rng: np.random.Generator, *, bare: bool = True
+) -> tuple[str, str, tuple[Span, ...]]:
     """Describe a scene with one or two things.
 
     Args:
         scene: The scene; its order of things is the order in the text.
         rng: Chooses the template.
+        bare: Allow captions of one thing without a place.
 
     Returns:
         The text, the text of the object-free twin (each class word is "nothing", articles made
@@ -61,7 +67,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> tuple[str, str, tuple[Spa
         ValueError: If the scene has no thing or more than two.
     """
     grammar = _grammar()
-    kinds = {1: grammar.one, 2: grammar.two}
+    kinds = {1: grammar.one + (_BARE if bare else ()), 2: grammar.two}
     if len(scene.things) not in kinds:
         message = f"a scene of {len(scene.things)} things has no caption, expected 1 or 2"
         raise ValueError(message)

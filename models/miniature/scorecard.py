@@ -78,7 +78,7 @@ def orders(per_class: int, pairs: int, seed: int) -> list[Order]:
     result = []
     for number, class_ids in enumerate(wanted):
         scene = sample_scene(rng, num_things=len(class_ids), class_ids=class_ids)
-        text, twin, _ = captions.caption(scene, rng)
+        text, twin, _ = captions.caption(scene, rng, bare=False)
         shown = tuple(thing.class_id for thing in scene.things)
         result.append(Order(shown, PairRequest(text, twin, seed * 100_000 + number)))
     return result

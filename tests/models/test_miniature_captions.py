@@ -48,6 +48,12 @@ def test_a_caption_says_only_what_is_true(described):
         assert named <= colours
 
 
+def test_captions_that_are_not_bare_name_the_place(described):
+    rng = np.random.default_rng(5)
+    for scene, *_ in described:
+        assert places()[scene.background] in caption(scene, rng, bare=False)[0]
+
+
 def test_spans_move_with_the_articles_before_and_after_them():
     values = {"class1": "apple", "class2": "owl"}
     text, spans = fill("{a} {class1} and {a} {class2}", values)
