@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from models.painters import DiffusionPairPainter, PainterConfig
+from models.profiles import load_profile
 from models.protocols import PairRequest
 from storage.errors import InputError
 
@@ -66,6 +67,23 @@ def test_another_batch_size_changes_few_pixels_by_one_level(checkpoint, painted,
     )
     assert differences.max() <= 1
     assert (differences > 0).mean() < 1e-3
+
+
+@pytest.mark.slow
+def test_the_miniature_barely_depends_on_the_batch_size():
+    shipped = load_profile("miniature").painter.model_copy(update={"device": "cpu"})
+    requests = [
+        PairRequest("a red bus on the beach", "a red nothing on the beach", 1),
+        PairRequest("a cat in the snow", "a nothing in the snow", 2),
+    ]
+    pairs, others = (
+        DiffusionPairPainter(shipped.model_copy(update={"batch_size": size})).paint(requests)
+        for size in (1, 2)
+    )
+    for pair, other in zip(pairs, others, strict=True):
+        differences = np.abs(pair.image.astype(int) - other.image)
+        assert differences.max() <= 1
+        assert (differences > 0).mean() < 1e-3
 
 
 def test_equal_texts_give_equal_images_from_the_shared_latent(checkpoint):
