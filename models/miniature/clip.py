@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -29,7 +28,7 @@ from transformers import (
 )
 
 from models.miniature import captions, world
-from models.miniature.degradation import PAINTER_AUTOENCODER
+from models.miniature.degradation import PAINTER_AUTOENCODER, load_autoencoder
 from models.miniature.loop import Run, record
 from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_half
 from models.miniature.scenes import HELD_OUT, DrawnScene, SceneBatch, collate, draw
@@ -245,7 +244,7 @@ def task(config: Config, tokenizer: CLIPTokenizer) -> tuple[Learner, LossOfStep]
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
     learner = Learner(build(tokenizer))
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).eval()
+    autoencoder = load_autoencoder(config.autoencoder)
     shelf = SceneShelf(config.seed)
 
     def losses(step: int) -> dict[str, Tensor]:

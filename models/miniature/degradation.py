@@ -22,6 +22,11 @@ RECONSTRUCTED_SHARE = 0.3
 """Share of the pictures that the painter's autoencoder has encoded and decoded."""
 
 
+def load_autoencoder(folder: str) -> AutoencoderKL:
+    """The painter's autoencoder in float32; its file may hold half-precision numbers."""
+    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval()
+
+
 def warp(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Bend pictures and masks by the same smooth random field, as an imprecise painter would.
 

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -32,7 +31,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     GroundingDinoObjectDetectionOutput,
 )
 
-from models.miniature.degradation import PAINTER_AUTOENCODER
+from models.miniature.degradation import PAINTER_AUTOENCODER, load_autoencoder
 from models.miniature.loop import Run, record
 from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_half
 from models.miniature.scenes import DrawnScene, SceneBatch, SceneStream, collate, held_out
@@ -199,7 +198,7 @@ def task(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
     network = build()
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).eval()
+    autoencoder = load_autoencoder(config.autoencoder)
     stream = SceneStream(config.seed, config.two_share)
 
     def losses(step: int) -> dict[str, Tensor]:
