@@ -24,6 +24,7 @@ _CHANNELS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+_FIRST_CHANGE = 0.1
 
 
 class StudentConfig(
@@ -53,11 +54,12 @@ class StudentConfig(
     """Dropout of the decoder's attention, feed-forward and residual branches."""
     class_embedding_twice: bool = False
     """Add CLIP's class embedding a second time with its position, as upstream weights expect."""
-    identical_decoder_init: bool = False
-    """Start all decoder layers with the same weights, as upstream does by copying one layer."""
-    score_gain: float = Field(default=1.0, gt=0)
-    """Factor on the first query and key weights of the scoring layer; 1 as upstream. Logits start
-    near 0 and need many updates to grow, which a short training of a small student has not."""
+    decoder_init: Literal["independent", "identical", "similarity"] = "independent"
+    """How the decoder starts: every layer by itself; all layers with the same weights, as upstream
+    does by copying one; or so that the first logits are the likeness of patch and class text in
+    CLIP's space, from which a short training on little data gets much further."""
+    similarity_scale: float = Field(default=10.0, gt=0)
+    """First logit of a patch that equals its class text, under the third way to start."""
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:
@@ -185,11 +187,10 @@ class MaskDecoder(nn.Module):
             for _ in range(config.decoder_layers - 1)
         )
         self.scores = ScoreLayer(width, embed_width, heads)
-        if config.identical_decoder_init:
+        if config.decoder_init == "identical":
             self._copy_first_layer()
-        with torch.no_grad():
-            self.scores.query.weight *= config.score_gain
-            self.scores.key.weight *= config.score_gain
+        if config.decoder_init == "similarity":
+            self._start_from_similarity(config.similarity_scale)
 
     def forward(
         self,
@@ -205,17 +206,39 @@ class MaskDecoder(nn.Module):
             queries = layer(queries, memory)
         return self.scores(queries, memory).unflatten(2, patches.shape[2:])
 
+    @torch.no_grad()
     def _copy_first_layer(self) -> None:
-        if not self.layers:
-            return
-        first = self.layers[0]
         for layer in self.layers[1:]:
-            layer.load_state_dict(first.state_dict())
-        attention = first.get_submodule("attention")
-        for name in ("query", "key"):
-            self.scores.get_submodule(name).load_state_dict(
-                attention.get_submodule(name).state_dict()
+            layer.load_state_dict(self.layers[0].state_dict())
+        for layer in self.layers[:1]:
+            attention = layer.get_submodule("attention")
+            for name in ("query", "key"):
+                own = attention.get_submodule(name).state_dict()
+                self.scores.get_submodule(name).load_state_dict(own)
+
+    @torch.no_grad()
+    def _start_from_similarity(self, scale: float) -> None:
+        """Let queries be texts, layers change them little, and the last layer compare them."""
+        width, embed = self.descriptor.out_features, self.scores.key.in_features
+        if width != embed:
+            msg = (
+                f"the decoder is {width} wide and CLIP's space {embed}; decoder_init "
+                "'similarity' needs them equal: leave decoder_width out"
             )
+            raise InputError(msg)
+        identity = torch.eye(width)
+        self.descriptor.weight.copy_(torch.cat([torch.zeros_like(identity), identity], dim=1))
+        self.descriptor.bias.zero_()
+        for layer in self.layers:
+            for name in ("attention.output", "contract"):
+                for tensor in layer.get_submodule(name).parameters():
+                    tensor *= _FIRST_CHANGE
+        # A unit text has length sqrt(width) behind the norm of a layer, and 1 without one.
+        length = math.sqrt(width) if len(self.layers) else 1.0
+        gain = math.sqrt(scale / (self.scores.scale * length))
+        for project in (self.scores.query, self.scores.key):
+            project.weight.copy_(gain * identity)
+            project.bias.zero_()
 
 
 class ZegClip(nn.Module):

@@ -269,7 +269,7 @@ def test_only_the_trainable_parts_switch_to_training():
 
 
 def test_decoder_layers_start_equal_only_if_asked():
-    same = student(identical_decoder_init=True).decoder
+    same = student(decoder_init="identical").decoder
     apart = student().decoder
     for decoder, equal in ((same, True), (apart, False)):
         first = decoder.layers[0].attention
@@ -277,16 +277,15 @@ def test_decoder_layers_start_equal_only_if_asked():
         assert torch.equal(first.key.weight, decoder.scores.key.weight) is equal
 
 
-def test_the_gain_multiplies_the_first_logits_by_its_square():
-    torch.manual_seed(3)
-    plain = student(decoder_layers=1).decoder.scores
-    torch.manual_seed(3)
-    strong = student(decoder_layers=1, score_gain=5.0).decoder.scores
-    for scores in (plain, strong):
-        torch.nn.init.zeros_(scores.query.bias)
-        torch.nn.init.zeros_(scores.key.bias)
-    queries, memory = torch.randn(1, 3, EMBED), torch.randn(1, 6, EMBED)
-    torch.testing.assert_close(strong(queries, memory), 25 * plain(queries, memory))
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_start_from_similarity_ranks_classes_as_clip_does(layers):
+    model = student(decoder_init="similarity", decoder_layers=layers, similarity_scale=8.0).eval()
+    text = text_vectors(5)
+    patches = text[[3, 1, 0, 4]].T.reshape(1, EMBED, 2, 2)
+    with torch.no_grad():
+        logits = model.scores(patches, text_vectors(1), text)[0].flatten(1)
+    assert logits.argmax(dim=0).tolist() == [3, 1, 0, 4]
+    assert logits.max(dim=0).values.mean() == pytest.approx(8.0, rel=0.25)
 
 
 def test_wrong_geometry_is_refused_in_words():
@@ -294,6 +293,8 @@ def test_wrong_geometry_is_refused_in_words():
         student(image_size=70)
     with pytest.raises(InputError, match="24 wide, which 7 heads do not divide"):
         student(decoder_heads=7)
+    with pytest.raises(InputError, match="32 wide and CLIP's space 24"):
+        student(decoder_width=32, decoder_init="similarity")
 
 
 def test_levels_are_normalised_as_the_config_says():
