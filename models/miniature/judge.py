@@ -7,6 +7,7 @@ the painter and takes no part in the pipeline, so that no model marks its own wo
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,25 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
         `accuracy`: share of degraded held-out scenes of one thing in which it has the highest
         probability; `exact`: share of all held-out scenes with exactly the right classes found.
     """
-    encoder = _autoencoder(out)
+    parts, step = task(config, out)
+    run = loop.Run("judge", state, config.steps, config.seed)
+    loop.fit(run, parts, step)
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(parts["judge"].eval(), str(out / "model.safetensors"))
+    metrics = score(out, 600, seed=0)
+    loop.record(out, config, metrics, run)
+    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
+    return metrics
+
+
+def task(config: Config, folder: Path) -> tuple[dict[str, Any], loop.Step]:
+    """A fresh judge with its optimizer and schedule, and the step that trains it.
+
+    Args:
+        config: Lengths and seed.
+        folder: Where the judge belongs, beside the painter.
+    """
+    encoder = _autoencoder(folder)
     torch.manual_seed(config.seed)
     judge = Judge()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=1e-2)
@@ -105,14 +124,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
         cycle.step()
         return {"loss": loss.item()}
 
-    run = loop.Run("judge", state, config.steps, config.seed)
-    loop.fit(run, {"judge": judge, "optimizer": optimizer, "cycle": cycle}, step)
-    out.mkdir(parents=True, exist_ok=True)
-    save_model(judge.eval(), str(out / "model.safetensors"))
-    metrics = score(out, 600, seed=0)
-    loop.record(out, config, metrics, run)
-    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
-    return metrics
+    return {"judge": judge, "optimizer": optimizer, "cycle": cycle}, step
 
 
 @torch.no_grad()

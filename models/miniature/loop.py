@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 _LOG_EVERY = 10
 
 
+Step = Callable[[int], Mapping[str, float]]
+"""Does one optimizer step and returns what to log, the loss as `loss`."""
+
+
 class Stateful(Protocol):
     """A module, optimizer or schedule whose state can be saved."""
 
@@ -57,7 +61,7 @@ def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
     return np.random.default_rng((seed, step, stream))
 
 
-def fit(run: Run, parts: Mapping[str, Stateful], step: Callable[[int], Mapping[str, float]]) -> int:
+def fit(run: Run, parts: Mapping[str, Stateful], step: Step) -> int:
     """Call `step` for each step that is not done yet, and save `parts` on the way.
 
     Args:

@@ -239,7 +239,7 @@ def _words(examples: list[_Example], rng: np.random.Generator, empty: float) -> 
     return texts
 
 
-def pretrain_text(config: Config, text: Text, state: Path) -> None:
+def _pretrain(config: Config, text: Text, state: Path) -> None:
     """Teach the mean of the text states which things, colours, sizes and places a text names."""
     sizes = (len(CLASSES) + 2, len(CLASSES) + 2, len(COLOURS) + 1, len(COLOURS) + 1, 3, 7)
     heads = nn.ModuleList(nn.Linear(64, size) for size in sizes)
@@ -291,19 +291,12 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     vae_config = vae.Config(seed=config.seed, steps=config.vae_steps)
     quality = vae.train(vae_config, out / "vae", state)["psnr"]
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
-    torch.manual_seed(config.seed)
-    text = Text(CLIPTokenizer.from_pretrained(out / "tokenizer"))
-    pretrain_text(config, text, state)
-    torch.manual_seed(config.seed + 1)
-    unet = denoiser()
-    unet.set_attn_processor(AttnProcessor())
-    encoder = AutoencoderKL.from_pretrained(out / "vae").eval()
-    averages = {"unet_average": Average(unet), "text_average": Average(text.encoder)}
-    _denoise(config, text, unet, encoder, averages, state)
-    unet.load_state_dict(averages["unet_average"].weights)
-    text.encoder.load_state_dict(averages["text_average"].weights)
-    export(out, text, unet, encoder)
-    run = loop.Run("painter", state, config.steps, config.seed)
+    parts, step = task(config, out, state)
+    run = loop.Run("painter", state, config.steps, config.seed, save_every=250)
+    loop.fit(run, parts.stateful(), step)
+    parts.unet.load_state_dict(parts.unet_average.weights)
+    parts.text.encoder.load_state_dict(parts.text_average.weights)
+    export(out, parts)
     tail = [row["loss"] for row in loop.losses(run)][-max(1, config.steps // 100) :]
     metrics = {"vae_psnr": quality, "loss": float(np.mean(tail))}
     loop.record(out, config, metrics, run)
@@ -311,59 +304,94 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     return metrics
 
 
-def export(out: Path, text: Text, unet: UNet2DConditionModel, encoder: AutoencoderKL) -> None:
+def task(config: Config, folder: Path, state: Path) -> tuple["Parts", loop.Step]:
+    """All parts of the painter before its denoiser is trained, and the step that trains it.
+
+    Args:
+        config: Lengths and seed.
+        folder: Holds the trained autoencoder (`vae`) and the `tokenizer`.
+        state: Folder for the checkpoints of the text encoder's pre-training.
+    """
+    torch.manual_seed(config.seed)
+    text = Text(CLIPTokenizer.from_pretrained(folder / "tokenizer"))
+    _pretrain(config, text, state)
+    torch.manual_seed(config.seed + 1)
+    unet = denoiser()
+    unet.set_attn_processor(AttnProcessor())
+    encoder = AutoencoderKL.from_pretrained(folder / "vae").eval()
+    parts = Parts(config, text, unet, encoder)
+    return parts, _step(config, parts)
+
+
+class Parts:
+    """The networks of a painter in training, their averages and their optimizer."""
+
+    def __init__(
+        self, config: Config, text: Text, unet: UNet2DConditionModel, encoder: AutoencoderKL
+    ) -> None:
+        self.text, self.unet, self.encoder = text, unet, encoder
+        self.text_average, self.unet_average = Average(text.encoder), Average(unet)
+        self.trained = [*unet.parameters(), *text.encoder.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
+        )
+
+    def stateful(self) -> dict[str, loop.Stateful]:
+        """What a checkpoint holds."""
+        return {
+            "unet": self.unet,
+            "text": self.text.encoder,
+            "optimizer": self.optimizer,
+            "unet_average": self.unet_average,
+            "text_average": self.text_average,
+        }
+
+    def average(self, decay: float) -> None:
+        """Move the averages towards the present weights."""
+        self.unet_average.update(self.unet, decay)
+        self.text_average.update(self.text.encoder, decay)
+
+
+def export(out: Path, parts: Parts) -> None:
     """Write the pipeline in half precision, which costs nothing that can be seen."""
-    parts: dict[str, Any] = {
-        "vae": encoder,
-        "text_encoder": text.encoder,
-        "tokenizer": text.tokenizer,
+    networks: dict[str, Any] = {
+        "vae": parts.encoder,
+        "text_encoder": parts.text.encoder,
+        "tokenizer": parts.text.tokenizer,
+        "unet": parts.unet,
+        "scheduler": scheduler(),
     }
-    parts |= {"unet": unet, "scheduler": scheduler()}
-    parts |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
-    pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    networks |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
+    pipeline = StableDiffusionPipeline(**networks, requires_safety_checker=False)
     pipeline.to(dtype=torch.float16).save_pretrained(out)
     (out / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)  # of one transformers major only
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
 
 
-def _denoise(
-    config: Config,
-    text: Text,
-    unet: UNet2DConditionModel,
-    encoder: AutoencoderKL,
-    averages: dict[str, Average],
-    state: Path,
-) -> None:
-    """Train the denoiser and the text encoder together."""
-    scenes = Scenes(config, encoder)
-    parameters = [*unet.parameters(), *text.encoder.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
-    )
+def _step(config: Config, parts: Parts) -> loop.Step:
+    """The step that trains the denoiser and the text encoder together."""
+    scenes = Scenes(config, parts.encoder)
     levels = scheduler().alphas_cumprod
 
     def step(index: int) -> dict[str, float]:
-        optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(config, index)
+        parts.optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(config, index)
         examples = scenes.batch(index)
         times = _times(len(examples), index / config.spread, levels)
         noisy, target = _diffuse(examples, levels[times].view(-1, 1, 1, 1))
         words = _words(examples, loop.step_rng(config.seed, index, 3), config.empty)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            guess = unet(noisy, times, text(words)).sample
+            guess = parts.unet(noisy, times, parts.text(words)).sample
         error = (guess.float() - target).pow(2).mean(1, keepdim=True)
         weight = _weight(config, index, examples)
         loss = (weight * error).sum() / weight.sum()
-        optimizer.zero_grad()
+        parts.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        decay = min(config.ema, (1 + index) / (10 + index))
-        averages["unet_average"].update(unet, decay)
-        averages["text_average"].update(text.encoder, decay)
+        torch.nn.utils.clip_grad_norm_(parts.trained, 1.0)
+        parts.optimizer.step()
+        parts.average(min(config.ema, (1 + index) / (10 + index)))
         return {"loss": loss.item(), "plain": error.mean().item()}
 
-    parts = {"unet": unet, "text": text.encoder, "optimizer": optimizer, **averages}
-    loop.fit(loop.Run("painter", state, config.steps, config.seed, save_every=250), parts, step)
+    return step
 
 
 def _diffuse(examples: list[_Example], level: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,6 +110,19 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     Returns:
         `psnr` of held-out scenes in dB.
     """
+    vae, optimizer, step = task(config)
+    run = loop.Run("vae", state, config.steps, config.seed)
+    loop.fit(run, {"vae": vae, "optimizer": optimizer}, step)
+    vae.eval()
+    whiten(vae, config.seed)
+    vae.save_pretrained(out)
+    metrics = {"psnr": psnr(vae)}
+    loop.record(out, config, metrics, run)
+    return metrics
+
+
+def task(config: Config) -> tuple[AutoencoderKL, torch.optim.Optimizer, loop.Step]:
+    """A fresh autoencoder, its optimizer, and the step that trains it."""
     torch.manual_seed(config.seed)
     vae = build()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
@@ -134,14 +147,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
         optimizer.step()
         return {"loss": loss.item(), "mse": mse.item(), "kl": kl.item()}
 
-    run = loop.Run("vae", state, config.steps, config.seed)
-    loop.fit(run, {"vae": vae, "optimizer": optimizer}, step)
-    vae.eval()
-    whiten(vae, config.seed)
-    metrics = {"psnr": psnr(vae)}
-    vae.save_pretrained(out)
-    loop.record(out, config, metrics, run)
-    return metrics
+    return vae, optimizer, step
 
 
 def _rate(index: int, steps: int) -> float:

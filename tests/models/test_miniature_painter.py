@@ -1,0 +1,111 @@
+"""The shipped painter and judge are what their scripts make, and as good as their records say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.miniature import judge, painter, scorecard, vae, world
+from models.miniature.world import CLASSES
+
+WEIGHTS = Path(world.__file__).parent / "weights"
+
+
+def record(name):
+    return json.loads((WEIGHTS / name / "training.json").read_text(encoding="utf-8"))
+
+
+def config(module, name):
+    values = record(name)["config"]
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return module.Config(**values | lists)
+
+
+def losses(step, seed, count):
+    """The losses of the first steps, torch seeded for each as the loop does."""
+    found = []
+    for index in range(count):
+        torch.manual_seed(seed * 1_000_003 + index)
+        found.append(step(index)["loss"])
+    return found
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_shipped_configs_are_the_defaults_of_the_scripts():
+    assert config(painter, "painter") == painter.Config()
+    assert config(judge, "judge") == judge.Config()
+    assert config(vae, "painter/vae") == vae.Config()
+
+
+def test_the_judge_scores_as_recorded():
+    metrics = judge.score(WEIGHTS / "judge", 600, seed=0)
+    assert metrics == pytest.approx(record("judge")["metrics"], abs=0.01)
+    assert metrics["accuracy"] > 0.98
+
+
+def test_the_autoencoder_scores_as_recorded():
+    network = vae.AutoencoderKL.from_pretrained(WEIGHTS / "painter" / "vae").eval()
+    assert vae.psnr(network) == pytest.approx(record("painter/vae")["metrics"]["psnr"], abs=0.1)
+
+
+def test_the_scripts_repeat_the_first_losses_of_the_shipped_autoencoder():
+    _, _, step = vae.task(vae.Config())
+    found = losses(step, vae.Config().seed, 8)
+    assert found == pytest.approx(record("painter/vae")["first_losses"][:8], rel=0.03)
+
+
+def test_the_scripts_repeat_the_first_losses_of_the_shipped_judge():
+    _, step = judge.task(judge.Config(), WEIGHTS / "judge")
+    found = losses(step, judge.Config().seed, 8)
+    assert found == pytest.approx(record("judge")["first_losses"][:8], rel=0.03)
+
+
+@pytest.mark.slow
+def test_the_scripts_repeat_the_first_losses_of_the_shipped_painter(tmp_path):
+    own = painter.Config()
+    _, step = painter.task(own, WEIGHTS / "painter", tmp_path)
+    found = losses(step, own.seed, 20)
+    assert found == pytest.approx(record("painter")["first_losses"], rel=0.03)
+
+
+@pytest.mark.slow
+def test_the_painter_paints_what_it_is_asked_for_and_leaves_it_out_when_asked():
+    painted = scorecard.paint(WEIGHTS, scorecard.orders(per_class=2, pairs=20, seed=23))
+    figures = scorecard.figures(painted)
+    assert figures["one_recognised"] >= 0.9
+    assert figures["two_recognised"] >= 0.6
+    assert figures["counterfactual_found"] <= 0.02
+    assert figures["background_psnr_median"] >= 25
+
+
+def test_agreement_ignores_the_box_of_what_changed():
+    image = np.full((64, 64, 3), 100, dtype=np.uint8)
+    other = image.copy()
+    other[20:40, 10:30] = 255
+    level, share = scorecard.background_psnr(scorecard.PaintedPair(image, other, False))
+    assert level == 60
+    assert share == pytest.approx(24 * 24 / 64**2)
+    other[50:, 50:] += 20
+    lower, _ = scorecard.background_psnr(scorecard.PaintedPair(image, other, False))
+    assert 20 < lower < 40
+
+
+def test_a_picture_that_changed_everywhere_agrees_nowhere():
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    assert scorecard.background_psnr(scorecard.PaintedPair(image, image + 200, False))[0] == 0
+
+
+def test_orders_name_their_classes_in_the_text():
+    for order in scorecard.orders(per_class=2, pairs=10, seed=1):
+        named = [word for word in order.request.text.split() if word in CLASSES]
+        assert named == [CLASSES[class_id] for class_id in order.class_ids]
+        assert "nothing" in order.request.counterfactual_text
