@@ -167,7 +167,7 @@ def verify(
 def train(
     *,
     dataset: str,
-    out: str,
+    out: str | None = None,
     profile: str = "miniature",
     set_: Settings = (),
 ) -> None:
@@ -175,7 +175,7 @@ def train(
 
     Args:
         dataset: Root of a dataset.
-        out: Folder of the run.
+        out: Folder of the run; by default the dataset's with -run behind its name.
         profile: Shipped profile, or path of a YAML file.
         set_: Training settings that differ from the profile's, as name=value; may be repeated.
     """

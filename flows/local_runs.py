@@ -97,7 +97,7 @@ def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -
     from tasks.scores import describe_subject, find_scores, run_job
     from training.checkpoints import load_student
 
-    _, meta = load_student(parameters.out)
+    _, meta = load_student(parameters.run_folder)
     measured = []
     for job in score_jobs(parameters, meta["config"]["seed"]):
         subject = describe_subject(job)

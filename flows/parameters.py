@@ -105,8 +105,9 @@ class TrainAndEvaluateParameters(
 
     dataset: str = Field(min_length=1)
     """Root of a dataset."""
-    out: str = Field(min_length=1)
-    """Folder of the run; an interrupted one is resumed, a finished one is left alone."""
+    out: str | None = Field(default=None, min_length=1)
+    """Folder of the run; an interrupted one is resumed, a finished one is left alone. Nothing means
+    the dataset's folder with `-run` behind its name."""
     profile: str = "miniature"
     """Profile whose student is trained: a shipped one, or the path of a YAML file."""
     min_shards: int = Field(default=1, ge=1)
@@ -123,6 +124,20 @@ class TrainAndEvaluateParameters(
     """Score the profile's detector with its segmenter too."""
     processes: int = Field(default=1, ge=1)
     """Processes that train, one a GPU, started by torchrun if there are several."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run is.
+
+        Raises:
+            InputError: None is given and the dataset is no folder.
+        """
+        if self.out is not None:
+            return Path(self.out).expanduser()
+        if "://" in self.dataset:
+            message = f"{self.dataset} is no folder: set out to the folder of the run"
+            raise InputError(message)
+        return Path(f"{self.dataset.rstrip('/')}-run").expanduser()
 
 
 def read_parameters(

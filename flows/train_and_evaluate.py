@@ -42,7 +42,7 @@ def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
     document = {
         **_merged(profile.training, parameters.training),
         "dataset": parameters.dataset,
-        "out": parameters.out,
+        "out": str(parameters.run_folder),
         "vocabulary": profile.vocabulary,
         "student": profile.student.model_dump(),
     }
@@ -79,7 +79,7 @@ def _job(
 ) -> ScoreJob:
     return ScoreJob(
         kind=kind,
-        run=parameters.out,
+        run=str(parameters.run_folder),
         seed=seed,
         student=profile.student,
         detector=profile.detector,
@@ -88,7 +88,7 @@ def _job(
     )
 
 
-@flow(name="train-and-evaluate", flow_run_name="{parameters.out}", persist_result=False)
+@flow(name="train-and-evaluate", flow_run_name="{parameters.dataset}", persist_result=False)
 def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
     """Train a student once enough shards are committed, score it, and write the report.
 
@@ -114,7 +114,7 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
         measured.append(state.result())
         if state.name != "Cached":
             executed.append(f"score of the {job.kind} on {job.benchmark.name}")
-    out = Path(parameters.out).expanduser()
+    out = parameters.run_folder
     report = write_report(parameters.dataset, [out], out / REPORT_NAME)
     _publish_artifacts(measured, report)
     return RunSummary(
