@@ -436,6 +436,10 @@ and the word "nothing" in place of a class, which it paints as an empty scene.
 
 Sample it with 20 steps and a guidance of 3; other texts than those captions give other pictures.
 
+Limits, seen on contact sheets: a thing alone mostly stands near the centre and two stand side by
+side, the first on the left; a colour that the text leaves open may come out mixed; eyes, wheels and
+handles are smeared now and then; clutter (a fence, a window) may be in one picture of a pair only.
+
 Trained from random weights by `python -m models.miniature train painter`: {samples} samples of
 fresh drawings, seed {config.seed}. `training.json` holds the configuration, `losses.csv` the
 losses. The tensors are stored in half precision and load as float32. What it can do is measured in

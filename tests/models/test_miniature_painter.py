@@ -9,6 +9,7 @@ import torch
 
 from models.miniature import judge, painter, scorecard, vae, world
 from models.miniature.world import CLASSES
+from models.protocols import PaintedPair, PairRequest
 
 WEIGHTS = Path(world.__file__).parent / "weights"
 
@@ -91,17 +92,17 @@ def test_agreement_ignores_the_box_of_what_changed():
     image = np.full((64, 64, 3), 100, dtype=np.uint8)
     other = image.copy()
     other[20:40, 10:30] = 255
-    level, share = scorecard.background_psnr(scorecard.PaintedPair(image, other, False))
+    level, share = scorecard.background_psnr(PaintedPair(image, other, False))
     assert level == 60
     assert share == pytest.approx(24 * 24 / 64**2)
     other[50:, 50:] += 20
-    lower, _ = scorecard.background_psnr(scorecard.PaintedPair(image, other, False))
+    lower, _ = scorecard.background_psnr(PaintedPair(image, other, False))
     assert 20 < lower < 40
 
 
 def test_a_picture_that_changed_everywhere_agrees_nowhere():
     image = np.zeros((64, 64, 3), dtype=np.uint8)
-    assert scorecard.background_psnr(scorecard.PaintedPair(image, image + 200, False))[0] == 0
+    assert scorecard.background_psnr(PaintedPair(image, image + 200, False))[0] == 0
 
 
 def test_orders_name_their_classes_in_the_text():
@@ -109,3 +110,28 @@ def test_orders_name_their_classes_in_the_text():
         named = [word for word in order.request.text.split() if word in CLASSES]
         assert named == [CLASSES[class_id] for class_id in order.class_ids]
         assert "nothing" in order.request.counterfactual_text
+
+
+@pytest.fixture
+def opinion():
+    """Three pairs: a bus seen as a bus, a bus seen as a cat, cat and bus both seen, cat left."""
+    wanted = [((1,), "bus"), ((1,), "bus"), ((2, 1), "cat and bus")]
+    orders = [scorecard.Order(ids, PairRequest(text, "nothing", 0)) for ids, text in wanted]
+    blank = np.zeros((64, 64, 3), dtype=np.uint8)
+    chances = np.zeros((2, 3, len(CLASSES) + 1), dtype=np.float32)
+    chances[0, 0, 1] = chances[0, 1, 2] = 0.9
+    chances[0, 2, [1, 2]] = 0.8
+    chances[1, 2, 2] = 0.7
+    return scorecard.Painted(orders, [PaintedPair(blank, blank, False)] * 3, *chances)
+
+
+def test_the_figures_count_what_the_judge_sees(opinion):
+    figures = scorecard.figures(opinion)
+    assert figures["one_recognised"] == figures["one_worst_class"] == 0.5
+    assert figures["two_recognised"] == 1
+    assert figures["counterfactual_found"] == pytest.approx(1 / 3)
+    assert scorecard.confusions(opinion) == {"bus taken for cat": 1}
+
+
+def test_the_contact_sheet_shows_pairs_side_by_side(opinion):
+    assert scorecard.contact_sheet(opinion, columns=3, rows=1).size == (3 * 128, 64)
