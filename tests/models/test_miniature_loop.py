@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models.miniature import judge, loop, painter, vae
+from models.miniature.__main__ import train
 from models.miniature.world import CLASSES, sample_scene
 from models.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import PairRequest
@@ -111,6 +112,11 @@ def test_the_judge_gives_a_probability_to_each_class_and_to_nothing(weights):
     chances = judge.load(weights / "judge").probabilities(images)
     assert chances.shape == (3, len(CLASSES) + 1)
     assert ((chances > 0) & (chances < 1)).all()
+
+
+def test_a_name_that_is_no_miniature_is_refused_with_the_names_that_are():
+    with pytest.raises(SystemExit, match="nobody is no miniature, expected one of painter, judge"):
+        train("nobody")
 
 
 @pytest.mark.parametrize("done", [0.0, 1.0])
