@@ -3,7 +3,7 @@
 import importlib
 import json
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from cyclopts import App
 WEIGHTS = Path(__file__).parent / "weights"
 STATE = Path("runs/miniature")
 ORDER = ("painter", "judge", "clip", "detector", "segmenter")
-"""The painter comes before the judge, who learns from pictures that its autoencoder has blurred."""
+"""The painter comes first: the others learn from pictures that its autoencoder has blurred."""
 
 app = App(name="python -m models.miniature", help=__doc__)
 
@@ -44,6 +44,8 @@ def train(
     out = out or WEIGHTS / name
     module = importlib.import_module(f"models.miniature.{name}")
     changes: dict[str, object] = {"steps": steps, "seed": seed}
+    if "autoencoder" in {field.name for field in fields(module.Config)}:
+        changes["autoencoder"] = str(out.parent / "painter" / "vae")
     given = {key: value for key, value in changes.items() if value is not None}
     metrics = module.train(replace(module.Config(), **given), out, state or STATE / name)
     print(json.dumps({name: metrics}))
