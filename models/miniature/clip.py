@@ -232,12 +232,17 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     learner, losses = task(config, write_processor(out).tokenizer)
     run = Run("clip", state, config.steps, config.seed, save_every=250)
-    optimise(learner, losses, Schedule(config.steps, config.learning_rate, config.flat), run)
+    optimise(learner, losses, schedule(config), run)
     save_half(learner.clip, out)
     metrics = score(out, 300, seed=0)
     record(out, replace(config, autoencoder=relpath(config.autoencoder, out)), metrics, run)
     (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
     return metrics
+
+
+def schedule(config: Config) -> Schedule:
+    """The learning rate over the run."""
+    return Schedule(config.steps, config.learning_rate, config.flat)
 
 
 def task(config: Config, tokenizer: CLIPTokenizer) -> tuple[Learner, LossOfStep]:

@@ -3,7 +3,8 @@
 The architecture is that of `transformers`, in a tiny geometry. The loss is our own, because the
 built-in one gives the proposal heads of the encoder no gradient, and because its label maps are
 wrong in batches of several prompts. The first part of the run trains the encoder alone, with a
-dense loss on all of its proposals; then the decoder joins.
+dense loss on all of its proposals; then the decoder joins; the last part lets all boxes that fit an
+object claim it.
 """
 
 import random
@@ -62,7 +63,9 @@ class Config:
 
     Attributes:
         steps: optimiser steps.
-        encoder_steps: how many of them train the encoder alone.
+        encoder_steps: how many of the first ones train the encoder alone.
+        refine_steps: how many of the last ones want every good box of an object to be sure of it,
+            not the best one alone; they begin again at half the learning rate.
         batch: scenes in a step.
         learning_rate: highest learning rate.
         flat: share of the steps after which the rate falls.
@@ -73,8 +76,9 @@ class Config:
         threads: of torch.
     """
 
-    steps: int = 2600
+    steps: int = 3900
     encoder_steps: int = 900
+    refine_steps: int = 1300
     batch: int = 32
     learning_rate: float = 1e-3
     flat: float = 0.5
@@ -184,7 +188,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     network, losses = task(config)
     run = Run("detector", state, config.steps, config.seed, save_every=250)
-    optimise(network, losses, Schedule(config.steps, config.learning_rate, config.flat), run)
+    optimise(network, losses, schedule(config), run)
     out.mkdir(parents=True, exist_ok=True)
     save_half(network, out)
     processor().save_pretrained(out)
@@ -192,6 +196,11 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     record(out, replace(config, autoencoder=relpath(config.autoencoder, out)), metrics, run)
     (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
     return metrics
+
+
+def schedule(config: Config) -> Schedule:
+    """The learning rate of the two cycles."""
+    return Schedule(config.steps, config.learning_rate, config.flat, config.refine_steps)
 
 
 def task(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
@@ -206,7 +215,10 @@ def task(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
         batch = stream.batch(step, config.batch, empty_share=config.empty_share)
         batch = batch.damaged(generator, autoencoder)
         prompts = ask(batch.class_ids, random.Random(f"{config.seed}/{step}"))  # noqa: S311
-        return _losses(network, batch, prompts, decoder=step >= config.encoder_steps)
+        stage = 0 if step < config.encoder_steps else 1
+        if step >= config.steps - config.refine_steps:
+            stage = 2
+        return _losses(network, batch, prompts, stage)
 
     return network, losses
 
@@ -309,8 +321,9 @@ def _unknown_word(vocab: Mapping[str, int], rng: random.Random) -> list[int]:
 
 
 def _losses(
-    network: GroundingDinoForObjectDetection, batch: SceneBatch, prompts: Prompts, *, decoder: bool
+    network: GroundingDinoForObjectDetection, batch: SceneBatch, prompts: Prompts, stage: int
 ) -> dict[str, Tensor]:
+    """Losses of the encoder, and of the decoder from stage 1 on; stage 2 is the refinement."""
     pixels = (batch.images - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
     with torch.autocast("cpu", torch.bfloat16):
         result = network(
@@ -319,10 +332,13 @@ def _losses(
     truth = Truth.of(batch, prompts)
     logits = result.enc_outputs_class.float()
     boxes = result.enc_outputs_coord_logits.float().sigmoid()
-    found = {"encoder": truth.loss(logits, boxes, _nearest(truth, logits.shape[1]))}
-    if decoder:
-        found["decoder"] = _decoder_loss(network, result, truth)
-    found["loss"] = torch.stack(list(found.values())).sum()
+    found = {
+        "encoder": truth.loss(logits, boxes, _nearest(truth, logits.shape[1])),
+        "decoder": torch.zeros(()),
+    }
+    if stage:
+        found["decoder"] = _decoder_loss(network, result, truth, refine=stage == 2)
+    found["loss"] = found["encoder"] + found["decoder"]
     return found
 
 
@@ -330,6 +346,8 @@ def _decoder_loss(
     network: GroundingDinoForObjectDetection,
     result: GroundingDinoObjectDetectionOutput,
     truth: "Truth",
+    *,
+    refine: bool,
 ) -> Tensor:
     """Mean over the decoder's layers of the loss after matching."""
     hidden, later = result.intermediate_hidden_states, result.intermediate_reference_points
@@ -341,7 +359,11 @@ def _decoder_loss(
         logits = network.class_embed[layer](states, text.float(), truth.token_mask)
         offset = network.bbox_embed[layer](states)
         boxes = (offset + torch.special.logit(references[layer].float(), eps=1e-5)).sigmoid()
-        losses.append(truth.loss(logits, boxes, match(truth, logits, boxes)))
+        owner = match(truth, logits, boxes)
+        if refine:
+            losses.append(truth.loss(logits, boxes, *share(truth, boxes, owner)))
+        else:
+            losses.append(truth.loss(logits, boxes, owner))
     return torch.stack(losses).mean()
 
 
@@ -374,7 +396,9 @@ class Truth:
         padded = F.pad(tokens, (0, _MAX_TEXT - tokens.shape[-1]))
         return cls(boxes, wanted, padded, prompts.mask)
 
-    def loss(self, logits: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
+    def loss(
+        self, logits: Tensor, boxes: Tensor, owner: Tensor, doubtful: Tensor | None = None
+    ) -> Tensor:
         """Focal loss of all predictions, L1 and GIoU of those that own a thing.
 
         Args:
@@ -382,12 +406,16 @@ class Truth:
             boxes: float (batch, predictions, 4), as `self.boxes`.
             owner: index of the thing that a prediction stands for, long (batch, predictions), -1
                 for none.
+            doubtful: predictions whose classes do not count, bool (batch, predictions).
         """
         owned = owner >= 0
         index = owner.clamp(min=0)
         targets = self.tokens.gather(1, index[:, :, None].expand(-1, -1, _MAX_TEXT))
         targets = (targets & owned[:, :, None]).float()
         real = F.pad(self.token_mask, (0, _MAX_TEXT - self.token_mask.shape[1]))[:, None]
+        real = real.expand(logits.shape)
+        if doubtful is not None:
+            real = real & ~doubtful[:, :, None]
         count = owned.sum().clamp(min=1)
         classes = (_focal(logits.masked_fill(~real, 0.0), targets) * real).sum() / count
         goals = self.boxes.gather(1, index[:, :, None].expand(-1, -1, 4))[owned]
@@ -458,6 +486,30 @@ def match(truth: Truth, logits: Tensor, boxes: Tensor) -> Tensor:
         cost[rows, prediction] = torch.inf
         cost[rows, :, thing] = torch.inf
     return owner
+
+
+@torch.no_grad()
+def share(truth: Truth, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """Let every prediction that fits a thing well stand for it, beside the one that was matched.
+
+    Several sure boxes of one object do no harm, as the engine keeps the surest of those that
+    overlap; one that must be picked out of several equals is unsure of itself.
+
+    Args:
+        truth: what is there.
+        boxes: predictions, float (batch, predictions, 4), as `truth.boxes`.
+        owner: what `match` found.
+
+    Returns:
+        The owners with those of IoU 0.75 or more added, and the predictions that fit neither well
+        nor badly (from IoU 0.5 on), bool (batch, predictions).
+    """
+    shape = (*boxes.shape[:2], truth.boxes.shape[1], 4)
+    pairs = corners(boxes)[:, :, None].expand(shape), corners(truth.boxes)[:, None].expand(shape)
+    overlap = box_iou(*pairs).masked_fill(~truth.wanted[:, None], 0.0)
+    best, thing = overlap.max(-1)
+    owner = torch.where((owner < 0) & (best >= 0.75), thing, owner)
+    return owner, (owner < 0) & (best >= 0.5)
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -607,5 +659,6 @@ Held-out drawn scenes, box threshold {BOX_THRESHOLD} (see `models.miniature.dete
 | --- | ---: |
 {rows}
 
-Not for photographs. Licence: that of the repository.
+Several boxes may be sure of the same object: apply non-maximum suppression. Not for photographs.
+Licence: that of the repository.
 """

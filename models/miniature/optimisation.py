@@ -28,6 +28,7 @@ class Schedule:
         steps: optimiser steps.
         learning_rate: highest learning rate of AdamW.
         flat: share of the steps after which the rate begins to fall as a cosine, to 2 %.
+        second: steps of a second cycle at the end, which begins again at half the rate; 0 for none.
         warmup: steps over which the rate rises from 0.
         weight_decay: of all weights with more than one dimension.
         clip: largest norm of the gradient.
@@ -37,6 +38,7 @@ class Schedule:
     steps: int
     learning_rate: float
     flat: float = 0.5
+    second: int = 0
     warmup: int = 100
     weight_decay: float = 1e-3
     clip: float = 1.0
@@ -44,8 +46,14 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
+        first = self.steps - self.second
+        if step >= first:
+            return self._cycle(step - first, self.second) / 2
+        return self._cycle(step, first)
+
+    def _cycle(self, step: int, length: int) -> float:
         rise = min(1.0, (step + 1) / self.warmup)
-        fall = max(0.0, (step / self.steps - self.flat) / (1 - self.flat))
+        fall = max(0.0, (step / length - self.flat) / (1 - self.flat))
         return self.learning_rate * rise * (0.02 + 0.98 * (1 + math.cos(math.pi * fall)) / 2)
 
 

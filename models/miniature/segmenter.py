@@ -122,7 +122,7 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     network, losses = task(config)
     run = Run("segmenter", state, config.steps, config.seed, save_every=250)
-    optimise(network, losses, Schedule(config.steps, config.learning_rate, config.flat), run)
+    optimise(network, losses, schedule(config), run)
     out.mkdir(parents=True, exist_ok=True)
     save_half(network, out)
     processor().save_pretrained(out)
@@ -130,6 +130,11 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     record(out, config, metrics, run)
     (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
     return metrics
+
+
+def schedule(config: Config) -> Schedule:
+    """The learning rate over the run."""
+    return Schedule(config.steps, config.learning_rate, config.flat)
 
 
 def task(config: Config) -> tuple[SamModel, LossOfStep]:

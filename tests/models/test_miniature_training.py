@@ -176,6 +176,29 @@ def test_every_wanted_object_gets_the_closest_prediction():
     assert detector.match(nearly, logits, predicted).tolist() == [[1, -1, -1]]
 
 
+def test_boxes_that_fit_an_object_well_may_share_it():
+    tokens = torch.zeros(1, 2, 48, dtype=torch.bool)
+    boxes = torch.tensor([[[0.5, 0.5, 0.4, 0.4], [0.2, 0.2, 0.1, 0.1]]])
+    truth = detector.Truth(boxes, torch.tensor([[True, False]]), tokens, tokens[:, 0])
+    sides = [(0.4, 0.4), (0.4, 0.36), (0.4, 0.25), (0.4, 0.1)]
+    predicted = torch.tensor([[(0.5, 0.5, *side) for side in sides] + [(0.2, 0.2, 0.1, 0.1)]])
+    owner = torch.tensor([[-1, -1, -1, 0, -1]])
+    owners, doubtful = detector.share(truth, predicted, owner)
+    assert owners.tolist() == [[0, 0, -1, 0, -1]]
+    assert doubtful.tolist() == [[False, False, True, False, False]]
+
+
+def test_the_second_cycle_begins_at_half_the_rate():
+    schedule = Schedule(300, 1e-3, flat=0.5, second=100, warmup=10)
+    assert schedule.rate(50) == pytest.approx(1e-3)
+    assert schedule.rate(199) < 1e-4
+    assert schedule.rate(220) == pytest.approx(5e-4)
+    assert schedule.rate(299) < 5e-5
+    assert [schedule.rate(i) for i in range(200)] == [
+        Schedule(200, 1e-3, flat=0.5, warmup=10).rate(i) for i in range(200)
+    ]
+
+
 def test_overlap_of_boxes():
     first = torch.tensor([0.0, 0.0, 2.0, 2.0])
     second = torch.tensor([1.0, 0.0, 3.0, 2.0])
