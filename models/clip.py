@@ -31,4 +31,4 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     """
     weights = resolve_weights(model, revision)
     with explained(weights):
-        return CLIPTokenizer.from_pretrained(weights.source, revision=weights.revision)
+        return CLIPTokenizer.from_pretrained(weights.source, **weights.options)
