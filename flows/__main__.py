@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,13 @@ app = App(
     name="magicseg",
     help="From class names to counterfactual segmentation data, and the student trained on it.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
+# Read when the libraries are imported: what they say about themselves is no news to our users.
+for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+    os.environ.setdefault(_name, "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
 _console = Console()
 _errors = Console(stderr=True)
 

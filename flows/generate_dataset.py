@@ -21,6 +21,7 @@ from storage.errors import BudgetError, EngineError, IncompleteError, InputError
 from storage.identity import Fingerprint, canonical_json
 from storage.records import PlannedShard, Record, Stage
 from storage.store import ENGINE_FOLDER, Store
+from tasks.progress import StoppedError, ask_to_stop
 from tasks.stages import detections, masks, pairs, prompts, shards
 
 _SHEET_SAMPLES = 12
@@ -121,17 +122,19 @@ def _make_all(run: Run, todo: list[PlannedShard]) -> tuple[Counter[Stage], list[
         except LeaseHeldError as error:
             failures.append(ShardFailure(shard=shard.name, error=str(error), held=True))
         except EngineError as error:
-            if isinstance(error, InputError | BudgetError):
+            if isinstance(error, InputError | BudgetError | StoppedError):
                 raise
             _log.exception("shard %s failed", shard.name)
             failures.append(ShardFailure(shard=shard.name, error=str(error), held=False))
 
+    ask_to_stop(stop=False)
     with ThreadPoolExecutor(run.parameters.shards_in_flight, "shard") as pool:
         futures = [pool.submit(contextvars.copy_context().run, make, shard) for shard in todo]
         try:
             for future in futures:
                 future.result()
         except BaseException:
+            ask_to_stop()
             pool.shutdown(cancel_futures=True)
             raise
     return executed, failures, skipped

@@ -4,10 +4,12 @@ Progress is told, not stored: the store alone knows what is finished. A listener
 thread that does the work and must be quick.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.commits import Commit
+from storage.errors import EngineError
 from storage.records import Stage
 
 
@@ -32,6 +34,12 @@ class Step:
 
 Listener = Callable[[Step], None]
 
+
+class StoppedError(EngineError):
+    """A stage ended early because its process was asked to stop; it commits nothing."""
+
+
+_stopping = threading.Event()
 _listeners: list[Listener] = []
 
 
@@ -45,8 +53,23 @@ def listen(listener: Listener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
+def ask_to_stop(*, stop: bool = True) -> None:
+    """Let the stages of this process end at their next step, or let them go on again."""
+    if stop:
+        _stopping.set()
+    else:
+        _stopping.clear()
+
+
 def tell(step: Step) -> None:
-    """Tell every listener of a step."""
+    """Tell every listener of a step.
+
+    Raises:
+        StoppedError: The stages were asked to stop.
+    """
+    if _stopping.is_set():
+        message = f"{step.stage} of {step.shard} was interrupted after {step.done} samples"
+        raise StoppedError(message)
     for listener in tuple(_listeners):
         listener(step)
 

@@ -136,3 +136,21 @@ def test_a_killed_run_resumes_at_the_stage_where_it_was_and_ends_with_the_same_t
     code, out, _ = run("generate", file, "--root", "killed")
     assert code == 0
     assert "no stage was executed" in out
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_soon_and_says_that_it_can_go_on(magicseg, quick, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(quick | {"samples_per_shard": 12}))
+    process = magicseg("generate", file, "--root", "d")
+    prompts = tmp_path / "d" / ".engine" / "commits" / "prompts"
+    deadline = time.monotonic() + 300
+    while not list(prompts.glob("*/*.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the command again to go on" in " ".join(err.split())
+    assert "Traceback" not in err
