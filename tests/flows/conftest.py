@@ -86,3 +86,17 @@ def tars():
         }
 
     return digests
+
+
+@pytest.fixture
+def make(server, quick):
+    """Run the generating flow in this process, and return its final state and summary."""
+    from flows.generate_dataset import generate_dataset
+    from flows.parameters import GenerationParameters
+
+    def run(root, **changes):
+        parameters = GenerationParameters.model_validate({**quick, "root": str(root), **changes})
+        state = generate_dataset(parameters, return_state=True)
+        return state, state.result()
+
+    return run

@@ -7,25 +7,11 @@ import pytest
 import yaml
 
 from flows.generation_run import select_shards
-from flows.parameters import GenerationParameters
 from storage.errors import IncompleteError, InputError
 from storage.records import Stage
 from storage.store import Store
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def make(server, quick):
-    """Run the flow in this process, and return its final state and summary."""
-    from flows.generate_dataset import generate_dataset
-
-    def run(root, **changes):
-        parameters = GenerationParameters.model_validate({**quick, "root": str(root), **changes})
-        state = generate_dataset(parameters, return_state=True)
-        return state, state.result()
-
-    return run
 
 
 @pytest.mark.slow
