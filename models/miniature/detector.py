@@ -659,6 +659,6 @@ Held-out drawn scenes, box threshold {BOX_THRESHOLD} (see `models.miniature.dete
 | --- | ---: |
 {rows}
 
-Several boxes may be sure of the same object: apply non-maximum suppression. Not for photographs.
-Licence: that of the repository.
+Several boxes may be sure of the same object: apply non-maximum suppression at IoU 0.5. Not for
+photographs. Licence: that of the repository.
 """
