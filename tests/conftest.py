@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
@@ -7,6 +8,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+# Read when torch is imported: waiting threads must not take the cores from their neighbours.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 WORDS = [f"{first}{last}" for first in ("stone", "mist", "dusk", "hill") for last in "abcdefghijk"]
 
