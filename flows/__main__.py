@@ -30,8 +30,8 @@ app = App(
 for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
     os.environ.setdefault(_name, "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-# Threads that wait by spinning take the cores from their neighbours: on a shared CPU a training step
-# took 1.6 s of CPU time with spinning and 0.45 s without.
+# Threads that wait by spinning take the cores from their neighbours: on a shared CPU a step of
+# training took 1.6 s of CPU time with spinning and 0.45 s without.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _console = Console()
