@@ -15,6 +15,18 @@ SAMPLES = 160
 SAMPLES_PER_SHARD = 32
 
 
+def demo_generation(root: Path, seed: int) -> GenerationParameters:
+    """What the demonstration generates."""
+    return GenerationParameters(
+        root=str(root),
+        samples=SAMPLES,
+        seed=seed,
+        samples_per_shard=SAMPLES_PER_SHARD,
+        two_class_share=0.25,
+        texts_per_class_set=1,
+    )
+
+
 def run_demo(out: Path, seed: int, console: Console) -> Path:
     """Generate quadruplets, train on them, score the student, and write a report.
 
@@ -30,17 +42,7 @@ def run_demo(out: Path, seed: int, console: Console) -> Path:
     started = time.monotonic()
     dataset, run, benchmark = out / "dataset", out / "run", out / "benchmark"
     console.rule("generate", align="left")
-    generate_locally(
-        GenerationParameters(
-            root=str(dataset),
-            samples=SAMPLES,
-            seed=seed,
-            samples_per_shard=SAMPLES_PER_SHARD,
-            two_class_share=0.25,
-            texts_per_class_set=1,
-        ),
-        console,
-    )
+    generate_locally(demo_generation(dataset, seed), console)
     console.rule("train", align="left")
     parameters = TrainAndEvaluateParameters(
         dataset=str(dataset),

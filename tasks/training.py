@@ -11,7 +11,8 @@ from prefect.states import Completed
 
 from storage.errors import IncompleteError
 from storage.identity import digest
-from storage.store import CommittedShard, Store
+from storage.objects import open_objects
+from storage.store import SPEC_PATH, Store
 from storage.vocabulary import load_vocabulary
 from tasks.children import run_child
 from training.checkpoints import list_checkpoints
@@ -22,18 +23,26 @@ from training.loop import CHECKPOINT_FOLDER, describe_run
 CONFIG_FILE = "training.json"
 
 
-def require_shards(dataset: str, wanted: int) -> list[CommittedShard]:
-    """List the shards that training may use.
+def require_shards(dataset: str, wanted: int) -> int:
+    """Count the shards that training may use.
+
+    Args:
+        dataset: Root of a dataset, of which good committed shards count, or a folder of tars.
+        wanted: Least number.
 
     Raises:
-        IncompleteError: Fewer good shards are committed than wanted.
-        InputError: There is no dataset.
+        IncompleteError: Fewer are there than wanted.
+        InputError: There is neither a dataset nor a tar.
     """
-    shards = Store.open(dataset).shards()
-    good = [shard for shard in shards if not shard.degraded]
-    if len(good) < wanted:
+    if open_objects(dataset).size(SPEC_PATH) is None:
+        good, degraded = len(find_shards(dataset)), 0
+    else:
+        shards = Store.open(dataset).shards()
+        good = sum(not shard.degraded for shard in shards)
+        degraded = len(shards) - good
+    if good < wanted:
         message = (
-            f"{dataset} has {len(good)} good shards ({len(shards) - len(good)} degraded), "
+            f"{dataset} has {good} good shards ({degraded} degraded), "
             f"{wanted} are wanted before training starts; generate more, or lower min_shards"
         )
         raise IncompleteError(message)

@@ -12,5 +12,5 @@ def test_training_waits_for_enough_good_shards(tmp_path):
 
 
 def test_training_on_no_dataset_is_refused(tmp_path):
-    with pytest.raises(InputError, match="there is no dataset"):
+    with pytest.raises(InputError, match="neither a dataset nor a folder with tars"):
         require_shards(str(tmp_path), 1)
