@@ -354,6 +354,8 @@ class Parts:
 
 def export(out: Path, parts: Parts) -> None:
     """Write the pipeline in half precision, which costs nothing that can be seen."""
+    # The folder that it was trained in says nothing about the weights, and would change their digest.
+    parts.encoder.register_to_config(_name_or_path="")
     networks: dict[str, Any] = {
         "vae": parts.encoder,
         "text_encoder": parts.text.encoder,
