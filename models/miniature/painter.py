@@ -354,7 +354,7 @@ class Parts:
 
 def export(out: Path, parts: Parts) -> None:
     """Write the pipeline in half precision, which costs nothing that can be seen."""
-    # The folder that it was trained in says nothing about the weights, and would change their digest.
+    # Where it was trained says nothing about the weights, but would change their digest.
     parts.encoder.register_to_config(_name_or_path="")
     networks: dict[str, Any] = {
         "vae": parts.encoder,
