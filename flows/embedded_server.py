@@ -4,6 +4,7 @@
 the kernel sees to even if the parent is killed.
 """
 
+import atexit
 import os
 import signal
 import socket
@@ -11,8 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -34,26 +33,27 @@ _SERVER_SETTINGS = {
 }
 
 
-@contextmanager
-def own_server(home: Path) -> Iterator[None]:
-    """Have a Prefect server until the block ends, unless PREFECT_API_URL names one.
+def ensure_server(home: Path) -> str:
+    """Have a Prefect server until this process ends, unless PREFECT_API_URL names one.
 
-    Must be entered before Prefect is imported, because Prefect reads its settings then.
+    Prefect reads most settings when it is imported, so call this before; further calls keep the
+    server of the first one.
 
     Args:
         home: Folder of the database; made private, because run parameters are readable in it.
+
+    Returns:
+        Address of the server's API.
 
     Raises:
         EngineError: The server does not start.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield
-        return
+        return os.environ["PREFECT_API_URL"]
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     port = _free_port()
     os.environ["PREFECT_HOME"] = str(home.absolute())
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     log = home / "server.log"
@@ -65,12 +65,10 @@ def own_server(home: Path) -> Iterator[None]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        try:
-            _wait_until_healthy(server, f"http://127.0.0.1:{port}/api/health", log)
-            yield
-        finally:
-            del os.environ["PREFECT_API_URL"]
-            _stop(server)
+    atexit.register(_stop, server)
+    _wait_until_healthy(server, f"http://127.0.0.1:{port}/api/health", log)
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    return os.environ["PREFECT_API_URL"]
 
 
 def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

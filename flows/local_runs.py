@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evaluation.score import Scores
 from flows.display import show_progress, show_steps
-from flows.embedded_server import own_server
+from flows.embedded_server import ensure_server
 from flows.generation_run import prepare
 from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
 
@@ -48,10 +48,14 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
     )
     folder = _engine_folder(parameters.root)
     sizes = {shard.name: len(shard.samples) for shard in unfinished}
-    with log_file(folder), own_server(folder / "prefect"):
-        from flows.generate_dataset import generate_dataset  # Prefect reads its settings here
+    with log_file(folder):
+        address = ensure_server(folder / "prefect")
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        with show_progress(sizes, console) as tally:
+        from flows.generate_dataset import generate_dataset
+
+        # An earlier command of this process may have imported Prefect before there was a server.
+        with temporary_settings({PREFECT_API_URL: address}), show_progress(sizes, console) as tally:
             summary = generate_dataset(parameters)
     console.print(_yields(summary.written, summary.requested, summary.dropped))
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())

@@ -13,10 +13,13 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 _PARENT = """
 import os, sys, time
 from pathlib import Path
-from flows.embedded_server import own_server
-with own_server(Path(sys.argv[1])):
-    print(os.environ["PREFECT_API_URL"], flush=True)
-    time.sleep(600)
+from flows.embedded_server import ensure_server
+ensure_server(Path(sys.argv[1]))
+first = os.environ["PREFECT_API_URL"]
+ensure_server(Path(sys.argv[1]) / "another")
+assert os.environ["PREFECT_API_URL"] == first
+print(first, flush=True)
+time.sleep(600)
 """
 
 
