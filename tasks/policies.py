@@ -31,12 +31,12 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
 def stage_options(stage: Stage) -> dict[str, Any]:
     """The options of a stage's task.
 
-    Prefect's own result cache is off, because the store decides what is done.
+    Prefect's own result cache is off, because the store decides what is done. There are no tags:
+    for every tag Prefect asks its server for a concurrency slot, which takes a second or two.
     """
     return {
         "name": stage.value,
         "task_run_name": f"{stage.value} {{shard.name}}",
-        "tags": [f"magicseg-{stage.value}"],
         "cache_policy": NO_CACHE,
         "persist_result": False,
         "retries": 3,

@@ -135,7 +135,6 @@ def _student(job: ScoreJob) -> ZegClip:
 @task(
     name="score",
     task_run_name="score {job.kind} on {job.benchmark.name}",
-    tags=["magicseg-score"],
     cache_policy=NO_CACHE,
     persist_result=False,
 )

@@ -61,7 +61,7 @@ def find_finished(config: TrainingConfig) -> Path | None:
     return checkpoints[-1] if is_over else None
 
 
-@task(name="train", tags=["magicseg-train"], cache_policy=NO_CACHE, persist_result=False)
+@task(name="train", cache_policy=NO_CACHE, persist_result=False)
 def train_student(config: TrainingConfig, processes: int = 1) -> Any:
     """Train a student in a process of its own, or in several, one a GPU.
 

@@ -11,6 +11,10 @@ import pytest
 
 # Read when torch is imported: waiting threads must not take the cores from their neighbours.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read when Prefect is imported.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
 
 WORDS = [f"{first}{last}" for first in ("stone", "mist", "dusk", "hill") for last in "abcdefghijk"]
 
@@ -109,3 +113,12 @@ def chat_server(monkeypatch):
     server.http.shutdown()
     server.http.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A temporary Prefect server that the flows of a test process report to."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield

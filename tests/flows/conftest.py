@@ -4,19 +4,6 @@ import sys
 
 import pytest
 
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("DO_NOT_TRACK", "1")
-
-
-@pytest.fixture(scope="session")
-def server():
-    """A temporary Prefect server that the flows of a test process report to."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
-
 
 @pytest.fixture
 def magicseg(tmp_path):
