@@ -125,7 +125,9 @@ def test_a_killed_run_resumes_at_the_stage_where_it_was_and_ends_with_the_same_t
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_soon_and_says_that_it_can_go_on(magicseg, quick, tmp_path):
+def test_a_run_that_is_told_to_end_does_so_soon_and_says_that_it_can_go_on(
+    magicseg, quick, tmp_path
+):
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(quick | {"samples_per_shard": 12}))
     process = magicseg("generate", file, "--root", "d")
@@ -135,7 +137,7 @@ def test_an_interrupted_run_ends_soon_and_says_that_it_can_go_on(magicseg, quick
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "run the command again to go on" in " ".join(err.split())
