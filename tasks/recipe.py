@@ -95,35 +95,44 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
         Settings that say only how to execute (device, batch size, concurrency) are not part of
         it: to change them repeats no work.
         """
-        vocabulary = load_vocabulary(self.profile.vocabulary).digest
-        configs: dict[Stage, dict[str, Any]] = {
-            Stage.PROMPTS: {
-                "vocabulary": vocabulary,
-                "writer": _writer_identity(self.profile.writer),
-                "tokenizer": self.profile.painter.identity()["weights"],
-                "rules": self.prompts,
-            },
-            Stage.PAIRS: {
-                "painter": self.profile.painter.identity(),
-                "rules": self.pairs,
-                "image_format": self.profile.image_format,
-            },
-            Stage.DETECTIONS: {
-                "vocabulary": vocabulary,
-                "detector": self.profile.detector.identity(),
-                "rules": self.detections,
-            },
-            Stage.MASKS: {"segmenter": self.profile.segmenter.identity(), "rules": self.masks},
-            Stage.SHARDS: {},
-        }
         return {
             name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            for name, value in configs[stage].items()
+            for name, value in self._parts(stage).items()
         }
+
+    def _parts(self, stage: Stage) -> dict[str, Any]:
+        """Only the asked stage's models are identified: that looks at their files."""
+        profile = self.profile
+        vocabulary = load_vocabulary(profile.vocabulary).digest
+        match stage:
+            case Stage.PROMPTS:
+                return {
+                    "vocabulary": vocabulary,
+                    "writer": _writer_identity(profile.writer),
+                    "tokenizer": profile.painter.identity()["weights"],
+                    "rules": self.prompts,
+                }
+            case Stage.PAIRS:
+                return {
+                    "painter": profile.painter.identity(),
+                    "rules": self.pairs,
+                    "image_format": profile.image_format,
+                }
+            case Stage.DETECTIONS:
+                return {
+                    "vocabulary": vocabulary,
+                    "detector": profile.detector.identity(),
+                    "rules": self.detections,
+                }
+            case Stage.MASKS:
+                return {"segmenter": profile.segmenter.identity(), "rules": self.masks}
+            case Stage.SHARDS:
+                return {}
 
     def describe(self) -> dict[str, Any]:
         """Every stage's config, for the dataset's spec."""
-        return {stage.value: self.config(stage) for stage in Stage if self.config(stage)}
+        configs = {stage.value: self.config(stage) for stage in Stage}
+        return {name: config for name, config in configs.items() if config}
 
     def key(self, stage: Stage, shard: PlannedShard, done: Done) -> str:
         """Identify a stage's output for a shard.

@@ -1,21 +1,21 @@
 """Shards: everything that is known of a shard's samples, packed, described and published."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from storage.codecs import encode_label_map
 from storage.commits import Counts
 from storage.manifest import describe_samples, encode_manifest
-from storage.pairs import EncodedPair, iterate_pairs, read_pair_rows
+from storage.pairs import EncodedPair
 from storage.records import (
     Detection,
     MaskSample,
+    Pair,
     PlannedSample,
     PlannedShard,
     Prompt,
     Stage,
 )
-from storage.rows import read_rows, split_rows
+from storage.rows import split_rows
 from storage.shards import Sample, pack
 from storage.store import Store
 from storage.vocabulary import Vocabulary
@@ -49,10 +49,10 @@ def pack_shard(store: Store, vocabulary: Vocabulary, shard: PlannedShard, done: 
     Raises:
         DataError: An output is damaged, or a sample has no fate or two.
     """
-    prompts, dropped = split_rows(read_rows(store.read(done[Stage.PROMPTS])), Prompt)
-    detections, lost = split_rows(read_rows(store.read(done[Stage.DETECTIONS])), Detection)
-    masks, more = split_rows(read_rows(store.read(done[Stage.MASKS])), MaskSample)
-    dropped += [*read_pair_rows(store.read(done[Stage.PAIRS]))[1], *lost, *more]
+    prompts, dropped = split_rows(store.rows(done[Stage.PROMPTS]), Prompt)
+    detections, lost = split_rows(store.rows(done[Stage.DETECTIONS]), Detection)
+    masks, more = split_rows(store.rows(done[Stage.MASKS]), MaskSample)
+    dropped += [*split_rows(store.rows(done[Stage.PAIRS]), Pair)[1], *lost, *more]
     texts = {prompt.key: prompt for prompt in prompts}
     found = {detection.key: detection for detection in detections}
     cut = {sample.key: sample for sample in masks}
@@ -62,7 +62,7 @@ def pack_shard(store: Store, vocabulary: Vocabulary, shard: PlannedShard, done: 
             _Parts(planned[pair.key], texts[pair.key], pair, found[pair.key], cut[pair.key]),
             vocabulary,
         )
-        for pair in _stored_pairs(store, done)
+        for pair in store.pairs(done[Stage.PAIRS])
         if pair.key in cut
     ]
     rows = describe_samples(
@@ -100,10 +100,3 @@ def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
     """The classes that have a mask, in planned order."""
     present = {instance.class_id for instance in parts.masks.instances}
     return tuple(class_id for class_id in parts.planned.class_ids if class_id in present)
-
-
-def _stored_pairs(store: Store, done: Done) -> Iterator[EncodedPair]:
-    ref = done[Stage.PAIRS].object
-    if ref is not None:
-        with store.objects.open(ref.path) as file:
-            yield from iterate_pairs(file, ref.path)

@@ -11,7 +11,7 @@ from prefect.concurrency.sync import concurrency
 from storage.card import write_card
 from storage.codecs import decode_image, encode_image
 from storage.commits import Counts
-from storage.pairs import EncodedPair, iterate_pairs, pack_pairs
+from storage.pairs import EncodedPair, pack_pairs
 from storage.records import (
     Detection,
     PlannedShard,
@@ -20,7 +20,7 @@ from storage.records import (
     Rejected,
     Stage,
 )
-from storage.rows import read_rows, split_rows, write_rows
+from storage.rows import split_rows, write_rows
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks import resident
@@ -88,7 +88,7 @@ def pairs(root: str, recipe: Recipe, shard: PlannedShard, done: Done) -> Any:
     """
 
     def make(store: Store) -> Made:
-        texts, _ = split_rows(read_rows(store.read(done[Stage.PROMPTS])), Prompt)
+        texts, _ = split_rows(store.rows(done[Stage.PROMPTS]), Prompt)
         seeds = {sample.key: sample.seed for sample in shard.samples}
         config, image_format = recipe.profile.painter, recipe.profile.image_format
         kept: list[EncodedPair] = []
@@ -155,7 +155,7 @@ def masks(root: str, recipe: Recipe, shard: PlannedShard, done: Done) -> Any:
     """
 
     def make(store: Store) -> Made:
-        found, _ = split_rows(read_rows(store.read(done[Stage.DETECTIONS])), Detection)
+        found, _ = split_rows(store.rows(done[Stage.DETECTIONS]), Detection)
         boxes = {detection.key: detection for detection in found}
         config = recipe.profile.segmenter
         rows: list[Record] = []
@@ -197,13 +197,9 @@ def _rows_made(rows: Sequence[Record], requested: int) -> Made:
 
 def _decoded(store: Store, done: Done) -> Iterator[PaintedSample]:
     """The stored images: what later stages see is what readers of the dataset will see."""
-    ref = done[Stage.PAIRS].object
-    if ref is None:
-        return
-    with store.objects.open(ref.path) as file:
-        for pair in iterate_pairs(file, ref.path):
-            images = (pair.image_bytes, pair.counterfactual_bytes)
-            yield PaintedSample(pair.key, *map(decode_image, images))
+    for pair in store.pairs(done[Stage.PAIRS]):
+        images = (pair.image_bytes, pair.counterfactual_bytes)
+        yield PaintedSample(pair.key, *map(decode_image, images))
 
 
 def _in_steps(
