@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from models.endpoints import ChatEndpoint, DeclinedError, EndpointConfig
 from models.instructions import (
     INSTRUCTIONS_VERSION,
-    RESPONSE_FORMAT,
+    RESPONSE_FORMATS,
+    AnswerFormat,
     chat_messages,
     read_texts,
 )
@@ -32,6 +33,9 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     """Sampling temperature; null sends none, as some models demand."""
     send_seed: bool = True
     """Whether a derived seed is sent; not every service knows the field."""
+    answer_format: AnswerFormat = "schema"
+    """`schema` demands a strict JSON schema; `json` any JSON, for models from before schemas such
+    as gpt-3.5-turbo; `text` sends no such field, for services that know none."""
     texts_per_call: int = Field(default=10, ge=1, le=100)
     """Most texts asked for in one call."""
     concurrency: int = Field(default=8, ge=1, le=256)
@@ -87,9 +91,10 @@ class ChatWriter:
         body: dict[str, Any] = {
             "model": config.model,
             "messages": chat_messages(request, count),
-            "response_format": RESPONSE_FORMAT,
             config.max_tokens_field: config.max_tokens,
         }
+        if (form := RESPONSE_FORMATS[config.answer_format]) is not None:
+            body["response_format"] = form
         if config.temperature is not None:
             body["temperature"] = config.temperature
         if config.send_seed:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from models.protocols import TextRequest
 from storage.vocabulary import ClassRecord
@@ -11,20 +11,27 @@ from storage.vocabulary import ClassRecord
 INSTRUCTIONS_VERSION = "1"
 """Part of a request's identity: raised when the words below change what is asked for."""
 
-RESPONSE_FORMAT: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "captions",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"texts": {"type": "array", "items": {"type": "string"}}},
-            "required": ["texts"],
-            "additionalProperties": False,
+AnswerFormat = Literal["schema", "json", "text"]
+"""How an answer's form is demanded: by a strict JSON schema, as any JSON, or in words alone."""
+
+RESPONSE_FORMATS: dict[AnswerFormat, dict[str, Any] | None] = {
+    "schema": {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "captions",
+            "strict": True,
+            "schema": {
+                "type": "object",
+                "properties": {"texts": {"type": "array", "items": {"type": "string"}}},
+                "required": ["texts"],
+                "additionalProperties": False,
+            },
         },
     },
+    "json": {"type": "json_object"},
+    "text": None,
 }
-"""Structured output: ``{"texts": [...]}`` and nothing else."""
+"""The field `response_format` of each form; the words ask for ``{"texts": [...]}`` in all."""
 
 _SYSTEM = (
     "You write captions for a text-to-image model. Each caption describes one picture that could "

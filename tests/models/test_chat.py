@@ -80,9 +80,19 @@ def test_the_request_is_strict_and_explains_the_sense_of_a_class(build, chat_ser
 
 
 def test_fields_that_a_service_does_not_know_can_be_left_out(build, chat_server):
-    build(temperature=None, send_seed=False, max_tokens_field="max_tokens").write([wish()])
+    fields = {"temperature": None, "send_seed": False, "max_tokens_field": "max_tokens"}
+    build(**fields, answer_format="text").write([wish()])
     [body] = chat_server.requests
-    assert set(body) == {"model", "messages", "response_format", "max_tokens"}
+    assert set(body) == {"model", "messages", "max_tokens"}
+
+
+def test_models_from_before_strict_schemas_are_asked_for_json(build, chat_server):
+    [answer] = build(answer_format="json").write([wish(3)])
+    [body] = chat_server.requests
+    assert body["response_format"] == {"type": "json_object"}
+    # services refuse JSON mode unless the messages ask for JSON
+    assert "JSON" in body["messages"][0]["content"]
+    assert len(answer.texts) == 3
 
 
 def test_an_answered_request_is_never_sent_again(build, chat_server, ledger):
