@@ -35,11 +35,14 @@ class BenchmarkSample:
         key: Name of the image, unique in the split.
         image: RGB.
         labels: True labels at the image's size, as the module describes them.
+        candidates: Positions in the class set's names that may be predicted in this image, which
+            may be none at all; nothing means that all of them may.
     """
 
     key: str
     image: UInt8[np.ndarray, "height width 3"]
     labels: UInt16[np.ndarray, "height width"]
+    candidates: tuple[int, ...] | None = None
 
 
 class Benchmark(Protocol):
