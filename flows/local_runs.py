@@ -13,7 +13,7 @@ from evaluation.score import Scores
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server
 from flows.generation_run import prepare
-from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
+from flows.parameters import GenerationParameters, TrainAndEvaluateParameters, training_config
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
@@ -75,7 +75,6 @@ def train_locally(parameters: TrainAndEvaluateParameters, console: Console) -> P
         IncompleteError: Fewer good shards are committed than wanted.
         InputError: Data or weights are missing, or the run's folder belongs to another run.
     """
-    from flows.train_and_evaluate import training_config
     from tasks.training import find_finished, require_shards
     from training.loop import train
 

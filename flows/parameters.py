@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from evaluation.benchmarks import BenchmarkConfig
 from models.profiles import load_profile
+from models.writers import WriterConfig
 from storage.documents import read_yaml, validate
 from storage.errors import InputError
 from storage.plan import DatasetSpec
@@ -17,6 +18,7 @@ from tasks.masks import MaskRules
 from tasks.pairs import PairRules
 from tasks.prompts import PromptRules
 from tasks.recipe import Recipe
+from training.config import TrainingConfig
 
 ParametersT = TypeVar("ParametersT", bound=BaseModel)
 
@@ -33,6 +35,8 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     commas."""
     profile: str = "miniature"
     """Models and their parameters: a shipped profile, or the path of a YAML file."""
+    writer: WriterConfig | None = None
+    """Who writes the texts instead of the profile's writer."""
     shards: str = "all"
     """Shards of the slice to work on: all, or indices and ranges such as 0-3,7."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -85,10 +89,12 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
         execution: dict[str, Any] = {"device": self.device}
         if self.batch_size is not None:
             execution["batch_size"] = self.batch_size
-        roles = {
+        roles: dict[str, Any] = {
             role: getattr(profile, role).model_copy(update=execution)
             for role in ("painter", "detector", "segmenter")
         }
+        if self.writer is not None:
+            roles["writer"] = self.writer
         return Recipe(
             profile=profile.model_copy(update=roles),
             prompts=self.prompts,
@@ -140,6 +146,23 @@ class TrainAndEvaluateParameters(
         return Path(f"{self.dataset.rstrip('/')}-run").expanduser()
 
 
+def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
+    """The training settings: the profile's, with the parameters' on top.
+
+    Raises:
+        InputError: If a setting is unknown or does not fit.
+    """
+    profile = load_profile(parameters.profile)
+    document = {
+        **merge(profile.training, parameters.training),
+        "dataset": parameters.dataset,
+        "out": str(parameters.run_folder),
+        "vocabulary": profile.vocabulary,
+        "student": profile.student.model_dump(),
+    }
+    return validate(TrainingConfig, document, f"training settings of {profile.name}")
+
+
 def read_parameters(
     kind: type[ParametersT], file: Path | None, values: Mapping[str, Any]
 ) -> ParametersT:
@@ -172,6 +195,15 @@ def nest(values: Mapping[str, Any], document: dict[str, Any] | None = None) -> d
     for name, value in values.items():
         _put(document, name.split("."), value, name)
     return document
+
+
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of both, those of the second where both have one."""
+    merged = dict(low)
+    for name, value in high.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge(merged[name], value) if nested else value
+    return merged
 
 
 def split_assignment(text: str) -> tuple[str, Any]:

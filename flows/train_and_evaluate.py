@@ -8,13 +8,12 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from evaluation.report import write_report
 from evaluation.score import Scores, ScoringConfig
-from flows.parameters import TrainAndEvaluateParameters
+from flows.parameters import TrainAndEvaluateParameters, merge, training_config
 from models.profiles import Profile, load_profile
 from storage.documents import validate
 from storage.records import Record
 from tasks.scores import Kind, ScoreJob, score
 from tasks.training import require_shards, train_student
-from training.config import TrainingConfig
 
 REPORT_NAME = "report.html"
 
@@ -32,23 +31,6 @@ class RunSummary(Record, frozen=True):
     """Steps that were worked on rather than found done."""
 
 
-def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
-    """The training settings: the profile's, with the parameters' on top.
-
-    Raises:
-        InputError: If a setting is unknown or does not fit.
-    """
-    profile = load_profile(parameters.profile)
-    document = {
-        **_merged(profile.training, parameters.training),
-        "dataset": parameters.dataset,
-        "out": str(parameters.run_folder),
-        "vocabulary": profile.vocabulary,
-        "student": profile.student.model_dump(),
-    }
-    return validate(TrainingConfig, document, f"training settings of {profile.name}")
-
-
 def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJob]:
     """Everything that is to be scored: each subject on each benchmark.
 
@@ -58,7 +40,7 @@ def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJ
     profile = load_profile(parameters.profile)
     scoring = validate(
         ScoringConfig,
-        _merged(profile.scoring, parameters.scoring),
+        merge(profile.scoring, parameters.scoring),
         f"scoring settings of {profile.name}",
     )
     wanted: dict[Kind, bool] = {
@@ -120,15 +102,6 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
     return RunSummary(
         checkpoint=checkpoint, scores=tuple(measured), report=str(report), executed=tuple(executed)
     )
-
-
-def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """Nested values of both, those of the second where both have one."""
-    merged = dict(low)
-    for name, value in high.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], value) if nested else value
-    return merged
 
 
 def _publish_artifacts(measured: list[Scores], report: Path) -> None:

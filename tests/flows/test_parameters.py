@@ -6,6 +6,7 @@ from flows.parameters import (
     nest,
     read_parameters,
     split_assignment,
+    training_config,
 )
 from storage.errors import InputError
 
@@ -48,10 +49,16 @@ def test_parameters_survive_a_round_trip_through_json(tmp_path):
 
 
 def test_an_unknown_training_setting_is_named(tmp_path):
-    from flows.train_and_evaluate import training_config
-
     parameters = TrainAndEvaluateParameters(
         dataset=str(tmp_path), out=str(tmp_path), training={"optimiser": {"stpes": 3}}
     )
     with pytest.raises(InputError, match=r"optimiser\.stpes.*steps"):
         training_config(parameters)
+
+
+def test_another_writer_changes_the_texts_and_nothing_else(tmp_path):
+    plain = GenerationParameters(root=str(tmp_path), samples=4)
+    document = {**plain.model_dump(), "writer": {"kind": "template", "templates": "simple"}}
+    other = GenerationParameters.model_validate(document).recipe.describe()
+    assert other.pop("prompts") != plain.recipe.describe()["prompts"]
+    assert other.items() < plain.recipe.describe().items()
