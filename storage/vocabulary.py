@@ -31,10 +31,15 @@ _BENCHMARKS = {
     "context59": ("context", "lvis1205", False),
     "context60": ("context", "lvis1205", True),
     "coco80": ("coco", "lvis1205", False),
-    "coco81": ("coco", "lvis1205", True),
+    "coco_object": ("coco", "lvis1205", True),
+    "lvis1203": ("lvis", "lvis1205", False),
+    "lvis": ("lvis", "lvis1205", True),
     "miniature": ("miniature", "miniature", True),
 }
 """Name -> rows of the table, vocabulary, whether a background class is scored."""
+
+_LVIS = "lvis"
+"""Rows of the vocabulary instead: its classes with an LVIS frequency are those of LVIS v1."""
 
 _NAMED_SLICES = ("voc20", "context59", "coco80")
 
@@ -141,9 +146,10 @@ class BenchmarkClasses(Record, frozen=True):
     """The classes of a benchmark, in its own order."""
 
     name: str
-    """Name of the class set; its number counts the classes that are scored."""
+    """Name of the class set; its number, where it has one, counts the classes that are scored."""
     names: tuple[str, ...]
-    """Official names without the background; ground truth value k stands for the name k - 1."""
+    """Official names without the background (LVIS's with blanks for underscores); ground truth
+    value k stands for the name k - 1."""
     phrases: tuple[tuple[str, ...], ...]
     """For each name what a text encoder should read, the preferred phrase first, then aliases."""
     vocabulary: str
@@ -170,15 +176,15 @@ def load_benchmark(name: str) -> BenchmarkClasses:
     """Load the class set of a benchmark.
 
     Args:
-        name: voc20, voc21, context59, context60, coco80, coco81 or miniature. The larger number
-            of a pair scores the background too.
+        name: voc20, voc21, context59, context60, coco80, coco_object, lvis1203, lvis or miniature.
+            The second of a pair scores the background too.
 
     Raises:
         InputError: If there is none of that name.
     """
     _check_known("benchmark class set", name, tuple(_BENCHMARKS))
     group, vocabulary, background = _BENCHMARKS[name]
-    rows = [row for row in read_table("benchmarks.csv") if row["benchmark"] == group]
+    rows = _lvis_rows() if group == _LVIS else _benchmark_rows(group)
     return BenchmarkClasses(
         name=name,
         names=tuple(row["name"] for row in rows),
@@ -187,6 +193,28 @@ def load_benchmark(name: str) -> BenchmarkClasses:
         class_ids=tuple(int(row["class_id"]) if row["class_id"] else None for row in rows),
         background=background,
     )
+
+
+@cache
+def annotation_ids(name: str) -> tuple[int, ...]:
+    """The number by which a benchmark's own annotation files know each of its classes.
+
+    COCO's category ids (1 to 90, with gaps), LVIS's (1 to 1203), the labels of PASCAL Context's
+    release (1 to 459, of which 59 are scored); elsewhere the position in the class set plus 1.
+
+    Args:
+        name: As for `load_benchmark`.
+
+    Returns:
+        One id for each name of the class set, in its order.
+
+    Raises:
+        InputError: If there is no class set of that name.
+    """
+    _check_known("benchmark class set", name, tuple(_BENCHMARKS))
+    group, _, _ = _BENCHMARKS[name]
+    rows = _lvis_rows() if group == _LVIS else _benchmark_rows(group)
+    return tuple(int(row["annotation_id"]) for row in rows)
 
 
 def text_templates(name: str) -> tuple[str, ...]:
@@ -270,6 +298,27 @@ def _ways(vocabulary: Vocabulary) -> str:
         f"write all, lvis-r, lvis-c, lvis-f, {', '.join(_NAMED_SLICES)}, a range such as "
         f"0:{len(vocabulary)}, or class names between commas"
     )
+
+
+def _benchmark_rows(group: str) -> list[dict[str, str]]:
+    return [row for row in read_table("benchmarks.csv") if row["benchmark"] == group]
+
+
+def _lvis_rows() -> list[dict[str, str]]:
+    """The classes of LVIS v1 in the order of their ids, as rows of the benchmarks' table."""
+    return [_lvis_row(row) for row in read_table("lvis1205.csv") if row["frequency"]]
+
+
+def _lvis_row(row: dict[str, str]) -> dict[str, str]:
+    preferred, *others = _class_record(row).embedding_phrases
+    others += [part for synonym in _items(row["synonyms"]) for part in _parts(synonym)]
+    return {
+        "name": row["name"],
+        "annotation_id": str(int(row["class_id"]) + 1),
+        "class_id": row["class_id"],
+        "prompt": preferred,
+        "aliases": ";".join(alias for alias in dict.fromkeys(others) if alias != preferred),
+    }
 
 
 def _check_known(kind: str, name: str, known: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from storage.vocabulary import (
     TEMPLATE_SETS,
     VOCABULARIES,
     Vocabulary,
+    annotation_ids,
     load_benchmark,
     load_vocabulary,
     resolve_slice,
@@ -227,7 +228,13 @@ def test_a_slice_of_another_vocabulary_is_refused(text):
 
 @pytest.mark.parametrize(
     ("name", "count", "covered"),
-    [("voc20", 20, 20), ("context59", 59, 30), ("coco80", 80, 79), ("miniature", 14, 14)],
+    [
+        ("voc20", 20, 20),
+        ("context59", 59, 30),
+        ("coco80", 80, 79),
+        ("lvis1203", 1203, 1203),
+        ("miniature", 14, 14),
+    ],
 )
 def test_a_benchmark_names_its_classes_and_their_place_in_the_vocabulary(name, count, covered):
     benchmark = load_benchmark(name)
@@ -247,10 +254,42 @@ def test_what_a_benchmark_calls_a_class_is_a_form_of_that_class(lvis):
 
 
 def test_the_background_is_scored_in_the_larger_class_set_of_a_pair():
-    for foreground, both in (("voc20", "voc21"), ("context59", "context60"), ("coco80", "coco81")):
+    pairs = {
+        "voc20": "voc21",
+        "context59": "context60",
+        "coco80": "coco_object",
+        "lvis1203": "lvis",
+    }
+    for foreground, both in pairs.items():
         assert not load_benchmark(foreground).background
         assert load_benchmark(both).background
         assert load_benchmark(foreground).names == load_benchmark(both).names
+
+
+def test_no_two_lvis_classes_share_the_preferred_phrase():
+    phrases = dict(zip(load_benchmark("lvis").names, load_benchmark("lvis").phrases, strict=True))
+    assert len({preferred for preferred, *_ in phrases.values()}) == 1203
+    assert phrases["bow (weapon)"][0] != phrases["bow (decorative ribbons)"][0]
+    assert phrases["airplane"] == ("airplane", "aeroplane")
+    assert all(len(names) == len(set(names)) for names in phrases.values())
+
+
+def test_annotation_files_number_the_classes_in_their_own_way():
+    def numbers(benchmark):
+        names = load_benchmark(benchmark).names
+        return dict(zip(names, annotation_ids(benchmark), strict=True))
+
+    assert numbers("coco80")["person"] == 1
+    assert numbers("coco_object")["toothbrush"] == 90
+    assert numbers("coco80")["stop sign"] == 13
+    assert numbers("context59")["aeroplane"] == 2
+    assert numbers("context60")["tvmonitor"] == 427
+    assert numbers("lvis")["Christmas tree"] == 255
+    assert numbers("lvis")["zucchini"] == 1203
+    assert numbers("voc21")["tvmonitor"] == 20
+    for benchmark in ("voc20", "context59", "coco80", "lvis1203", "miniature"):
+        ids = annotation_ids(benchmark)
+        assert len(ids) == len(set(ids)) == len(load_benchmark(benchmark).names)
 
 
 def test_a_text_encoder_reads_proper_words_for_a_benchmark_class():
