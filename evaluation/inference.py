@@ -1,26 +1,34 @@
-"""From an image to a label map: windows, scores, the best class and the background rule.
+"""From an image to a label map: scores of the classes, the best one, and the background rule.
 
-Every predictor gives a `ScoreMap`: for each pixel of the original image the best foreground class
-and its score. A background rule turns it into labels, so that one pass over the images serves every
+Every predictor gives a `ScoreMap`: for each pixel of the original image the best class and its
+score. A background rule turns it into labels, so that one pass over the images serves every
 threshold.
 
 No score is ever held for all classes at full size: classes are taken in chunks and only the best so
 far is kept, which needs megabytes where 1,204 full maps need gigabytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int32, UInt8
-from pydantic import BaseModel, Field, model_validator
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
+from pydantic import Field, model_validator
 
-from models.protocols import Detector, Segmenter
-from storage.records import BACKGROUND_LABEL
+from evaluation.windows import View, ViewConfig
+from models.protocols import Detector, FoundBoxes, Segmenter
+
+BACKGROUND_WORD = -1
+"""What stands for a class where a background word won."""
+
+_NEAREST = 5
+_BASELINE_CHUNK = 8
+
+_Maps = Float[torch.Tensor, "maps classes height width"]
 
 
 class Background(StrEnum):
@@ -33,31 +41,42 @@ class Background(StrEnum):
     CONSTANT = "constant"
     """A channel of constant score stands before the classes and wins ties: the best sigmoid score
     must exceed the threshold (TCL's rule)."""
+    WORDS = "words"
+    """A background word has the best probability among all classes and background words, or the
+    best probability is below the threshold (the rule of SCLIP and ClearCLIP)."""
+    GROUPVIT = "groupvit"
+    """The best score is below the threshold and below the best score of the image. A class's score
+    is its probability among all classes, times that among the five nearest to the image; others
+    have none (GroupViT's rule)."""
     NONE = "none"
     """Never; for class sets without background."""
 
 
-class InferenceConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Overlap(StrEnum):
+    """What is averaged where windows overlap."""
+
+    SCORES = "scores"
+    """The scores of each window."""
+    LOGITS = "logits"
+    """The logits of each window; they become scores at the original image's size."""
+
+
+class InferenceConfig(ViewConfig, frozen=True):
     """How an image is shown to the student and how its scores become labels.
 
     The defaults are those of the released MagicSeg and ZegCLIP settings: short side 512, windows of
     512 at a stride of 426; no offset is subtracted from seen classes.
     """
 
-    short_side: int = Field(default=512, ge=8)
-    """Pixels of the shorter side after resizing, the ratio kept."""
-    long_side: int = Field(default=2048, ge=8)
-    """Most pixels of the longer side; it wins over `short_side`."""
-    window: int | None = Field(default=512, ge=8)
-    """Side of the square windows in pixels; the whole image at once when empty."""
-    stride: int = Field(default=426, ge=1)
-    """Pixels from one window to the next."""
     background: Background = Background.RAW
     """The background rule."""
     threshold: float = Field(default=0.5, ge=0, le=1)
     """The background rule's threshold on the score."""
     softmax_scale: float = Field(default=1.0, gt=0)
-    """What logits are multiplied by before the softmax of the rule `softmax`."""
+    """What logits are multiplied by before a softmax, for the rules `softmax`, `words` and
+    `groupvit`."""
+    overlap: Overlap = Overlap.SCORES
+    """What is averaged where windows overlap."""
     batch_size: int = Field(default=8, ge=1)
     """Windows in one forward pass."""
     class_chunk: int = Field(default=8, ge=1)
@@ -65,34 +84,121 @@ class InferenceConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     512 x 512 fit a CPU's cache, 32 a large GPU's."""
 
     @model_validator(mode="after")
-    def _windows_touch(self) -> "InferenceConfig":
-        if self.window is not None and self.stride > self.window:
+    def _nearest_of_each_window(self) -> "InferenceConfig":
+        if self.background is Background.GROUPVIT and self.overlap is Overlap.LOGITS:
             message = (
-                f"stride {self.stride} is larger than window {self.window}: pixels between the "
-                f"windows would have no score, choose a stride of at most {self.window}"
+                "background groupvit came with overlap logits, expected scores: each window has "
+                "nearest classes of its own, so its logits cannot be averaged with another's"
             )
             raise ValueError(message)
         return self
 
 
 @dataclass(frozen=True)
+class TextRows:
+    """Text embeddings and the classes that they stand for.
+
+    A class may own several rows, of which the best counts for each pixel; rows of background words
+    compete with the classes and stand for none.
+
+    Attributes:
+        embeddings: Unit vectors.
+        owners: For each row its class's position in the class set's names, or `BACKGROUND_WORD`;
+            ascending.
+    """
+
+    embeddings: Float[torch.Tensor, "rows width"]
+    owners: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the two fit together."""
+        if len(self.owners) != len(self.embeddings):
+            message = f"{len(self.embeddings)} rows came with {len(self.owners)} owners"
+            raise ValueError(message)
+        if list(self.owners) != sorted(self.owners) or min(self.owners, default=0) < -1:
+            message = f"owners must ascend from {BACKGROUND_WORD} at least, found {self.owners}"
+            raise ValueError(message)
+
+    @classmethod
+    def one_each(cls, embeddings: Float[torch.Tensor, "classes width"]) -> "TextRows":
+        """One row for each class."""
+        return cls(embeddings, tuple(range(len(embeddings))))
+
+    def among(self, candidates: Sequence[int] | None) -> "TextRows":
+        """The rows of some classes, and those of the background words; all if none are named."""
+        if candidates is None:
+            return self
+        wanted = {BACKGROUND_WORD, *candidates}
+        kept = [row for row, owner in enumerate(self.owners) if owner in wanted]
+        return TextRows(self.embeddings[kept], tuple(self.owners[row] for row in kept))
+
+    def chunks(self, size: int) -> Iterator[slice]:
+        """Rows in groups of at most `size`, more only where one class owns more."""
+        start = stop = 0
+        for _, own in groupby(self.owners):
+            count = sum(1 for _ in own)
+            if stop > start and stop + count - start > size:
+                yield slice(start, stop)
+                start = stop
+            stop += count
+        if stop > start:
+            yield slice(start, stop)
+
+
+@dataclass(frozen=True)
 class ScoreMap:
-    """The best foreground class of each pixel.
+    """The best class of each pixel.
 
     Attributes:
         best: Its score in [0, 1].
         index: Its position in the class set's names, without background; the lowest of equals.
+            `BACKGROUND_WORD` where a background word won or no class was a candidate.
     """
 
     best: Float32[np.ndarray, "height width"]
     index: Int32[np.ndarray, "height width"]
 
 
-class Predictor(Protocol):
-    """Anything that can be scored."""
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of some classes.
 
-    def predict(self, image: UInt8[np.ndarray, "height width 3"]) -> ScoreMap:
-        """Find the best foreground class of every pixel."""
+    Attributes:
+        class_ids: Their positions in the class set's names.
+        scores: In [0, 1], at the image's own size; on the device where they were computed.
+    """
+
+    class_ids: tuple[int, ...]
+    scores: Float[torch.Tensor, "classes height width"]
+
+
+class Predictor(Protocol):
+    """Anything that can be scored on label maps."""
+
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
+        """Find the best class of every pixel.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes that may be predicted; all if not given.
+        """
+        ...
+
+
+class ClassScorer(Protocol):
+    """Anything that scores each class by itself."""
+
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel, a few classes at a time.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes to score; all if not given.
+        """
         ...
 
 
@@ -136,55 +242,107 @@ def apply_background(
     """
     if not background:
         return scores.index
-    limit = np.float32(threshold)
+    labels = scores.index + 1
     if rule is Background.NONE:
-        return scores.index + 1
-    found = scores.best > limit if rule is Background.CONSTANT else scores.best >= limit
-    return np.where(found, scores.index + 1, np.int32(BACKGROUND_LABEL))
+        return labels
+    limit = np.float32(threshold)
+    sure = sureness(scores, rule)
+    return labels * (sure > limit if rule is Background.CONSTANT else sure >= limit)
+
+
+def sureness(scores: ScoreMap, rule: Background) -> Float32[np.ndarray, "height width"]:
+    """What a threshold is compared with, so that one pass over the images serves every threshold.
+
+    Returns:
+        The best score; -1 where a background word won; 1 where GroupViT's rule finds the image's
+        best score, which no threshold makes background.
+    """
+    sure = np.where(scores.index == BACKGROUND_WORD, np.float32(-1), scores.best)
+    if rule is Background.GROUPVIT:
+        sure[scores.best == scores.best.max()] = 1
+    return sure
 
 
 class StudentPredictor:
-    """A student with its class embeddings.
+    """A student with the text embeddings of the classes.
 
     Args:
         student: The network, in eval mode, on the device that it should run on.
-        text: Unit text embeddings of the classes, background not among them.
+        rows: The embeddings, on the same device. Background words belong among them under the rule
+            `words` alone.
         config: Windows and rule.
     """
 
-    def __init__(
-        self,
-        student: TextSegmenter,
-        text: Float[torch.Tensor, "classes width"],
-        config: InferenceConfig,
-    ) -> None:
+    def __init__(self, student: TextSegmenter, rows: TextRows, config: InferenceConfig) -> None:
         self._student = student
-        self._text = text
+        self._rows = rows
         self._config = config
 
     @torch.no_grad()
-    def predict(self, image: UInt8[np.ndarray, "height width 3"]) -> ScoreMap:
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
         """Find the best class of every pixel of one image."""
-        size = _shown_size(image.shape[:2], self._config, self._student.patch_size)
-        shown = self._student.normalise(_resized(image, size).to(self._text.device))
-        windows = _windows(size, self._config)
-        logits = self._logits(shown, windows)
-        side = (windows[0].stop_row - windows[0].row, windows[0].stop_column - windows[0].column)
-        canvas = _Canvas(windows, size, side)
-        scored = _scored_chunks(logits, side, self._config)
-        return _best(scored, canvas, (image.shape[0], image.shape[1]))
+        rows = self._rows.among(candidates)
+        device = rows.embeddings.device
+        best = torch.zeros(image.shape[:2], device=device)
+        row = torch.full(image.shape[:2], -1, dtype=torch.int32, device=device)
+        for own, scores in self._scored(image, rows):
+            value, place = scores.max(dim=0)
+            # Strictly greater, so that the lowest of equal classes stays.
+            better = (value > best) | (row < 0)
+            best = torch.where(better, value, best)
+            row = torch.where(better, place.int() + own.start, row)
+        owners = np.array([*rows.owners, BACKGROUND_WORD], dtype=np.int32)
+        return ScoreMap(best.cpu().numpy(), owners[row.cpu().numpy()])
+
+    @torch.no_grad()
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel, a few classes at a time."""
+        rows = self._rows.among(candidates)
+        for own, scores in self._scored(image, rows):
+            owners = torch.tensor(rows.owners[own])
+            found = [owner for owner in owners.unique().tolist() if owner != BACKGROUND_WORD]
+            if found:
+                best = [scores[owners == owner].amax(dim=0) for owner in found]
+                yield ClassScores(tuple(found), torch.stack(best))
+
+    def _scored(
+        self, image: UInt8[np.ndarray, "height width 3"], rows: TextRows
+    ) -> Iterator[tuple[slice, Float[torch.Tensor, "chunk height width"]]]:
+        """Scores of a chunk of rows at the image's own size, one chunk after another."""
+        if not rows.owners:
+            return
+        config = self._config
+        view = View((image.shape[0], image.shape[1]), config, self._student.patch_size)
+        shown = self._student.normalise(view.resized(image).to(rows.embeddings.device))
+        logits, nearest = self._logits(view.cut(shown), rows)
+        by_window = config.overlap is Overlap.SCORES
+
+        def maps(own: slice) -> _Maps:
+            large = view.enlarged(logits[:, own])
+            return large if by_window else view.merged(large)
+
+        chunks = list(rows.chunks(config.class_chunk))
+        score = _scoring(config, maps, chunks, nearest)
+        for own in chunks:
+            scores = score(own)
+            yield own, (view.merged(scores) if by_window else scores)[0]
 
     def _logits(
-        self, shown: Float[torch.Tensor, "1 3 height width"], windows: Sequence["_Window"]
-    ) -> Float[torch.Tensor, "windows classes rows columns"]:
-        crops = torch.cat(
-            [shown[:, :, w.row : w.stop_row, w.column : w.stop_column] for w in windows]
-        )
-        batches = crops.split(self._config.batch_size)
-        found = [
-            self._student.scores(*self._student.encode(batch), self._text) for batch in batches
-        ]
-        return torch.cat(found).float()
+        self, crops: Float[torch.Tensor, "windows 3 height width"], rows: TextRows
+    ) -> tuple[Float[torch.Tensor, "windows rows h w"], Bool[torch.Tensor, "windows rows"]]:
+        """Logits of all windows, and which rows are nearest to each of them as a whole."""
+        logits, nearest = [], []
+        for batch in crops.split(self._config.batch_size):
+            patches, cls = self._student.encode(batch)
+            logits.append(self._student.scores(patches, cls, rows.embeddings))
+            alike = cls @ rows.embeddings.T
+            top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices
+            nearest.append(torch.zeros_like(alike, dtype=torch.bool).scatter(1, top, value=True))
+        return torch.cat(logits).float(), torch.cat(nearest)
 
 
 class DetectedSegments:
@@ -204,142 +362,82 @@ class DetectedSegments:
         self._segmenter = segmenter
         self._phrases = tuple(phrases)
 
-    def predict(self, image: UInt8[np.ndarray, "height width 3"]) -> ScoreMap:
-        """Detect all classes in one image and cut them out."""
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
+        """Detect the candidates in one image and cut them out."""
+        asked = self._asked(candidates)
         best = np.zeros(image.shape[:2], dtype=np.float32)
-        index = np.zeros(image.shape[:2], dtype=np.int32)
-        [found] = self._detector.detect([image], [self._phrases])
-        if not len(found.xyxy):
-            return ScoreMap(best, index)
-        [cut] = self._segmenter.segment([image], [found.xyxy])
+        index = np.full(image.shape[:2], asked[0] if asked else BACKGROUND_WORD, dtype=np.int32)
+        found, masks = self._cut(image, asked)
         # Worse boxes first, and of equal ones the higher class first: the last writer wins.
         for box in np.lexsort((-found.phrases, found.scores)):
-            best[cut.masks[box]] = found.scores[box]
-            index[cut.masks[box]] = found.phrases[box]
+            best[masks[box]] = found.scores[box]
+            index[masks[box]] = asked[found.phrases[box]]
         return ScoreMap(best, index)
 
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel; a class without a box scores 0 everywhere."""
+        asked = self._asked(candidates)
+        found, masks = self._cut(image, asked)
+        for first in range(0, len(asked), _BASELINE_CHUNK):
+            own = asked[first : first + _BASELINE_CHUNK]
+            scores = np.zeros((len(own), *image.shape[:2]), dtype=np.float32)
+            inside = (found.phrases >= first) & (found.phrases < first + len(own))
+            for box in np.flatnonzero(inside):
+                one = scores[found.phrases[box] - first]
+                one[masks[box]] = np.maximum(one[masks[box]], found.scores[box])
+            yield ClassScores(own, torch.from_numpy(scores))
 
-@dataclass(frozen=True)
-class _Window:
-    row: int
-    column: int
-    stop_row: int
-    stop_column: int
+    def _asked(self, candidates: Sequence[int] | None) -> tuple[int, ...]:
+        return tuple(range(len(self._phrases)) if candidates is None else sorted(candidates))
 
-
-class _Canvas:
-    """Averages the scores of overlapping windows."""
-
-    def __init__(
-        self, windows: Sequence[_Window], size: tuple[int, int], side: tuple[int, int]
-    ) -> None:
-        self._windows = windows
-        self._size = size
-        self._side = side
-
-    def average(
-        self, scores: Float[torch.Tensor, "windows classes rows columns"]
-    ) -> Float[torch.Tensor, "1 classes height width"]:
-        if self._side == self._size:
-            return scores
-        total = scores.new_zeros(1, scores.shape[1], *self._size)
-        count = scores.new_zeros(1, 1, *self._size)
-        for window, score in zip(self._windows, scores, strict=True):
-            rows = slice(window.row, window.stop_row)
-            columns = slice(window.column, window.stop_column)
-            total[0, :, rows, columns] += score
-            count[0, :, rows, columns] += 1
-        return total / count
+    def _cut(
+        self, image: UInt8[np.ndarray, "height width 3"], asked: Sequence[int]
+    ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"]]:
+        """The boxes of the classes asked for, and a mask for each."""
+        [found] = self._detector.detect([image], [tuple(self._phrases[each] for each in asked)])
+        if not len(found.xyxy):
+            return found, np.zeros((0, *image.shape[:2]), dtype=bool)
+        [cut] = self._segmenter.segment([image], [found.xyxy])
+        return found, cut.masks
 
 
-def _shown_size(
-    original: tuple[int, ...], config: InferenceConfig, patch_size: int
-) -> tuple[int, int]:
-    """Rows and columns at which an image is shown, its ratio kept to the pixel or the patch."""
-    short, long = min(original), max(original)
-    scale = min(config.short_side / short, config.long_side / long)
-    if config.window is None:
-        rows, columns = (round(side * scale / patch_size) * patch_size for side in original)
-        return max(rows, patch_size), max(columns, patch_size)
-    # Every window must be full, so that the window is the least short side.
-    scale = max(scale, config.window / short)
-    rows, columns = (max(config.window, int(side * scale + 0.5)) for side in original)
-    return rows, columns
-
-
-def _resized(
-    image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]
-) -> UInt8[torch.Tensor, "1 3 rows columns"]:
-    """The image at the size in which it is shown."""
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
-    if image.shape[:2] == size:
-        return pixels
-    return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _windows(size: tuple[int, int], config: InferenceConfig) -> list[_Window]:
-    """Windows that cover the image; the last of each row and column is moved inside."""
-    if config.window is None:
-        return [_Window(0, 0, *size)]
-    side = config.window
-    rows, columns = (_starts(length, side, config.stride) for length in size)
-    return [_Window(row, column, row + side, column + side) for row in rows for column in columns]
-
-
-def _starts(length: int, side: int, stride: int) -> list[int]:
-    count = 1 + -(-(length - side) // stride)
-    return [min(index * stride, length - side) for index in range(count)]
-
-
-def _scored_chunks(
-    logits: Float[torch.Tensor, "windows classes rows columns"],
-    side: tuple[int, int],
+def _scoring(
     config: InferenceConfig,
-) -> Iterator[Float[torch.Tensor, "windows chunk height width"]]:
-    """Scores of a chunk of classes at the windows' size, one chunk after another."""
-    chunks = logits.split(config.class_chunk, dim=1)
-    if config.background is not Background.SOFTMAX:
-        for chunk in chunks:
-            yield _enlarged(chunk, side).sigmoid()
-        return
-    # The denominator first: it needs all classes, but only one map.
-    total = logits.new_full((logits.shape[0], 1, *side), -torch.inf)
-    for chunk in chunks:
-        scaled = _enlarged(chunk, side) * config.softmax_scale
-        total = torch.logaddexp(total, scaled.logsumexp(dim=1, keepdim=True))
-    for chunk in chunks:
-        yield (_enlarged(chunk, side) * config.softmax_scale - total).exp()
+    maps: Callable[[slice], _Maps],
+    chunks: Sequence[slice],
+    nearest: Bool[torch.Tensor, "windows rows"],
+) -> Callable[[slice], _Maps]:
+    """What turns the logits of some rows into scores.
+
+    Args:
+        config: The rule says which scores.
+        maps: Logits of some rows at full size.
+        chunks: All rows; a denominator needs them all, but only one map.
+        nearest: For each window the rows that GroupViT's rule leaves in the race.
+    """
+
+    def scaled(own: slice) -> _Maps:
+        return maps(own) * config.softmax_scale
+
+    def left(own: slice) -> _Maps:
+        return scaled(own).masked_fill(~nearest[:, own, None, None], -torch.inf)
+
+    if config.background is Background.GROUPVIT:
+        everyone, few = _log_total(map(scaled, chunks)), _log_total(map(left, chunks))
+        return lambda own: (2 * left(own) - everyone - few).exp()
+    if config.background in {Background.SOFTMAX, Background.WORDS}:
+        total = _log_total(map(scaled, chunks))
+        return lambda own: (scaled(own) - total).exp()
+    return lambda own: maps(own).sigmoid()
 
 
-def _enlarged(
-    logits: Float[torch.Tensor, "windows classes rows columns"], side: tuple[int, int]
-) -> Float[torch.Tensor, "windows classes height width"]:
-    return F.interpolate(logits, side, mode="bilinear", align_corners=False)
-
-
-def _best(
-    scored: Iterator[Float[torch.Tensor, "windows chunk rows columns"]],
-    canvas: _Canvas,
-    size: tuple[int, int],
-) -> ScoreMap:
-    """The running maximum over the chunks, at the image's own size."""
-    best: torch.Tensor | None = None
-    index: torch.Tensor | None = None
-    first = 0
-    for chunk in scored:
-        scores = canvas.average(chunk)
-        if scores.shape[2:] != size:
-            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
-        value, place = scores[0].max(dim=0)
-        place = place.int() + first
-        first += scores.shape[1]
-        if best is None or index is None:
-            best, index = value, place
-            continue
-        # Strictly greater, so that the lowest of equal classes stays.
-        better = value > best
-        best, index = torch.where(better, value, best), torch.where(better, place, index)
-    if best is None or index is None:
-        message = "no class to choose from, expected at least one text embedding"
-        raise ValueError(message)
-    return ScoreMap(best.cpu().numpy(), index.cpu().numpy())
+def _log_total(maps: Iterator[_Maps]) -> Float[torch.Tensor, "maps 1 height width"]:
+    """Logarithm of the sum of all exponentials, over all classes of all chunks."""
+    total = next(maps).logsumexp(dim=1, keepdim=True)
+    for each in maps:
+        total = torch.logaddexp(total, each.logsumexp(dim=1, keepdim=True))
+    return total

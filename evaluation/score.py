@@ -24,10 +24,11 @@ from evaluation.inference import (
     DetectedSegments,
     InferenceConfig,
     Predictor,
-    ScoreMap,
     StudentPredictor,
+    TextRows,
     TextSegmenter,
     apply_background,
+    sureness,
 )
 from evaluation.metrics import Confusion, Summary, ThresholdSweep
 from models.protocols import Detector, Segmenter
@@ -221,7 +222,7 @@ def score_student(
         text=f"{names} in the templates {config.templates}",
         view=_view(config.inference),
     )
-    predictor = StudentPredictor(student, text, config.inference)
+    predictor = StudentPredictor(student, TextRows.one_each(text), config.inference)
     return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
 
 
@@ -292,7 +293,8 @@ def score(
         )
         confusion.update(sample.labels, labels)
         if protocol.background:
-            _sweep(sweep, sample, scores)
+            sure = sureness(scores, protocol.background_rule)
+            sweep.update(sample.labels, sure, scores.index + 1)
         if index in kept:
             keeper.keep(sample, labels)
         progress.step(index + 1)
@@ -430,10 +432,6 @@ def _view(config: InferenceConfig) -> str:
     if config.background is Background.SOFTMAX:
         parts.append(f"logits times {config.softmax_scale:g} before the softmax")
     return ", ".join(parts)
-
-
-def _sweep(sweep: ThresholdSweep, sample: BenchmarkSample, scores: ScoreMap) -> None:
-    sweep.update(sample.labels, scores.best, scores.index + 1)
 
 
 def _curve(sweep: ThresholdSweep) -> tuple[CurvePoint, ...]:

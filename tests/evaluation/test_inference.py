@@ -15,6 +15,7 @@ from evaluation.inference import (
     InferenceConfig,
     ScoreMap,
     StudentPredictor,
+    TextRows,
     apply_background,
 )
 from models.protocols import CutMasks, FoundBoxes
@@ -51,7 +52,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def predict(student: LinearStudent, image: np.ndarray, **options: object) -> ScoreMap:
     config = InferenceConfig.model_validate(options)
-    return StudentPredictor(student, student.text, config).predict(image)
+    return StudentPredictor(student, TextRows.one_each(student.text), config).predict(image)
 
 
 def as_batch(image: np.ndarray) -> torch.Tensor:
@@ -164,7 +165,7 @@ def test_the_real_student_is_scored_as_its_forward_pass_says() -> None:
     text = F.normalize(torch.randn(5, 24), dim=-1)
     image = picture(64, 96)
     options = InferenceConfig(short_side=64, window=None, class_chunk=2)
-    found = StudentPredictor(student, text, options).predict(image)
+    found = StudentPredictor(student, TextRows.one_each(text), options).predict(image)
     with torch.no_grad():
         expected = student(student.normalise(as_batch(image)), text).sigmoid()[0]
     np.testing.assert_allclose(found.best, expected.amax(dim=0).numpy(), rtol=1e-5)
