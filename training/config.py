@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from models.zegclip import StudentConfig
 from training.augmentation import AugmentationConfig
 from training.losses import LossConfig
+from training.negatives import NegativesConfig
 
 
 class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -62,9 +63,8 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """The network."""
     classes_per_image: int = Field(default=100, gt=0)
     """Names m that an image is trained against, its own among them; capped at the vocabulary."""
-    exclude_overlaps: bool = False
-    """Keep classes whose names contain, or are contained in, one of the image's own out of its
-    negatives."""
+    negatives: NegativesConfig = NegativesConfig()
+    """Names that are kept out of an image's negatives."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random views."""
     losses: LossConfig = LossConfig()

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ from storage.shards import read_index
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import AugmentationConfig, View, augment
-from training.sampling import IGNORE, overlapping_classes, remap, sample_subsets
+from training.negatives import Exclusions, NegativesConfig
+from training.sampling import IGNORE, remap, sample_subsets
 
 _PREFETCH = 3
 
@@ -49,10 +51,12 @@ class Stored:
     Attributes:
         view: Images and labels as stored.
         class_ids: Vocabulary indices of its classes.
+        text: What the positive image shows.
     """
 
     view: View
     class_ids: tuple[int, ...]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class ViewPlan:
     Attributes:
         side: Side of the views in pixels.
         classes_per_image: Names an image, m.
-        exclude_overlaps: Whether names that overlap with the image's own are kept out.
+        negatives: Names that are kept out of an image's negatives.
         augmentation: Random views.
         padding: Colour outside an image.
         seed: Root of every random choice.
@@ -91,7 +95,7 @@ class ViewPlan:
 
     side: int
     classes_per_image: int
-    exclude_overlaps: bool
+    negatives: NegativesConfig
     augmentation: AugmentationConfig
     padding: tuple[int, int, int]
     seed: int
@@ -191,10 +195,10 @@ class SampleFiles:
             decode_image(part[f"cf.{suffix}"]),
             decode_label_map(part["mask.png"]),
         )
-        return Stored(view, self._class_ids(part["json"], f"{folder}/{name}"))
+        fields = json.loads(part["json"])
+        return Stored(view, self._class_ids(fields, f"{folder}/{name}"), fields["text"])
 
-    def _class_ids(self, description: bytes, where: str) -> tuple[int, ...]:
-        fields = json.loads(description)
+    def _class_ids(self, fields: dict[str, Any], where: str) -> tuple[int, ...]:
         for class_id, name in zip(fields["class_ids"], fields["class_names"], strict=True):
             known = self.vocabulary[class_id].name if class_id < len(self.vocabulary) else "nothing"
             if known != name:
@@ -223,24 +227,24 @@ class Batches:
             raise InputError(msg)
         self.samples = samples
         self.plan = plan
-        overlaps = overlapping_classes(list(samples.vocabulary)) if plan.exclude_overlaps else ()
-        self._overlaps = overlaps
+        self._exclusions = Exclusions(samples.vocabulary, plan.negatives)
 
     def batch(self, first: int, size: int, pool: ThreadPoolExecutor | None = None) -> Batch:
         """Make the batch of `size` positions from `first` on; the same whenever it is asked for."""
         positions = range(first, first + size)
-        views = list(pool.map(self._view, positions) if pool else map(self._view, positions))
-        own = [class_ids for _, class_ids, _ in views]
+        drawn = list(pool.map(self._draw, positions) if pool else map(self._draw, positions))
         number = len(self.samples.vocabulary)
-        excluded = None
-        if self._overlaps:
-            excluded = [[j for i in ids for j in self._overlaps[i]] for ids in own]
-        seeds = np.array([seed for _, _, seed in views], np.uint64)
-        subsets = sample_subsets(own, number, self.plan.classes_per_image, seeds, excluded)
-        targets = remap(np.stack([view.labels for view, _, _ in views]), subsets, number)
+        subsets = sample_subsets(
+            [own.class_ids for own in drawn],
+            number,
+            self.plan.classes_per_image,
+            np.array([own.seed for own in drawn], np.uint64),
+            [own.excluded for own in drawn],
+        )
+        targets = remap(np.stack([own.view.labels for own in drawn]), subsets, number)
         return Batch(
-            image=_channels_first([view.image for view, _, _ in views]),
-            counterfactual=_channels_first([view.counterfactual for view, _, _ in views]),
+            image=_channels_first([own.view.image for own in drawn]),
+            counterfactual=_channels_first([own.view.counterfactual for own in drawn]),
             targets=torch.from_numpy(targets),
             class_ids=torch.from_numpy(np.ascontiguousarray(subsets.class_ids)),
             active=torch.from_numpy(subsets.active),
@@ -278,15 +282,29 @@ class Batches:
                 for future in ahead:
                     future.cancel()
 
-    def _view(self, position: int) -> tuple[View, tuple[int, ...], int]:
-        """The view, its classes and the seed of its names at a position."""
+    def _draw(self, position: int) -> "_Drawn":
+        """What a position of the run shows."""
         epoch, place = divmod(position, len(self.samples))
         index = int(_order(self.plan.seed, epoch, len(self.samples))[place])
         stored = self.samples[index]
         rng = np.random.default_rng((self.plan.seed, epoch, index))
         plan = self.plan
-        view = augment(stored.view, plan.side, plan.augmentation, rng, padding=plan.padding)
-        return view, stored.class_ids, int(rng.integers(2**63))
+        return _Drawn(
+            view=augment(stored.view, plan.side, plan.augmentation, rng, padding=plan.padding),
+            class_ids=stored.class_ids,
+            excluded=self._exclusions.of(stored.class_ids, stored.text),
+            seed=int(rng.integers(2**63)),
+        )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A view with its classes, what must not be their negatives, and the seed of its names."""
+
+    view: View
+    class_ids: tuple[int, ...]
+    excluded: tuple[int, ...]
+    seed: int
 
 
 @lru_cache(maxsize=4)

@@ -287,7 +287,7 @@ def _view_plan(config: TrainingConfig) -> ViewPlan:
     return ViewPlan(
         side=config.student.image_size,
         classes_per_image=config.classes_per_image,
-        exclude_overlaps=config.exclude_overlaps,
+        negatives=config.negatives,
         augmentation=config.augmentation,
         padding=config.student.mean_colour,
         seed=config.seed,

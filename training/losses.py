@@ -250,7 +250,7 @@ def _present_dice(logits: Tensor, targets: Tensor, valid: Tensor | None) -> Tens
 def _squared_dice(
     logits: Tensor, targets: Tensor, valid: Tensor | None, active: Tensor | None
 ) -> Tensor:
-    """Printed dice loss: squared denominator, mean over all active queries."""
+    """Printed dice loss: squared denominator, mean over all queries; inactive ones give nothing."""
     losses = []
     for i in range(len(logits)):
         probability = _resize(logits[i][None].float(), targets.shape[1:])[0].sigmoid()
@@ -262,7 +262,7 @@ def _squared_dice(
         size = (probability.square() + truth).flatten(1).sum(dim=1)
         losses.append(1.0 - (2.0 * overlap + 1.0) / (size + 1.0))
     losses = torch.stack(losses)
-    return losses.mean() if active is None else (losses * active).sum() / active.sum().clamp(min=1)
+    return losses.mean() if active is None else (losses * active).mean()
 
 
 def _resize(low: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Int, UInt16, UInt64
 
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
-from storage.vocabulary import ClassRecord
 
 BACKGROUND = -1
 """Target of a pixel that shows none of the image's classes: a negative for every query."""
@@ -56,7 +55,7 @@ def sample_subsets(
         num_classes: Size N of the vocabulary.
         size: Names an image, m; capped at N.
         seeds: One seed an image.
-        excluded: Indices that must not be negatives of the image, such as synonyms of its classes.
+        excluded: Indices that must not be negatives of the image, see `training.negatives`.
     """
     size = min(size, num_classes)
     keys = _keys(seeds, num_classes)
@@ -105,35 +104,6 @@ def remap(
         )
         raise DataError(msg)
     return targets
-
-
-def overlapping_classes(classes: Sequence[ClassRecord]) -> tuple[tuple[int, ...], ...]:
-    """Find for each class the others whose names share or contain one of its names.
-
-    "bus" and "school bus" overlap, and so do two classes with a common synonym: a picture of the
-    one is no evidence against the other. Words are compared whole and without case.
-
-    Returns:
-        For each class, in order, the positions of its overlapping classes, ascending.
-    """
-    forms = [{tuple(form.lower().split()) for form in record.forms} for record in classes]
-    owners: dict[tuple[str, ...], set[int]] = {}
-    for i, own in enumerate(forms):
-        for form in own:
-            owners.setdefault(form, set()).add(i)
-    related: list[set[int]] = [set() for _ in classes]
-    for i, own in enumerate(forms):
-        for part in {part for form in own for part in _parts(form)}:
-            for j in owners.get(part, ()):
-                related[i].add(j)
-                related[j].add(i)
-    return tuple(tuple(sorted(found - {i})) for i, found in enumerate(related))
-
-
-def _parts(words: tuple[str, ...]) -> set[tuple[str, ...]]:
-    """All runs of consecutive words."""
-    ends = range(len(words) + 1)
-    return {words[a:b] for a in ends for b in ends if a < b}
 
 
 def _mark(rank: np.ndarray, ids: Sequence[Sequence[int]], value: np.uint64) -> None:

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from storage.store import Payload, Store
 from storage.vocabulary import load_vocabulary
 from training.augmentation import AugmentationConfig
 from training.data import Batches, SampleFiles, ViewPlan, find_shards
+from training.negatives import NegativesConfig
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def plan(**changes):
     fields = {
         "side": 32,
         "classes_per_image": 5,
-        "exclude_overlaps": False,
+        "negatives": NegativesConfig(),
         "augmentation": AugmentationConfig(),
         "padding": (1, 2, 3),
         "seed": 0,
@@ -84,6 +86,36 @@ def test_names_differ_from_epoch_to_epoch(samples):
     batches = Batches(samples, plan())
     names = [batches.batch(10 * e, 10).class_ids for e in range(2)]
     assert not torch.equal(names[0].sort(dim=0)[0], names[1].sort(dim=0)[0])
+
+
+def test_a_class_that_the_text_names_is_no_negative(draw, tmp_path):
+    """Asked for one class, the writer put a bus beside it."""
+    bus = load_vocabulary("miniature").by_name("bus").class_id
+    drawn = [draw(i) for i in range(8)]
+    asked = [replace(s, text="A bus is near.") for s in drawn if bus not in s.class_ids]
+    (tmp_path / "train-0.tar").write_bytes(pack(asked))
+    samples = SampleFiles(find_shards(str(tmp_path)), load_vocabulary("miniature"))
+    for mentioned in (False, True):
+        config = NegativesConfig(mentioned=mentioned)
+        batches = Batches(samples, plan(negatives=config, classes_per_image=13))
+        batch = batches.batch(0, 50)
+        shown = [bus in row for row in batch.class_ids[:, 1:].tolist()]
+        assert any(shown) is not mentioned
+        assert batch.active.all()
+
+
+def test_a_name_that_must_not_teach_fills_up_without_teaching(draw, tmp_path):
+    sample = replace(draw(1), text="A bus is near.")
+    (tmp_path / "train-0.tar").write_bytes(pack([sample]))
+    vocabulary = load_vocabulary("miniature")
+    bus = vocabulary.by_name("bus").class_id
+    assert bus not in sample.class_ids
+    samples = SampleFiles(find_shards(str(tmp_path)), vocabulary)
+    config = NegativesConfig(mentioned=True)
+    batch = Batches(samples, plan(negatives=config, classes_per_image=14)).batch(0, 3)
+    assert (batch.class_ids[:, -1] == bus).all()
+    assert not batch.active[:, -1].any()
+    assert batch.active[:, :-1].all()
 
 
 def test_threads_give_the_same_batches_in_order(samples):

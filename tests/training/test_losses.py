@@ -112,6 +112,23 @@ def test_masked_pixels_and_inactive_queries_equal_the_plain_form():
         assert found[name].item() == pytest.approx(plain[name].item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("normalisation", ["released", "paper"])
+def test_inactive_queries_give_no_loss_and_no_gradient(normalisation):
+    logits, label = random_case(queries=6)
+    targets = torch.where(label == 255, BACKGROUND, label)
+    active = torch.ones(3, 6, dtype=torch.bool)
+    active[:, 3] = active[0, 4:] = False
+    config = LossConfig(normalisation=normalisation)
+    terms = mask_losses(logits, targets, config, active=active)
+    weighted_sum(terms, config).backward()
+    assert (logits.grad[~active] == 0).all()
+    assert (logits.grad[active].abs().amax(dim=(-1, -2)) > 0).all()
+    other = logits.detach().clone()
+    other[~active] = 9.0
+    again = mask_losses(other, targets, config, active=active)
+    assert {n: t.item() for n, t in terms.items()} == {n: t.item() for n, t in again.items()}
+
+
 def test_background_only_images_give_finite_losses_and_a_gradient():
     logits = torch.zeros(2, 3, 4, 4, requires_grad=True)
     targets = torch.full((2, 8, 8), BACKGROUND)

@@ -3,8 +3,7 @@ import pytest
 
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
-from storage.vocabulary import load_vocabulary
-from training.sampling import BACKGROUND, IGNORE, overlapping_classes, remap, sample_subsets
+from training.sampling import BACKGROUND, IGNORE, remap, sample_subsets
 
 
 def seeds(*values):
@@ -86,15 +85,3 @@ def test_a_label_beyond_the_vocabulary_is_refused():
     subsets = sample_subsets([(2,)], 12, 3, seeds(1))
     with pytest.raises(DataError, match="label 13, expected at most 12"):
         remap(np.array([[[13]]], np.uint16), subsets, 12)
-
-
-def test_names_within_names_overlap_both_ways():
-    vocabulary = load_vocabulary("lvis1205")
-    overlaps = overlapping_classes(list(vocabulary))
-    bus, school_bus = (vocabulary.by_name(n).class_id for n in ("bus (vehicle)", "school bus"))
-    assert school_bus in overlaps[bus]
-    assert bus in overlaps[school_bus]
-    assert all(i not in own for i, own in enumerate(overlaps))
-    assert all(i in overlaps[j] for i, own in enumerate(overlaps) for j in own)
-    cat = vocabulary.by_name("cat").class_id
-    assert vocabulary.by_name("bus (vehicle)").class_id not in overlaps[cat]
