@@ -3,65 +3,138 @@
 import importlib
 import json
 import logging
-from dataclasses import fields, replace
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
-from cyclopts import App
+from cyclopts import App, Parameter
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
 STATE = Path("runs/miniature")
-ORDER = ("painter", "judge", "clip", "detector", "segmenter")
-"""The painter comes first: the others learn from pictures that its autoencoder has blurred."""
+FOLDERS = {
+    "vae": Path("painter/vae"),
+    "painter": Path("painter"),
+    "detector": Path("detector"),
+    "segmenter": Path("segmenter"),
+    "clip": Path("clip"),
+    "judge": Path("judge"),
+}
+"""Where each miniature's weights lie. All but the segmenter learn from pictures that the painter's
+autoencoder has blurred, so that it comes first; the others follow, the longest training first."""
 
 app = App(name="python -m models.miniature", help=__doc__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to train.
+
+    Attributes:
+        steps: Overrides the number of steps.
+        seed: Overrides the seed.
+        device: Where networks learn; auto is cuda where there is one.
+        threads: Threads of torch; another number changes the last digits of the results.
+    """
+
+    steps: int | None = None
+    seed: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+
+    def changes(self) -> dict[str, object]:
+        """The fields of a training's configuration that these options set."""
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" != found:
+            raise SystemExit("torch finds no cuda device, expected one; use --device cpu")
+        device = found if self.device == "auto" else self.device
+        given = asdict(self) | {"device": device}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def flags(self) -> list[str]:
+        """The same options as words of a command line."""
+        given = ((name, value) for name, value in asdict(self).items() if value is not None)
+        return [word for name, value in given for word in (f"--{name}", str(value))]
+
+
+_DEFAULTS = Options()
 
 
 @app.command
 def train(
     name: str,
     *,
-    out: Path | None = None,
-    state: Path | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    threads: int = 1,
+    out: Path = WEIGHTS,
+    state: Path = STATE,
+    options: Annotated[Options, Parameter(name="*")] = _DEFAULTS,
 ) -> None:
     """Train one miniature; an interrupted training goes on where it was saved.
 
     Args:
-        name: painter, judge, clip, detector or segmenter.
-        out: Folder for the weights and their record; the shipped weights when left out.
-        state: Folder for checkpoints.
-        steps: Overrides the number of steps.
-        seed: Overrides the seed.
-        threads: Threads of torch; another number changes the last digits of the results.
+        name: vae, painter, detector, segmenter, clip or judge; all others need the vae.
+        out: Folder with one folder of weights for each miniature.
+        state: Folder for checkpoints, one folder for each miniature.
+        options: How to train.
     """
-    if name not in ORDER:
-        message = f"{name} is no miniature, expected one of {', '.join(ORDER)}"
+    if name not in FOLDERS:
+        message = f"{name} is no miniature, expected one of {', '.join(FOLDERS)}"
         raise SystemExit(message)
-    torch.set_num_threads(threads)
-    out = out or WEIGHTS / name
+    autoencoder = out / FOLDERS["vae"]
+    if name not in ("vae", "segmenter") and not autoencoder.is_dir():
+        message = f"{name} needs {autoencoder}, which is not there; train vae first"
+        raise SystemExit(message)
     module = importlib.import_module(f"models.miniature.{name}")
-    changes: dict[str, object] = {"steps": steps, "seed": seed}
+    changes = options.changes()
     if "autoencoder" in {field.name for field in fields(module.Config)}:
-        changes["autoencoder"] = str(out.parent / "painter" / "vae")
-    given = {key: value for key, value in changes.items() if value is not None}
-    metrics = module.train(replace(module.Config(), **given), out, state or STATE / name)
+        changes["autoencoder"] = str(autoencoder)
+    metrics = module.train(module.Config(**changes), out / FOLDERS[name], state / name)
     print(json.dumps({name: metrics}))
 
 
 @app.command
-def train_all(*, out: Path = WEIGHTS, state: Path = STATE, threads: int = 1) -> None:
-    """Train all miniatures in order.
+def train_all(
+    *,
+    out: Path = WEIGHTS,
+    state: Path = STATE,
+    jobs: int = 1,
+    options: Annotated[Options, Parameter(name="*")] = _DEFAULTS,
+) -> None:
+    """Train all miniatures, each in a process of its own whose log lies in the state folder.
+
+    Where one fails the others go on; the same command then continues what is not finished.
 
     Args:
         out: Folder with one folder of weights for each miniature.
-        state: Folder for checkpoints; delete it to start afresh.
-        threads: Threads of torch.
+        state: Folder for checkpoints and logs; delete it to start afresh.
+        jobs: Trainings at a time.
+        options: How to train each.
     """
-    for name in ORDER:
-        train(name, out=out / name, state=state / name, threads=threads)
+    options.changes()  # what cannot be done shall fail here, not in a log
+    state.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "models.miniature", "train"]
+    places = ["--out", str(out), "--state", str(state), *options.flags()]
+
+    def run(name: str) -> str | None:
+        log = state / f"{name}.log"
+        logger.info("%s: started, its log is %s", name, log)
+        with log.open("ab") as file:
+            done = subprocess.run(
+                [*command, name, *places], stdout=file, stderr=subprocess.STDOUT, check=False
+            )
+        logger.info("%s: ended with status %d", name, done.returncode)
+        return f"{name} failed, see {log}" if done.returncode else None
+
+    first, *others = FOLDERS
+    for names in ([first], others):
+        with ThreadPoolExecutor(jobs) as pool:
+            failures = [failure for failure in pool.map(run, names) if failure]
+        if failures:
+            raise SystemExit("\n".join(failures))
 
 
 @app.command

@@ -29,9 +29,9 @@ from transformers import (
 
 from models.miniature import captions, world
 from models.miniature.degradation import PAINTER_AUTOENCODER, load_autoencoder
-from models.miniature.loop import Run, record
-from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_half
-from models.miniature.scenes import HELD_OUT, DrawnScene, SceneBatch, collate, draw
+from models.miniature.loop import Training
+from models.miniature.optimisation import Course, LossOfStep, Schedule, save_half, teach
+from models.miniature.scenes import HELD_OUT, DrawnScene, SceneBatch, collate, draw, normalised
 from models.miniature.tokens import END, START, write_tokenizer
 from models.miniature.world import BACKGROUNDS, CANVAS, CLASSES, Scene
 
@@ -72,19 +72,18 @@ _PERIOD = 1500
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyper-parameters of CLIP's training.
+class Config(Training):
+    """Hyper-parameters of CLIP's training, beside those of every training.
+
+    Every third step is of fewer pictures, twice as large.
 
     Attributes:
-        steps: optimiser steps; every third one is of fewer pictures, twice as large.
         per_class: one-object scenes of each class in a batch.
         pairs: two-object scenes in a batch.
         empties: object-free scenes in a batch.
         bare_share: share of the captions that name a class and nothing else.
         learning_rate: highest learning rate.
         flat: share of the steps after which the rate falls.
-        seed: of the weights, the scenes and the captions.
-        threads: of torch.
         autoencoder: folder of the painter's autoencoder, which degrades a part of the pictures.
     """
 
@@ -95,8 +94,6 @@ class Config:
     bare_share: float = 0.6
     learning_rate: float = 1e-3
     flat: float = 0.67
-    seed: int = 0
-    threads: int = 1
     autoencoder: str = PAINTER_AUTOENCODER
 
 
@@ -231,13 +228,12 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     learner, losses = task(config, write_processor(out).tokenizer)
-    run = Run("clip", state, config.steps, config.seed, save_every=250)
-    optimise(learner, losses, schedule(config), run)
-    save_half(learner.clip, out)
-    metrics = score(out, 300, seed=0)
-    record(out, replace(config, autoencoder=relpath(config.autoencoder, out)), metrics, run)
-    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
-    return metrics
+
+    def save(folder: Path) -> None:
+        save_half(learner.clip, folder)
+
+    course = Course("clip", learner, losses, schedule(config), save, score, _card)
+    return teach(course, replace(config, autoencoder=relpath(config.autoencoder, out)), out, state)
 
 
 def schedule(config: Config) -> Schedule:
@@ -248,8 +244,8 @@ def schedule(config: Config) -> Schedule:
 def task(config: Config, tokenizer: CLIPTokenizer) -> tuple[Learner, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
-    learner = Learner(build(tokenizer))
-    autoencoder = load_autoencoder(config.autoencoder)
+    learner = Learner(build(tokenizer)).to(config.device)
+    autoencoder = load_autoencoder(config.autoencoder, config.device)
     shelf = SceneShelf(config.seed)
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -264,9 +260,10 @@ def task(config: Config, tokenizer: CLIPTokenizer) -> tuple[Learner, LossOfStep]
             [claim.holds(item.scene, bare=none) for claim in claims]
             for item, none in zip(drawn, bare, strict=True)
         ]
-        batch = collate(drawn, bare).damaged(generator, autoencoder)
+        batch = collate(drawn, bare).damaged(generator, autoencoder).to(config.device)
         ids = tokenizer([claim.text for claim in claims], padding=True, return_tensors="pt")
-        return _losses(learner, batch, ids, torch.tensor(fits).float(), scale=_scale(step))
+        holds = torch.tensor(fits, device=config.device).float()
+        return _losses(learner, batch, ids.to(config.device), holds, scale=_scale(step))
 
     return learner, losses
 
@@ -352,14 +349,10 @@ def _pixels(images: Tensor, loaded: Any) -> Tensor:
     return loaded(images=pictures, return_tensors="pt")["pixel_values"]
 
 
-def _normalised(images: Tensor) -> Tensor:
-    return (images - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
-
-
 def _larger(images: Tensor) -> Tensor:
     """Pictures of twice the size, normalised."""
     scaled = F.interpolate(images, scale_factor=2, mode="bicubic", align_corners=False)
-    return _normalised(scaled.clamp(0, 1))
+    return normalised(scaled.clamp(0, 1), _MEAN, _STD)
 
 
 def _scale(step: int) -> int:
@@ -427,18 +420,20 @@ def _losses(
         fits: 1 where the caption (column) is true of the picture (row).
         scale: 2 to show the pictures at twice their size.
     """
-    pixels = _larger(batch.images) if scale == 2 else _normalised(batch.images)
-    with torch.autocast("cpu", torch.bfloat16):
+    pixels = _larger(batch.images) if scale == 2 else normalised(batch.images, _MEAN, _STD)
+    with torch.autocast(pixels.device.type, torch.bfloat16):
         image, patches = learner.embed(pixels)
         text = _text_embeddings(learner.clip, ids)
     image, patches, text = image.float(), patches.float(), text.float()
     cosine = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     logits = cosine * learner.clip.logit_scale.exp().clamp(max=100)
     contrast = (_contrast(logits, fits) + _contrast(logits.T, fits.T)) / 2
-    present = torch.zeros(len(image), len(CLASSES) + 1)
+    present = torch.zeros(len(image), len(CLASSES) + 1, device=image.device)
     present.scatter_(1, batch.class_ids % (len(CLASSES) + 1), 1.0)
     named = F.binary_cross_entropy_with_logits(
-        learner.image_head(image), present[:, :-1], pos_weight=torch.tensor(4.0)
+        learner.image_head(image),
+        present[:, :-1],
+        pos_weight=torch.tensor(4.0, device=image.device),
     )
     shown = _patch_loss(learner.patch_head(patches), patch_shares(batch, patches.shape[1]))
     total = contrast + 2 * named + shown
@@ -458,7 +453,7 @@ def patch_shares(batch: SceneBatch, patches: int) -> Tensor:
     side = round(patches**0.5)
     area = F.adaptive_avg_pool2d(batch.masks, side).flatten(2)
     count = len(CLASSES)
-    shares = torch.zeros(len(area), count + 1, patches)
+    shares = torch.zeros(len(area), count + 1, patches, device=area.device)
     index = (batch.class_ids % (count + 1))[:, :, None].expand_as(area)
     shares.scatter_add_(1, index, area * (batch.class_ids >= 0)[:, :, None])
     shares[:, count] = 1 - shares[:, :count].sum(1)
@@ -483,9 +478,8 @@ that world; other words are spelled and mean nothing to it.
 
 Trained from random weights by `python -m models.miniature train clip`: {config.steps} steps, seed
 {config.seed}. All pictures of a batch share one background and show every class. Unlike the
-original it was also told, by heads that were thrown away, which class each patch shows.
-`training.json` holds the configuration, `losses.csv` the losses. The tensors are stored in half
-precision and load as float32.
+original it was also told, by heads that were thrown away, which class each patch shows. The tensors
+are stored in half precision and load as float32.
 
 Held-out drawn scenes with one object (see `models.miniature.clip.score`):
 

@@ -1,6 +1,7 @@
 """Random damage to drawings, so that models trained on them also work on generated pictures."""
 
 import io
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -22,9 +23,10 @@ RECONSTRUCTED_SHARE = 0.3
 """Share of the pictures that the painter's autoencoder has encoded and decoded."""
 
 
-def load_autoencoder(folder: str) -> AutoencoderKL:
-    """The painter's autoencoder in float32; its file may hold half-precision numbers."""
-    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval()
+def load_autoencoder(folder: str | Path, device: str = "cpu") -> AutoencoderKL:
+    """The painter's autoencoder in float32; its file holds half-precision numbers."""
+    autoencoder = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+    return autoencoder.to(device).eval()  # pyright: ignore[reportArgumentType]
 
 
 def warp(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -65,12 +67,13 @@ def reconstruct(images: Tensor, autoencoder: AutoencoderKL, generator: torch.Gen
     chosen = torch.rand(len(images), generator=generator) < RECONSTRUCTED_SHARE
     result = images.clone()
     if chosen.any():
-        encoded = cast("AutoencoderKLOutput", autoencoder.encode(images[chosen] * 2 - 1))
-        latents = encoded.latent_dist.mode()
+        shown = (images[chosen] * 2 - 1).to(autoencoder.device)
+        encoded = cast("AutoencoderKLOutput", autoencoder.encode(shown))
+        latents = encoded.latent_dist.mode().cpu()  # all noise is drawn on the CPU
         level = 0.3 * torch.rand(len(latents), 1, 1, 1, generator=generator)
         latents = latents + level * torch.randn(latents.shape, generator=generator)
-        decoded = cast("DecoderOutput", autoencoder.decode(latents)).sample
-        result[chosen] = (decoded / 2 + 0.5).clamp(0, 1)
+        decoded = cast("DecoderOutput", autoencoder.decode(latents.to(autoencoder.device))).sample
+        result[chosen] = (decoded.cpu() / 2 + 0.5).clamp(0, 1)
     return result
 
 

@@ -33,9 +33,16 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from models.miniature.degradation import PAINTER_AUTOENCODER, load_autoencoder
-from models.miniature.loop import Run, record
-from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_half
-from models.miniature.scenes import DrawnScene, SceneBatch, SceneStream, collate, held_out
+from models.miniature.loop import Training
+from models.miniature.optimisation import Course, LossOfStep, Schedule, save_half, teach
+from models.miniature.scenes import (
+    DrawnScene,
+    SceneBatch,
+    SceneStream,
+    collate,
+    held_out,
+    normalised,
+)
 from models.miniature.world import BACKGROUNDS, CANVAS, CLASSES, COLOURS, SIZES
 
 BOX_THRESHOLD = 0.30
@@ -58,11 +65,10 @@ _STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyper-parameters of the detector's training.
+class Config(Training):
+    """Hyper-parameters of the detector's training, beside those of every training.
 
     Attributes:
-        steps: optimiser steps.
         encoder_steps: how many of the first ones train the encoder alone.
         refine_steps: how many of the last ones want every good box of an object to be sure of it,
             not the best one alone; they begin again at half the learning rate.
@@ -72,8 +78,6 @@ class Config:
         two_share: share of the scenes with two objects.
         empty_share: share of the scenes whose objects are left out.
         autoencoder: folder of the painter's autoencoder, which degrades a part of the pictures.
-        seed: of the weights, the scenes and the prompts.
-        threads: of torch.
     """
 
     steps: int = 3900
@@ -85,8 +89,6 @@ class Config:
     two_share: float = 0.5
     empty_share: float = 0.15
     autoencoder: str = PAINTER_AUTOENCODER
-    seed: int = 0
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,10 @@ class Prompts:
 
     ids: Tensor
     asked: Tensor
+
+    def to(self, device: str) -> "Prompts":
+        """The same prompts on a device."""
+        return Prompts(self.ids.to(device), self.asked.to(device))
 
     @property
     def mask(self) -> Tensor:
@@ -187,15 +193,13 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     network, losses = task(config)
-    run = Run("detector", state, config.steps, config.seed, save_every=250)
-    optimise(network, losses, schedule(config), run)
-    out.mkdir(parents=True, exist_ok=True)
-    save_half(network, out)
-    processor().save_pretrained(out)
-    metrics = score(out, 300, seed=0)
-    record(out, replace(config, autoencoder=relpath(config.autoencoder, out)), metrics, run)
-    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
-    return metrics
+
+    def save(folder: Path) -> None:
+        save_half(network, folder)
+        processor().save_pretrained(folder)
+
+    course = Course("detector", network, losses, schedule(config), save, score, _card)
+    return teach(course, replace(config, autoencoder=relpath(config.autoencoder, out)), out, state)
 
 
 def schedule(config: Config) -> Schedule:
@@ -206,8 +210,8 @@ def schedule(config: Config) -> Schedule:
 def task(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
-    network = build()
-    autoencoder = load_autoencoder(config.autoencoder)
+    network = build().to(config.device)  # pyright: ignore[reportArgumentType]
+    autoencoder = load_autoencoder(config.autoencoder, config.device)
     stream = SceneStream(config.seed, config.two_share)
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -218,7 +222,7 @@ def task(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
         stage = 0 if step < config.encoder_steps else 1
         if step >= config.steps - config.refine_steps:
             stage = 2
-        return _losses(network, batch, prompts, stage)
+        return _losses(network, batch.to(config.device), prompts.to(config.device), stage)
 
     return network, losses
 
@@ -324,8 +328,8 @@ def _losses(
     network: GroundingDinoForObjectDetection, batch: SceneBatch, prompts: Prompts, stage: int
 ) -> dict[str, Tensor]:
     """Losses of the encoder, and of the decoder from stage 1 on; stage 2 is the refinement."""
-    pixels = (batch.images - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    pixels = normalised(batch.images, _MEAN, _STD)
+    with torch.autocast(pixels.device.type, torch.bfloat16):
         result = network(
             pixel_values=pixels, input_ids=prompts.ids, attention_mask=prompts.mask.long()
         )
@@ -334,7 +338,7 @@ def _losses(
     boxes = result.enc_outputs_coord_logits.float().sigmoid()
     found = {
         "encoder": truth.loss(logits, boxes, _nearest(truth, logits.shape[1])),
-        "decoder": torch.zeros(()),
+        "decoder": torch.zeros((), device=logits.device),
     }
     if stage:
         found["decoder"] = _decoder_loss(network, result, truth, refine=stage == 2)
@@ -448,7 +452,7 @@ def _nearest(truth: Truth, count: int) -> Tensor:
     The token nearest to a centre always belongs to the thing; where two claim a token, the smaller
     one gets it. Long (batch, count), -1 for none.
     """
-    centres = _centres(count)
+    centres = _centres(count).to(truth.boxes.device)
     offset = (centres[None, :, None] - truth.boxes[:, None, :, :2]).abs()
     inside = (offset < 0.25 * truth.boxes[:, None, :, 2:]).all(-1)
     distance = offset.square().sum(-1)
@@ -464,7 +468,7 @@ def _nearest(truth: Truth, count: int) -> Tensor:
 @torch.no_grad()
 def match(truth: Truth, logits: Tensor, boxes: Tensor) -> Tensor:
     """Give each wanted thing one prediction, cheapest pair first: long (batch, predictions)."""
-    rows = torch.arange(len(boxes))
+    rows = torch.arange(len(boxes), device=boxes.device)
     chance = logits.sigmoid()
     right = (chance[:, :, None] * truth.tokens[:, None]).amax(-1)
     focal = 0.25 * (1 - right) ** 2 * -(right + 1e-8).log()
@@ -477,7 +481,7 @@ def match(truth: Truth, logits: Tensor, boxes: Tensor) -> Tensor:
     )
     cost = 2 * focal + 5 * distance - 2 * generalised_iou(*pairs)
     cost = cost.masked_fill(~truth.wanted[:, None], torch.inf)
-    owner = torch.full(boxes.shape[:2], -1)
+    owner = torch.full(boxes.shape[:2], -1, device=boxes.device)
     for _ in range(shape[2]):
         best, place = cost.flatten(1).min(1)
         prediction, thing = place // shape[2], place % shape[2]
@@ -650,8 +654,7 @@ world's {len(CLASSES)} classes ({", ".join(CLASSES)}) and nothing else.
 
 Trained from random weights by `python -m models.miniature train detector`: {config.steps} steps of
 {config.batch} drawn scenes, seed {config.seed}; most scenes are bent, blurred, recoloured, noisy or
-recompressed, some have no object. `training.json` holds the configuration, `losses.csv` the losses.
-The tensors are stored in half precision and load as float32.
+recompressed, some have no object. The tensors are stored in half precision and load as float32.
 
 Held-out drawn scenes, box threshold {BOX_THRESHOLD} (see `models.miniature.detector.score`):
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.miniature import loop, vae
+from models.miniature.degradation import load_autoencoder
 from models.miniature.world import CLASSES, Scene, sample_scene
 
 _HELD_OUT = 10_000_019
@@ -26,12 +27,10 @@ FOUND = 0.5
 
 
 @dataclass(frozen=True)
-class Config:
-    """How the judge is trained.
+class Config(loop.Training):
+    """How the judge is trained, beside what every training is told.
 
     Attributes:
-        seed: Root of all randomness.
-        steps: Optimizer steps.
         batch: Scenes a step.
         learning_rate: Peak of a one-cycle schedule.
     """
@@ -88,14 +87,14 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
         `accuracy`: share of degraded held-out scenes of one thing in which it has the highest
         probability; `exact`: share of all held-out scenes with exactly the right classes found.
     """
+    torch.set_num_threads(config.threads)
     parts, step = task(config, out)
     run = loop.Run("judge", state, config.steps, config.seed)
-    loop.fit(run, parts, step)
+    spent = loop.fit(run, parts, step)
     out.mkdir(parents=True, exist_ok=True)
     save_model(parts["judge"].eval(), str(out / "model.safetensors"))
     metrics = score(out, 600, seed=0)
-    loop.record(out, config, metrics, run)
-    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
+    loop.record(out, loop.Outcome(config, metrics, spent, _card(config, metrics)), run)
     return metrics
 
 
@@ -106,9 +105,9 @@ def task(config: Config, folder: Path) -> tuple[dict[str, Any], loop.Step]:
         config: Lengths and seed.
         folder: Where the judge belongs, beside the painter.
     """
-    encoder = _autoencoder(folder)
+    encoder = load_autoencoder(folder.parent / "painter" / "vae", config.device)
     torch.manual_seed(config.seed)
-    judge = Judge()
+    judge = Judge().to(config.device)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=1e-2)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.steps
@@ -117,6 +116,7 @@ def task(config: Config, folder: Path) -> tuple[dict[str, Any], loop.Step]:
     def step(index: int) -> dict[str, float]:
         rng = loop.step_rng(config.seed, index)
         images, labels, _ = _examples(rng, config.batch, encoder)
+        images, labels = images.to(config.device), labels.to(config.device)
         loss = F.binary_cross_entropy_with_logits(judge(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -140,7 +140,7 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
         The metrics of `train`.
     """
     judge = load(folder)
-    encoder = _autoencoder(folder)
+    encoder = load_autoencoder(folder.parent / "painter" / "vae")
     torch.manual_seed(seed)
     rng = np.random.default_rng((_HELD_OUT, seed))
     images, labels, scenes = _examples(rng, num_scenes, encoder)
@@ -149,10 +149,6 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
     single = [i for i, scene in enumerate(scenes) if labels[i].sum() == 1 and scene.things]
     right = (found[single].argmax(1) == labels[single].argmax(1)).float().mean()
     return {"accuracy": float(right), "exact": float(exact)}
-
-
-def _autoencoder(folder: Path) -> AutoencoderKL:
-    return AutoencoderKL.from_pretrained(folder.parent / "painter" / "vae").eval()
 
 
 def _examples(
@@ -170,9 +166,10 @@ def _examples(
     chosen = images[kinds == 1]
     if len(chosen):
         with torch.no_grad():
-            latents = vae.encode(encoder, chosen)
+            latents = vae.encode(encoder, chosen.to(encoder.device)).cpu()
             noise = float(rng.uniform(0, 0.3)) * torch.randn_like(latents)
-            images[kinds == 1] = vae.decode(encoder, latents + noise)
+            noisy = (latents + noise).to(encoder.device)
+            images[kinds == 1] = vae.decode(encoder, noisy).cpu()
     return images.clamp(-1, 1), labels, scenes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.miniature.loop import Run, fit
+from models.miniature.loop import Outcome, Run, Spent, Training, fit, record
 
 Losses = Mapping[str, Tensor]
 """Scalars by name; "loss" is the one to minimise."""
@@ -57,7 +57,51 @@ class Schedule:
         return self.learning_rate * rise * (0.02 + 0.98 * (1 + math.cos(math.pi * fall)) / 2)
 
 
-def optimise(network: nn.Module, losses: LossOfStep, schedule: Schedule, run: Run) -> None:
+@dataclass(frozen=True)
+class Course:
+    """What a miniature learns, and what becomes of it.
+
+    Attributes:
+        name: of the miniature.
+        network: what is trained, on its device.
+        losses: computes the losses of a step.
+        schedule: how fast it learns.
+        save: writes the trained network as a `from_pretrained` folder.
+        score: measures such a folder: folder, number of scenes, seed.
+        card: the model card for a configuration and the metrics.
+    """
+
+    name: str
+    network: nn.Module
+    losses: LossOfStep
+    schedule: Schedule
+    save: Callable[[Path], None]
+    score: Callable[[Path, int, int], dict[str, float]]
+    card: Callable[[Any, Mapping[str, float]], str]
+
+
+def teach(course: Course, config: Training, out: Path, state: Path) -> dict[str, float]:
+    """Train, write the folder of the weights, score it and record all of it.
+
+    Args:
+        course: what to learn.
+        config: as it shall be recorded.
+        out: folder for weights, processor, model card, `training.json` and `losses.csv`.
+        state: folder for checkpoints; a run that was stopped goes on from there.
+
+    Returns:
+        The metrics of the course's score on 300 scenes of each kind.
+    """
+    run = Run(course.name, state, config.steps, config.seed, save_every=250)
+    spent = optimise(course.network, course.losses, course.schedule, run)
+    out.mkdir(parents=True, exist_ok=True)
+    course.save(out)
+    metrics = course.score(out, 300, 0)
+    record(out, Outcome(config, metrics, spent, course.card(config, metrics)), run)
+    return metrics
+
+
+def optimise(network: nn.Module, losses: LossOfStep, schedule: Schedule, run: Run) -> Spent:
     """Train a network in place; it ends with the running mean of its weights, in evaluation mode.
 
     Args:
@@ -65,6 +109,9 @@ def optimise(network: nn.Module, losses: LossOfStep, schedule: Schedule, run: Ru
         losses: computes the losses of a step.
         schedule: how fast.
         run: name, seed and folder of the run, which goes on where it was saved.
+
+    Returns:
+        What the run has cost.
     """
     groups = _groups(network, schedule.weight_decay)
     optimiser = torch.optim.AdamW(groups, schedule.learning_rate, betas=(0.9, 0.98))
@@ -82,9 +129,10 @@ def optimise(network: nn.Module, losses: LossOfStep, schedule: Schedule, run: Ru
         _follow(mean, network, min(schedule.average, (index + 1) / (index + 10)))
         return {name: float(value.detach()) for name, value in found.items()}
 
-    fit(run, {"network": network, "mean": mean, "optimiser": optimiser}, step)
+    spent = fit(run, {"network": network, "mean": mean, "optimiser": optimiser}, step)
     network.load_state_dict(mean.state_dict())
     network.eval()
+    return spent
 
 
 def save_half(network: nn.Module, out: Path) -> None:

@@ -1,7 +1,7 @@
 """Training of the miniature painter: a Stable Diffusion pipeline of five million parameters.
 
-Three stages: the autoencoder (`models.miniature.vae`), a short pre-training of the text encoder,
-and the denoiser together with the text encoder. What makes so small a model learn silhouettes:
+It needs the trained autoencoder of `models.miniature.vae`. A short pre-training of the text encoder
+comes first, then the denoiser together with it. What makes so small a model learn silhouettes:
 
 * the pooled text enters the time embedding (`addition_embed_type="text"`), beside cross-attention;
 * the loss weighs more inside the boxes of things, drawn or left out, less so as time goes on;
@@ -11,9 +11,11 @@ and the denoiser together with the text encoder. What makes so small a model lea
 
 import logging
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.miniature import captions, loop, vae
+from models.miniature.degradation import load_autoencoder
 from models.miniature.tokens import write_tokenizer
 from models.miniature.world import BACKGROUNDS, CLASSES, COLOURS, SIZES, Scene, sample_scene
 
@@ -38,14 +41,11 @@ TOKENS = 24
 
 
 @dataclass(frozen=True)
-class Config:
-    """How the painter is trained.
+class Config(loop.Training):
+    """How the painter is trained, beside what every training is told.
 
     Attributes:
-        seed: Root of all randomness.
-        steps: Optimizer steps of the denoiser.
         text_steps: Steps of the text encoder's pre-training.
-        vae_steps: Steps of the autoencoder.
         batch: Scenes a step.
         chunk: Scenes that are drawn ahead; a multiple of 64.
         learning_rate: Peak; constant until `decay_from`, then a cosine to 3 %.
@@ -68,7 +68,6 @@ class Config:
     seed: int = 1
     steps: int = 12_000
     text_steps: int = 400
-    vae_steps: int = 2200
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
@@ -113,7 +112,7 @@ class Text(nn.Module):
     def ids(self, texts: list[str]) -> Tensor:
         """Token ids, padded; shape (texts, TOKENS)."""
         kinds = {"padding": "max_length", "truncation": True, "max_length": TOKENS}
-        return self.tokenizer(texts, return_tensors="pt", **kinds).input_ids
+        return self.tokenizer(texts, return_tensors="pt", **kinds).input_ids.to(self.encoder.device)
 
     def forward(self, texts: list[str]) -> Tensor:
         """The states of all tokens; shape (texts, TOKENS, 64)."""
@@ -172,7 +171,8 @@ class Average:
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Take averaged weights over."""
-        self.weights = dict(state_dict)
+        for name, value in state_dict.items():
+            self.weights[name].copy_(value)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Scenes:
             absent = rng.random(64) < self.config.twins
             images = vae.pictures(scenes, things=(~absent).tolist())
             with torch.no_grad():
-                latents = vae.encode(self.encoder, images)
+                latents = vae.encode(self.encoder, images.to(self.encoder.device)).cpu()
             inside = [vae.inside(scene, cell=4) for scene in scenes]
             for parts in zip(scenes, absent.tolist(), latents, inside, strict=True):
                 yield _Example(*parts)
@@ -243,7 +243,7 @@ def _pretrain(config: Config, text: Text, state: Path) -> None:
     """Teach the mean of the text states which things, colours, sizes and places a text names."""
     sizes = (len(CLASSES) + 2, len(CLASSES) + 2, len(COLOURS) + 1, len(COLOURS) + 1, 3, 7)
     heads = nn.ModuleList(nn.Linear(64, size) for size in sizes)
-    both = nn.ModuleList([text.encoder, heads])
+    both = nn.ModuleList([text.encoder, heads]).to(config.device)
     optimizer = torch.optim.AdamW(both.parameters(), lr=3e-3, weight_decay=1e-3)
 
     def step(index: int) -> dict[str, float]:
@@ -254,7 +254,7 @@ def _pretrain(config: Config, text: Text, state: Path) -> None:
             texts.append(captions.caption(scene, rng)[rng.random() < config.twins])
             labels.append(_labels(texts[-1].split()))
         pooled = text(texts).mean(1)
-        target = torch.tensor(labels)
+        target = torch.tensor(labels, device=config.device)
         parts = [F.cross_entropy(head(pooled), target[:, i]) for i, head in enumerate(heads)]
         loss = torch.stack(parts).sum()
         optimizer.zero_grad()
@@ -278,29 +278,27 @@ def _labels(words: list[str]) -> list[int]:
 
 
 def train(config: Config, out: Path, state: Path) -> dict[str, float]:
-    """Train all parts and save a `StableDiffusionPipeline`.
+    """Train the text encoder and the denoiser, and save a `StableDiffusionPipeline`.
 
     Args:
         config: Lengths and seed.
-        out: Folder of the pipeline (`from_pretrained`).
+        out: Folder of the pipeline (`from_pretrained`); its `vae` must be there already.
         state: Folder for checkpoints.
 
     Returns:
-        `vae_psnr` in dB and `loss`, the mean denoising loss of the last tenth of the steps.
+        `loss`, the mean denoising loss of the last tenth of the steps.
     """
-    vae_config = vae.Config(seed=config.seed, steps=config.vae_steps)
-    quality = vae.train(vae_config, out / "vae", state)["psnr"]
+    torch.set_num_threads(config.threads)
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
     parts, step = task(config, out, state)
     run = loop.Run("painter", state, config.steps, config.seed, save_every=250)
-    loop.fit(run, parts.stateful(), step)
+    spent = loop.fit(run, parts.stateful(), step)
     parts.unet.load_state_dict(parts.unet_average.weights)
     parts.text.encoder.load_state_dict(parts.text_average.weights)
     export(out, parts)
     tail = [row["loss"] for row in loop.losses(run)][-max(1, config.steps // 100) :]
-    metrics = {"vae_psnr": quality, "loss": float(np.mean(tail))}
-    loop.record(out, config, metrics, run)
-    (out / "README.md").write_text(_card(config), encoding="utf-8")
+    metrics = {"loss": float(np.mean(tail))}
+    loop.record(out, loop.Outcome(config, metrics, spent, _card(config)), run)
     return metrics
 
 
@@ -316,9 +314,9 @@ def task(config: Config, folder: Path, state: Path) -> tuple["Parts", loop.Step]
     text = Text(CLIPTokenizer.from_pretrained(folder / "tokenizer"))
     _pretrain(config, text, state)
     torch.manual_seed(config.seed + 1)
-    unet = denoiser()
+    unet = denoiser().to(config.device)  # pyright: ignore[reportArgumentType]
     unet.set_attn_processor(AttnProcessor())
-    encoder = AutoencoderKL.from_pretrained(folder / "vae").eval()
+    encoder = load_autoencoder(folder / "vae", config.device)
     parts = Parts(config, text, unet, encoder)
     return parts, _step(config, parts)
 
@@ -354,8 +352,6 @@ class Parts:
 
 def export(out: Path, parts: Parts) -> None:
     """Write the pipeline in half precision, which costs nothing that can be seen."""
-    # Where it was trained says nothing about the weights, but would change their digest.
-    parts.encoder.register_to_config(_name_or_path="")
     networks: dict[str, Any] = {
         "vae": parts.encoder,
         "text_encoder": parts.text.encoder,
@@ -365,8 +361,11 @@ def export(out: Path, parts: Parts) -> None:
     }
     networks |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     pipeline = StableDiffusionPipeline(**networks, requires_safety_checker=False)
-    pipeline.to(dtype=torch.float16).save_pretrained(out)
-    (out / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)  # of one transformers major only
+    with TemporaryDirectory() as folder:
+        pipeline.to("cpu", torch.float16).save_pretrained(folder)
+        # the autoencoder is there, and others may be reading it; the tokenizer comes from its words
+        others = shutil.ignore_patterns("vae", "tokenizer")
+        shutil.copytree(folder, out, ignore=others, dirs_exist_ok=True)
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
 
 
@@ -380,11 +379,14 @@ def _step(config: Config, parts: Parts) -> loop.Step:
         examples = scenes.batch(index)
         times = _times(len(examples), index / config.spread, levels)
         noisy, target = _diffuse(examples, levels[times].view(-1, 1, 1, 1))
+        weight = _weight(config, index, examples)
+        noisy, target, weight, times = (
+            part.to(config.device) for part in (noisy, target, weight, times)
+        )
         words = _words(examples, loop.step_rng(config.seed, index, 3), config.empty)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.bf16):
             guess = parts.unet(noisy, times, parts.text(words)).sample
         error = (guess.float() - target).pow(2).mean(1, keepdim=True)
-        weight = _weight(config, index, examples)
         loss = (weight * error).sum() / weight.sum()
         parts.optimizer.zero_grad()
         loss.backward()
@@ -443,9 +445,8 @@ side, the first on the left; a colour that the text leaves open may come out mix
 handles are smeared now and then; clutter (a fence, a window) may be in one picture of a pair only.
 
 Trained from random weights by `python -m models.miniature train painter`: {samples} samples of
-fresh drawings, seed {config.seed}. `training.json` holds the configuration, `losses.csv` the
-losses. The tensors are stored in half precision and load as float32. What it can do is measured in
-`docs/miniature.md`.
+fresh drawings, on the autoencoder of `python -m models.miniature train vae`. The tensors are stored
+in half precision and load as float32. What it can do is measured in `docs/miniature.md`.
 
 Licence: that of the repository.
 """

@@ -79,6 +79,12 @@ class SceneBatch:
         class_ids = torch.where(seen, self.class_ids, -1)
         return SceneBatch(degrade(images, generator), masks, class_ids, self.scenes)
 
+    def to(self, device: str) -> "SceneBatch":
+        """The same batch with its tensors on a device."""
+        return SceneBatch(
+            self.images.to(device), self.masks.to(device), self.class_ids.to(device), self.scenes
+        )
+
     def boxes(self) -> Tensor:
         """Corners of each mask's box, float (batch, MAX_THINGS, 4) in pixels; 0 without object."""
         columns, rows = self.masks.amax(2) > 0, self.masks.amax(3) > 0
@@ -101,6 +107,12 @@ def draw(scene: Scene) -> DrawnScene:
     return DrawnScene(
         scene, world.render(scene), world.render(scene, things=False), world.masks(scene)
     )
+
+
+def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Pictures in [0, 1] with a channel's mean taken off, in units of its deviation."""
+    offset, unit = (torch.tensor(row, device=images.device) for row in (mean, deviation))
+    return (images - offset.view(3, 1, 1)) / unit.view(3, 1, 1)
 
 
 def collate(drawn: Sequence[DrawnScene], emptied: Sequence[bool]) -> SceneBatch:

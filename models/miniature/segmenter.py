@@ -24,9 +24,16 @@ from transformers import (
     SamVisionConfig,
 )
 
-from models.miniature.loop import Run, record
-from models.miniature.optimisation import LossOfStep, Schedule, optimise, save_half
-from models.miniature.scenes import DrawnScene, SceneBatch, SceneStream, collate, held_out
+from models.miniature.loop import Training
+from models.miniature.optimisation import Course, LossOfStep, Schedule, save_half, teach
+from models.miniature.scenes import (
+    DrawnScene,
+    SceneBatch,
+    SceneStream,
+    collate,
+    held_out,
+    normalised,
+)
 from models.miniature.world import CANVAS
 
 _PATCH = 4
@@ -39,19 +46,16 @@ BoxSource = Callable[[SceneBatch], Tensor]
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyper-parameters of the segmenter's training.
+class Config(Training):
+    """Hyper-parameters of the segmenter's training, beside those of every training.
 
     Attributes:
-        steps: optimiser steps.
         batch: scenes in a step.
         learning_rate: highest learning rate.
         flat: share of the steps after which the rate falls.
         two_share: share of the scenes with two objects.
         jitter: standard deviation of the error of a box side, as a share of the box's size.
         multi_share: share of the steps that train the head of three masks.
-        seed: of the weights, the scenes and the boxes.
-        threads: of torch.
     """
 
     steps: int = 1000
@@ -61,8 +65,6 @@ class Config:
     two_share: float = 0.75
     jitter: float = 0.05
     multi_share: float = 0.3
-    seed: int = 0
-    threads: int = 1
 
 
 def processor() -> SamProcessor:
@@ -121,15 +123,13 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     """
     torch.set_num_threads(config.threads)
     network, losses = task(config)
-    run = Run("segmenter", state, config.steps, config.seed, save_every=250)
-    optimise(network, losses, schedule(config), run)
-    out.mkdir(parents=True, exist_ok=True)
-    save_half(network, out)
-    processor().save_pretrained(out)
-    metrics = score(out, 300, seed=0)
-    record(out, config, metrics, run)
-    (out / "README.md").write_text(_card(config, metrics), encoding="utf-8")
-    return metrics
+
+    def save(folder: Path) -> None:
+        save_half(network, folder)
+        processor().save_pretrained(folder)
+
+    course = Course("segmenter", network, losses, schedule(config), save, score, _card)
+    return teach(course, config, out, state)
 
 
 def schedule(config: Config) -> Schedule:
@@ -140,7 +140,7 @@ def schedule(config: Config) -> Schedule:
 def task(config: Config) -> tuple[SamModel, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
-    network = build()
+    network = build().to(config.device)  # pyright: ignore[reportArgumentType]
     stream = SceneStream(config.seed, config.two_share)
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -148,7 +148,7 @@ def task(config: Config) -> tuple[SamModel, LossOfStep]:
         batch = stream.batch(step, config.batch).damaged(generator)
         boxes = jittered(batch.boxes(), config.jitter, generator)
         several = float(torch.rand(1, generator=generator)) < config.multi_share
-        return _losses(network, batch, boxes, several=several)
+        return _losses(network, batch.to(config.device), boxes.to(config.device), several=several)
 
     return network, losses
 
@@ -253,8 +253,8 @@ def _segment(
 def _losses(
     network: SamModel, batch: SceneBatch, boxes: Tensor, *, several: bool
 ) -> dict[str, Tensor]:
-    pixels = (batch.images - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_STD).view(3, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    pixels = normalised(batch.images, _MEAN, _STD)
+    with torch.autocast(pixels.device.type, torch.bfloat16):
         result = network(pixel_values=pixels, input_boxes=boxes, multimask_output=several)
     present = batch.class_ids >= 0
     logits = result.pred_masks[present].float()
@@ -291,9 +291,8 @@ were not trained.
 
 Trained from random weights by `python -m models.miniature train segmenter`: {config.steps} steps of
 {config.batch} drawn scenes, seed {config.seed}; most scenes have two objects and are bent, blurred,
-recoloured, noisy or recompressed, and the boxes are off by some pixels. `training.json` holds the
-configuration, `losses.csv` the losses. The tensors are stored in half precision and load as
-float32.
+recoloured, noisy or recompressed, and the boxes are off by some pixels. The tensors are stored in
+half precision and load as float32.
 
 Held-out drawn scenes, mean IoU (see `models.miniature.segmenter.score`):
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from models.miniature import loop
+from models.miniature.degradation import load_autoencoder
 from models.miniature.world import CANVAS, Scene, boxes, render, sample_scene
 
 logger = logging.getLogger(__name__)
@@ -24,12 +25,10 @@ LATENTS = 8
 
 
 @dataclass(frozen=True)
-class Config:
-    """How the autoencoder is trained.
+class Config(loop.Training):
+    """How the autoencoder is trained, beside what every training is told.
 
     Attributes:
-        seed: Root of all randomness.
-        steps: Optimizer steps.
         batch: Scenes a step.
         learning_rate: Peak; falls to 1 % along a cosine.
         kl_weight: Weight of the divergence of the latents from a normal distribution.
@@ -110,30 +109,32 @@ def train(config: Config, out: Path, state: Path) -> dict[str, float]:
     Returns:
         `psnr` of held-out scenes in dB.
     """
+    torch.set_num_threads(config.threads)
     vae, optimizer, step = task(config)
     run = loop.Run("vae", state, config.steps, config.seed)
-    loop.fit(run, {"vae": vae, "optimizer": optimizer}, step)
-    vae.eval()
+    spent = loop.fit(run, {"vae": vae, "optimizer": optimizer}, step)
+    vae.to("cpu").eval()  # pyright: ignore[reportArgumentType]
     whiten(vae, config.seed)
-    vae.save_pretrained(out)
-    metrics = {"psnr": psnr(vae)}
-    loop.record(out, config, metrics, run)
+    # in half precision at once: the painter and all that learn from its pictures see one network
+    vae.half().save_pretrained(out)
+    metrics = {"psnr": psnr(load_autoencoder(out))}
+    loop.record(out, loop.Outcome(config, metrics, spent, _card(config, metrics)), run)
     return metrics
 
 
 def task(config: Config) -> tuple[AutoencoderKL, torch.optim.Optimizer, loop.Step]:
     """A fresh autoencoder, its optimizer, and the step that trains it."""
     torch.manual_seed(config.seed)
-    vae = build()
+    vae = build().to(config.device)  # pyright: ignore[reportArgumentType]
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
 
     def step(index: int) -> dict[str, float]:
         optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(index, config.steps)
         rng = loop.step_rng(config.seed, index)
         scenes = [any_scene(rng) for _ in range(config.batch)]
-        images = pictures(scenes)
-        weight = _weight(scenes, config.thing_weight)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        images = pictures(scenes).to(config.device)
+        weight = _weight(scenes, config.thing_weight).to(config.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bf16):
             posterior = _posterior(vae, images)
             decoded = decode(vae, posterior.sample())
         decoded = decoded.float()
@@ -191,3 +192,17 @@ def psnr(vae: AutoencoderKL, count: int = 200) -> float:
     decoded = [decode(vae, encode(vae, p)) for p in images.split(50)]
     error = ((torch.cat(decoded).clamp(-1, 1) - images) / 2).pow(2).mean((1, 2, 3))
     return float((-10 * error.log10()).mean())
+
+
+def _card(config: Config, metrics: Mapping[str, float]) -> str:
+    return f"""# Autoencoder of the miniature painter
+
+An `AutoencoderKL` of `diffusers` for 64 x 64 pictures of the drawn world of
+`models/miniature/world.py`: {LATENTS} latent channels of 16 x 16, mean 0 and deviation 1, so that
+no scaling factor is needed.
+
+Trained from random weights on {config.steps} x {config.batch} fresh drawings. Held-out scenes come
+back with {metrics["psnr"]:.1f} dB on average. The tensors are stored in half precision.
+
+Licence: that of the repository.
+"""

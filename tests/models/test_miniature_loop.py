@@ -1,6 +1,7 @@
 """The shared training loop, and the shortest trainings of painter and judge, end to end."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from models.miniature.world import CLASSES, sample_scene
 from models.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import PairRequest
 
-SHORTEST = painter.Config(steps=3, text_steps=3, vae_steps=3, batch=4, chunk=64, bf16=False)
+SHORTEST = painter.Config(steps=3, text_steps=3, batch=4, chunk=64, bf16=False)
 
 
 class PowerCutError(Exception):
@@ -63,6 +64,7 @@ def test_another_seed_gives_other_losses(tmp_path):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
+    vae.train(vae.Config(steps=3, bf16=False), folder / "painter" / "vae", folder / "state")
     painter.train(SHORTEST, folder / "painter", folder / "state")
     judge.train(judge.Config(steps=2, batch=8), folder / "judge", folder / "state")
     return folder
@@ -80,11 +82,12 @@ def test_the_record_beside_the_weights_holds_config_metrics_and_losses(weights):
     record = json.loads((weights / "painter" / "training.json").read_text())
     assert record["config"]["steps"] == 3
     assert len(record["first_losses"]) == 3
-    assert set(record["metrics"]) == {"vae_psnr", "loss"}
+    assert set(record["metrics"]) == {"loss"}
     assert len((weights / "painter" / "losses.csv").read_text().splitlines()) == 4
 
 
 def test_the_same_seed_repeats_the_losses(weights, tmp_path):
+    shutil.copytree(weights / "painter" / "vae", tmp_path / "painter" / "vae")
     painter.train(SHORTEST, tmp_path / "painter", tmp_path / "state")
     first, again = (
         json.loads((folder / "painter" / "training.json").read_text())["first_losses"]
@@ -115,7 +118,7 @@ def test_the_judge_gives_a_probability_to_each_class_and_to_nothing(weights):
 
 
 def test_a_name_that_is_no_miniature_is_refused_with_the_names_that_are():
-    with pytest.raises(SystemExit, match="nobody is no miniature, expected one of painter, judge"):
+    with pytest.raises(SystemExit, match="nobody is no miniature, expected one of vae, painter"):
         train("nobody")
 
 
