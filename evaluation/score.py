@@ -31,6 +31,7 @@ from evaluation.inference import (
     sureness,
 )
 from evaluation.metrics import Confusion, Summary, ThresholdSweep
+from evaluation.points import PointRules
 from models.protocols import Detector, Segmenter
 from models.text_embeddings import TextEncoder, embed_phrases
 from storage.codecs import encode_image, encode_label_map
@@ -54,9 +55,12 @@ class ScoringConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     aliases: bool = False
     """Average each class over its aliases too, instead of its preferred phrase alone."""
     thresholds: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
-    """Background thresholds of the curve, ascending; only for class sets with background."""
+    """Background thresholds of the curve, ascending; only for class sets with background. On points
+    the thresholds of the point rules' curve."""
     num_examples: int = Field(default=8, ge=0)
     """Images whose label maps are kept for the report, evenly spread over the split."""
+    points: PointRules = PointRules()
+    """How answers at points become one number."""
 
 
 class Subject(Record, frozen=True):
@@ -127,7 +131,7 @@ class PublishedResult(Record, frozen=True):
     method: str
     """The method."""
     value: float
-    """Mean IoU in percent."""
+    """Mean IoU, or what the metric is, in percent."""
     notes: str
     """What the source says about it."""
 
@@ -177,7 +181,7 @@ class Scores(Record, frozen=True):
     def file_name(self) -> str:
         """Name of the file that holds these scores."""
         parts = (self.protocol.benchmark, self.protocol.split, self.subject.name)
-        return "-".join(("scores", *map(_slug, parts))) + ".json"
+        return "-".join(("scores", *map(slug, parts))) + ".json"
 
 
 class Student(TextSegmenter, Protocol):
@@ -220,7 +224,7 @@ def score_student(
         config.inference.background,
         config.inference.threshold,
         text=f"{names} in the templates {config.templates}",
-        view=_view(config.inference),
+        view=view_words(config.inference),
     )
     predictor = StudentPredictor(student, TextRows.one_each(text), config.inference)
     return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
@@ -285,7 +289,7 @@ def score(
     sweep = ThresholdSweep(len(protocol.class_names), config.thresholds, strict=strict)
     keeper = _Examples(out, f"{protocol.benchmark}-{protocol.split}-{subject.name}")
     kept = _spread(len(benchmark), config.num_examples)
-    progress = _Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
+    progress = Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
         scores = predictor.predict(sample.image)
         labels = apply_background(
@@ -320,12 +324,12 @@ def score(
     return result
 
 
-def published_results(dataset: str) -> tuple[PublishedResult, ...]:
-    """Published mIoUs on a benchmark, best first; none if it has no published name."""
+def published_results(dataset: str, metric: str = "mIoU") -> tuple[PublishedResult, ...]:
+    """Published numbers on a benchmark, best first; none if it has no published name."""
     rows = [
         row
         for row in read_table("published_results.csv")
-        if dataset and row["dataset"] == dataset and row["metric"] == "mIoU" and row["value"]
+        if dataset and row["dataset"] == dataset and row["metric"] == metric and row["value"]
     ]
     found = [
         PublishedResult(
@@ -337,13 +341,18 @@ def published_results(dataset: str) -> tuple[PublishedResult, ...]:
 
 
 def write_scores(scores: Scores, out: Path) -> Path:
-    """Write scores as JSON; the file appears whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write scores as JSON."""
     path = out / scores.file_name
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(scores.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_record(scores, path)
     return path
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record as JSON; the file appears whole or not at all, in a folder made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_scores(path: Path) -> Scores:
@@ -370,12 +379,12 @@ class _Examples:
 
     def __init__(self, out: Path, name: str) -> None:
         self._out = out
-        self._folder = f"examples-{_slug(name)}"
+        self._folder = f"examples-{slug(name)}"
         self.kept: list[Example] = []
 
     def keep(self, sample: BenchmarkSample, labels: np.ndarray) -> None:
         (self._out / self._folder).mkdir(parents=True, exist_ok=True)
-        stem = f"{self._folder}/{_slug(sample.key)}"
+        stem = f"{self._folder}/{slug(sample.key)}"
         example = Example(
             key=sample.key,
             image=f"{stem}.png",
@@ -389,8 +398,13 @@ class _Examples:
         self.kept.append(example)
 
 
-class _Progress:
-    """One log line every few seconds, with the time left."""
+class Progress:
+    """One log line every few seconds, with the time left.
+
+    Args:
+        what: What is going on.
+        total: Steps until it is over.
+    """
 
     def __init__(self, what: str, total: int) -> None:
         self._what = what
@@ -398,6 +412,7 @@ class _Progress:
         self._started = self._last = time.monotonic()
 
     def step(self, done: int) -> None:
+        """Say that so many steps are done."""
         now = time.monotonic()
         if now - self._last < _SECONDS_BETWEEN_LINES and done < self._total:
             return
@@ -423,7 +438,8 @@ def _protocol(
     )
 
 
-def _view(config: InferenceConfig) -> str:
+def view_words(config: InferenceConfig) -> str:
+    """Say at which size and in which windows an image is shown."""
     parts = [f"short side {config.short_side}, long side at most {config.long_side}"]
     if config.window is None:
         parts.append("whole image")
@@ -463,5 +479,6 @@ def _spread(total: int, count: int) -> frozenset[int]:
     return frozenset(index * total // count for index in range(count)) if count else frozenset()
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Turn any text into a part of a file name."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
