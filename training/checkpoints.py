@@ -8,6 +8,7 @@ There is no generator to save: every random draw is derived from the seed and th
 """
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from models.weights import weights_identity
 from models.zegclip import StudentConfig, ZegClip
 from storage.errors import DataError, InputError
 from storage.identity import canonical_json, describe_drift, digest
+from training.disk import explain_no_room
 
 _log = logging.getLogger(__name__)
 
@@ -62,28 +65,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
     Returns:
         The checkpoint's own folder.
+
+    Raises:
+        InputError: If there is no room for it; what was written of it is removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{target.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()
-    }
-    for name, tensor in (checkpoint.average or {}).items():
-        tensors[_AVERAGE + name] = tensor.detach().cpu().contiguous()
-    save_file(tensors, temporary / _WEIGHTS)
-    torch.save(dict(checkpoint.optimiser), temporary / _OPTIMISER)
-    record = {
-        "step": checkpoint.step,
-        "fingerprint": digest(checkpoint.meta),
-        "meta": checkpoint.meta,
-        "files": {name: _describe(temporary / name) for name in (_WEIGHTS, _OPTIMISER)},
-    }
-    (temporary / _RECORD).write_bytes(canonical_json(record))
-    for path in (*sorted(temporary.iterdir()), temporary):
-        _sync(path)
+    try:
+        with explain_no_room(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            _write_files(temporary, checkpoint)
+    except InputError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     temporary.rename(target)
     _sync(folder)
     for old in list_checkpoints(folder)[:-keep]:
@@ -149,18 +145,21 @@ def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
         path: Folder of a checkpoint, or of a run, whose newest checkpoint is taken.
 
     Returns:
-        The student on the CPU, and what its run was made of: `config`, `classes`, `dataset` and
-        `step`.
+        The student on the CPU, and what its run was made of: `config`, `vocabulary`, `dataset`,
+        `clip`, `step` and `fingerprint`.
 
     Raises:
         DataError: If the checkpoint is damaged.
-        InputError: If there is none, or CLIP's weights are not there.
+        InputError: If there is none, or CLIP's weights are not there or are not those that it was
+            trained on.
     """
     folder = Path(path).expanduser()
     newest = list_checkpoints(folder / "checkpoints")
     folder = newest[-1] if newest else folder
     record = _checked_record(folder)
-    student = ZegClip.from_config(StudentConfig.model_validate(record["meta"]["config"]["student"]))
+    config = StudentConfig.model_validate(record["meta"]["config"]["student"])
+    _refuse_other_clip(folder, record["meta"], config)
+    student = ZegClip.from_config(config)
     weights, average = _tensors(folder)
     load_trained(student, average or weights)
     fingerprint = {"step": record["step"], "fingerprint": record["fingerprint"]}
@@ -184,6 +183,30 @@ def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name])
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write and force to the disk all files of a checkpoint."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()
+    }
+    for name, tensor in (checkpoint.average or {}).items():
+        tensors[_AVERAGE + name] = tensor.detach().cpu().contiguous()
+    optimiser = io.BytesIO()
+    torch.save(dict(checkpoint.optimiser), optimiser)
+    # The libraries' own writers do not say that a disk is full in a way that can be told apart.
+    files = {_WEIGHTS: save(tensors), _OPTIMISER: optimiser.getvalue()}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    record = {
+        "step": checkpoint.step,
+        "fingerprint": digest(checkpoint.meta),
+        "meta": checkpoint.meta,
+        "files": {name: _describe(folder / name) for name in files},
+    }
+    (folder / _RECORD).write_bytes(canonical_json(record))
+    for path in (*sorted(folder.iterdir()), folder):
+        _sync(path)
 
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
@@ -222,6 +245,16 @@ def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         msg = (
             f"checkpoint {path} belongs to another run: {'; '.join(drift)}. Train into another "
             "out folder, or take the old values back"
+        )
+        raise InputError(msg)
+
+
+def _refuse_other_clip(path: Path, meta: Mapping[str, Any], config: StudentConfig) -> None:
+    trained, found = meta.get("clip"), weights_identity(config.clip, config.revision)
+    if found != trained:
+        msg = (
+            f"checkpoint {path} was trained on CLIP weights {trained}, but {config.clip} holds "
+            f"{found}: put the old weights back there"
         )
         raise InputError(msg)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.text_embeddings import load_embeddings
+from models.weights import weights_identity
 from models.zegclip import ZegClip
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
@@ -26,6 +27,7 @@ from training.checkpoints import (
 )
 from training.config import OptimiserConfig, TrainingConfig
 from training.data import Batch, Batches, SampleFiles, ShardFile, ViewPlan, find_shards
+from training.disk import explain_no_room
 from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
@@ -52,13 +54,13 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
     Raises:
         DataError: If shards or the newest checkpoint are damaged.
         InputError: If data, weights or vocabulary are missing, the batch cannot be shared among
-            the processes, or `out` belongs to another run.
+            the processes, `out` belongs to another run, or the disk is full.
     """
     out = Path(config.out).expanduser()
     vocabulary = load_vocabulary(config.vocabulary)
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
     meta = describe_run(config, vocabulary, shards)
-    with join_processes(config.device) as processes:
+    with explain_no_room(out), join_processes(config.device) as processes:
         share = _Share.of(config.optimiser, processes)
         start = restore_checkpoint(out / CHECKPOINT_FOLDER, meta, config.resume_from)
         first = start.step if start else 0
@@ -79,7 +81,11 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
 def describe_run(
     config: TrainingConfig, vocabulary: Vocabulary, shards: Sequence[ShardFile]
 ) -> dict[str, Any]:
-    """Say what the weights depend on; its digest is the fingerprint of the run's checkpoints."""
+    """Say what the weights depend on; its digest is the fingerprint of the run's checkpoints.
+
+    Raises:
+        InputError: If CLIP's weights are missing.
+    """
     return {
         "config": config.identity(),
         "vocabulary": {"name": vocabulary.name, "digest": vocabulary.digest},
@@ -87,6 +93,7 @@ def describe_run(
             "shards": len(shards),
             "digest": digest([shard.identity for shard in shards]),
         },
+        "clip": weights_identity(config.student.clip, config.student.revision),
     }
 
 

@@ -1,13 +1,17 @@
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.text_embeddings import load_embeddings
 from models.zegclip import ZegClip
@@ -125,6 +129,46 @@ def test_other_data_or_recipe_is_refused_in_words(settings):
     other = {**settings, "classes_per_image": 7}
     with pytest.raises(InputError, match=r"config\.classes_per_image: 5 -> 7"):
         train(TrainingConfig(**other))
+
+
+def test_other_clip_weights_are_refused_when_a_run_goes_on_and_when_its_student_is_loaded(
+    settings, clip_folder, tmp_path
+):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    settings["student"] |= {"clip": str(folder)}
+    path = train(TrainingConfig(**settings))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["vision_model.post_layernorm.bias"] += 0.1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r'clip: "sha256:\w+" -> "sha256:\w+"'):
+        train(TrainingConfig(**settings))
+    with pytest.raises(InputError, match=r"trained on CLIP weights sha256:\w+, but .* holds"):
+        load_student(path)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """What a write meets on a full disk: this many bytes fit into a file, and no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_and_costs_no_checkpoint(settings, tmp_path):
+    whole = train(TrainingConfig(**settings))
+    settings |= {"out": str(tmp_path / "full")}
+    config = TrainingConfig(**settings)
+    with pytest.raises(Stop):
+        train(config, stop_after(2))
+    (first,) = list_checkpoints(checkpoint_folder(config))
+    size = (first / "student.safetensors").stat().st_size
+    with files_of_at_most(size - 1), pytest.raises(InputError, match="free some space"):
+        train(config)
+    assert [p.name for p in checkpoint_folder(config).iterdir()] == [first.name]
+    assert_equal(weights(whole), weights(train(config)))
 
 
 def test_a_damaged_checkpoint_is_used_no_more_and_the_one_before_only_when_asked(settings):

@@ -1,0 +1,35 @@
+"""What a full disk means to a run."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.errors import InputError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def explain_no_room(folder: Path) -> Iterator[None]:
+    """Turn the error of a write that found no room into words; other errors pass.
+
+    Args:
+        folder: Where is written.
+
+    Raises:
+        InputError: If the disk is full, or the quota or the limit of a file's size is reached.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        msg = (
+            f"no room in {folder} ({error.strerror}, {shutil.disk_usage(there).free} bytes are "
+            "free): free some space and start the same run again; it goes on from its newest "
+            "checkpoint, which is still there"
+        )
+        raise InputError(msg) from error
