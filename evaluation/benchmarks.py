@@ -4,27 +4,19 @@ A benchmark yields labels in the order in which they are scored: with background
 and class k of the set is k + 1; without, class k is k and background pixels are ignored. Ignored
 pixels are `IGNORE_LABEL`, whatever the files say.
 
-The layout of PASCAL VOC: `JPEGImages/<name>.jpg`, `SegmentationClass/<name>.png` (palette-indexed:
-the indices are the labels, 0 is background, 255 is ignored) and
-`ImageSets/Segmentation/<split>.txt`.
+`open_benchmark` is the entrance; each layout that a release has on disk is a module of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from storage.errors import DataError, InputError
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-from storage.vocabulary import BenchmarkClasses, load_benchmark
-
-_VOC_VOID = 255
-_MAX_LISTED = 5
+from storage.vocabulary import BenchmarkClasses
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,11 @@ class Benchmark(Protocol):
         ...
 
     @property
+    def truth(self) -> str:
+        """How the label maps come about, in words that stand beside every number."""
+        ...
+
+    @property
     def published_as(self) -> str:
         """Its name in the tables of published results; empty for a benchmark of our own."""
         ...
@@ -80,42 +77,57 @@ class Benchmark(Protocol):
         ...
 
 
+class LvisConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What the federated annotations of LVIS leave open; the MagicSeg paper does not say either."""
+
+    images: Literal["val2017", "all"] = "val2017"
+    """`val2017`: the images of the list that lie in COCO's val2017, the "approximately 5k" of
+    MagicSeg (arXiv 2603.19575) section 4.1; `all`: the whole list, most of it in train2017."""
+    unlabelled: Literal["background", "ignore"] = "background"
+    """Pixels without an annotation: `background` counts them as true background, though they may
+    show objects that nobody was asked to mark; `ignore` leaves them out, and background with
+    them."""
+    overlap: Literal["small_on_top", "file_order"] = "small_on_top"
+    """Which of two overlapping objects a pixel belongs to: the one of smaller area, or the later
+    one in the file."""
+    candidates: Literal["all", "federated"] = "all"
+    """Classes that may be predicted in an image: `all` 1,203, or those of which the annotations
+    say that they are there or that they are not (`federated`)."""
+
+
+BenchmarkName = Literal[
+    "voc21", "voc20", "context60", "context59", "coco_object", "lvis", "miniature"
+]
+
+
 class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Which benchmark is scored and where it lies."""
 
-    name: Literal["voc21", "voc20", "miniature"] = "miniature"
-    """`voc21`: PASCAL VOC 2012 with background as a class; `voc20`: the same images, background
-    ignored; `miniature`: the drawn world, with background."""
+    name: BenchmarkName = "miniature"
+    """`voc21`, `context60`, `coco_object`, `lvis`: PASCAL VOC 2012, PASCAL Context, COCO-Object and
+    LVIS v1 with background as a class; `voc20`, `context59`: the first two with background ignored;
+    `miniature`: the drawn world, with background."""
     root: Path
-    """The folder that holds `JPEGImages`; for VOC this is `VOCdevkit/VOC2012`."""
+    """Folder of the benchmark: `VOCdevkit/VOC2012`, `VOCdevkit/VOC2010` for PASCAL Context,
+    `coco_stuff164k` for COCO-Object, the folder of `lvis_v1_val.json` for LVIS."""
     split: str = Field(default="val", pattern=r"^[\w-]+$")
-    """Name of the list in `ImageSets/Segmentation`."""
+    """Part of the benchmark, as its files call it: the name of a list for VOC and Context, `train`
+    or `val` for COCO-Object and LVIS."""
     limit: int | None = Field(default=None, ge=1)
     """Score only so many images, evenly spread over the split; all when empty."""
+    lvis: LvisConfig | None = Field(default=None, validate_default=True)
+    """What LVIS leaves open; its defaults when empty. Of no other benchmark."""
 
-
-@dataclass(frozen=True)
-class _Source:
-    """What is particular about a benchmark in VOC layout."""
-
-    published_as: str
-    had_from: str
-
-
-_VOC_FROM = (
-    "PASCAL VOC 2012 is the archive VOCtrainval_11-May-2012.tar of "
-    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: unpack it and name its folder "
-    "VOCdevkit/VOC2012"
-)
-_DRAWN_FROM = (
-    "the drawn benchmark is written by `python -m models.miniature.benchmark --out FOLDER`"
-)
-_SOURCES = {
-    "voc21": _Source(published_as="PASCAL VOC", had_from=_VOC_FROM),
-    # The published tables count background as a class (MagicSeg section 4.1).
-    "voc20": _Source(published_as="", had_from=_VOC_FROM),
-    "miniature": _Source(published_as="", had_from=_DRAWN_FROM),
-}
+    @field_validator("lvis")
+    @classmethod
+    def _only_of_lvis(cls, value: LvisConfig | None, info: ValidationInfo) -> LvisConfig | None:
+        name = info.data.get("name", "lvis")  # an unknown name is an error already
+        if name == "lvis":
+            return value or LvisConfig()
+        if value is not None:
+            message = f"benchmark {name} has no such options: leave out lvis"
+            raise ValueError(message)
+        return None
 
 
 def scored_names(classes: BenchmarkClasses) -> tuple[str, ...]:
@@ -127,154 +139,20 @@ def open_benchmark(config: BenchmarkConfig) -> Benchmark:
     """Open a benchmark; images are read later, one by one.
 
     Raises:
-        InputError: If the folder or the split's list is not there, or the list is empty.
+        InputError: If the folder, the split's list or its annotations are not there, or the list is
+            empty.
+        DataError: If the list or the annotations are damaged.
     """
-    return VocFolder(config)
+    # The readers build on what this module says, so that it can import them here only.
+    from evaluation.coco_object import open_coco_object
+    from evaluation.context import open_context
+    from evaluation.lvis import open_lvis
+    from evaluation.voc import open_voc
 
-
-class VocFolder:
-    """A benchmark in the layout of PASCAL VOC.
-
-    Args:
-        config: Which one, and where.
-
-    Raises:
-        InputError: If the folder or the split's list is not there, or the list is empty.
-    """
-
-    def __init__(self, config: BenchmarkConfig) -> None:
-        self._config = config
-        self._source = _SOURCES[config.name]
-        self._classes = load_benchmark(config.name)
-        self._keys = _spread(self._read_list(), config.limit)
-
-    @property
-    def split(self) -> str:
-        """Name of the list in `ImageSets/Segmentation`."""
-        return self._config.split
-
-    @property
-    def classes(self) -> BenchmarkClasses:
-        """What is scored."""
-        return self._classes
-
-    @property
-    def published_as(self) -> str:
-        """Its name in the tables of published results, for all images of the split `val`."""
-        whole = self._config.split == "val" and self._config.limit is None
-        return self._source.published_as if whole else ""
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __iter__(self) -> Iterator[BenchmarkSample]:
-        """Read the images in the order of the list.
-
-        Raises:
-            InputError: If a file is missing.
-            DataError: If a file cannot be decoded, is of the wrong kind or size, or holds a label
-                that is no class.
-        """
-        for key in self._keys:
-            with _opened(self._image(key), self._source.had_from) as image:
-                pixels = np.asarray(image.convert("RGB"))
-            labels = self._read_labels(self._labels(key))
-            if labels.shape != pixels.shape[:2]:
-                message = (
-                    f"{self._labels(key)} is {labels.shape[1]} x {labels.shape[0]} pixels, "
-                    f"expected {pixels.shape[1]} x {pixels.shape[0]} as its image: fetch both anew"
-                )
-                raise DataError(message)
-            yield BenchmarkSample(key=key, image=pixels, labels=labels)
-
-    def missing_files(self) -> list[Path]:
-        """The images and label maps of the split that are not there."""
-        wanted = [path for key in self._keys for path in (self._image(key), self._labels(key))]
-        return [path for path in wanted if not path.is_file()]
-
-    def check(self) -> None:
-        """Refuse a split that is not whole.
-
-        Raises:
-            InputError: Naming the first missing files, their number and where they are had.
-        """
-        missing = self.missing_files()
-        if missing:
-            listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
-            more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
-            message = (
-                f"{len(missing)} files of the split {self.split} are missing: {listed}{more}; "
-                f"{self._source.had_from}"
-            )
-            raise InputError(message)
-
-    def _image(self, key: str) -> Path:
-        return self._config.root / "JPEGImages" / f"{key}.jpg"
-
-    def _labels(self, key: str) -> Path:
-        return self._config.root / "SegmentationClass" / f"{key}.png"
-
-    def _read_list(self) -> list[str]:
-        listing = self._config.root / "ImageSets" / "Segmentation" / f"{self.split}.txt"
-        if not listing.is_file():
-            message = (
-                f"{listing} is missing, expected a list of image names; {self._source.had_from}"
-            )
-            raise InputError(message)
-        lines = listing.read_text(encoding="utf-8").splitlines()
-        keys = [line.split()[0] for line in lines if line.strip()]
-        if not keys:
-            message = f"{listing} names no image, expected one name a line: choose another split"
-            raise InputError(message)
-        return keys
-
-    def _read_labels(self, path: Path) -> UInt16[np.ndarray, "height width"]:
-        with _opened(path, self._source.had_from) as image:
-            if image.mode not in {"P", "L"}:
-                message = (
-                    f"{path} has mode {image.mode}, expected P or L (one class index a pixel): "
-                    f"colours cannot be scored, fetch the original file"
-                )
-                raise DataError(message)
-            stored = np.asarray(image).astype(np.uint16)
-        highest = len(self._classes.names)
-        void = stored == _VOC_VOID
-        wrong = (stored > highest) & ~void
-        if wrong.any():
-            message = (
-                f"{path} holds the label {stored[wrong].max()}, expected 0 to {highest} or "
-                f"{_VOC_VOID}: is {self._config.name} the right class set for this folder?"
-            )
-            raise DataError(message)
-        return _as_scored(stored, void, background=self._classes.background)
-
-
-def _as_scored(
-    stored: UInt16[np.ndarray, "height width"],
-    void: np.ndarray,
-    *,
-    background: bool,
-) -> UInt16[np.ndarray, "height width"]:
-    if background:
-        return np.where(void, np.uint16(IGNORE_LABEL), stored)
-    ignored = void | (stored == BACKGROUND_LABEL)
-    return np.where(ignored, np.uint16(IGNORE_LABEL), stored - 1)
-
-
-def _spread(keys: list[str], limit: int | None) -> list[str]:
-    if limit is None or limit >= len(keys):
-        return keys
-    return [keys[index * len(keys) // limit] for index in range(limit)]
-
-
-def _opened(path: Path, had_from: str) -> Image.Image:
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError as error:
-        message = f"{path} is missing, though the split names it; {had_from}"
-        raise InputError(message) from error
-    except (UnidentifiedImageError, OSError) as error:
-        message = f"{path} cannot be decoded ({error}), expected an image: fetch it anew"
-        raise DataError(message) from error
-    return image
+    readers: dict[BenchmarkName, Callable[[BenchmarkConfig], Benchmark]] = {
+        "context60": open_context,
+        "context59": open_context,
+        "coco_object": open_coco_object,
+        "lvis": open_lvis,
+    }
+    return readers.get(config.name, open_voc)(config)

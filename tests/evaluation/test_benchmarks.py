@@ -1,6 +1,7 @@
-"""The reader of folders in the layout of PASCAL VOC."""
+"""Which benchmarks there are, and the layout of PASCAL VOC."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,23 @@ def test_the_class_sets_of_pascal_voc_have_21_and_20_names(tmp_path: Path) -> No
     assert scored_names(with_background.classes)[:2] == ("background", "aeroplane")
     assert len(scored_names(with_background.classes)) == 21
     assert scored_names(without.classes) == scored_names(with_background.classes)[1:]
-    assert (with_background.published_as, without.published_as) == ("PASCAL VOC", "")
+
+
+def test_published_numbers_are_for_the_whole_official_split(tmp_path: Path) -> None:
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    names = [f"{index}\n" for index in range(1449)]
+    (lists / "val.txt").write_text("".join(names))
+    (lists / "train.txt").write_text("".join(names))
+    (lists / "few.txt").write_text("".join(names[:-1]))
+
+    def published(name: str = "voc21", **options: Any) -> str:
+        config = BenchmarkConfig.model_validate({"name": name, "root": tmp_path, **options})
+        return open_benchmark(config).published_as
+
+    assert published() == published(limit=1449) == "PASCAL VOC"
+    assert published("voc20") == "PASCAL VOC20 (no bg)"
+    assert published(limit=1448) == published(split="train") == published(split="few") == ""
 
 
 def test_the_drawn_benchmark_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -127,7 +144,7 @@ def test_a_label_map_in_colours_is_refused(tmp_path: Path) -> None:
 def test_a_label_map_of_another_size_is_refused(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"a": LABELS})
     Image.new("P", (5, 5)).save(root / "SegmentationClass" / "a.png")
-    with pytest.raises(DataError, match="is 5 x 5 pixels, expected 3 x 2"):
+    with pytest.raises(DataError, match=r"a\.png gives a labels of 5 x 5 pixels, expected 3 x 2"):
         list(open_benchmark(BenchmarkConfig(name="voc21", root=root)))
 
 
