@@ -94,10 +94,10 @@ class Prediction:
 
 def make_boards(scored: Sequence[Scored]) -> list[Board]:
     """Put the scores on the same images of the same benchmark together, in the order given."""
-    groups: defaultdict[tuple[str, str, int], list[Scores]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, int, str], list[Scores]] = defaultdict(list)
     for each in scored:
         protocol = each.scores.protocol
-        key = (protocol.benchmark, protocol.split, protocol.num_images)
+        key = (protocol.benchmark, protocol.split, protocol.num_images, protocol.truth)
         groups[key].append(each.scores)
     return [_board(group) for group in groups.values()]
 
@@ -113,8 +113,8 @@ def _board(group: Sequence[Scores]) -> Board:
     return Board(
         title=f"{protocol.benchmark}, {protocol.split}",
         note=(
-            f"{protocol.num_images:,} images, {names:,} classes {background} background; mean over "
-            f"the {protocol.average}. Numbers in percent."
+            f"{protocol.num_images:,} images, {names:,} classes {background} background; truth: "
+            f"{protocol.truth}; mean over the {protocol.average}. Numbers in percent."
         ),
         rows=[row for scores in shown.values() for row in _score_rows(scores)],
         published=group[0].published,

@@ -49,6 +49,16 @@ _HAD_FROM = (
 # The official list has 5,105 names by some sources; the lists that others score hold 5,104.
 _SIZES = (5104, 5105)
 _PUBLISHED_AS = {"context60": "PASCAL Context", "context59": "PASCAL Context59 (no bg)"}
+# What scipy raises on files that are cut off, altered, or of the format 7.3 that it cannot read.
+_UNREADABLE = (
+    MatReadError,
+    IndexError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    OSError,
+    zlib.error,
+)
 _LINE = re.compile(r"\s*(\d+)\s*:\s*(\S.*?)\s*")
 
 
@@ -107,7 +117,7 @@ def _read_mat(path: Path) -> Labels:
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {_HAD_FROM}"
         raise InputError(message) from error
-    except (MatReadError, ValueError, TypeError, NotImplementedError, OSError, zlib.error) as error:
+    except _UNREADABLE as error:
         message = f"{path} cannot be read ({error}), expected a MATLAB file: fetch it anew"
         raise DataError(message) from error
     if found is None or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):

@@ -85,6 +85,8 @@ class ScoreProtocol(Record, frozen=True):
     """Part of the benchmark."""
     num_images: int
     """Images scored."""
+    truth: str
+    """How the true label maps come about, as the benchmark says it."""
     class_names: tuple[str, ...]
     """What is averaged over, in the order of the labels."""
     background: bool
@@ -429,6 +431,7 @@ def _protocol(
         benchmark=classes.name,
         split=benchmark.split,
         num_images=len(benchmark),
+        truth=benchmark.truth,
         class_names=scored_names(classes),
         background=classes.background,
         background_rule=rule if classes.background else Background.NONE,

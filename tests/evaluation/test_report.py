@@ -90,6 +90,7 @@ def make_scores(tmp_path: Path, out: Path, subject: Subject, confidence: float =
         benchmark="miniature",
         split="val",
         num_images=6,
+        truth=benchmark.truth,
         class_names=("background", *benchmark.classes.names),
         background=True,
         background_rule=Background.RAW,

@@ -150,6 +150,7 @@ def test_every_number_stands_with_its_whole_protocol(benchmark: Benchmark, tmp_p
         "benchmark": "miniature",
         "split": "val",
         "num_images": 12,
+        "truth": "exact masks of the drawn objects",
         "class_names": ["background", *CLASSES],
         "background": True,
         "background_rule": "raw",
