@@ -11,16 +11,14 @@ from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, UnidentifiedImageError
 
 from evaluation.benchmarks import BenchmarkConfig, BenchmarkSample
+from evaluation.split_files import open_picture, require_files, spread
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 from storage.vocabulary import BenchmarkClasses
 
 Labels = UInt16[np.ndarray, "height width"]
-
-_MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class LabelledImages:
         self._origin = origin
         self._layout = layout
         whole = len(keys) in origin.published_sizes and config.split == origin.published_split
-        self._keys = _spread(keys, config.limit)
+        self._keys = spread(keys, config.limit)
         self._published = whole and len(self._keys) == len(keys)
 
     @property
@@ -197,15 +195,7 @@ class LabelledImages:
         Raises:
             InputError: Naming the first missing files, their number and where they are had.
         """
-        missing = self.missing_files()
-        if missing:
-            listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
-            more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
-            message = (
-                f"{len(missing)} files of the split {self.split} are missing: {listed}{more}; "
-                f"{self._origin.had_from}"
-            )
-            raise InputError(message)
+        require_files(self.missing_files(), self.split, self._origin.had_from)
 
 
 def read_list(path: Path, had_from: str) -> list[str]:
@@ -284,38 +274,9 @@ def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None
     return np.where(ignored, np.uint16(IGNORE_LABEL), stored)
 
 
-def open_picture(path: Path, had_from: str) -> Image.Image:
-    """Open and decode an image file.
-
-    Args:
-        path: The file.
-        had_from: Where it is had, as part of a sentence.
-
-    Raises:
-        InputError: If it is missing.
-        DataError: If it cannot be decoded.
-    """
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError as error:
-        message = f"{path} is missing, though the split names it; {had_from}"
-        raise InputError(message) from error
-    except (UnidentifiedImageError, OSError) as error:
-        message = f"{path} cannot be decoded ({error}), expected an image: fetch it anew"
-        raise DataError(message) from error
-    return image
-
-
 def _as_scored(labels: Labels, *, background: bool) -> Labels:
     """Labels as the class set counts them: without background they move down by one."""
     if background:
         return labels
     kept = (labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL)
     return np.where(kept, labels - 1, np.uint16(IGNORE_LABEL))
-
-
-def _spread(keys: Sequence[str], limit: int | None) -> list[str]:
-    if limit is None or limit >= len(keys):
-        return list(keys)
-    return [keys[index * len(keys) // limit] for index in range(limit)]
