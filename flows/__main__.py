@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -244,6 +244,38 @@ def evaluate(
 
 
 @app.command
+def ablate(
+    file: Path | None = None,
+    *,
+    preset: Literal["miniature"] | None = None,
+    out: str | None = None,
+    set_: Settings = (),
+    json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Train and score a grid of students, and compare them as the paper's tables V and VI do.
+
+    Args:
+        file: YAML file with ablation parameters.
+        preset: Instead of a file: the grid on the models that ship with the engine.
+        out: Folder for everything; an interrupted grid goes on where it stopped.
+        set_: Any other parameter, as name=value; may be repeated.
+        json_: Print JSON; progress goes to standard error.
+    """
+    from evaluation.ablations import format_ablation
+    from flows.ablation_grid import require_all
+    from flows.local_runs import ablate_locally
+
+    parameters = _ablation(file, preset, out, set_)
+    console = _errors if json_ else _console
+    ablation = ablate_locally(parameters, console)
+    if json_:
+        _print_json(ablation.model_dump(mode="json"))
+    else:
+        _console.print(format_ablation(ablation), markup=False, highlight=False, soft_wrap=True)
+    require_all(ablation)
+
+
+@app.command
 def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path) -> None:
     """Write one HTML page about a dataset and the runs made from it.
 
@@ -316,6 +348,26 @@ def _generation(file: Path | None, given: Mapping[str, Any], settings: tuple[str
     values = {name: value for name, value in given.items() if value is not None}
     values |= dict(split_assignment(text) for text in settings)
     return read_parameters(GenerationParameters, file, values)
+
+
+def _ablation(
+    file: Path | None, preset: str | None, out: str | None, settings: tuple[str, ...]
+) -> Any:
+    from flows.ablation_grid import AblationParameters
+    from flows.demo import demo_ablation
+    from flows.parameters import nest, read_parameters, split_assignment
+    from storage.documents import validate
+
+    if (file is None) == (preset is None):
+        message = "give either a YAML file with ablation parameters or --preset miniature"
+        raise InputError(message)
+    values = dict(split_assignment(text) for text in settings)
+    if out is not None:
+        values["out"] = out
+    if file is not None:
+        return read_parameters(AblationParameters, file, values)
+    document = demo_ablation(Path(out or "runs/ablation")).model_dump(mode="json")
+    return validate(AblationParameters, nest(values, document), "parameters")
 
 
 def _nested(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from evaluation.benchmarks import BenchmarkConfig
 from evaluation.report import write_report
+from flows.ablation_grid import AblationParameters
 from flows.local_runs import evaluate_locally, generate_locally, train_locally
 from flows.parameters import GenerationParameters, TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
@@ -24,6 +25,30 @@ def demo_generation(root: Path, seed: int) -> GenerationParameters:
         samples_per_shard=SAMPLES_PER_SHARD,
         two_class_share=0.25,
         texts_per_class_set=1,
+    )
+
+
+def demo_ablation(out: Path) -> AblationParameters:
+    """The paper's comparisons of prompts, names an image and losses, on the demonstration's scale.
+
+    Draws the benchmark into the folder, unless it is there. Plain prompts are "a photo of a cat"
+    and nothing else, so that equal ones are no fault; the rich ones are the profile's, with colour,
+    size and place.
+
+    Args:
+        out: Folder for everything.
+    """
+    benchmark = write_benchmark(DrawnBenchmarkConfig(), out / "benchmark")
+    plain = {
+        "writer": {"kind": "template", "templates": "miniature_simple"},
+        "prompts": {"duplicate_similarity": None},
+    }
+    generation = demo_generation(out, seed=0)
+    return AblationParameters(
+        out=str(out),
+        prompts={"simple": plain, "rich": {}},
+        generation=generation.model_dump(exclude_unset=True, exclude={"root", "seed"}),
+        benchmarks=tuple(BenchmarkConfig(root=benchmark, split=split) for split in ("val", "test")),
     )
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.ablations import Ablation
 from evaluation.score import Scores
+from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server
 from flows.generation_run import prepare
@@ -109,6 +111,32 @@ def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -
             measured.append(known or run_job(job))
     console.print(score_table(measured))
     return measured
+
+
+def ablate_locally(parameters: AblationParameters, console: Console) -> Ablation:
+    """Walk the grid of an ablation in this process.
+
+    Raises:
+        BudgetError: The writer's budget is spent.
+        InputError: Weights or files are missing, or a setting does not fit.
+    """
+    grid = Grid(parameters)
+    if check_grid(grid):
+        ensure_server(grid.folder / ".engine" / "prefect")
+    from flows.ablation import check_scoring
+
+    check_scoring(grid)
+
+    def generate(dataset: GenerationParameters) -> None:
+        console.rule(dataset.root, align="left")
+        generate_locally(dataset, console)
+
+    def measure(run: TrainAndEvaluateParameters) -> list[Scores]:
+        console.rule(str(run.run_folder), align="left")
+        train_locally(run, console)
+        return evaluate_locally(run, console)
+
+    return walk(grid, generate, measure)
 
 
 def score_table(measured: Sequence[Scores]) -> Table:

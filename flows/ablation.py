@@ -1,0 +1,51 @@
+"""The flow that compares arms of an ablation: datasets, runs and scores are subflows."""
+
+from collections.abc import Sequence
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from evaluation.ablations import Ablation, format_ablation
+from evaluation.score import Scores
+from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
+from flows.generate_dataset import generate_dataset
+from flows.parameters import TrainAndEvaluateParameters
+from flows.train_and_evaluate import score_jobs, train_and_evaluate
+
+
+def check_scoring(grid: Grid) -> None:
+    """Check the scoring settings of a grid's runs.
+
+    Raises:
+        InputError: If a setting is unknown or does not fit.
+    """
+    for run in grid.runs:
+        score_jobs(run.parameters, run.seed)
+
+
+@flow(name="ablate", flow_run_name="{parameters.out}", persist_result=False)
+def ablate(parameters: AblationParameters) -> Ablation:
+    """Train and score a grid of students, and compare them in tables.
+
+    Every dataset and every run is a subflow, and what is done is found done: an interrupted grid
+    goes on, and several workers may walk one grid.
+
+    Args:
+        parameters: What to compare.
+
+    Raises:
+        BudgetError: The writer's budget is spent.
+        IncompleteError: Cells are not measured; the tables say why.
+        InputError: Weights or files are missing, or a setting does not fit.
+    """
+    grid = Grid(parameters)
+    check_grid(grid)
+    check_scoring(grid)
+    ablation = walk(grid, generate_dataset, _measure)
+    create_markdown_artifact(markdown=format_ablation(ablation), key="magicseg-ablation")
+    require_all(ablation)
+    return ablation
+
+
+def _measure(parameters: TrainAndEvaluateParameters) -> Sequence[Scores]:
+    return train_and_evaluate(parameters).scores
