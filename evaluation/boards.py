@@ -12,13 +12,14 @@ from markupsafe import Markup
 from evaluation.charts import Axes, Line, line_chart
 from evaluation.gallery import Picture, Thing, css_colour, picture
 from evaluation.inference import Background
-from evaluation.score import Example, PublishedResult, Scores
+from evaluation.score import Example, PublishedResult, Scores, Subject
 from evaluation.sheets import overlay
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
 
-_KINDS = ("student", "untrained", "baseline")
+KINDS = ("student", "untrained", "baseline")
+"""Kinds of subjects, in the order in which boards show them."""
 _MAX_CLASSES = 40
 
 
@@ -47,7 +48,14 @@ class _ScoreRow:
 
 
 @dataclass(frozen=True)
-class _ClassIou:
+class ClassIou:
+    """One class on a board.
+
+    Attributes:
+        name: Its name.
+        ious: In [0, 1], in the order of the board's series; none where it does not occur.
+    """
+
     name: str
     ious: list[float | None]
 
@@ -73,7 +81,7 @@ class Board:
     rows: list[_ScoreRow]
     published: tuple[PublishedResult, ...]
     series: list[str]
-    classes: list[_ClassIou]
+    classes: list[ClassIou]
     classes_note: str
     curve: Markup
     curve_note: str
@@ -104,9 +112,9 @@ def make_boards(scored: Sequence[Scored]) -> list[Board]:
 
 def _board(group: Sequence[Scores]) -> Board:
     protocol = group[0].protocol
-    by_kind = {kind: [s for s in group if s.subject.kind == kind] for kind in _KINDS}
+    by_kind = {kind: [s for s in group if s.subject.kind == kind] for kind in KINDS}
     shown = {kind: scores for kind, scores in by_kind.items() if scores}
-    series = [_series_name(kind, scores) for kind, scores in shown.items()]
+    series = [series_name([each.subject for each in scores]) for scores in shown.values()]
     classes, note = _class_ious(list(shown.values()))
     background = "with" if protocol.background else "without"
     names = len(protocol.class_names)
@@ -126,10 +134,11 @@ def _board(group: Sequence[Scores]) -> Board:
     )
 
 
-def _series_name(kind: str, scores: Sequence[Scores]) -> str:
-    name = {"student": "trained student", "untrained": "untrained student"}.get(kind)
-    name = name or scores[0].subject.name
-    return name if len(scores) == 1 else f"{name}, mean of {len(scores)}"
+def series_name(subjects: Sequence[Subject]) -> str:
+    """What a board calls subjects of one kind."""
+    name = {"student": "trained student", "untrained": "untrained student"}.get(subjects[0].kind)
+    name = name or subjects[0].name
+    return name if len(subjects) == 1 else f"{name}, mean of {len(subjects)}"
 
 
 def _score_rows(scores: Sequence[Scores]) -> Iterator[_ScoreRow]:
@@ -149,15 +158,16 @@ def _score_rows(scores: Sequence[Scores]) -> Iterator[_ScoreRow]:
         yield _ScoreRow(
             name=f"mean and deviation of {len(scores)}",
             kind=scores[0].subject.kind,
-            miou=_mean_and_deviation([s.miou for s in scores]),
-            foreground=_mean_and_deviation([s.foreground_miou or 0.0 for s in scores]),
-            accuracy=_mean_and_deviation([s.pixel_accuracy for s in scores]),
+            miou=mean_and_deviation([s.miou for s in scores]),
+            foreground=mean_and_deviation([s.foreground_miou or 0.0 for s in scores]),
+            accuracy=mean_and_deviation([s.pixel_accuracy for s in scores]),
             protocol="sample standard deviation",
             details="",
         )
 
 
-def _mean_and_deviation(values: Sequence[float]) -> str:
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation of shares, in percent."""
     return f"{100 * fmean(values):.1f} \u00b1 {100 * stdev(values):.1f}"
 
 
@@ -174,10 +184,14 @@ def _protocol_words(scores: Scores) -> str:
     return f"{rule}; {protocol.text}; {protocol.view}; weights {weights}; {scores.seconds:.1f} s"
 
 
-def _class_ious(groups: Sequence[Sequence[Scores]]) -> tuple[list[_ClassIou], str]:
+def _class_ious(groups: Sequence[Sequence[Scores]]) -> tuple[list[ClassIou], str]:
     names = [row.name for row in groups[0][0].classes]
     columns = [[_mean_iou(scores, index) for scores in groups] for index in range(len(names))]
-    rows = [_ClassIou(name, ious) for name, ious in zip(names, columns, strict=True)]
+    return ranked([ClassIou(name, ious) for name, ious in zip(names, columns, strict=True)])
+
+
+def ranked(rows: Sequence[ClassIou]) -> tuple[list[ClassIou], str]:
+    """The classes that occur, best first, with a note that says which are shown."""
     present = [row for row in rows if any(iou is not None for iou in row.ious)]
     ordered = sorted(present, key=lambda row: (-(row.ious[0] or 0.0), row.name))
     note = "Best first. The number is that of the first bar."
@@ -240,7 +254,7 @@ def make_predictions(scored: Sequence[Scored], side: int) -> tuple[list[Predicti
         for each in scored
         if (each.scores.protocol.benchmark, each.scores.protocol.split) == where
     ]
-    chosen = [each for kind in _KINDS for each in _first_of_kind(same, kind)]
+    chosen = [each for kind in KINDS for each in _first_of_kind(same, kind)]
     names = first.class_names if first.background else ("", *first.class_names)
     seen: set[int] = set()
     rows = []
