@@ -18,7 +18,7 @@ VOCABULARIES = ("lvis1205", "miniature")
 """Names that `load_vocabulary` knows: the 1,203 categories of LVIS v1 with the two PASCAL VOC
 classes that it lacks, which makes the 1,205 of MagicSeg (arXiv 2603.19575), and the drawn world."""
 
-TEMPLATE_SETS = ("single", "zegclip_multi15", "imagenet80")
+TEMPLATE_SETS = ("single", "zegclip_single", "zegclip_multi15", "imagenet80", "tcl_custom9")
 """Names that `text_templates` knows."""
 
 _QUALIFIER = re.compile(r"\s*\(([^)]*)\)\s*")
@@ -221,8 +221,9 @@ def text_templates(name: str) -> tuple[str, ...]:
     """Load a set of sentences around a class phrase, which stands at ``{}``.
 
     Args:
-        name: "single" (CLIP's "a photo of a {}."), "zegclip_multi15" (15 sentences, used by the
-            released MagicSeg code) or "imagenet80" (CLIP's 80 for ImageNet).
+        name: "single" (CLIP's "a photo of a {}."), "zegclip_single" (the same without the full
+            stop), "zegclip_multi15" (15 sentences, used by the released MagicSeg code),
+            "imagenet80" (CLIP's 80 for ImageNet) or "tcl_custom9" (TCL's 9).
 
     Raises:
         InputError: If there is none of that name.

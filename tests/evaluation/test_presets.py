@@ -1,0 +1,109 @@
+"""Presets hold what the published works hold, and say what was changed."""
+
+from typing import Any
+
+import pytest
+
+from evaluation.benchmarks import BenchmarkConfig
+from evaluation.config import ScoringConfig
+from evaluation.inference import Background, Overlap
+from evaluation.phrases import Several, background_words, class_phrases
+from evaluation.presets import load_preset, preset_changes, preset_names, preset_settings
+from storage.errors import InputError
+from storage.vocabulary import load_benchmark, text_templates
+
+
+def config_of(name: str, benchmark: str) -> ScoringConfig:
+    return ScoringConfig.model_validate(preset_settings(name, benchmark))
+
+
+SERVED = [
+    (name, benchmark) for name in preset_names() for benchmark in load_preset(name).benchmarks
+]
+
+
+@pytest.mark.parametrize(("name", "benchmark"), SERVED)
+def test_every_preset_can_be_carried_out_on_every_benchmark_that_it_names(
+    name: str, benchmark: str
+) -> None:
+    config = config_of(name, benchmark)
+    classes = load_benchmark(benchmark)
+    assert len(class_phrases(classes, config.names)) == len(classes.names)
+    assert text_templates(config.templates)
+    assert background_words(config.background_words)
+    if classes.background:
+        assert config.inference.background is not Background.NONE
+    assert BenchmarkConfig.model_validate({"name": benchmark, "root": "."}).name == benchmark
+    assert preset_changes(config, benchmark) == ()
+    assert load_preset(name).omits
+
+
+# (short side, window, stride, rule, threshold, templates), read in the works' configurations.
+PUBLISHED: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("magicseg_released", "voc21"): (512, 512, 426, "raw", 0.95, "zegclip_multi15"),
+    ("magicseg_released", "lvis"): (512, 512, 426, "raw", 0.95, "zegclip_multi15"),
+    ("magicseg_groupvit", "coco_object"): (512, 512, 426, "groupvit", 0.95, "zegclip_multi15"),
+    ("zegclip", "voc20"): (512, 512, 426, "none", 0.5, "zegclip_single"),
+    ("zegclip", "context59"): (512, 512, 426, "none", 0.5, "zegclip_multi15"),
+    ("groupvit", "voc21"): (448, 448, 224, "groupvit", 0.95, "single"),
+    ("groupvit", "context60"): (448, 448, 224, "groupvit", 0.35, "single"),
+    ("groupvit", "coco_object"): (448, 448, 224, "groupvit", 0.95, "single"),
+    ("pgseg", "context60"): (448, 448, 224, "groupvit", 0.36, "single"),
+    ("pgseg", "coco_object"): (448, 448, 224, "groupvit", 0.85, "single"),
+    ("pgseg", "lvis"): (448, 448, 224, "groupvit", 0.35, "single"),
+    ("tcl", "voc21"): (448, 448, 224, "constant", 0.4, "tcl_custom9"),
+    ("tcl", "context59"): (448, 448, 224, "constant", 0.4, "tcl_custom9"),
+    ("sclip", "voc21"): (336, 224, 112, "words", 0.1, "imagenet80"),
+    ("sclip", "context60"): (336, 224, 112, "words", 0.1, "imagenet80"),
+    ("sclip", "voc20"): (336, 224, 112, "none", 0.1, "imagenet80"),
+    ("clearclip", "voc21"): (448, 448, 224, "words", 0.5, "imagenet80"),
+    ("clearclip", "context60"): (448, 448, 224, "words", 0.15, "imagenet80"),
+    ("clearclip", "coco_object"): (448, 448, 224, "words", 0.4, "imagenet80"),
+}
+
+
+@pytest.mark.parametrize(("name", "benchmark"), PUBLISHED)
+def test_a_preset_holds_what_the_work_published(name: str, benchmark: str) -> None:
+    config = config_of(name, benchmark)
+    view = config.inference
+    found = (view.short_side, view.window, view.stride, view.background, view.threshold)
+    assert (*found, config.templates) == PUBLISHED[name, benchmark]
+    assert view.long_side == 2048
+
+
+def test_sclip_takes_the_best_of_several_names_and_its_own_background_words() -> None:
+    config = config_of("sclip", "coco_object")
+    assert config.several is Several.BEST
+    assert config.inference.overlap is Overlap.LOGITS
+    assert len(background_words(config.background_words)) == 26
+    assert background_words(config_of("sclip", "context60").background_words) == ("background",)
+
+
+def test_what_differs_from_a_preset_is_said() -> None:
+    settings = preset_settings("groupvit", "voc21")
+    settings["templates"] = "imagenet80"
+    settings["inference"] |= {"threshold": 0.9, "class_chunk": 4}
+    settings["num_examples"] = 0
+    config = ScoringConfig.model_validate(settings)
+    assert set(preset_changes(config, "voc21")) == {
+        "templates imagenet80 instead of single",
+        "inference.threshold 0.9 instead of 0.95",
+    }
+    assert preset_changes(ScoringConfig(), "voc21") == ()
+
+
+def test_a_preset_named_alone_tells_that_its_settings_were_not_taken() -> None:
+    changes = preset_changes(ScoringConfig(preset="tcl"), "voc21")
+    assert "inference.background raw instead of constant" in changes
+    assert "templates zegclip_multi15 instead of tcl_custom9" in changes
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="no preset 'group_vit'; did you mean groupvit"):
+        load_preset("group_vit")
+
+
+def test_a_benchmark_that_the_work_did_not_score_is_refused() -> None:
+    message = "preset groupvit says nothing about lvis, expected one of voc21, context60, coco_obj"
+    with pytest.raises(InputError, match=message):
+        preset_settings("groupvit", "lvis")
