@@ -15,6 +15,7 @@ made from the same labels.
 
 import re
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,8 @@ def _read_mat(path: Path) -> Labels:
         DataError: If it is damaged, or holds no label map or labels outside the release's list.
     """
     try:
-        found = loadmat(path, variable_names=["LabelMap"]).get("LabelMap")
+        stored = BytesIO(path.read_bytes())  # scipy's own error hides that a file is missing
+        found = loadmat(stored, variable_names=["LabelMap"]).get("LabelMap")
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {_HAD_FROM}"
         raise InputError(message) from error
@@ -123,15 +125,15 @@ def _read_mat(path: Path) -> Labels:
     if found is None or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
         message = f"{path} holds no matrix LabelMap, expected one label a pixel: fetch it anew"
         raise DataError(message)
-    stored = found.astype(np.int64)
-    wrong = (stored != found) | (stored < BACKGROUND_LABEL) | (stored > _NUM_RELEASED)
+    labels = found.astype(np.int64)
+    wrong = (labels != found) | (labels < BACKGROUND_LABEL) | (labels > _NUM_RELEASED)
     if wrong.any():
         message = (
             f"{path} holds the label {found[wrong].max():g}, expected 0 to {_NUM_RELEASED}: fetch "
             f"it anew"
         )
         raise DataError(message)
-    return _scored_labels()[stored]
+    return _scored_labels()[labels]
 
 
 def _scored_labels() -> np.ndarray:

@@ -1,13 +1,17 @@
-"""A dataset of drawn scenes, committed through the real store."""
+"""A dataset of drawn scenes, committed through the real store, and a baseline that is told
+what to find."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evaluation.benchmarks import Benchmark
+from evaluation.score import Scores, ScoringConfig, Subject, score_baseline
 from models.miniature.captions import caption
 from models.miniature.world import CLASSES, Scene, boxes, masks, render, sample_scene
+from models.protocols import CutMasks, FoundBoxes
 from storage.codecs import encode_image, encode_label_map, encode_rle
 from storage.commits import Counts
 from storage.manifest import describe_samples, encode_manifest
@@ -138,3 +142,59 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+class Told:
+    """A detector and segmenter that find given labels, image after image, in scoring order."""
+
+    def __init__(self, benchmark: Benchmark, predicted: Sequence[Sequence[Sequence[int]]]) -> None:
+        first = 1 if benchmark.classes.background else 0
+        preferred = [own[0] for own in benchmark.classes.phrases]
+        self._labels = {phrase: label for label, phrase in enumerate(preferred, start=first)}
+        self._predicted = iter(predicted)
+        self._masks = np.zeros((0, 0, 0), dtype=bool)
+
+    def detect(
+        self, images: Sequence[np.ndarray], phrases: Sequence[tuple[str, ...]]
+    ) -> list[FoundBoxes]:
+        [image], [asked] = images, phrases
+        predicted = np.asarray(next(self._predicted))
+        assert predicted.shape == image.shape[:2]
+        masks = np.stack([predicted == self._labels[phrase] for phrase in asked])
+        found = np.flatnonzero(masks.any(axis=(1, 2)))
+        self._masks = masks[found]
+        scores = masks.any(axis=(1, 2)).astype(np.float32)
+        boxes = np.zeros((len(found), 4), np.float32)
+        return [FoundBoxes(boxes, scores[found], found, scores)]
+
+    def segment(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[CutMasks]:
+        return [CutMasks(self._masks, np.ones(len(self._masks), np.float32))]
+
+
+@pytest.fixture
+def score_labels(tmp_path: Path) -> Callable[..., Scores]:
+    """Score predicted labels, one map for each image of a benchmark."""
+
+    def score_them(benchmark: Benchmark, *predicted: Sequence[Sequence[int]]) -> Scores:
+        told = Told(benchmark, predicted)
+        subject = Subject(kind="baseline", name="told", fingerprint="0")
+        return score_baseline(
+            told,
+            told,
+            benchmark,
+            subject=subject,
+            config=ScoringConfig(),
+            out=tmp_path / "scores",
+        )
+
+    return score_them
+
+
+@pytest.fixture
+def ious() -> Callable[[Scores], dict[str, float]]:
+    """Look up the IoU of each class that occurs."""
+
+    def look_up(scores: Scores) -> dict[str, float]:
+        return {row.name: row.iou for row in scores.classes if row.iou is not None}
+
+    return look_up

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark, scored_names
+from evaluation.benchmarks import BenchmarkConfig, LvisConfig, open_benchmark, scored_names
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
     label_map,
@@ -154,3 +155,26 @@ def test_a_cut_off_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
         list(open_benchmark(BenchmarkConfig(name="voc21", root=root)))
+
+
+def test_an_unknown_benchmark_is_refused_with_the_names_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="'voc21', 'voc20', 'context60', 'context59', 'coco"):
+        BenchmarkConfig.model_validate({"name": "coco", "root": tmp_path})
+
+
+def test_options_of_lvis_are_refused_for_other_benchmarks(tmp_path: Path) -> None:
+    options = {"images": "all"}
+    with pytest.raises(ValidationError, match="benchmark voc21 has no such options: leave out"):
+        BenchmarkConfig.model_validate({"name": "voc21", "root": tmp_path, "lvis": options})
+    config = BenchmarkConfig.model_validate({"name": "lvis", "root": tmp_path, "lvis": options})
+    assert config.lvis == LvisConfig(images="all")
+    assert BenchmarkConfig(name="lvis", root=tmp_path).lvis == LvisConfig()
+    plain = BenchmarkConfig(name="voc21", root=tmp_path)
+    assert BenchmarkConfig.model_validate_json(plain.model_dump_json()) == plain
+
+
+def test_a_list_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": LABELS})
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\na\n")
+    with pytest.raises(DataError, match=r"val\.txt names a twice"):
+        open_benchmark(BenchmarkConfig(name="voc21", root=root))
