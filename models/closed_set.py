@@ -49,8 +49,8 @@ class Mask2FormerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_do
     )
     """Settings of a transformers backbone, `model_type` among them; the default is a ResNet-50."""
     decoder: dict[str, Any] = Field(default_factory=dict)
-    """Settings of transformers' Mask2FormerConfig that differ from its own: widths, layers, queries,
-    points and weights of the loss."""
+    """Settings of transformers' Mask2FormerConfig that differ from its own: widths, layers,
+    queries, points and weights of the loss."""
     weights: str | None = None
     """A trained Mask2Former to start from, a folder or a hub id; of its backbone and decoder the
     settings above are then not used, and its classes are replaced."""

@@ -1,7 +1,7 @@
 """DeepLabV3 (arXiv 1706.05587) as mmsegmentation builds it.
 
 The settings follow Dataset Diffusion (NeurIPS 2023), with which MagicSeg (arXiv 2603.19575, table
-IV) compares itself: output stride 8, dilations 12, 24 and 36, and an auxiliary head with weight 0.4.
+IV) compares itself: output stride 8, dilations 12, 24 and 36, an auxiliary head with weight 0.4.
 """
 
 from typing import Any

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import transformers
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from transformers import AutoBackbone, CONFIG_MAPPING, Mask2FormerForUniversalSegmentation
+from transformers import CONFIG_MAPPING, AutoBackbone, Mask2FormerForUniversalSegmentation
 
 from models.closed_set import Mask2FormerConfig, normalisation_document, normalise
 from models.openmmlab import MODELS, BaseModel

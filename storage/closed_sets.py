@@ -90,7 +90,7 @@ def resolve_closed_set(vocabulary: Vocabulary, text: str) -> ClosedSet:
         benchmark = load_benchmark(wanted)
         if benchmark.vocabulary != vocabulary.name:
             message = (
-                f"classes {wanted} belong to the vocabulary {benchmark.vocabulary}, the dataset has "
+                f"classes {wanted} belong to vocabulary {benchmark.vocabulary}, the dataset has "
                 f"{vocabulary.name}: choose other classes or another dataset"
             )
             raise InputError(message)
