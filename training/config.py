@@ -82,6 +82,14 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Threads that read, decode and augment; 0 does it between the updates."""
     cache_bytes: int = Field(default=2 * 1024**3, ge=0)
     """Decoded pairs are kept in memory if all of them need no more than this."""
+    mixed_shards: int | None = Field(default=None, gt=0)
+    """Shards whose samples are mixed at a time; nothing mixes all. For a remote dataset that is
+    larger than the shard cache, which must hold twice as many."""
+    shard_cache: str | None = None
+    """Folder where shards of a remote dataset are kept, best on a fast local disk; several runs may
+    share it. Nothing means `shards/` of `out`."""
+    shard_cache_bytes: int = Field(default=64 * 1024**3, ge=0)
+    """What the shards there may take."""
     checkpoint_every: int = Field(default=2_000, gt=0)
     """Updates between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -105,6 +113,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
 
     def identity(self) -> dict[str, object]:
         """Fields that decide the weights that come out; places and speed are left out."""
-        places = {"dataset", "out", "device", "threads", "cache_bytes", "resume_from"}
-        habits = {"checkpoint_every", "keep_checkpoints", "log_every"}
+        places = {"dataset", "out", "device", "shard_cache", "resume_from"}
+        habits = {"threads", "cache_bytes", "shard_cache_bytes"}
+        habits |= {"checkpoint_every", "keep_checkpoints", "log_every"}
         return self.model_dump(mode="json", exclude=places | habits)

@@ -1,15 +1,16 @@
 """Committed shards as batches: a pure function of the seed and the position in the run.
 
 Every position of a run has its sample, its view and its names, however many processes, threads or
-restarts there are. A sample is read by one range request, decoded, and kept if all fit in memory.
+restarts there are. A sample is read at once, decoded, and kept if all fit in memory.
 """
 
 import json
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,15 @@ from storage.shards import read_index
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import AugmentationConfig, View, augment
+from training.epochs import Epochs
 from training.negatives import Exclusions, NegativesConfig
 from training.sampling import IGNORE, remap, sample_subsets
+from training.shard_cache import ShardCache, ShardFile
 
 _PREFETCH = 3
 
-
-@dataclass(frozen=True)
-class ShardFile:
-    """A tar to train on.
-
-    Attributes:
-        path: Absolute path or URL.
-        identity: Digest, or name and size, of its contents.
-    """
-
-    path: str
-    identity: str
+Members = dict[str, tuple[int, int]]
+"""Offset and size of each member of a sample, by extension."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +84,7 @@ class ViewPlan:
         augmentation: Random views.
         padding: Colour outside an image.
         seed: Root of every random choice.
+        mixed_shards: Shards whose samples are mixed at a time; nothing means all.
     """
 
     side: int
@@ -99,6 +93,7 @@ class ViewPlan:
     augmentation: AugmentationConfig
     padding: tuple[int, int, int]
     seed: int
+    mixed_shards: int | None = None
 
 
 def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
@@ -118,15 +113,21 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     if not tars:
         msg = f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"
         raise InputError(msg)
-    return [ShardFile(str(tar.absolute()), f"{tar.name}:{tar.stat().st_size}") for tar in tars]
+    sizes = [tar.stat().st_size for tar in tars]
+    return [
+        ShardFile(str(tar.absolute()), f"{tar.name}:{size}", size)
+        for tar, size in zip(tars, sizes, strict=True)
+    ]
 
 
 def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
     shards = Store.open(dataset).shards()
     files = [
-        ShardFile(shard.path, shard.sha256)
+        ShardFile(shard.path, ref.sha256, ref.size, shard.samples)
         for shard in shards
-        if shard.path is not None and (use_degraded or not shard.degraded)
+        if shard.path is not None
+        and (ref := shard.commit.object) is not None
+        and (use_degraded or not shard.degraded)
     ]
     if not files:
         msg = (
@@ -140,54 +141,110 @@ def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
 class SampleFiles:
     """Random access to the samples of some shards.
 
+    Local shards are read where they are, a sample by one read. Remote ones are fetched whole into
+    the cache, since a request for every sample of every epoch costs more in time and money.
+
     Args:
         shards: The tars.
         vocabulary: What their class indices mean.
         cache_bytes: Decoded samples are kept if all of them need no more than this.
+        shard_cache: Where remote shards are kept.
 
     Raises:
-        DataError: If a tar is cut, or a sample misses a member.
+        DataError: If a local tar is cut, or a sample misses a member; remote ones are checked when
+            they are fetched.
+        InputError: If a shard is remote and there is no cache.
     """
 
     def __init__(
-        self, shards: Sequence[ShardFile], vocabulary: Vocabulary, *, cache_bytes: int = 0
+        self,
+        shards: Sequence[ShardFile],
+        vocabulary: Vocabulary,
+        *,
+        cache_bytes: int = 0,
+        shard_cache: ShardCache | None = None,
     ) -> None:
         self.vocabulary = vocabulary
-        self._places = [shard.path.rpartition("/")[::2] for shard in shards]
-        self._folders = {folder: open_objects(folder) for folder, _ in self._places}
-        self._entries: list[tuple[int, dict[str, tuple[int, int]]]] = []
-        for number, shard in enumerate(shards):
-            for key, members in read_index(shard.path).items():
-                _check_members(shard.path, key, members)
-                self._entries.append((number, members))
+        self._shards = list(shards)
+        self._cache = shard_cache
+        self._indexes: dict[int, list[Members]] = {}
+        self.sizes = tuple(self._count(number) for number in range(len(shards)))
+        self._ends = list(accumulate(self.sizes))
         self._cache_bytes = cache_bytes
         self._kept: dict[int, Stored] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(self.sizes)
 
     def __getitem__(self, index: int) -> Stored:
         """Read and decode a sample, or take it from memory.
 
         Raises:
-            DataError: If its bytes cannot be decoded.
+            DataError: If its bytes cannot be decoded, or its shard is not what was committed.
             InputError: If it names its classes otherwise than the vocabulary.
+            TransientError: If an object store does not answer.
         """
         if index in self._kept:
             return self._kept[index]
         stored = self._decode(index)
-        size = sum(part.nbytes for part in vars(stored.view).values())
-        if size * len(self) <= self._cache_bytes:
+        if self._can_keep(stored):
             self._kept[index] = stored
         return stored
 
+    def prefetch(self, numbers: Iterable[int]) -> None:
+        """Begin to fetch remote shards, by their numbers."""
+        if self._cache is not None:
+            remote = (self._shards[n] for n in numbers if self._shards[n].is_remote)
+            self._cache.prefetch(remote)
+
+    def _can_keep(self, stored: Stored) -> bool:
+        size = sum(part.nbytes for part in vars(stored.view).values())
+        return size * len(self) <= self._cache_bytes
+
+    def _count(self, number: int) -> int:
+        """Samples of a shard; a remote one is not read for that."""
+        shard = self._shards[number]
+        if not shard.is_remote or shard.num_samples is None:
+            return len(self._index(number))
+        if self._cache is None:
+            msg = f"{shard.path} is in an object store: give a shard_cache to keep it in"
+            raise InputError(msg)
+        return shard.num_samples
+
+    def _index(self, number: int) -> list[Members]:
+        """Where the members of each sample of a shard are."""
+        if number not in self._indexes:
+            shard = self._shards[number]
+            found = read_index(self._local(shard))
+            for key, members in found.items():
+                _check_members(shard.path, key, members)
+            if shard.num_samples not in {None, len(found)}:
+                msg = (
+                    f"{shard.path} holds {len(found)} samples, but its commit record says "
+                    f"{shard.num_samples}: verify the dataset"
+                )
+                raise DataError(msg)
+            self._indexes[number] = list(found.values())
+        return self._indexes[number]
+
+    def _local(self, shard: ShardFile) -> str | Path:
+        return self._cache.fetch(shard) if self._cache and shard.is_remote else shard.path
+
+    def _read(self, shard: ShardFile, offset: int, size: int) -> bytes:
+        if self._cache is not None and shard.is_remote:
+            return self._cache.read_range(shard, offset, size)
+        with Path(shard.path).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
     def _decode(self, index: int) -> Stored:
-        number, members = self._entries[index]
-        folder, name = self._places[number]
+        number = bisect_right(self._ends, index)
+        shard = self._shards[number]
+        members = self._index(number)[index - self._ends[number] + self.sizes[number]]
         first = min(offset for offset, _ in members.values())
         last = max(offset + size for offset, size in members.values())
-        # The members of a sample lie side by side, so that one request fetches them all.
-        span = self._folders[folder].read_range(name, first, last - first)
+        # The members of a sample lie side by side, so that one read brings them all.
+        span = self._read(shard, first, last - first)
         part = {e: span[o - first : o - first + size] for e, (o, size) in members.items()}
         suffix = "png" if "png" in part else "jpg"
         view = View(
@@ -196,7 +253,7 @@ class SampleFiles:
             decode_label_map(part["mask.png"]),
         )
         fields = json.loads(part["json"])
-        return Stored(view, self._class_ids(fields, f"{folder}/{name}"), fields["text"])
+        return Stored(view, self._class_ids(fields, shard.path), fields["text"])
 
     def _class_ids(self, fields: dict[str, Any], where: str) -> tuple[int, ...]:
         for class_id, name in zip(fields["class_ids"], fields["class_names"], strict=True):
@@ -227,10 +284,13 @@ class Batches:
             raise InputError(msg)
         self.samples = samples
         self.plan = plan
+        self._epochs = Epochs(plan.seed, samples.sizes, plan.mixed_shards)
         self._exclusions = Exclusions(samples.vocabulary, plan.negatives)
+        self._needed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def batch(self, first: int, size: int, pool: ThreadPoolExecutor | None = None) -> Batch:
         """Make the batch of `size` positions from `first` on; the same whenever it is asked for."""
+        self._prefetch(first)
         positions = range(first, first + size)
         drawn = list(pool.map(self._draw, positions) if pool else map(self._draw, positions))
         number = len(self.samples.vocabulary)
@@ -282,10 +342,16 @@ class Batches:
                 for future in ahead:
                     future.cancel()
 
+    def _prefetch(self, position: int) -> None:
+        """Fetch the window of a position and the next one, as soon as the first is entered."""
+        needed = self._epochs.needed(position)
+        if needed != self._needed:
+            self._needed = needed
+            self.samples.prefetch(dict.fromkeys(n for window in needed for n in window))
+
     def _draw(self, position: int) -> "_Drawn":
         """What a position of the run shows."""
-        epoch, place = divmod(position, len(self.samples))
-        index = int(_order(self.plan.seed, epoch, len(self.samples))[place])
+        epoch, index = self._epochs.place(position)
         stored = self.samples[index]
         rng = np.random.default_rng((self.plan.seed, epoch, index))
         plan = self.plan
@@ -307,12 +373,6 @@ class _Drawn:
     seed: int
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
-
-
 def _count_present(targets: np.ndarray) -> int:
     """Classes with a pixel in one image."""
     counts = np.bincount(targets.ravel() - IGNORE)
@@ -323,7 +383,7 @@ def _channels_first(images: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _check_members(path: str, key: str, members: dict[str, tuple[int, int]]) -> None:
+def _check_members(path: str, key: str, members: Members) -> None:
     suffix = "png" if "png" in members else "jpg"
     missing = {suffix, f"cf.{suffix}", "mask.png", "json"} - members.keys()
     if missing:

@@ -26,11 +26,12 @@ from training.checkpoints import (
     set_later_aside,
 )
 from training.config import OptimiserConfig, TrainingConfig
-from training.data import Batch, Batches, SampleFiles, ShardFile, ViewPlan, find_shards
+from training.data import Batch, Batches, SampleFiles, ViewPlan, find_shards
 from training.disk import explain_no_room
 from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
+from training.shard_cache import ShardCache, ShardFile
 
 _log = logging.getLogger(__name__)
 
@@ -71,9 +72,12 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
                 if processes.is_first:
                     set_later_aside(out / CHECKPOINT_FOLDER, first)
                 _log.info("going on from step %d of %d", first, config.optimiser.steps)
-            samples = SampleFiles(shards, vocabulary, cache_bytes=config.cache_bytes)
-            batches = Batches(samples, _view_plan(config))
-            _run(learner, batches, share, out, meta, first, on_step)
+            with _shard_cache(config, shards) as cache:
+                samples = SampleFiles(
+                    shards, vocabulary, cache_bytes=config.cache_bytes, shard_cache=cache
+                )
+                batches = Batches(samples, _view_plan(config))
+                _run(learner, batches, share, out, meta, first, on_step)
         processes.wait()
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
 
@@ -290,6 +294,14 @@ def _run(  # noqa: PLR0913
                 on_step(row)
 
 
+def _shard_cache(config: TrainingConfig, shards: Sequence[ShardFile]) -> ShardCache:
+    folder = Path(config.shard_cache or Path(config.out) / "shards").expanduser()
+    cache = ShardCache(folder, config.shard_cache_bytes)
+    if any(shard.is_remote for shard in shards):
+        cache.require_room(shards, config.mixed_shards)
+    return cache
+
+
 def _view_plan(config: TrainingConfig) -> ViewPlan:
     return ViewPlan(
         side=config.student.image_size,
@@ -298,4 +310,5 @@ def _view_plan(config: TrainingConfig) -> ViewPlan:
         augmentation=config.augmentation,
         padding=config.student.mean_colour,
         seed=config.seed,
+        mixed_shards=config.mixed_shards,
     )

@@ -1,6 +1,7 @@
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
 
 from models.miniature import world
 from storage.codecs import encode_image, encode_label_map
-from storage.records import Mention
+from storage.commits import Counts
+from storage.manifest import ManifestRow, encode_manifest
+from storage.records import Mention, Reason, Stage
 from storage.shards import Sample, pack
+from storage.store import Payload
 
 
 @pytest.fixture(scope="session")
@@ -88,20 +92,62 @@ def tars(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=["local", "s3"])
-def root(request, monkeypatch, tmp_path):
-    """An empty root of a dataset: on the disk, and behind the S3 protocol."""
-    if request.param == "local":
-        yield str(tmp_path / "dataset")
-        return
-    bucket = Path(__file__).parents[1] / "storage" / "bucket.py"
-    with runpy.run_path(str(bucket))["serve_bucket"]() as server:
+def committed_shard(store, number, samples, num_lost):
+    shard = f"0badcafe-{number:06d}"
+    rows = [
+        ManifestRow(
+            key=f"{number}{i:015x}",
+            shard=shard,
+            index=i,
+            seed=i,
+            status="written" if i < len(samples) else "rejected",
+            class_ids=(0,),
+            class_names=("balloon",),
+        )
+        for i in range(len(samples) + num_lost)
+    ]
+    counts = Counts(
+        requested=len(rows),
+        written=len(samples),
+        rejected={Reason.BLANK_IMAGE: num_lost} if num_lost else {},
+    )
+    payload = Payload(pack(samples) if samples else b"", encode_manifest(rows))
+    with store.lease(Stage.SHARDS, shard):
+        store.commit(Stage.SHARDS, shard, f"{number:064x}", payload, counts)
+
+
+@pytest.fixture
+def commit_shard():
+    """Commits a shard: store, number, samples, and how many more were lost."""
+    return committed_shard
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Root of a dataset in an object store, and the paths that were read from it so far."""
+    names = runpy.run_path(str(Path(__file__).parents[1] / "storage" / "bucket.py"))
+    handler, reads = names["Bucket"], []
+
+    def read(request):
+        reads.append(request.path)
+        handler.answer_read(request)
+
+    handler.answer_read, handler.do_GET = handler.do_GET, read
+    with names["serve_bucket"]() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         monkeypatch.setenv("AWS_REGION", "us-east-1")
-        yield "s3://bucket/some/prefix"
+        yield SimpleNamespace(root="s3://bucket/some/prefix", reads=reads, objects=server.objects)
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, tmp_path):
+    """An empty root of a dataset: on the disk, and behind the S3 protocol."""
+    if request.param == "local":
+        return str(tmp_path / "dataset")
+    return request.getfixturevalue("bucket").root
 
 
 @pytest.fixture

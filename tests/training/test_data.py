@@ -5,16 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from storage.commits import Counts
 from storage.errors import DataError, InputError
-from storage.manifest import ManifestRow, encode_manifest
-from storage.records import Reason, Stage
 from storage.shards import pack
-from storage.store import Payload, Store
+from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from training.augmentation import AugmentationConfig
 from training.data import Batches, SampleFiles, ViewPlan, find_shards
 from training.negatives import NegativesConfig
+from training.shard_cache import ShardCache
 
 
 @pytest.fixture
@@ -143,31 +141,7 @@ def test_samples_of_another_vocabulary_are_refused(tars):
         samples[0]
 
 
-def commit_shard(store, number, samples, num_lost):
-    shard = f"0badcafe-{number:06d}"
-    rows = [
-        ManifestRow(
-            key=f"{number}{i:015x}",
-            shard=shard,
-            index=i,
-            seed=i,
-            status="written" if i < len(samples) else "rejected",
-            class_ids=(0,),
-            class_names=("balloon",),
-        )
-        for i in range(len(samples) + num_lost)
-    ]
-    counts = Counts(
-        requested=len(rows),
-        written=len(samples),
-        rejected={Reason.BLANK_IMAGE: num_lost} if num_lost else {},
-    )
-    payload = Payload(pack(samples) if samples else b"", encode_manifest(rows))
-    with store.lease(Stage.SHARDS, shard):
-        store.commit(Stage.SHARDS, shard, f"{number:064x}", payload, counts)
-
-
-def test_only_committed_shards_of_a_good_yield_are_trained_on(draw, root):
+def test_only_committed_shards_of_a_good_yield_are_trained_on(draw, commit_shard, root, tmp_path):
     store = Store.create(root, {"min_yield": 0.5})
     commit_shard(store, 0, [draw(1), draw(2)], 0)
     commit_shard(store, 1, [draw(3)], 9)
@@ -176,11 +150,12 @@ def test_only_committed_shards_of_a_good_yield_are_trained_on(draw, root):
     good = find_shards(root)
     assert [shard.path.rpartition("-")[2] for shard in good] == ["000000.tar"]
     assert len(find_shards(root, use_degraded=True)) == 2
-    samples = SampleFiles(good, load_vocabulary("miniature"))
-    assert [s.class_ids for s in samples] == [draw(1).class_ids, draw(2).class_ids]
+    with ShardCache(tmp_path / "kept", 10**6) as cache:
+        samples = SampleFiles(good, load_vocabulary("miniature"), shard_cache=cache)
+        assert [s.class_ids for s in samples] == [draw(1).class_ids, draw(2).class_ids]
 
 
-def test_a_dataset_of_poor_shards_alone_is_refused(draw, tmp_path):
+def test_a_dataset_of_poor_shards_alone_is_refused(draw, commit_shard, tmp_path):
     store = Store.create(tmp_path, {"min_yield": 0.5})
     commit_shard(store, 0, [draw(1)], 9)
     with pytest.raises(InputError, match="1 committed shards of which none"):

@@ -79,6 +79,24 @@ def test_streaming_equals_the_plain_form_in_value_and_gradient():
         assert (got - expected).norm() / expected.norm() < 1e-5
 
 
+def test_autocast_around_the_losses_changes_nothing():
+    logits, label = random_case()
+    expected = released_losses(logits, label)["mask"]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = released_losses(logits, label)["mask"]
+    found.backward()
+    assert found.item() == expected.item()
+    assert logits.grad.dtype == torch.float32
+
+
+def test_a_class_on_every_pixel_has_the_gradient_of_the_plain_form():
+    logits, _ = random_case(queries=4)
+    label = torch.full((3, 24, 24), 2)
+    got = torch.autograd.grad(released_losses(logits, label)["mask"], logits)[0]
+    expected = torch.autograd.grad(plain_released(logits, label)["mask"], logits)[0]
+    assert (got - expected).norm() / expected.norm() < 1e-5
+
+
 def test_chunks_of_queries_give_the_same_loss(monkeypatch):
     logits, label = random_case(queries=5)
     whole = released_losses(logits, label)["mask"]
