@@ -160,7 +160,8 @@ class Told:
         [image], [asked] = images, phrases
         predicted = np.asarray(next(self._predicted))
         assert predicted.shape == image.shape[:2]
-        masks = np.stack([predicted == self._labels[phrase] for phrase in asked])
+        wanted = np.asarray([self._labels[phrase] for phrase in asked], dtype=np.int64)
+        masks = predicted == wanted[:, None, None]
         found = np.flatnonzero(masks.any(axis=(1, 2)))
         self._masks = masks[found]
         scores = masks.any(axis=(1, 2)).astype(np.float32)

@@ -147,13 +147,23 @@ def test_images_of_val2017_or_of_the_whole_list(tmp_path: Path) -> None:
 
 
 def test_federated_candidates_are_what_the_image_is_known_to_have_and_to_lack(
-    tmp_path: Path, score_labels: Callable[..., Scores]
+    tmp_path: Path, score_labels: Callable[..., Scores], ious: Callable[[Scores], dict[str, float]]
 ) -> None:
     images = [picture(139, neg_category_ids=[1203, 7]), picture(285)]
     root = write(tmp_path, images, TREE_AND_PLANE)
-    first, second = opened(root, candidates="federated")
+    benchmark = opened(root, candidates="federated")
+    first, second = benchmark
     assert first.candidates == (PLANE - 1, 6, TREE - 1, 1202)
     assert second.candidates == ()
+    # Category 9 cannot be found in the first image, nor anything in the second one.
+    wrong = filled((PLANE, LEFT), (9, CORNER), (1203, (0, slice(4, 8))))
+    scores = score_labels(benchmark, wrong, np.full((HEIGHT, WIDTH), PLANE))
+    assert ious(scores) == {
+        "background": 68 / 78,
+        "airplane": 1,
+        "Christmas tree": 0,
+        "zucchini": 0,
+    }
     write(tmp_path, [picture(139, neg_category_ids=[1204])], [])
     with pytest.raises(DataError, match="image 139 is said to lack category 1204, expected 1 to"):
         opened(root)
