@@ -7,7 +7,8 @@ work that gives every sample classes and a seed.
 import random
 from collections import Counter
 
-from benchmarks.results_file import best_cpu_seconds, write_results
+from benchmarks.measurement import compare
+from benchmarks.results_file import write_results
 from storage.plan import DatasetSpec, plan
 from storage.vocabulary import load_vocabulary, resolve_slice
 
@@ -36,18 +37,11 @@ def main() -> None:
             generator.getrandbits(63)
         return counts
 
-    rows = []
-    for name, work in (("ours", ours), ("independent draws", peer)):
-        counts = work()
-        rows.append(
-            {
-                "what": name,
-                "cpu_seconds": round(best_cpu_seconds(work, repeats=3), 3),
-                "samples_of_rarest_class": min(counts.values()),
-                "samples_of_commonest_class": max(counts.values()),
-            }
-        )
-    write_results("plan", rows, ("magicseg-engine", "pydantic"))
+    rows = compare({"ours": ours, "independent draws": peer}, repeats=2)
+    for row, counts in zip(rows, (ours(), peer()), strict=True):
+        row["samples_of_rarest_class"] = min(counts.values())
+        row["samples_of_commonest_class"] = max(counts.values())
+    write_results("plan", rows, ("magicseg-engine", "pydantic"), setting={"samples": SAMPLES})
 
 
 if __name__ == "__main__":
