@@ -216,16 +216,20 @@ def evaluate(
     Args:
         run: Folder of the training run.
         root: Folder of the benchmark.
-        benchmark: voc21, voc20, or miniature.
+        benchmark: voc21, voc20, context60, context59, coco_object, lvis, open_images or miniature.
         split: Which part of the benchmark.
         profile: Profile that the student was trained with.
         limit: Score so many images only.
         untrained: Score the student before training too.
         baseline: Score the profile's detector with its segmenter too.
-        set_: Scoring settings that differ from the profile's, as name=value; may be repeated.
+        set_: Scoring settings that differ from the profile's, as name=value, or settings of the
+            benchmark, such as benchmark.lvis.images=all; may be repeated.
     """
     from flows.local_runs import evaluate_locally
     from flows.parameters import TrainAndEvaluateParameters, read_parameters
+
+    own, scoring = _benchmark_settings(set_)
+    config = _benchmark({"name": benchmark, "root": root, "split": split, "limit": limit}, own)
 
     parameters = read_parameters(
         TrainAndEvaluateParameters,
@@ -234,8 +238,8 @@ def evaluate(
             "dataset": "none",
             "out": run,
             "profile": profile,
-            "scoring": _nested(set_),
-            "benchmarks": [{"name": benchmark, "root": root, "split": split, "limit": limit}],
+            "scoring": _nested(scoring),
+            "benchmarks": [config],
             "untrained": untrained,
             "baseline": baseline,
         },
@@ -294,18 +298,36 @@ def doctor(
     *,
     profile: str = "miniature",
     root: str | None = None,
+    benchmark: str | None = None,
+    split: str = "val",
+    set_: Settings = (),
     json_: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Check what a run would need: weights, keys, space, Prefect.
+    """Check what a run would need: weights, keys, space, Prefect; or the files of a benchmark.
 
     Args:
         profile: Shipped profile, or path of a YAML file.
-        root: Dataset to check for space and write access.
+        root: Dataset to check for space and write access; with a benchmark, the folder of that.
+        benchmark: voc21, voc20, context60, context59, coco_object, lvis, open_images or miniature;
+            then its files are checked and nothing else.
+        split: Which part of the benchmark.
+        set_: Settings of the benchmark, such as benchmark.lvis.images=all; may be repeated.
         json_: Print JSON.
     """
-    from flows.doctor import examine, print_findings
+    from flows.doctor import examine, examine_benchmark, print_findings
 
-    findings = examine(profile, root)
+    own, others = _benchmark_settings(set_)
+    if others or (own and benchmark is None):
+        message = f"{', '.join(set_)} means nothing here, expected benchmark.<name>=value"
+        raise InputError(message)
+    if benchmark is None:
+        findings = examine(profile, root)
+    elif root is None:
+        message = f"{benchmark} cannot be checked without its folder: name it with --root"
+        raise InputError(message)
+    else:
+        config = _benchmark({"name": benchmark, "root": root, "split": split}, own)
+        findings = examine_benchmark(config)
     if json_:
         _print_json([finding.model_dump(mode="json") for finding in findings])
     else:
@@ -374,6 +396,21 @@ def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
     from flows.parameters import nest, split_assignment
 
     return nest(dict(split_assignment(text) for text in settings))
+
+
+def _benchmark_settings(settings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The settings of a benchmark, without the word in front, and the others."""
+    prefix = "benchmark."
+    own = tuple(text.removeprefix(prefix) for text in settings if text.startswith(prefix))
+    return own, tuple(text for text in settings if not text.startswith(prefix))
+
+
+def _benchmark(given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
+    from evaluation.benchmarks import BenchmarkConfig
+    from flows.parameters import read_parameters, split_assignment
+
+    values = {**given, **dict(split_assignment(text) for text in settings)}
+    return read_parameters(BenchmarkConfig, None, values)
 
 
 def _print_json(value: Any) -> None:

@@ -1,10 +1,11 @@
-"""What a run needs, checked before it is paid for: weights, keys, space, server."""
+"""What a run needs, checked before it is paid for: weights, keys, space, server, benchmarks."""
 
 import os
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
+from evaluation.benchmarks import BenchmarkConfig, open_benchmark
 from flows.generation_run import require_space
 from models.chat import ChatWriterConfig
 from models.profiles import GENERATORS, Profile, load_profile
@@ -39,6 +40,41 @@ def examine(profile_name: str, root: str | None) -> list[Finding]:
     profile = load_profile(profile_name)
     checks = dict(_checks(profile, root))
     return [_finding(what, check) for what, check in checks.items()]
+
+
+def examine_benchmark(config: BenchmarkConfig) -> list[Finding]:
+    """Look at the files of a benchmark: its list, whether all are there, and the first ones.
+
+    Args:
+        config: Which benchmark, and where.
+    """
+    try:
+        benchmark = open_benchmark(config)
+        classes, count = benchmark.classes, len(benchmark)
+    except EngineError as error:
+        return [Finding(what=config.name, ok=False, detail=str(error))]
+    background = "with" if classes.background else "without"
+    published = benchmark.published_as
+    note = f"published numbers of {published} stand beside" if published else "no published numbers"
+    listed = (
+        f"{count} images in the split {benchmark.split}, {len(classes.names)} classes {background} "
+        f"background; {note}"
+    )
+
+    def files() -> str:
+        benchmark.check()
+        return "all there"
+
+    def first() -> str:
+        sample = next(iter(benchmark))
+        height, width = sample.image.shape[:2]
+        return f"{sample.key}: {width} x {height} pixels, read with its truth"
+
+    checks: dict[str, Callable[[], str]] = {"files": files, "first image": first}
+    return [
+        Finding(what=config.name, ok=True, detail=listed),
+        *(_finding(what, check) for what, check in checks.items()),
+    ]
 
 
 def print_findings(findings: list[Finding], console: Console) -> None:

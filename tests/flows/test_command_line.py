@@ -1,5 +1,6 @@
 """Wrong input: exit code 2, one message that names the value and the way out, no traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from flows.__main__ import app, main
+from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
 
 @pytest.fixture
@@ -124,3 +126,58 @@ def test_every_command_has_help():
     for name in app:
         if not name.startswith("-"):
             assert app[name].help
+
+
+def test_an_unknown_benchmark_is_named_with_those_that_there_are(refused, tmp_path):
+    for command in (("evaluate", "--run", tmp_path), ("doctor",)):
+        said = refused(*command, "--benchmark", "coco", "--root", tmp_path)
+        assert "'name' is 'coco'" in said
+        for name in ("voc21", "context59", "coco_object", "lvis", "miniature"):
+            assert f"'{name}'" in said
+
+
+def test_a_misspelt_option_of_a_benchmark_is_named_with_the_right_one(refused, tmp_path):
+    command = ("evaluate", "--run", tmp_path, "--root", tmp_path, "--benchmark")
+    said = refused(*command, "lvis", "--set", "benchmark.lvis.image=all")
+    assert "unknown key 'lvis.image'; did you mean images?" in said
+    said = refused(*command, "voc21", "--set", "benchmark.lvis.images=all")
+    assert "benchmark voc21 has no such options: leave out lvis" in said
+
+
+def test_the_doctor_says_which_file_of_a_benchmark_is_missing_and_where_it_is_had(
+    monkeypatch, capsys, tmp_path
+):
+    root = write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=3, num_test=0), tmp_path / "b")
+
+    def examined(*options):
+        arguments = ("doctor", "--json", "--root", root, *options)
+        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        findings = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+        assert ended.value.code == (0 if all(row["ok"] for row in findings.values()) else 2)
+        return findings
+
+    whole = examined("--benchmark", "miniature")
+    assert [row["ok"] for row in whole.values()] == [True, True, True]
+    said = whole["miniature"]["detail"]
+    assert said.startswith("3 images in the split val, 14 classes with background; no published")
+    assert "64 x 64 pixels" in whole["first image"]["detail"]
+    name = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[0]
+    (root / "JPEGImages" / f"{name}.jpg").unlink()
+    half = examined("--benchmark", "miniature")
+    assert [row["ok"] for row in half.values()] == [True, False, False]
+    assert f"{name}.jpg" in half["files"]["detail"]
+    assert "python -m models.miniature.benchmark" in half["files"]["detail"]
+    lvis = examined("--benchmark", "lvis")
+    assert [row["ok"] for row in lvis.values()] == [False]
+    assert "lvis_v1_val.json.zip" in lvis["lvis"]["detail"]
+
+
+def test_the_doctor_needs_the_folder_of_a_benchmark_and_no_other_settings(refused, tmp_path):
+    assert "name it with --root" in refused("doctor", "--benchmark", "voc21")
+    assert "means nothing here" in refused("doctor", "--set", "benchmark.limit=3")
+    said = refused(
+        "doctor", "--benchmark", "voc21", "--root", tmp_path, "--set", "templates=single"
+    )
+    assert "templates=single means nothing here" in said
