@@ -18,7 +18,7 @@ from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
 
-KINDS = ("student", "untrained", "baseline")
+KINDS = ("student", "untrained", "baseline", "closed-set")
 """Kinds of subjects, in the order in which boards show them."""
 _MAX_CLASSES = 40
 
@@ -112,10 +112,9 @@ def make_boards(scored: Sequence[Scored]) -> list[Board]:
 
 def _board(group: Sequence[Scores]) -> Board:
     protocol = group[0].protocol
-    by_kind = {kind: [s for s in group if s.subject.kind == kind] for kind in KINDS}
-    shown = {kind: scores for kind, scores in by_kind.items() if scores}
-    series = [series_name([each.subject for each in scores]) for scores in shown.values()]
-    classes, note = _class_ious(list(shown.values()))
+    shown = _by_subject(group)
+    series = [series_name([each.subject for each in scores]) for scores in shown]
+    classes, note = _class_ious(shown)
     background = "with" if protocol.background else "without"
     names = len(protocol.class_names)
     return Board(
@@ -124,14 +123,26 @@ def _board(group: Sequence[Scores]) -> Board:
             f"{protocol.num_images:,} images, {names:,} classes {background} background; truth: "
             f"{protocol.truth}; mean over the {protocol.average}. Numbers in percent."
         ),
-        rows=[row for scores in shown.values() for row in _score_rows(scores)],
+        rows=[row for scores in shown for row in _score_rows(scores)],
         published=group[0].published,
         series=series,
         classes=classes,
         classes_note=note,
-        curve=_threshold_curve(list(shown.values()), series),
+        curve=_threshold_curve(shown, series),
         curve_note=_curve_note(group[0]),
     )
+
+
+def _by_subject(group: Sequence[Scores]) -> list[list[Scores]]:
+    """Scores of the same kind and name together, the kinds in their order."""
+    subjects: defaultdict[tuple[int, str], list[Scores]] = defaultdict(list)
+    for each in group:
+        subjects[_order(each.subject)].append(each)
+    return [subjects[key] for key in sorted(subjects)]
+
+
+def _order(subject: Subject) -> tuple[int, str]:
+    return KINDS.index(subject.kind), subject.name
 
 
 def series_name(subjects: Sequence[Subject]) -> str:
@@ -215,7 +226,8 @@ def _threshold_curve(groups: Sequence[Sequence[Scores]], series: Sequence[str]) 
             (each[0].threshold, 100 * fmean(point.miou for point in each))
             for each in zip(*curves, strict=True)
         ]
-        lines.append(Line(name, tuple(points), style=style))
+        if points:
+            lines.append(Line(name, tuple(points), style=style))
     protocol = groups[0][0].protocol
     marks = ((protocol.threshold, f"in use: {protocol.threshold:g}"),)
     axes = Axes(x="background threshold", y="mIoU", marks=marks if protocol.background else ())
@@ -254,7 +266,8 @@ def make_predictions(scored: Sequence[Scored], side: int) -> tuple[list[Predicti
         for each in scored
         if (each.scores.protocol.benchmark, each.scores.protocol.split) == where
     ]
-    chosen = [each for kind in KINDS for each in _first_of_kind(same, kind)]
+    firsts = {_order(each.scores.subject): each for each in reversed(same)}
+    chosen = [firsts[key] for key in sorted(firsts)]
     names = first.class_names if first.background else ("", *first.class_names)
     seen: set[int] = set()
     rows = []
@@ -264,10 +277,6 @@ def make_predictions(scored: Sequence[Scored], side: int) -> tuple[list[Predicti
         seen |= labels
     shown = sorted(seen - {0, IGNORE_LABEL})
     return rows, [Thing(names[label], css_colour(label)) for label in shown]
-
-
-def _first_of_kind(scored: Sequence[Scored], kind: str) -> list[Scored]:
-    return [each for each in scored if each.scores.subject.kind == kind][:1]
 
 
 def _example_pictures(
