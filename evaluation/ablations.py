@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from evaluation.score import ScoreProtocol, Scores
-from storage.errors import DataError
 from storage.records import Record
 from storage.tables import read_table
 
@@ -25,6 +23,9 @@ _PUBLISHED_NOTE = (
     "each, on 40k (V) and 380k (VI) quadruplets of 1,205 classes; not measured here, and other "
     "data, models and benchmark"
 )
+
+_NOT_TOLD = frozenset({"benchmark", "split", "class_names"})
+"""Fields of a protocol that its name says already, or that are too long for a line."""
 
 
 class Arm(Record, frozen=True):
@@ -93,8 +94,8 @@ class Ablation(Record, frozen=True):
     """Every run."""
     datasets: tuple[DatasetYield, ...]
     """What the runs are trained on, as far as it is there."""
-    protocols: dict[str, ScoreProtocol]
-    """How scores were measured, by benchmark."""
+    protocols: dict[str, dict[str, Any]]
+    """How scores were measured, by benchmark: the fields of their protocol."""
     settings: dict[str, Any]
     """The parameters of the grid."""
     engine_version: str
@@ -152,29 +153,6 @@ class Table(Record, frozen=True):
     """From top to bottom."""
     signed: bool = False
     """Whether its numbers are differences."""
-
-
-def benchmark_name(scores: Scores) -> str:
-    """The name of a benchmark in a grid: class set and split."""
-    return f"{scores.protocol.benchmark} {scores.protocol.split}"
-
-
-def collect_protocols(measured: Sequence[Scores]) -> dict[str, ScoreProtocol]:
-    """The protocol of each benchmark.
-
-    Raises:
-        DataError: If scores on one benchmark were measured in different ways.
-    """
-    protocols: dict[str, ScoreProtocol] = {}
-    for scores in measured:
-        name = benchmark_name(scores)
-        if protocols.setdefault(name, scores.protocol) != scores.protocol:
-            message = (
-                f"scores on {name} were measured in two ways, expected one: score all runs of the "
-                "grid with the same settings"
-            )
-            raise DataError(message)
-    return protocols
 
 
 def make_tables(ablation: Ablation) -> tuple[Table, ...]:
@@ -401,9 +379,12 @@ def _notes(ablation: Ablation) -> Iterator[str]:
         "sample standard deviation; the seed changes dataset and training, the benchmarks stay"
     )
     for name, protocol in ablation.protocols.items():
-        fields = protocol.model_dump(mode="json", exclude={"benchmark", "split", "class_names"})
-        told = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in fields.items())
-        yield f"- protocol of {name}: {len(protocol.class_names)} classes; {told}"
+        told = "; ".join(
+            f"{key.replace('_', ' ')}: {value}"
+            for key, value in protocol.items()
+            if key not in _NOT_TOLD and value not in ("", [], None)
+        )
+        yield f"- protocol of {name}: {told}"
     yield f"- {_PUBLISHED_NOTE}"
     for cell in ablation.unfinished:
         arm = cell.arm

@@ -18,8 +18,6 @@ from evaluation.ablations import (
     Arm,
     Cell,
     DatasetYield,
-    benchmark_name,
-    collect_protocols,
     write_ablation,
 )
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
@@ -34,7 +32,8 @@ from flows.parameters import (
 from models.profiles import load_profile, require_weights
 from models.weights import require_marker, resolve_weights
 from storage.documents import validate
-from storage.errors import BudgetError, EngineError, IncompleteError, InputError
+from storage.errors import BudgetError, DataError, EngineError, IncompleteError, InputError
+from storage.identity import describe_drift
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.progress import StoppedError
@@ -105,6 +104,9 @@ class AblationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_d
             raise ValueError(message)
         if len(set(self.seeds)) < len(self.seeds):
             message = f"seeds {list(self.seeds)} hold one twice, expected each once"
+            raise ValueError(message)
+        if any(benchmark.name == "open_images" for benchmark in self.benchmarks):
+            message = "benchmark open_images has no label maps to fill a table with: leave it out"
             raise ValueError(message)
         fixed = _FIXED & set().union(self.generation, *self.prompts.values())
         if fixed:
@@ -190,7 +192,7 @@ class Grid:
             datasets=tuple(
                 _yield_of(*key, self.datasets[key].root) for key in self.datasets if key in made
             ),
-            protocols=collect_protocols(measured),
+            protocols=_protocols(measured),
             settings=self.parameters.model_dump(mode="json"),
             engine_version=version("magicseg-engine"),
         )
@@ -345,7 +347,7 @@ def _judged(cell: Cell, scores: Sequence[Scores] | None, error: str) -> Cell:
         return cell.model_copy(update={"state": "failed", "error": error})
     by_kind: dict[str, dict[str, float]] = {"student": {}, "untrained": {}}
     for each in scores:
-        by_kind[each.subject.kind][benchmark_name(each)] = each.miou
+        by_kind[each.subject.kind][_benchmark_of(each)] = each.miou
     return cell.model_copy(
         update={
             "state": "measured",
@@ -353,6 +355,25 @@ def _judged(cell: Cell, scores: Sequence[Scores] | None, error: str) -> Cell:
             "untrained_miou": by_kind["untrained"],
         }
     )
+
+
+def _benchmark_of(scores: Scores) -> str:
+    return f"{scores.protocol.benchmark} {scores.protocol.split}"
+
+
+def _protocols(measured: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+    """The protocol of each benchmark; scores of two protocols do not belong into one table."""
+    protocols: dict[str, dict[str, Any]] = {}
+    for scores in measured:
+        own = scores.protocol.model_dump(mode="json")
+        if protocols.setdefault(_benchmark_of(scores), own) != own:
+            message = (
+                f"{_benchmark_of(scores)} was scored in two ways ("
+                f"{'; '.join(describe_drift(protocols[_benchmark_of(scores)], own))}), expected "
+                "one: delete the older scores below the grid's runs"
+            )
+            raise DataError(message)
+    return protocols
 
 
 def _yield_of(prompts: str, seed: int, root: str) -> DatasetYield:
