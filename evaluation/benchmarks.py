@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from evaluation.open_images import OpenImages
 from storage.vocabulary import BenchmarkClasses
 
 
@@ -96,7 +97,14 @@ class LvisConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
 
 
 BenchmarkName = Literal[
-    "voc21", "voc20", "context60", "context59", "coco_object", "lvis", "miniature"
+    "voc21",
+    "voc20",
+    "context60",
+    "context59",
+    "coco_object",
+    "lvis",
+    "open_images",
+    "miniature",
 ]
 
 
@@ -106,13 +114,14 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     name: BenchmarkName = "miniature"
     """`voc21`, `context60`, `coco_object`, `lvis`: PASCAL VOC 2012, PASCAL Context, COCO-Object and
     LVIS v1 with background as a class; `voc20`, `context59`: the first two with background ignored;
-    `miniature`: the drawn world, with background."""
+    `open_images`: the points of Open Images V7; `miniature`: the drawn world, with background."""
     root: Path
     """Folder of the benchmark: `VOCdevkit/VOC2012`, `VOCdevkit/VOC2010` for PASCAL Context,
-    `coco_stuff164k` for COCO-Object, the folder of `lvis_v1_val.json` for LVIS."""
+    `coco_stuff164k` for COCO-Object, the folder of `lvis_v1_val.json` for LVIS, that
+    of the point labels for Open Images."""
     split: str = Field(default="val", pattern=r"^[\w-]+$")
     """Part of the benchmark, as its files call it: the name of a list for VOC and Context, `train`
-    or `val` for COCO-Object and LVIS."""
+    or `val` for COCO-Object and LVIS, those or `test` for Open Images."""
     limit: int | None = Field(default=None, ge=1)
     """Score only so many images, evenly spread over the split; all when empty."""
     lvis: LvisConfig | None = Field(default=None, validate_default=True)
@@ -135,14 +144,19 @@ def scored_names(classes: BenchmarkClasses) -> tuple[str, ...]:
     return ("background", *classes.names) if classes.background else classes.names
 
 
-def open_benchmark(config: BenchmarkConfig) -> Benchmark:
+def open_benchmark(config: BenchmarkConfig) -> Benchmark | OpenImages:
     """Open a benchmark; images are read later, one by one.
+
+    Returns:
+        Images with label maps; for `open_images` images with points.
 
     Raises:
         InputError: If the folder, the split's list or its annotations are not there, or the list is
             empty.
         DataError: If the list or the annotations are damaged.
     """
+    if config.name == "open_images":
+        return OpenImages(config.root, config.split, config.limit)
     # The readers build on what this module says, so that it can import them here only.
     from evaluation.coco_object import open_coco_object
     from evaluation.context import open_context

@@ -158,6 +158,17 @@ class PointTally:
         ]
 
 
+def way_words(aggregate: Aggregate, *, both: bool) -> str:
+    """Say what a mean is taken over.
+
+    Args:
+        aggregate: Classes or pairs.
+        both: Whether the background IoU counts too.
+    """
+    over = {Aggregate.CLASS: "classes", Aggregate.PAIR: "pairs"}[aggregate]
+    return f"{over}, {'foreground and background' if both else 'foreground'}"
+
+
 def point_ious(
     counts: Int64[np.ndarray, "*rows 4"],
 ) -> Float64[np.ndarray, "*rows 2"]:

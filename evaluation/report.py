@@ -21,7 +21,9 @@ from markupsafe import Markup
 from evaluation.boards import Board, Prediction, Scored, make_boards, make_predictions
 from evaluation.charts import Axes, Line, line_chart, number, smoothed
 from evaluation.gallery import QuadrupletCard, Thing, quadruplet_card
-from evaluation.score import read_scores
+from evaluation.measured import read_measured
+from evaluation.point_boards import PointBoard, make_point_boards
+from evaluation.point_scores import PointScores
 from evaluation.sheets import pick_samples
 from evaluation.yields import ClassYield, StageYield, Yields, count_yields
 from storage.errors import DataError, InputError
@@ -125,6 +127,7 @@ class _Page:
     dataset: _Dataset | None
     quadruplets: list[QuadrupletCard]
     benchmarks: list[Board]
+    points: list[PointBoard]
     predictions: list[Prediction]
     prediction_classes: list[Thing]
     trainings: list[_Training]
@@ -139,6 +142,7 @@ class _Sources:
     samples: list[Sample]
     yields: Yields | None
     scored: list[Scored] = field(default_factory=list)
+    points: list[PointScores] = field(default_factory=list)
     metrics: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
 
 
@@ -212,7 +216,11 @@ def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> 
             message = f"{run} is no folder, expected a run with {METRICS_FILE} or scores"
             raise InputError(message)
         for path in sorted(run.rglob("scores-*.json")):
-            sources.scored.append(Scored(read_scores(path), path.parent))
+            scores = read_measured(path)
+            if isinstance(scores, PointScores):
+                sources.points.append(scores)
+            else:
+                sources.scored.append(Scored(scores, path.parent))
         for path in sorted(run.rglob(METRICS_FILE)):
             label = str(path.parent.relative_to(run.parent))
             sources.metrics.append((label, read_metrics(path)))
@@ -244,6 +252,7 @@ def _page(sources: _Sources, side: int) -> _Page:
         dataset=dataset,
         quadruplets=[quadruplet_card(sample, side) for sample in sources.samples],
         benchmarks=make_boards(sources.scored),
+        points=make_point_boards(sources.points),
         predictions=predictions,
         prediction_classes=classes,
         trainings=[_training(name, rows) for name, rows in sources.metrics if rows],

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from evaluation.ablations import Ablation, format_ablation
+from evaluation.measured import on_labels
 from evaluation.score import Scores
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generate_dataset import generate_dataset
@@ -48,4 +49,4 @@ def ablate(parameters: AblationParameters) -> Ablation:
 
 
 def _measure(parameters: TrainAndEvaluateParameters) -> Sequence[Scores]:
-    return train_and_evaluate(parameters).scores
+    return on_labels(train_and_evaluate(parameters).scores)

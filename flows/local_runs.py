@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.ablations import Ablation
+from evaluation.measured import Measured, on_labels, on_points
+from evaluation.point_scores import PointScores
+from evaluation.points import way_words
 from evaluation.score import Scores
 from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
@@ -92,7 +95,7 @@ def train_locally(parameters: TrainAndEvaluateParameters, console: Console) -> P
     return checkpoint
 
 
-def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -> list[Scores]:
+def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -> list[Measured]:
     """Score a trained student, and others beside it, in this process.
 
     Raises:
@@ -109,7 +112,10 @@ def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -
         known = find_scores(job, subject)
         with console.status(f"scoring the {subject.name} on {job.benchmark.name}"):
             measured.append(known or run_job(job))
-    console.print(score_table(measured))
+    if labels := on_labels(measured):
+        console.print(score_table(labels))
+    if points := on_points(measured):
+        console.print(point_table(points))
     return measured
 
 
@@ -134,7 +140,7 @@ def ablate_locally(parameters: AblationParameters, console: Console) -> Ablation
     def measure(run: TrainAndEvaluateParameters) -> list[Scores]:
         console.rule(str(run.run_folder), align="left")
         train_locally(run, console)
-        return evaluate_locally(run, console)
+        return on_labels(evaluate_locally(run, console))
 
     return walk(grid, generate, measure)
 
@@ -156,6 +162,28 @@ def score_table(measured: Sequence[Scores]) -> Table:
             f"{protocol.background_rule.value} {protocol.threshold:g}",
             str(protocol.num_images),
         )
+    return table
+
+
+def point_table(measured: Sequence[PointScores]) -> Table:
+    """Scores on points as a table, with every way to average and the protocol of each number."""
+    table = Table("subject", "benchmark", "p-mIoU", "mean over", "candidates", "rule", "images")
+    for scores in measured:
+        protocol = scores.protocol
+        sign = ">" if protocol.strict else ">="
+        for average in scores.averages:
+            chosen = (protocol.aggregate, protocol.with_background)
+            is_headline = (average.aggregate, average.with_background) == chosen
+            table.add_row(
+                scores.subject.name,
+                f"{protocol.benchmark} {protocol.split}",
+                "-" if average.p_miou is None else f"{100 * average.p_miou:.1f}",
+                f"{average.count:,} {way_words(average.aggregate, both=average.with_background)}",
+                protocol.candidates.value,
+                f"{protocol.binarise.value} {sign} {protocol.threshold:g}",
+                str(protocol.num_images),
+                style="bold" if is_headline else None,
+            )
     return table
 
 

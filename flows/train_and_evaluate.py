@@ -6,8 +6,10 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
+from evaluation.config import ScoringConfig
+from evaluation.measured import Measured, headline
+from evaluation.presets import preset_settings
 from evaluation.report import write_report
-from evaluation.score import Scores, ScoringConfig
 from flows.parameters import TrainAndEvaluateParameters, merge, training_config
 from models.profiles import Profile, load_profile
 from storage.documents import validate
@@ -23,7 +25,7 @@ class RunSummary(Record, frozen=True):
 
     checkpoint: str
     """Folder of the last checkpoint."""
-    scores: tuple[Scores, ...]
+    scores: tuple[Measured, ...]
     """Everything that was measured, on every benchmark."""
     report: str
     """Path of the page."""
@@ -38,11 +40,6 @@ def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJ
         InputError: If a scoring setting is unknown or does not fit.
     """
     profile = load_profile(parameters.profile)
-    scoring = validate(
-        ScoringConfig,
-        merge(profile.scoring, parameters.scoring),
-        f"scoring settings of {profile.name}",
-    )
     wanted: dict[Kind, bool] = {
         "student": True,
         "untrained": parameters.untrained,
@@ -51,9 +48,23 @@ def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJ
     return [
         _job(parameters, profile, kind, seed, scoring=scoring, benchmark=benchmark)
         for benchmark in parameters.benchmarks
+        for scoring in [_scoring(parameters, profile, benchmark.name)]
         for kind, is_wanted in wanted.items()
         if is_wanted
     ]
+
+
+def _scoring(
+    parameters: TrainAndEvaluateParameters, profile: Profile, benchmark: str
+) -> ScoringConfig:
+    """The profile's settings, on top of them those of a preset, and the parameters' on top."""
+    low = profile.scoring
+    preset = parameters.scoring.get("preset", low.get("preset"))
+    if preset is not None:
+        low = merge(low, preset_settings(preset, benchmark))
+    return validate(
+        ScoringConfig, merge(low, parameters.scoring), f"scoring settings of {profile.name}"
+    )
 
 
 def _job(
@@ -104,15 +115,17 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
     )
 
 
-def _publish_artifacts(measured: list[Scores], report: Path) -> None:
+def _publish_artifacts(measured: list[Measured], report: Path) -> None:
     """Show the scores in Prefect's user interface, with published numbers marked as such."""
     rows: list[dict[str, Any]] = []
     for scores in measured:
+        metric, value = headline(scores)
         rows.append(
             {
                 "subject": scores.subject.name,
                 "benchmark": f"{scores.protocol.benchmark} {scores.protocol.split}",
-                "mIoU": f"{100 * scores.miou:.1f}",
+                "metric": metric,
+                "percent": f"{100 * value:.1f}",
                 "source": "measured",
             }
         )
@@ -121,11 +134,12 @@ def _publish_artifacts(measured: list[Scores], report: Path) -> None:
                 {
                     "subject": published.method,
                     "benchmark": scores.protocol.benchmark,
-                    "mIoU": f"{published.value:.1f}",
+                    "metric": metric,
+                    "percent": f"{published.value:.1f}",
                     "source": "published",
                 }
                 for published in scores.published
             ]
     if rows:
-        create_table_artifact(table=rows, key="magicseg-scores", description="mIoU in percent")
+        create_table_artifact(table=rows, key="magicseg-scores", description="scores in percent")
     create_link_artifact(link=report.absolute().as_uri(), key="magicseg-report")

@@ -15,23 +15,21 @@ from prefect.states import Completed
 from pydantic import BaseModel
 
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.score import (
-    Scores,
-    ScoringConfig,
-    Subject,
-    read_scores,
-    score_baseline,
-    score_student,
-)
+from evaluation.measured import Measured, read_measured
+from evaluation.open_images import OpenImages
+from evaluation.point_scores import score_baseline_points, score_student_points
+from evaluation.score import ScoringConfig, Subject, score_baseline, score_student
 from models.detectors import DetectorConfig, GroundingDino
 from models.segmenters import Sam, SegmenterConfig
 from models.text_embeddings import TextEncoder
 from models.weights import pick_device, weights_identity
 from models.zegclip import StudentConfig, ZegClip
-from storage.errors import EngineError, InputError
+from storage.errors import DataError, EngineError, InputError
 from storage.identity import derive_seed, digest
 from tasks.children import run_child
 from training.checkpoints import load_student
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["student", "untrained", "baseline"]
 
@@ -91,16 +89,23 @@ def describe_subject(job: ScoreJob) -> Subject:
     return Subject(kind=job.kind, name=name, fingerprint=weights, details=details)
 
 
-def find_scores(job: ScoreJob, subject: Subject) -> Scores | None:
-    """Scores of the same subject under the same settings that were measured before."""
+def find_scores(job: ScoreJob, subject: Subject) -> Measured | None:
+    """Scores of the same subject under the same settings that were measured before.
+
+    A file that cannot be read is no reason to stop: its scores are measured again.
+    """
     for path in sorted(job.folder.glob("scores-*.json")):
-        scores = read_scores(path)
+        try:
+            scores = read_measured(path)
+        except DataError as error:
+            _log.warning("%s", error)
+            continue
         if scores.subject == subject:
             return scores
     return None
 
 
-def run_job(job: ScoreJob) -> Scores:
+def run_job(job: ScoreJob) -> Measured:
     """Score a subject in this process.
 
     Raises:
@@ -108,19 +113,19 @@ def run_job(job: ScoreJob) -> Scores:
         InputError: If files or weights are missing.
     """
     benchmark = open_benchmark(job.benchmark)
-    subject = describe_subject(job)
+    how: Any = {"subject": describe_subject(job), "config": job.scoring, "out": job.folder}
     if job.kind == "baseline":
         detector = GroundingDino(job.detector.model_copy(update={"device": job.device}))
         segmenter = Sam(job.segmenter.model_copy(update={"device": job.device}))
-        return score_baseline(
-            detector, segmenter, benchmark, subject=subject, config=job.scoring, out=job.folder
-        )
+        if isinstance(benchmark, OpenImages):
+            return score_baseline_points(detector, segmenter, benchmark, **how)
+        return score_baseline(detector, segmenter, benchmark, **how)
     device = pick_device(job.device)
     student = _student(job).to(device)
     encoder = TextEncoder.load(job.student.clip, job.student.revision).to(device)
-    return score_student(
-        student, encoder, benchmark, subject=subject, config=job.scoring, out=job.folder
-    )
+    if isinstance(benchmark, OpenImages):
+        return score_student_points(student, encoder, benchmark, **how)
+    return score_student(student, encoder, benchmark, **how)
 
 
 def _student(job: ScoreJob) -> ZegClip:
@@ -142,7 +147,7 @@ def score(job: ScoreJob) -> Any:
     """Score a subject in a process of its own.
 
     Returns:
-        The `Scores`; in a state named ``Cached`` if they were measured before.
+        The scores; in a state named ``Cached`` if they were measured before.
 
     Raises:
         ChildFailedError: If scoring ended with an error.

@@ -132,7 +132,7 @@ def test_an_unknown_benchmark_is_named_with_those_that_there_are(refused, tmp_pa
     for command in (("evaluate", "--run", tmp_path), ("doctor",)):
         said = refused(*command, "--benchmark", "coco", "--root", tmp_path)
         assert "'name' is 'coco'" in said
-        for name in ("voc21", "context59", "coco_object", "lvis", "miniature"):
+        for name in ("voc21", "context59", "coco_object", "lvis", "open_images", "miniature"):
             assert f"'{name}'" in said
 
 
@@ -172,6 +172,9 @@ def test_the_doctor_says_which_file_of_a_benchmark_is_missing_and_where_it_is_ha
     lvis = examined("--benchmark", "lvis")
     assert [row["ok"] for row in lvis.values()] == [False]
     assert "lvis_v1_val.json.zip" in lvis["lvis"]["detail"]
+    points = examined("--benchmark", "open_images", "--split", "test")
+    assert [row["ok"] for row in points.values()] == [False]
+    assert "oidv7-test-annotations-point-labels.csv" in points["open_images"]["detail"]
 
 
 def test_the_doctor_needs_the_folder_of_a_benchmark_and_no_other_settings(refused, tmp_path):
