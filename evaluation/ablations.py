@@ -52,9 +52,9 @@ class Cell(Record, frozen=True):
     """How far it is."""
     error: str = ""
     """Why it failed."""
-    miou: dict[str, float] = Field(default_factory=dict)
-    """Mean IoU in [0, 1] by benchmark."""
-    untrained_miou: dict[str, float] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+    """The headline in [0, 1] by benchmark."""
+    untrained_scores: dict[str, float] = Field(default_factory=dict)
     """The same of the student before training, in the cells where it was asked for."""
 
 
@@ -90,6 +90,8 @@ class Ablation(Record, frozen=True):
     """In the order of the tables."""
     benchmarks: tuple[str, ...]
     """In the order of the tables."""
+    metrics: dict[str, str]
+    """What the headline is, by benchmark: mIoU, or p-mIoU where points are asked."""
     cells: tuple[Cell, ...]
     """Every run."""
     datasets: tuple[DatasetYield, ...]
@@ -137,7 +139,7 @@ class Row(Record, frozen=True):
     labels: tuple[str, ...]
     """The first columns."""
     spreads: tuple[Spread, ...]
-    """Mean IoU in [0, 1], or differences of it, on each benchmark."""
+    """The headline in [0, 1], or differences of it, on each benchmark."""
     published: tuple[float, ...] = ()
     """The published number in percent; two where both tables have one."""
 
@@ -261,7 +263,7 @@ def _spreads(ablation: Ablation, arm: Arm) -> tuple[Spread, ...]:
     cells = [by_seed[seed] for seed in ablation.seeds]
     states = tuple(cell.state for cell in cells)
     return tuple(
-        Spread(values=tuple(cell.miou.get(name) for cell in cells), states=states)
+        Spread(values=tuple(cell.scores.get(name) for cell in cells), states=states)
         for name in ablation.benchmarks
     )
 
@@ -280,8 +282,8 @@ def _untrained(ablation: Ablation) -> Iterator[Row]:
     """A row of the students before training, if any was scored."""
     found: dict[str, dict[int, float]] = {name: {} for name in ablation.benchmarks}
     for cell in ablation.cells:
-        for name, miou in cell.untrained_miou.items():
-            found[name][cell.seed] = miou
+        for name, score in cell.untrained_scores.items():
+            found[name][cell.seed] = score
     if any(found.values()):
         states = ("to do",) * len(ablation.seeds)
         spreads = [
@@ -338,7 +340,7 @@ def _format_table(ablation: Ablation, table: Table) -> str:
     seeds = ", ".join(map(str, ablation.seeds))
     heads = [*table.heads]
     for name in ablation.benchmarks:
-        heads += [f"{name}, seeds {seeds}", "mean (sd)"]
+        heads += [f"{name}, seed{'s' if len(ablation.seeds) > 1 else ''} {seeds}", "mean (sd)"]
     rule = "---|" * len(table.heads) + "---|---:|" * len(ablation.benchmarks) + "---:|"
     lines = [f"### {table.title}", "", _line([*heads, "published"]), f"|{rule}"]
     for row in table.rows:
@@ -373,10 +375,10 @@ def _format_yields(ablation: Ablation) -> str:
 
 
 def _notes(ablation: Ablation) -> Iterator[str]:
-    seeds = len(ablation.seeds)
+    count = f"{len(ablation.seeds)} seed{'s' if len(ablation.seeds) > 1 else ''}"
     yield (
-        f"- mIoU in percent at {seeds} seed{'s' if seeds > 1 else ''}, mean, and in brackets the "
-        "sample standard deviation; the seed changes dataset and training, the benchmarks stay"
+        f"- in percent at {count}: each, their mean, and in brackets the sample standard "
+        "deviation; the seed changes dataset and training, the benchmarks stay"
     )
     for name, protocol in ablation.protocols.items():
         told = "; ".join(
@@ -384,7 +386,7 @@ def _notes(ablation: Ablation) -> Iterator[str]:
             for key, value in protocol.items()
             if key not in _NOT_TOLD and value not in ("", [], None)
         )
-        yield f"- protocol of {name}: {told}"
+        yield f"- {ablation.metrics[name]} on {name}: {told}"
     yield f"- {_PUBLISHED_NOTE}"
     for cell in ablation.unfinished:
         arm = cell.arm

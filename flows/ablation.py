@@ -6,8 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from evaluation.ablations import Ablation, format_ablation
-from evaluation.measured import on_labels
-from evaluation.score import Scores
+from evaluation.measured import Measured
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generate_dataset import generate_dataset
 from flows.parameters import TrainAndEvaluateParameters
@@ -48,5 +47,5 @@ def ablate(parameters: AblationParameters) -> Ablation:
     return ablation
 
 
-def _measure(parameters: TrainAndEvaluateParameters) -> Sequence[Scores]:
-    return on_labels(train_and_evaluate(parameters).scores)
+def _measure(parameters: TrainAndEvaluateParameters) -> Sequence[Measured]:
+    return train_and_evaluate(parameters).scores

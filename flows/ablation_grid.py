@@ -21,7 +21,7 @@ from evaluation.ablations import (
     write_ablation,
 )
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.score import Scores
+from evaluation.measured import Measured, headline
 from flows.generation_run import open_run
 from flows.parameters import (
     GenerationParameters,
@@ -45,7 +45,7 @@ Subset = Annotated[int, Field(ge=1)] | Literal["all"]
 Key = tuple[str, int]
 """A dataset of a grid: kind of prompts and seed."""
 Generate = Callable[[GenerationParameters], object]
-Measure = Callable[[TrainAndEvaluateParameters], Sequence[Scores]]
+Measure = Callable[[TrainAndEvaluateParameters], Sequence[Measured]]
 GivenT = TypeVar("GivenT")
 MadeT = TypeVar("MadeT")
 
@@ -172,7 +172,7 @@ class Grid:
         return Path(self.parameters.out).expanduser()
 
     def describe(
-        self, cells: Sequence[Cell], made: Collection[Key], measured: Sequence[Scores]
+        self, cells: Sequence[Cell], made: Collection[Key], measured: Sequence[Measured]
     ) -> Ablation:
         """Sum up what the grid came to so far.
 
@@ -192,6 +192,7 @@ class Grid:
             datasets=tuple(
                 _yield_of(*key, self.datasets[key].root) for key in self.datasets if key in made
             ),
+            metrics={_benchmark_of(each): headline(each)[0] for each in measured},
             protocols=_protocols(measured),
             settings=self.parameters.model_dump(mode="json"),
             engine_version=version("magicseg-engine"),
@@ -303,7 +304,7 @@ def walk(grid: Grid, generate: Generate, measure: Measure) -> Ablation:
     broken = {key: _attempt(generate, dataset)[1] for key, dataset in grid.datasets.items()}
     made = [key for key, error in broken.items() if not error]
     cells = [run.cell for run in grid.runs]
-    measured: list[Scores] = []
+    measured: list[Measured] = []
     for index, run in enumerate(grid.runs):
         scores, error = None, broken[run.arm.prompts, run.seed]
         if not error:
@@ -342,26 +343,26 @@ def _attempt(
         return None, " ".join(str(error).split())
 
 
-def _judged(cell: Cell, scores: Sequence[Scores] | None, error: str) -> Cell:
+def _judged(cell: Cell, scores: Sequence[Measured] | None, error: str) -> Cell:
     if scores is None:
         return cell.model_copy(update={"state": "failed", "error": error})
     by_kind: dict[str, dict[str, float]] = {"student": {}, "untrained": {}}
     for each in scores:
-        by_kind[each.subject.kind][_benchmark_of(each)] = each.miou
+        by_kind[each.subject.kind][_benchmark_of(each)] = headline(each)[1]
     return cell.model_copy(
         update={
             "state": "measured",
-            "miou": by_kind["student"],
-            "untrained_miou": by_kind["untrained"],
+            "scores": by_kind["student"],
+            "untrained_scores": by_kind["untrained"],
         }
     )
 
 
-def _benchmark_of(scores: Scores) -> str:
+def _benchmark_of(scores: Measured) -> str:
     return f"{scores.protocol.benchmark} {scores.protocol.split}"
 
 
-def _protocols(measured: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+def _protocols(measured: Sequence[Measured]) -> dict[str, dict[str, Any]]:
     """The protocol of each benchmark; scores of two protocols do not belong into one table."""
     protocols: dict[str, dict[str, Any]] = {}
     for scores in measured:

@@ -137,10 +137,10 @@ def ablate_locally(parameters: AblationParameters, console: Console) -> Ablation
         console.rule(dataset.root, align="left")
         generate_locally(dataset, console)
 
-    def measure(run: TrainAndEvaluateParameters) -> list[Scores]:
+    def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
         console.rule(str(run.run_folder), align="left")
         train_locally(run, console)
-        return on_labels(evaluate_locally(run, console))
+        return evaluate_locally(run, console)
 
     return walk(grid, generate, measure)
 

@@ -49,8 +49,8 @@ def cell(arm, seed, **changes):
     miou = MIOU[arm][seed]
     fields = {
         "state": "measured",
-        "miou": {VAL: miou, TEST: miou - 0.05},
-        "untrained_miou": {VAL: 0.2, TEST: 0.1} if arm == ARMS[0] else {},
+        "scores": {VAL: miou, TEST: miou - 0.05},
+        "untrained_scores": {VAL: 0.2, TEST: 0.1} if arm == ARMS[0] else {},
     }
     return Cell(
         arm=Arm(prompts=prompts, classes_per_image=size, counterfactual=counterfactual),
@@ -79,6 +79,7 @@ def ablation(cells, seeds=(0, 1, 2)):
                 dropped={"class-not-found": 3},
             ),
         ),
+        metrics={VAL: "mIoU"},
         protocols={VAL: PROTOCOL},
         settings={},
         engine_version="0",
@@ -140,13 +141,15 @@ def test_the_text_shows_every_seed_the_mean_the_spread_and_the_protocol():
     assert "| rich | 8 | +3.0, +0.0, -2.0 | +0.3 (2.5) |" in text
     assert "| untrained student | - | 20.0, 20.0, 20.0 | 20.0 (0.0) |" in text
     assert "| simple | 0 | 157 of 160 | class-not-found 3 |" in text
-    assert "num images: 140; background rule: raw; threshold: 0.35\n" in text
+    assert (
+        "- mIoU on miniature val: num images: 140; background rule: raw; threshold: 0.35\n" in text
+    )
     assert "not measured here" in text
 
 
 def test_a_cell_that_failed_is_named_and_left_out_of_the_mean():
     cells = [cell(arm, seed) for seed in (0, 1, 2) for arm in ARMS]
-    changes = {"state": "failed", "error": "out of memory", "miou": {}}
+    changes = {"state": "failed", "error": "out of memory", "scores": {}}
     cells = [
         cell(ARMS[2], 1, **changes) if (c.seed, c.run) == (1, "runs/rich-8-False-1") else c
         for c in cells
