@@ -12,7 +12,7 @@ from markupsafe import Markup
 from evaluation.charts import Axes, Line, line_chart
 from evaluation.gallery import Picture, Thing, css_colour, picture
 from evaluation.inference import Background
-from evaluation.score import Example, PublishedResult, Scores, Subject
+from evaluation.score import Example, PublishedResult, ScoreProtocol, Scores, Subject
 from evaluation.sheets import overlay
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError
@@ -61,6 +61,12 @@ class ClassIou:
 
 
 @dataclass(frozen=True)
+class _GroupRow:
+    name: str
+    mious: list[str]
+
+
+@dataclass(frozen=True)
 class Board:
     """All scores on one benchmark, in words.
 
@@ -72,6 +78,9 @@ class Board:
         series: A name for each kind that is there.
         classes: IoUs in the order of the series.
         classes_note: Which classes are shown.
+        all_classes: Every class in the order of the labels, if not all of them are shown.
+        groups: Means over groups of classes, in the order of the series.
+        presets: What the presets in use leave out, one sentence each.
         curve: mIoU by background threshold, as SVG; empty without background.
         curve_note: What the curve says.
     """
@@ -83,6 +92,9 @@ class Board:
     series: list[str]
     classes: list[ClassIou]
     classes_note: str
+    all_classes: list[ClassIou]
+    groups: list[_GroupRow]
+    presets: list[str]
     curve: Markup
     curve_note: str
 
@@ -102,10 +114,10 @@ class Prediction:
 
 def make_boards(scored: Sequence[Scored]) -> list[Board]:
     """Put the scores on the same images of the same benchmark together, in the order given."""
-    groups: defaultdict[tuple[str, str, int, str], list[Scores]] = defaultdict(list)
+    groups: defaultdict[tuple[str | int, ...], list[Scores]] = defaultdict(list)
     for each in scored:
-        protocol = each.scores.protocol
-        key = (protocol.benchmark, protocol.split, protocol.num_images, protocol.truth)
+        own = each.scores.protocol
+        key = (own.benchmark, own.split, own.num_images, own.truth, own.average)
         groups[key].append(each.scores)
     return [_board(group) for group in groups.values()]
 
@@ -113,8 +125,9 @@ def make_boards(scored: Sequence[Scored]) -> list[Board]:
 def _board(group: Sequence[Scores]) -> Board:
     protocol = group[0].protocol
     shown = _by_subject(group)
-    series = [series_name([each.subject for each in scores]) for scores in shown]
-    classes, note = _class_ious(shown)
+    series = _series(shown)
+    rows = _class_ious(shown)
+    classes, note = ranked(rows)
     background = "with" if protocol.background else "without"
     names = len(protocol.class_names)
     return Board(
@@ -128,21 +141,39 @@ def _board(group: Sequence[Scores]) -> Board:
         series=series,
         classes=classes,
         classes_note=note,
+        all_classes=rows if len(rows) > _MAX_CLASSES else [],
+        groups=_group_rows(shown),
+        presets=_preset_notes(group),
         curve=_threshold_curve(shown, series),
         curve_note=_curve_note(group[0]),
     )
 
 
 def _by_subject(group: Sequence[Scores]) -> list[list[Scores]]:
-    """Scores of the same kind and name together, the kinds in their order."""
-    subjects: defaultdict[tuple[int, str], list[Scores]] = defaultdict(list)
+    """Scores that differ by the seed at most together, the kinds in their order."""
+    alike: defaultdict[tuple[str, str, ScoreProtocol, tuple[float, ...]], list[Scores]]
+    alike = defaultdict(list)
     for each in group:
-        subjects[_order(each.subject)].append(each)
-    return [subjects[key] for key in sorted(subjects)]
+        thresholds = tuple(point.threshold for point in each.curve)
+        alike[each.subject.kind, each.subject.name, each.protocol, thresholds].append(each)
+    return sorted(alike.values(), key=lambda scores: _order(scores[0].subject))
 
 
 def _order(subject: Subject) -> tuple[int, str]:
     return KINDS.index(subject.kind), subject.name
+
+
+def _series(shown: Sequence[Sequence[Scores]]) -> list[str]:
+    """A name for each, with the protocol where only that tells two apart."""
+    names = [series_name([each.subject for each in scores]) for scores in shown]
+    rules = [
+        each.preset or f"{each.background_rule.value} {each.threshold:g}"
+        for each in (scores[0].protocol for scores in shown)
+    ]
+    return [
+        f"{name}, {rule}" if names.count(name) > 1 else name
+        for name, rule in zip(names, rules, strict=True)
+    ]
 
 
 def series_name(subjects: Sequence[Subject]) -> str:
@@ -184,21 +215,60 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 def _protocol_words(scores: Scores) -> str:
     protocol = scores.protocol
-    rule = {
-        Background.RAW: f"background where the best sigmoid score < {protocol.threshold:g}",
-        Background.SOFTMAX: f"background where the best probability < {protocol.threshold:g}",
-        Background.CONSTANT: f"background where the best score <= {protocol.threshold:g}",
-        Background.NONE: "no background",
-    }[protocol.background_rule]
     weights = scores.subject.fingerprint
     weights = weights if len(weights) < 60 else f"{weights[:12]}..."
-    return f"{rule}; {protocol.text}; {protocol.view}; weights {weights}; {scores.seconds:.1f} s"
+    parts = [rule_words(protocol.background_rule, protocol.threshold), protocol.text, protocol.view]
+    if protocol.preset:
+        changes = ", ".join(protocol.preset_changes) or "nothing"
+        parts.append(f"preset {protocol.preset} (changed: {changes})")
+    return "; ".join([*parts, f"weights {weights}", f"{scores.seconds:.1f} s"])
 
 
-def _class_ious(groups: Sequence[Sequence[Scores]]) -> tuple[list[ClassIou], str]:
+def rule_words(rule: Background, threshold: float) -> str:
+    """Say when a pixel is background."""
+    limit = f"{threshold:g}"
+    return {
+        Background.RAW: f"background where the best sigmoid score < {limit}",
+        Background.SOFTMAX: f"background where the best probability < {limit}",
+        Background.CONSTANT: f"background where the best score <= {limit}",
+        Background.WORDS: f"background where its words win or the best probability < {limit}",
+        Background.GROUPVIT: (
+            f"background where the best of the five nearest classes, probability among all times "
+            f"probability among the five, < {limit} and < the image's best"
+        ),
+        Background.NONE: "no background",
+    }[rule]
+
+
+def _preset_notes(group: Sequence[Scores]) -> list[str]:
+    omits = {each.protocol.preset: each.protocol.preset_omits for each in group}
+    return [
+        f"Preset {preset} differs from the original: {'; '.join(own)}."
+        for preset, own in omits.items()
+        if preset
+    ]
+
+
+def _group_rows(shown: Sequence[Sequence[Scores]]) -> list[_GroupRow]:
+    """Means over groups of classes, each with the number of classes that it is taken over."""
+    names = [group.name for group in shown[0][0].groups]
+    rows = []
+    for index, name in enumerate(names):
+        cells = []
+        for scores in shown:
+            found = [each.groups[index] for each in scores]
+            values = [group.miou for group in found if group.miou is not None]
+            counts = sorted({group.num_classes for group in found})
+            over = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+            cells.append(f"{100 * fmean(values):.1f} ({over})" if values else "-")
+        rows.append(_GroupRow(name, cells))
+    return rows
+
+
+def _class_ious(groups: Sequence[Sequence[Scores]]) -> list[ClassIou]:
     names = [row.name for row in groups[0][0].classes]
     columns = [[_mean_iou(scores, index) for scores in groups] for index in range(len(names))]
-    return ranked([ClassIou(name, ious) for name, ious in zip(names, columns, strict=True)])
+    return [ClassIou(name, ious) for name, ious in zip(names, columns, strict=True)]
 
 
 def ranked(rows: Sequence[ClassIou]) -> tuple[list[ClassIou], str]:

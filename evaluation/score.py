@@ -13,61 +13,52 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from evaluation.benchmarks import Benchmark, BenchmarkSample, scored_names
+from evaluation.config import ScoringConfig
 from evaluation.inference import (
     Background,
     DetectedSegments,
     InferenceConfig,
+    Overlap,
     Predictor,
     StudentPredictor,
-    TextRows,
     TextSegmenter,
     apply_background,
     sureness,
 )
-from evaluation.metrics import Confusion, Summary, ThresholdSweep
-from evaluation.points import PointRules
+from evaluation.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
+from evaluation.phrases import background_words, class_phrases, text_rows, text_words
+from evaluation.presets import load_preset, preset_changes
 from models.protocols import Detector, Segmenter
-from models.text_embeddings import TextEncoder, embed_phrases
+from models.text_embeddings import TextEncoder
 from storage.codecs import encode_image, encode_label_map
-from storage.errors import DataError, InputError
+from storage.errors import DataError
 from storage.records import Record
 from storage.tables import read_table
-from storage.vocabulary import BenchmarkClasses
+from storage.vocabulary import BenchmarkClasses, load_vocabulary
 
 _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-class ScoringConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """How a student is scored."""
-
-    inference: InferenceConfig = InferenceConfig()
-    """Windows, background rule and threshold."""
-    templates: str = "zegclip_multi15"
-    """Name of the set of sentences around the class names."""
-    aliases: bool = False
-    """Average each class over its aliases too, instead of its preferred phrase alone."""
-    thresholds: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
-    """Background thresholds of the curve, ascending; only for class sets with background. On points
-    the thresholds of the point rules' curve."""
-    num_examples: int = Field(default=8, ge=0)
-    """Images whose label maps are kept for the report, evenly spread over the split."""
-    points: PointRules = PointRules()
-    """How answers at points become one number."""
+_AVERAGES = {
+    Average.OCCURRING: "classes that occur in the truth or the prediction",
+    Average.TRUE: "classes that occur in the truth",
+    Average.ALL: "classes of the set, those that occur nowhere as 0",
+}
+_FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
 
 
 class Subject(Record, frozen=True):
     """What was scored."""
 
-    kind: Literal["student", "untrained", "baseline"]
-    """A trained student, the same student before training, or a detector with a segmenter."""
+    kind: Literal["student", "untrained", "baseline", "closed-set"]
+    """A trained student, the same student before training, a detector with a segmenter, or a
+    segmenter that was trained on the benchmark's classes alone."""
     name: str
     """What people call it."""
     fingerprint: str
@@ -99,8 +90,14 @@ class ScoreProtocol(Record, frozen=True):
     """How a class name becomes text."""
     view: str
     """At which size and in which windows an image is shown."""
-    average: str = "classes that occur in the truth or the prediction"
+    average: str = _AVERAGES[Average.OCCURRING]
     """Which classes the mean is taken over."""
+    preset: str = ""
+    """The published protocol that was followed; empty if none was named."""
+    preset_changes: tuple[str, ...] = ()
+    """Settings that differ from it."""
+    preset_omits: tuple[str, ...] = ()
+    """What of the original is not done, or done otherwise."""
 
 
 class ClassScore(Record, frozen=True):
@@ -112,6 +109,17 @@ class ClassScore(Record, frozen=True):
     """Intersection over union in [0, 1]; none if the class occurs nowhere."""
     true_pixels: int
     """Pixels of the class in the truth."""
+
+
+class GroupScore(Record, frozen=True):
+    """Classes that are averaged by themselves too."""
+
+    name: str
+    """What they have in common, such as ``rare``."""
+    num_classes: int
+    """Classes of the group that the mean is taken over."""
+    miou: float | None
+    """Mean IoU in [0, 1]; none if no class of the group occurs."""
 
 
 class CurvePoint(Record, frozen=True):
@@ -154,6 +162,8 @@ class Example(Record, frozen=True):
 class Scores(Record, frozen=True):
     """What a subject reaches on a benchmark."""
 
+    measure: Literal["labels"] = "labels"
+    """Tells these scores, on label maps, from those on single points."""
     subject: Subject
     """What was scored."""
     protocol: ScoreProtocol
@@ -166,6 +176,8 @@ class Scores(Record, frozen=True):
     """Share of right pixels in [0, 1]."""
     classes: tuple[ClassScore, ...]
     """Each class, in the order of the labels."""
+    groups: tuple[GroupScore, ...] = ()
+    """Classes by their frequency in LVIS; only of class sets in which every class has one."""
     curve: tuple[CurvePoint, ...]
     """Scores by background threshold, from the same pass; empty without background."""
     published: tuple[PublishedResult, ...]
@@ -217,18 +229,22 @@ def score_student(
         The scores, which are written too.
     """
     student.eval()
-    phrases = benchmark.classes.phrases
-    shown = phrases if config.aliases else tuple(own[:1] for own in phrases)
-    text = embed_phrases(encoder, shown, config.templates)
-    names = "preferred names and aliases" if config.aliases else "preferred names"
-    protocol = _protocol(
+    classes = benchmark.classes
+    has_words = classes.background and config.inference.background is Background.WORDS
+    words = background_words(config.background_words) if has_words else ()
+    rows = text_rows(encoder, class_phrases(classes, config.names), words, config)
+    protocol = describe_protocol(
         benchmark,
-        config.inference.background,
-        config.inference.threshold,
-        text=f"{names} in the templates {config.templates}",
+        config,
+        background_rule=config.inference.background if classes.background else Background.NONE,
+        threshold=config.inference.threshold if classes.background else 0.0,
+        text=text_words(config, words=has_words),
         view=view_words(config.inference),
+        preset=config.preset or "",
+        preset_changes=preset_changes(config, classes.name),
+        preset_omits=load_preset(config.preset).omits if config.preset else (),
     )
-    predictor = StudentPredictor(student, TextRows.one_each(text), config.inference)
+    predictor = StudentPredictor(student, rows, config.inference)
     return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
 
 
@@ -244,13 +260,15 @@ def score_baseline(
     """Score a detector with a segmenter (MagicSeg, arXiv 2603.19575, table I: Grounded-SAM).
 
     The detector's own thresholds decide what is found; every pixel outside a mask is background.
-    Of ``config`` only the curve and the number of examples count.
+    Of ``config`` only the average, the curve and the number of examples count.
     """
     phrases = [own[0] for own in benchmark.classes.phrases]
-    protocol = _protocol(
+    background = benchmark.classes.background
+    protocol = describe_protocol(
         benchmark,
-        Background.CONSTANT,
-        0.0,
+        config,
+        background_rule=Background.CONSTANT if background else Background.NONE,
+        threshold=0.0,
         text="preferred names as the detector's phrases",
         view="as the detector and the segmenter resize the whole image",
     )
@@ -274,7 +292,7 @@ def score(
         benchmark: Images and truth; files are checked before the first image is shown.
         subject: What is scored.
         protocol: How; its background rule and threshold are applied.
-        config: Thresholds of the curve and number of examples.
+        config: Which classes are averaged, thresholds of the curve, and number of examples.
         out: Folder for the scores file and the examples; made if missing.
 
     Returns:
@@ -293,7 +311,7 @@ def score(
     kept = _spread(len(benchmark), config.num_examples)
     progress = Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
-        scores = predictor.predict(sample.image)
+        scores = predictor.predict(sample.image, sample.candidates)
         labels = apply_background(
             scores, protocol.background_rule, protocol.threshold, background=protocol.background
         )
@@ -304,7 +322,7 @@ def score(
         if index in kept:
             keeper.keep(sample, labels)
         progress.step(index + 1)
-    summary = confusion.summary()
+    summary = confusion.summary(config.average)
     if math.isnan(summary.miou):
         message = f"{benchmark.classes.name} {benchmark.split} holds no pixel to count: all ignored"
         raise DataError(message)
@@ -312,10 +330,11 @@ def score(
         subject=subject,
         protocol=protocol,
         miou=summary.miou,
-        foreground_miou=_foreground(summary, background=protocol.background),
+        foreground_miou=_foreground(summary, config.average, background=protocol.background),
         pixel_accuracy=summary.pixel_accuracy,
         classes=_class_scores(summary, protocol.class_names),
-        curve=_curve(sweep) if protocol.background else (),
+        groups=_group_scores(summary, benchmark.classes, config.average),
+        curve=_curve(sweep, config.average) if protocol.background else (),
         published=published_results(benchmark.published_as),
         examples=tuple(keeper.kept),
         seconds=round(time.perf_counter() - started, 3),
@@ -355,25 +374,6 @@ def write_record(record: Record, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
-
-
-def read_scores(path: Path) -> Scores:
-    """Read what `write_scores` wrote.
-
-    Raises:
-        InputError: If there is no such file.
-        DataError: If it holds something else.
-    """
-    try:
-        return Scores.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        message = f"{path} does not exist, expected a scores file: evaluate first"
-        raise InputError(message) from error
-    except ValidationError as error:
-        [first, *_] = error.errors()
-        where = ".".join(map(str, first["loc"])) or "the text"
-        message = f"{path} holds no scores ({where}: {first['msg']}): evaluate again"
-        raise DataError(message) from error
 
 
 class _Examples:
@@ -423,21 +423,18 @@ class Progress:
         _log.info("%s: %d of %d images, %.0f s left", self._what, done, self._total, left)
 
 
-def _protocol(
-    benchmark: Benchmark, rule: Background, threshold: float, *, text: str, view: str
-) -> ScoreProtocol:
-    classes: BenchmarkClasses = benchmark.classes
+def describe_protocol(benchmark: Benchmark, config: ScoringConfig, **how: Any) -> ScoreProtocol:
+    """Say what a number depends on: what benchmark and config say, and the fields given."""
+    classes = benchmark.classes
     return ScoreProtocol(
         benchmark=classes.name,
         split=benchmark.split,
         num_images=len(benchmark),
-        truth=benchmark.truth,
         class_names=scored_names(classes),
         background=classes.background,
-        background_rule=rule if classes.background else Background.NONE,
-        threshold=threshold if classes.background else 0.0,
-        text=text,
-        view=view,
+        average=_AVERAGES[config.average],
+        truth=benchmark.truth,
+        **how,
     )
 
 
@@ -447,20 +444,21 @@ def view_words(config: InferenceConfig) -> str:
     if config.window is None:
         parts.append("whole image")
     else:
-        parts.append(f"windows of {config.window} at a stride of {config.stride}, averaged")
-    if config.background is Background.SOFTMAX:
+        averaged = "averaged" if config.overlap is Overlap.SCORES else "logits averaged"
+        parts.append(f"windows of {config.window} at a stride of {config.stride}, {averaged}")
+    if config.background in {Background.SOFTMAX, Background.WORDS, Background.GROUPVIT}:
         parts.append(f"logits times {config.softmax_scale:g} before the softmax")
     return ", ".join(parts)
 
 
-def _curve(sweep: ThresholdSweep) -> tuple[CurvePoint, ...]:
+def _curve(sweep: ThresholdSweep, average: Average) -> tuple[CurvePoint, ...]:
     return tuple(
         CurvePoint(
             threshold=round(float(threshold), 6),
             miou=summary.miou,
             pixel_accuracy=summary.pixel_accuracy,
         )
-        for threshold, summary in zip(sweep.thresholds, sweep.summaries(), strict=True)
+        for threshold, summary in zip(sweep.thresholds, sweep.summaries(average), strict=True)
     )
 
 
@@ -473,9 +471,36 @@ def _class_scores(summary: Summary, names: tuple[str, ...]) -> tuple[ClassScore,
     )
 
 
-def _foreground(summary: Summary, *, background: bool) -> float | None:
-    ious = summary.ious[1:] if background else summary.ious
-    return None if np.isnan(ious).all() else float(np.nanmean(ious))
+def _group_scores(
+    summary: Summary, classes: BenchmarkClasses, average: Average
+) -> tuple[GroupScore, ...]:
+    vocabulary = load_vocabulary(classes.vocabulary)
+    frequencies = [
+        vocabulary[class_id].frequency if class_id is not None else ""
+        for class_id in classes.class_ids
+    ]
+    if not all(frequencies):
+        return ()
+    first = 1 if classes.background else 0
+    groups = []
+    for frequency, name in _FREQUENCIES.items():
+        own = [first + place for place, each in enumerate(frequencies) if each == frequency]
+        ious, pixels = summary.ious[own], summary.true_pixels[own]
+        asked = {Average.ALL: len(own), Average.TRUE: int((pixels > 0).sum())}
+        count = asked.get(average, int((~np.isnan(ious)).sum()))
+        groups.append(
+            GroupScore(name=name, num_classes=count, miou=_or_none(mean_iou(ious, pixels, average)))
+        )
+    return tuple(groups)
+
+
+def _foreground(summary: Summary, average: Average, *, background: bool) -> float | None:
+    first = 1 if background else 0
+    return _or_none(mean_iou(summary.ious[first:], summary.true_pixels[first:], average))
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _spread(total: int, count: int) -> frozenset[int]:

@@ -207,6 +207,7 @@ def evaluate(
     split: str = "val",
     profile: str = "miniature",
     limit: int | None = None,
+    preset: str | None = None,
     untrained: bool = True,
     baseline: bool = True,
     set_: Settings = (),
@@ -220,6 +221,8 @@ def evaluate(
         split: Which part of the benchmark.
         profile: Profile that the student was trained with.
         limit: Score so many images only.
+        preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip or
+            magicseg_released; settings that are given win.
         untrained: Score the student before training too.
         baseline: Score the profile's detector with its segmenter too.
         set_: Scoring settings that differ from the profile's, as name=value, or settings of the
@@ -238,7 +241,7 @@ def evaluate(
             "dataset": "none",
             "out": run,
             "profile": profile,
-            "scoring": _nested(scoring),
+            "scoring": _nested(scoring) | ({} if preset is None else {"preset": preset}),
             "benchmarks": [config],
             "untrained": untrained,
             "baseline": baseline,

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 
 from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
 from evaluation.inference import Background, InferenceConfig, ScoreMap
+from evaluation.measured import read_measured
 from evaluation.score import (
     Scores,
     ScoringConfig,
     Subject,
     published_results,
-    read_scores,
     score,
     score_baseline,
     score_student,
@@ -158,8 +158,11 @@ def test_every_number_stands_with_its_whole_protocol(benchmark: Benchmark, tmp_p
         "text": "preferred names in the templates zegclip_multi15",
         "view": "short side 64, long side at most 2048, whole image",
         "average": "classes that occur in the truth or the prediction",
+        "preset": "",
+        "preset_changes": [],
+        "preset_omits": [],
     }
-    assert read_scores(tmp_path / scores.file_name) == scores
+    assert read_measured(tmp_path / scores.file_name) == scores
 
 
 def test_the_student_is_scored_in_evaluation_mode_with_the_templates_asked_for(
@@ -270,10 +273,10 @@ def test_missing_files_stop_the_pass_before_the_first_image(
 def test_a_broken_scores_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     with pytest.raises(InputError, match=r"scores\.json does not exist"):
-        read_scores(path)
+        read_measured(path)
     path.write_text('{"miou": 1}')
     with pytest.raises(DataError, match=r"scores\.json holds no scores \(subject"):
-        read_scores(path)
+        read_measured(path)
     path.write_text("{")
     with pytest.raises(DataError, match=r"scores\.json holds no scores"):
-        read_scores(path)
+        read_measured(path)
