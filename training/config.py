@@ -96,6 +96,8 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Newest checkpoints that are kept."""
     log_every: int = Field(default=50, gt=0)
     """Updates between lines of the log; `metrics.jsonl` has a line for each."""
+    wandb: str | None = None
+    """Project of Weights & Biases that gets the metrics too; needs the extra `wandb`."""
     resume_from: str | None = None
     """Folder of the checkpoint to go on from instead of the newest one of `out`; newer ones are
     moved aside."""
@@ -115,5 +117,5 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         """Fields that decide the weights that come out; places and speed are left out."""
         places = {"dataset", "out", "device", "shard_cache", "resume_from"}
         habits = {"threads", "cache_bytes", "shard_cache_bytes"}
-        habits |= {"checkpoint_every", "keep_checkpoints", "log_every"}
+        habits |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
         return self.model_dump(mode="json", exclude=places | habits)

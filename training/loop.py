@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
 from training.shard_cache import ShardCache, ShardFile
+from training.tracking import Tracker, require_wandb
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +56,12 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
     Raises:
         DataError: If shards or the newest checkpoint are damaged.
         InputError: If data, weights or vocabulary are missing, the batch cannot be shared among
-            the processes, `out` belongs to another run, or the disk is full.
+            the processes, `out` belongs to another run, the disk is full, or Weights & Biases is
+            wanted and not to be had.
+        TransientError: If an object store does not answer.
     """
+    if config.wandb is not None:
+        require_wandb()
     out = Path(config.out).expanduser()
     vocabulary = load_vocabulary(config.vocabulary)
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
@@ -175,7 +180,7 @@ class Learner:
         )
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
         count = sum(p.numel() for p in self.parameters.values())
-        _log.info("%d parameters learn, on %s in %s", count, processes.device, self.dtype)
+        _log.info("%s parameters learn, on %s in %s", f"{count:,}", processes.device, self.dtype)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up the state of a checkpoint."""
@@ -279,13 +284,19 @@ def _run(  # noqa: PLR0913
             for step, parts in enumerate(ahead, first):
                 learner.update(step, parts, share)
         return
-    log = MetricsLog(out, first=first, steps=steps, log_every=config.log_every)
-    with closing(ahead), log:
+    with ExitStack() as stack:
+        stack.enter_context(closing(ahead))
+        sinks = []
+        if config.wandb is not None:
+            sinks.append(stack.enter_context(Tracker(config.wandb, out, meta)).write)
+        log = MetricsLog(out, first=first, steps=steps, log_every=config.log_every)
+        sinks.append(stack.enter_context(log).write)
         began = time.monotonic()
         for step, parts in enumerate(ahead, first):
             row = learner.update(step, parts, share)
             row["seconds"], began = time.monotonic() - began, time.monotonic()
-            log.write(row)
+            for write in sinks:
+                write(row)
             done = step + 1
             if done % config.checkpoint_every == 0 or done == steps:
                 state = learner.checkpoint(done, meta)
