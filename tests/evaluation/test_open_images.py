@@ -88,9 +88,12 @@ def test_a_limit_takes_some_images(root: Path) -> None:
 
 
 def test_only_the_whole_validation_split_stands_beside_published_numbers(root: Path) -> None:
-    write(root, ROWS, split="test")
+    assert OpenImages(root, "val", None).published_as == ""
+    many = [f"{index:016x},0.5,0.5,/m/0cat,yes,ih,1,0,0," for index in range(36_100)]
+    for split in ("val", "test"):
+        write(root, many, split)
     assert OpenImages(root, "val", None).published_as == "OpenImages-V7"
-    assert OpenImages(root, "val", 1).published_as == ""
+    assert OpenImages(root, "val", 35_000).published_as == ""
     assert OpenImages(root, "test", None).published_as == ""
 
 
