@@ -151,16 +151,18 @@ def _board(group: Sequence[Scores]) -> Board:
 
 def _by_subject(group: Sequence[Scores]) -> list[list[Scores]]:
     """Scores that differ by the seed at most together, the kinds in their order."""
-    alike: defaultdict[tuple[str, str, ScoreProtocol, tuple[float, ...]], list[Scores]]
+    alike: defaultdict[tuple[int, str, ScoreProtocol, tuple[float, ...]], list[Scores]]
     alike = defaultdict(list)
     for each in group:
         thresholds = tuple(point.threshold for point in each.curve)
-        alike[each.subject.kind, each.subject.name, each.protocol, thresholds].append(each)
+        alike[(*_order(each.subject), each.protocol, thresholds)].append(each)
     return sorted(alike.values(), key=lambda scores: _order(scores[0].subject))
 
 
 def _order(subject: Subject) -> tuple[int, str]:
-    return KINDS.index(subject.kind), subject.name
+    """Students of one kind differ by their seed; others are what their name says."""
+    is_student = subject.kind in {"student", "untrained"}
+    return KINDS.index(subject.kind), "" if is_student else subject.name
 
 
 def _series(shown: Sequence[Sequence[Scores]]) -> list[str]:
