@@ -251,6 +251,62 @@ def evaluate(
 
 
 @app.command
+def export(*, dataset: str, classes: str, out: Path, vocabulary: str | None = None) -> None:
+    """Write the images and 8-bit label maps of some classes into a folder, for other trainers.
+
+    Args:
+        dataset: Root of a dataset, or a folder of tars.
+        classes: voc20, coco80, context59, miniature, or names between commas.
+        out: The folder; an interrupted export goes on, a dataset that has grown is exported on.
+        vocabulary: What the label maps index; only needed for a folder of tars.
+    """
+    from flows.local_runs import export_locally
+
+    export_locally(dataset, classes, vocabulary, out, _console)
+
+
+@app.command
+def closed_set(
+    *,
+    dataset: str,
+    recipe: str,
+    classes: str,
+    root: Path | None = None,
+    benchmark: str = "miniature",
+    split: str = "val",
+    out: str | None = None,
+    profile: str = "miniature",
+    set_: Settings = (),
+) -> None:
+    """Train an ordinary segmenter on committed shards, and score it beside the student.
+
+    Args:
+        dataset: Root of a dataset.
+        recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, mask2former_swin_t,
+            deeplabv3_miniature, mask2former_miniature, or the path of a YAML file.
+        classes: voc20, coco80, context59, miniature, or names between commas.
+        root: Folder of a benchmark to score on.
+        benchmark: Its name, as for evaluate.
+        split: Which part of it.
+        out: Folder of the run, as for train; the segmenter goes to closed-sets below it.
+        profile: Profile that the dataset was made with.
+        set_: Settings that differ from the recipe's, as name=value; may be repeated.
+    """
+    from flows.local_runs import closed_sets_locally
+    from flows.parameters import TrainAndEvaluateParameters, read_parameters
+
+    scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
+    values = {
+        "dataset": dataset,
+        "out": out,
+        "profile": profile,
+        "benchmarks": scored,
+        "closed_sets": [{"recipe": recipe, "classes": classes, "settings": _nested(set_)}],
+    }
+    closed_sets_locally(read_parameters(TrainAndEvaluateParameters, None, values), _console)
+
+
+@app.command
 def ablate(
     file: Path | None = None,
     *,

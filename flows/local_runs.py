@@ -18,7 +18,18 @@ from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server
 from flows.generation_run import prepare
-from flows.parameters import GenerationParameters, TrainAndEvaluateParameters, training_config
+from flows.parameters import (
+    GenerationParameters,
+    TrainAndEvaluateParameters,
+    closed_set_jobs,
+    training_config,
+)
+from storage.closed_sets import resolve_closed_set
+from storage.errors import InputError
+from storage.export import ExportedSet, export_shards
+from storage.objects import open_objects
+from storage.store import SPEC_PATH, Store
+from storage.vocabulary import load_vocabulary
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
@@ -116,6 +127,66 @@ def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -
         console.print(score_table(labels))
     if points := on_points(measured):
         console.print(point_table(points))
+    return measured
+
+
+def export_locally(
+    dataset: str, classes: str, vocabulary: str | None, out: Path, console: Console
+) -> ExportedSet:
+    """Export the shards of a dataset in this process, and say what came out.
+
+    Raises:
+        DataError: If a shard is damaged.
+        InputError: If there is nothing to export, the vocabulary of a folder of tars is not given,
+            or the folder holds something else.
+    """
+    from training.data import find_shards
+
+    shards = {shard.path: shard.identity for shard in find_shards(dataset)}
+    closed_set = resolve_closed_set(load_vocabulary(vocabulary or _vocabulary(dataset)), classes)
+    exported = export_shards(shards, closed_set, out)
+    table = Table("label", "class", "samples", title=f"{exported.num_samples} samples in {out}")
+    for label, each in enumerate(exported.labels):
+        table.add_row(str(label), each, str(exported.samples_by_class.get(each, "-")))
+    console.print(table)
+    console.print(f"{exported.num_skipped} samples show no class of {classes}")
+    return exported
+
+
+def _vocabulary(dataset: str) -> str:
+    """Name of the vocabulary that a dataset was made with."""
+    if open_objects(dataset).size(SPEC_PATH) is None:
+        message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
+        raise InputError(message)
+    return Store.open(dataset).spec["plan"]["vocabulary"]
+
+
+def closed_sets_locally(parameters: TrainAndEvaluateParameters, console: Console) -> list[Scores]:
+    """Train closed-set segmenters in this process, and score them.
+
+    Raises:
+        IncompleteError: Fewer good shards are committed than wanted.
+        InputError: Data, weights or mmsegmentation are missing, or a folder belongs to another run.
+    """
+    from flows.train_and_evaluate import closed_set_score_jobs
+    from tasks.closed_sets import describe_subject, export_dataset, find_scores, run_job
+    from tasks.training import require_shards
+    from training.closed_set import train
+
+    jobs = closed_set_jobs(parameters)
+    require_shards(parameters.dataset, parameters.min_shards)
+    measured = []
+    for job in jobs:
+        with log_file(Path(job.config.out)), console.status(f"training {job.config.name}"):
+            export_dataset(job)
+            record = train(job.config)
+        console.print(f"trained: {job.config.out}", markup=False, soft_wrap=True)
+        for wanted in closed_set_score_jobs(parameters, job):
+            with console.status(f"scoring {job.config.name} on {wanted.benchmark.name}"):
+                known = find_scores(wanted, describe_subject(record))
+                measured.append(known or run_job(wanted))
+    if measured:
+        console.print(score_table(measured))
     return measured
 
 

@@ -8,16 +8,21 @@ import yaml
 from pydantic import BaseModel, Field
 
 from evaluation.benchmarks import BenchmarkConfig
+from models.closed_set import require_packages
 from models.profiles import load_profile
 from models.writers import WriterConfig
+from storage.closed_sets import resolve_closed_set
 from storage.documents import read_yaml, validate
 from storage.errors import InputError
 from storage.plan import DatasetSpec
+from storage.vocabulary import load_vocabulary
+from tasks.closed_sets import ClosedSetJob
 from tasks.detections import DetectionRules
 from tasks.masks import MaskRules
 from tasks.pairs import PairRules
 from tasks.prompts import PromptRules
 from tasks.recipe import Recipe
+from training.closed_set import ClosedSetConfig, ClosedSetRequest, load_recipe
 from training.config import TrainingConfig
 
 ParametersT = TypeVar("ParametersT", bound=BaseModel)
@@ -128,6 +133,9 @@ class TrainAndEvaluateParameters(
     """Score the student before training too, to stand beside it."""
     baseline: bool = True
     """Score the profile's detector with its segmenter too."""
+    closed_sets: tuple[ClosedSetRequest, ...] = ()
+    """Ordinary segmenters to train on the same shards and to score on the same benchmarks; they
+    need the extra `mmseg`."""
     processes: int = Field(default=1, ge=1)
     """Processes that train, one a GPU, started by torchrun if there are several."""
 
@@ -161,6 +169,34 @@ def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
         "student": profile.student.model_dump(),
     }
     return validate(TrainingConfig, document, f"training settings of {profile.name}")
+
+
+def closed_set_jobs(parameters: TrainAndEvaluateParameters) -> list[ClosedSetJob]:
+    """The closed-set segmenters to train: recipes with the parameters' settings on top.
+
+    Raises:
+        InputError: If a recipe or a setting is unknown, does not fit, or mmsegmentation is missing.
+    """
+    if parameters.closed_sets:
+        require_packages()
+    vocabulary = load_profile(parameters.profile).vocabulary
+    folder = parameters.run_folder / "closed-sets"
+    jobs = []
+    for request in parameters.closed_sets:
+        document = {
+            **merge(load_recipe(request.recipe), request.settings),
+            "data": str(folder / f"data-{request.data_name}"),
+            "out": str(folder / request.folder_name),
+        }
+        job = ClosedSetJob(
+            dataset=parameters.dataset,
+            vocabulary=vocabulary,
+            classes=request.classes,
+            config=validate(ClosedSetConfig, document, f"settings of {request.recipe}"),
+        )
+        resolve_closed_set(load_vocabulary(vocabulary), request.classes)
+        jobs.append(job)
+    return jobs
 
 
 def read_parameters(

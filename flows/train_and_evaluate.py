@@ -10,10 +10,22 @@ from evaluation.config import ScoringConfig
 from evaluation.measured import Measured, headline
 from evaluation.presets import preset_settings
 from evaluation.report import write_report
-from flows.parameters import TrainAndEvaluateParameters, merge, training_config
+from flows.parameters import (
+    TrainAndEvaluateParameters,
+    closed_set_jobs,
+    merge,
+    training_config,
+)
 from models.profiles import Profile, load_profile
 from storage.documents import validate
 from storage.records import Record
+from tasks.closed_sets import (
+    ClosedSetJob,
+    ClosedSetScoreJob,
+    suits,
+    train_closed_set,
+)
+from tasks.closed_sets import score as score_closed_set
 from tasks.scores import Kind, ScoreJob, score
 from tasks.training import require_shards, train_student
 
@@ -51,6 +63,26 @@ def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJ
         for scoring in [_scoring(parameters, profile, benchmark.name)]
         for kind, is_wanted in wanted.items()
         if is_wanted
+    ]
+
+
+def closed_set_score_jobs(
+    parameters: TrainAndEvaluateParameters, job: ClosedSetJob
+) -> list[ClosedSetScoreJob]:
+    """Everything that a closed-set segmenter is to be scored on: benchmarks that share classes.
+
+    Raises:
+        InputError: If a scoring setting is unknown or does not fit.
+    """
+    profile = load_profile(parameters.profile)
+    return [
+        ClosedSetScoreJob(
+            run=job.config.out,
+            benchmark=benchmark,
+            scoring=_scoring(parameters, profile, benchmark.name),
+        )
+        for benchmark in parameters.benchmarks
+        if suits(job.closed_set, benchmark)
     ]
 
 
@@ -96,6 +128,7 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
     """
     require_shards(parameters.dataset, parameters.min_shards)
     config = training_config(parameters)
+    closed_sets = closed_set_jobs(parameters)
     executed = []
     state = train_student(config, parameters.processes, return_state=True)
     checkpoint = state.result()
@@ -107,12 +140,31 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
         measured.append(state.result())
         if state.name != "Cached":
             executed.append(f"score of the {job.kind} on {job.benchmark.name}")
+    for job in closed_sets:
+        measured += _train_and_score(parameters, job, executed)
     out = parameters.run_folder
     report = write_report(parameters.dataset, [out], out / REPORT_NAME)
     _publish_artifacts(measured, report)
     return RunSummary(
         checkpoint=checkpoint, scores=tuple(measured), report=str(report), executed=tuple(executed)
     )
+
+
+def _train_and_score(
+    parameters: TrainAndEvaluateParameters, job: ClosedSetJob, executed: list[str]
+) -> list[Measured]:
+    """Train and score a closed-set segmenter; notes what was worked on."""
+    state = train_closed_set(job, return_state=True)
+    state.result()
+    if state.name != "Cached":
+        executed.append(f"training of {job.config.name}")
+    measured = []
+    for wanted in closed_set_score_jobs(parameters, job):
+        state = score_closed_set(wanted, return_state=True)
+        measured.append(state.result())
+        if state.name != "Cached":
+            executed.append(f"score of {job.config.name} on {wanted.benchmark.name}")
+    return measured
 
 
 def _publish_artifacts(measured: list[Measured], report: Path) -> None:
@@ -129,7 +181,7 @@ def _publish_artifacts(measured: list[Measured], report: Path) -> None:
                 "source": "measured",
             }
         )
-        if scores.subject.kind == "student":
+        if scores.subject.kind in {"student", "closed-set"}:
             rows += [
                 {
                     "subject": published.method,

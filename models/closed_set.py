@@ -5,12 +5,21 @@ trains on its synthetic data in table IV. This module says what they are made of
 without mmsegmentation; `models/deeplab.py` and `models/mask2former.py` are the networks.
 """
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
+
+from storage.errors import InputError
+
+RECIPE_FOLDER = Path(__file__).with_name("data") / "closed_sets"
+"""YAML files with a network and the schedule that suits it."""
+
+INSTALL = "pip install 'magicseg-engine[mmseg]'"
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -82,6 +91,18 @@ class ClosedSetNetwork(Protocol):
         ...
 
 
+def require_packages() -> None:
+    """Check that what training and scoring need is installed, without importing it.
+
+    Raises:
+        InputError: If a package is missing.
+    """
+    missing = [name for name in ("mmcv", "mmengine", "mmseg", "ftfy") if find_spec(name) is None]
+    if missing:
+        message = f"closed-set segmenters need {', '.join(missing)}; install them with: {INSTALL}"
+        raise InputError(message)
+
+
 def network_document(config: DeepLabConfig | Mask2FormerConfig, num_labels: int) -> dict[str, Any]:
     """Describe a network in the way in which mmsegmentation's registry builds it.
 
@@ -118,7 +139,7 @@ def build_network(config: DeepLabConfig | Mask2FormerConfig, num_labels: int) ->
 def normalisation_document() -> dict[str, Any]:
     """How pixels become the input of a network: ImageNet's mean and deviation, RGB."""
     return {
-        "type": "SegDataPreProcessor",
+        "type": "mmseg.SegDataPreProcessor",
         "mean": MEAN,
         "std": STD,
         "bgr_to_rgb": True,

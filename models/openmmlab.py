@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from models.closed_set import INSTALL
 from storage.errors import InputError
-
-INSTALL = "pip install 'magicseg-engine[mmseg]'"
 
 _OPERATORS = "mmcv._ext"
 _HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"

@@ -24,8 +24,9 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.closed_set import NetworkConfig, build_network
+from models.closed_set import RECIPE_FOLDER, NetworkConfig, build_network
 from storage.closed_sets import ClosedSet
+from storage.documents import read_yaml, suggest
 from storage.errors import DataError, EngineError, InputError
 from storage.export import ExportedSet, read_export
 from storage.identity import canonical_json, describe_drift, digest
@@ -40,6 +41,8 @@ _RUN_FILE = "run.json"
 class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One run; the defaults are those of Dataset Diffusion (NeurIPS 2023) for PASCAL VOC."""
 
+    name: str
+    """What reports call the network."""
     data: str
     """Folder of an export."""
     out: str
@@ -87,7 +90,7 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
 
     def identity(self) -> dict[str, Any]:
         """Fields that decide the weights that come out; places and habits are left out."""
-        places = {"data", "out", "workers", "checkpoint_every", "log_every"}
+        places = {"name", "data", "out", "workers", "checkpoint_every", "log_every"}
         return self.model_dump(mode="json", exclude=places)
 
 
@@ -104,6 +107,50 @@ class TrainedSet(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Images that it was trained on."""
     weights_sha256: str
     """Digest of the file of weights."""
+
+
+class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A closed-set segmenter that is wanted."""
+
+    recipe: str
+    """Network and schedule: a shipped recipe (deeplabv3_r50, deeplabv3_r101, mask2former_r50,
+    mask2former_swin_t, deeplabv3_miniature, mask2former_miniature), or the path of a YAML file."""
+    classes: str
+    """Its classes: voc20, coco80, context59, miniature, or names between commas."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings that differ from the recipe's, as in the closed-set config."""
+
+    @property
+    def folder_name(self) -> str:
+        """A folder name of its own for each recipe, classes and settings."""
+        changed = f"-{digest(self.settings)[:8]}" if self.settings else ""
+        return f"{Path(self.recipe).stem}-{self.data_name}{changed}"
+
+    @property
+    def data_name(self) -> str:
+        """A folder name of its own for each set of classes."""
+        plain = self.classes.isalnum()
+        return self.classes if plain else f"names-{digest(self.classes)[:8]}"
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Read a recipe: fields of `ClosedSetConfig` without places.
+
+    Args:
+        name: A shipped recipe, or the path of a YAML file (with its suffix).
+
+    Raises:
+        InputError: If there is none, or it is no YAML mapping.
+    """
+    own = Path(name).suffix in {".yaml", ".yml"}
+    shipped = sorted(file.stem for file in RECIPE_FOLDER.glob("*.yaml"))
+    if not own and name not in shipped:
+        message = (
+            f"recipe {name!r} is unknown; {suggest(name, shipped)}, or the path of a .yaml file"
+        )
+        raise InputError(message)
+    file = Path(name).expanduser() if own else RECIPE_FOLDER / f"{name}.yaml"
+    return {"name": file.stem, **read_yaml(file)}
 
 
 def describe_run(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
@@ -145,12 +192,30 @@ def find_finished(config: ClosedSetConfig) -> TrainedSet | None:
         InputError: If there is no export.
         DataError: If the record is damaged.
     """
-    place = Path(config.out) / RECORD_FILE
-    if not place.is_file():
+    out = Path(config.out)
+    if not (out / RECORD_FILE).is_file():
         return None
-    record = _read_record(place)
+    record = load_record(out)
     meta = describe_run(config, read_export(Path(config.data)))
     return record if record.fingerprint == digest(meta) else None
+
+
+def load_record(out: Path) -> TrainedSet:
+    """Read what the weights of a finished run are.
+
+    Raises:
+        InputError: If the run is not over.
+        DataError: If the record is damaged.
+    """
+    path = out / RECORD_FILE
+    try:
+        return TrainedSet.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        message = f"{out} holds no trained segmenter (no {RECORD_FILE}): train first"
+        raise InputError(message) from error
+    except ValidationError as error:
+        message = f"{path} is no record of a trained segmenter: train again elsewhere"
+        raise DataError(message) from error
 
 
 def load_trained(out: Path) -> tuple[nn.Module, TrainedSet]:
@@ -160,10 +225,7 @@ def load_trained(out: Path) -> tuple[nn.Module, TrainedSet]:
         InputError: If the run is not over, or mmsegmentation is missing.
         DataError: If its files are damaged.
     """
-    if not (out / RECORD_FILE).is_file():
-        message = f"{out} holds no trained segmenter (no {RECORD_FILE}): train first"
-        raise InputError(message)
-    record = _read_record(out / RECORD_FILE)
+    record = load_record(out)
     path = out / WEIGHTS_FILE
     found = _sha256(path) if path.is_file() else "nothing"
     if found != record.weights_sha256:
@@ -207,14 +269,6 @@ def _save(
     )
     _write(out / RECORD_FILE, record.model_dump_json(indent=1).encode())
     return record
-
-
-def _read_record(path: Path) -> TrainedSet:
-    try:
-        return TrainedSet.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        message = f"{path} is no record of a trained segmenter: train again elsewhere"
-        raise DataError(message) from error
 
 
 def _sha256(path: Path) -> str:
