@@ -36,6 +36,7 @@ from storage.errors import BudgetError, DataError, EngineError, IncompleteError,
 from storage.identity import describe_drift
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
+from tasks import resident
 from tasks.progress import StoppedError
 
 _log = logging.getLogger(__name__)
@@ -303,6 +304,7 @@ def walk(grid: Grid, generate: Generate, measure: Measure) -> Ablation:
     """
     broken = {key: _attempt(generate, dataset)[1] for key, dataset in grid.datasets.items()}
     made = [key for key, error in broken.items() if not error]
+    resident.release()
     cells = [run.cell for run in grid.runs]
     measured: list[Measured] = []
     for index, run in enumerate(grid.runs):

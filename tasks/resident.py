@@ -1,6 +1,7 @@
 """Models that stay in this process: each is built once, and callers take turns on a device."""
 
 import fcntl
+import gc
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -52,6 +53,18 @@ def _writer(config: WriterConfig, root: str) -> PromptWriter:
 _painter = cache(DiffusionPairPainter)
 _detector = cache(GroundingDino)
 _segmenter = cache(Sam)
+
+
+def release() -> None:
+    """Let go of all models, so that a training on the same device has their memory."""
+    with _building:
+        for built in (_writer, _painter, _detector, _segmenter):
+            built.cache_clear()
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 import json
 import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -180,6 +182,30 @@ def test_the_command_wants_a_file_or_a_preset(run):
     code, _, said = run("ablate", "--out", "x")
     assert code == 2
     assert "either a YAML file" in said
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "ablations.md"
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL))
+def test_the_documented_grids_are_the_papers(text):
+    made = Grid(AblationParameters.model_validate(yaml.safe_load(text)))
+    assert (made.num_classes, made.usual) == (1205, 100)
+    arms = [described(run.arm) for run in made.runs if run.seed == 0]
+    assert arms in (
+        [
+            ("simple", 100, False),
+            ("simple", 100, True),
+            ("rich", 100, False),
+            ("rich", 100, True),
+        ],
+        [
+            ("rich", 100, False),
+            ("rich", 100, True),
+            ("rich", 1, False),
+            ("rich", 1205, False),
+        ],
+    )
 
 
 @pytest.fixture
