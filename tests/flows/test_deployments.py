@@ -51,3 +51,13 @@ def test_the_event_of_the_generator_gives_valid_parameters_for_training():
     rendered = json.loads(jinja2.Template(template).render(event=event))
     parameters = flow_of(deployment).validate_parameters({"parameters": rendered})["parameters"]
     assert (parameters.dataset, parameters.min_shards) == ("/data/it's", 4)
+
+
+def test_the_deployed_ablation_is_the_one_of_the_command_line(tmp_path):
+    from flows.demo import demo_ablation
+
+    deployment = next(d for d in DEPLOYMENTS if d["entrypoint"].endswith(".ablate"))
+    apart = {"out", "benchmarks"}
+    deployed, preset = parameters_of(deployment), demo_ablation(tmp_path)
+    assert deployed.model_dump(exclude=apart) == preset.model_dump(exclude=apart)
+    assert [b.split for b in deployed.benchmarks] == [b.split for b in preset.benchmarks]
