@@ -1,6 +1,5 @@
 """Training: the task that trains a student in a process of its own."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from storage.objects import open_objects
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import load_vocabulary
 from tasks.children import run_child
-from training.checkpoints import list_checkpoints
+from training.checkpoints import list_checkpoints, read_record
 from training.config import TrainingConfig
 from training.data import find_shards
 from training.loop import CHECKPOINT_FOLDER, describe_run
@@ -50,13 +49,20 @@ def require_shards(dataset: str, wanted: int) -> int:
 
 
 def find_finished(config: TrainingConfig) -> Path | None:
-    """The last checkpoint of a run that is over, if it was made of the same data and settings."""
+    """The last checkpoint of a run that is over, if it was made of the same data and settings.
+
+    A run that is to go on from a chosen checkpoint is not over.
+
+    Raises:
+        DataError: If that checkpoint is damaged.
+        InputError: If shards or weights are missing.
+    """
     checkpoints = list_checkpoints(Path(config.out).expanduser() / CHECKPOINT_FOLDER)
-    if not checkpoints:
+    if not checkpoints or config.resume_from is not None:
         return None
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
     meta = describe_run(config, load_vocabulary(config.vocabulary), shards)
-    record = json.loads((checkpoints[-1] / "checkpoint.json").read_bytes())
+    record = read_record(checkpoints[-1])
     is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] == digest(meta)
     return checkpoints[-1] if is_over else None
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -18,13 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="a TrainingConfig as JSON")
     path = parser.parse_args(arguments).config
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    is_first = os.environ.get("RANK", "0") == "0"  # torchrun tells
+    level = logging.INFO if is_first else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         checkpoint = train(read_config(path))
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(checkpoint)
+    if is_first:
+        print(checkpoint)
     return 0
 
 

@@ -115,17 +115,27 @@ def restore_checkpoint(
     if chosen is None and not present:
         return None
     path = present[-1] if chosen is None else Path(chosen).expanduser()
-    try:
-        record = _checked_record(path)
-    except DataError as error:
-        earlier = [str(other) for other in present if other.name < path.name]
-        way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start anew"
-        msg = f"{error}; to go on, {way}"
-        raise DataError(msg) from error
+    record = read_record(path)
     _refuse_drift(path, record["meta"], meta)
     weights, average = _tensors(path)
     optimiser = torch.load(path / _OPTIMISER, weights_only=True)
     return Checkpoint(record["step"], record["meta"], weights, average, optimiser)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself: `step`, `fingerprint`, `meta` and `files`.
+
+    Raises:
+        DataError: If it is damaged; says how the run goes on without it.
+        InputError: If it is no checkpoint.
+    """
+    try:
+        return _checked_record(path)
+    except DataError as error:
+        earlier = [str(p) for p in list_checkpoints(path.parent) if p.name < path.name]
+        way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start anew"
+        msg = f"{error}; to go on, {way}"
+        raise DataError(msg) from error
 
 
 def set_later_aside(folder: Path, step: int) -> None:

@@ -1,8 +1,11 @@
 import pytest
+import torch
 
-from storage.errors import IncompleteError, InputError
+from storage.errors import DataError, IncompleteError, InputError
 from storage.store import Store
-from tasks.training import require_shards
+from tasks.training import find_finished, require_shards
+from training.checkpoints import Checkpoint, save_checkpoint
+from training.config import TrainingConfig
 
 
 def test_training_waits_for_enough_good_shards(tmp_path):
@@ -14,3 +17,27 @@ def test_training_waits_for_enough_good_shards(tmp_path):
 def test_training_on_no_dataset_is_refused(tmp_path):
     with pytest.raises(InputError, match="neither a dataset nor a folder with tars"):
         require_shards(str(tmp_path), 1)
+
+
+def test_a_damaged_last_checkpoint_is_said_unless_another_one_is_chosen(tmp_path):
+    (tmp_path / "train-0.tar").write_bytes(b"")
+    fields = {
+        "dataset": str(tmp_path),
+        "out": str(tmp_path / "run"),
+        "vocabulary": "miniature",
+        "student": {"clip": "weights:clip"},
+    }
+    config = TrainingConfig(**fields)
+    first, last = (
+        save_checkpoint(
+            tmp_path / "run" / "checkpoints",
+            Checkpoint(step, {}, {"a": torch.zeros(1)}, None, {}),
+            keep=2,
+        )
+        for step in (10, 20)
+    )
+    assert find_finished(config) is None
+    (last / "checkpoint.json").write_bytes(b"{")
+    with pytest.raises(DataError, match=f"to go on, set resume_from to {first}"):
+        find_finished(config)
+    assert find_finished(TrainingConfig(**fields, resume_from=str(first))) is None

@@ -112,7 +112,9 @@ def test_two_processes_give_the_weights_of_one_with_two_micro_batches(settings, 
     path.write_text(json.dumps({**settings, "out": str(tmp_path / "two")}))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *launch, "-m", "training", "--config", str(path)]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    assert ran.stdout.splitlines() == [str(tmp_path / "two" / "checkpoints" / "step-00000006")]
     two = weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
@@ -198,11 +200,48 @@ def test_only_trained_tensors_are_saved(settings):
     assert not student.training
 
 
-def test_the_running_mean_is_what_a_checkpoint_loads(settings, tmp_path):
-    plain = weights(train(TrainingConfig(**settings)))
-    settings["optimiser"] |= {"average": 0.5}
-    mean = weights(train(TrainingConfig(**{**settings, "out": str(tmp_path / "mean")})))
-    assert any(not torch.equal(plain[name], mean[name]) for name in plain)
+def test_the_running_mean_is_what_a_checkpoint_loads_and_outlives_a_stop(settings, tmp_path):
+    settings |= {"checkpoint_every": 1, "keep_checkpoints": 9}
+    settings["optimiser"] |= {"average": 0.75, "steps": 4}
+    config = TrainingConfig(**settings)
+    whole = train(config)
+    stored = [
+        load_file(path / "student.safetensors")
+        for path in list_checkpoints(checkpoint_folder(config))
+    ]
+    found = weights(whole)
+    for name in found:
+        mean = torch.lerp(stored[0][f"average.{name}"], stored[1][name], 0.25)
+        for later in stored[2:]:
+            mean = torch.lerp(mean, later[name], 0.25)
+        torch.testing.assert_close(found[name], mean, rtol=1e-6, atol=1e-7)
+        assert not torch.equal(found[name], stored[-1][name])
+    stopped = TrainingConfig(**{**settings, "out": str(tmp_path / "stopped")})
+    with pytest.raises(Stop):
+        train(stopped, stop_after(1))
+    assert_equal(found, weights(train(stopped)))
+
+
+def test_bfloat16_computes_near_float32_and_keeps_float32_weights(settings, tmp_path):
+    train(TrainingConfig(**settings))
+    settings |= {"precision": "bfloat16", "out": str(tmp_path / "short")}
+    path = train(TrainingConfig(**settings))
+    assert all(t.dtype == torch.float32 for t in load_file(path / "student.safetensors").values())
+    exact, short = (read_metrics(tmp_path / name) for name in ("run", "short"))
+    assert [row["loss"] for row in exact] != [row["loss"] for row in short]
+    for term in ("mask", "dice", "counterfactual"):
+        assert short[0][term] == pytest.approx(exact[0][term], rel=0.02)
+    settings |= {"out": str(tmp_path / "again")}
+    with pytest.raises(Stop):
+        train(TrainingConfig(**settings), stop_after(3))
+    assert_equal(weights(path), weights(train(TrainingConfig(**settings))))
+
+
+def test_the_number_of_trained_parameters_is_logged_at_the_start(settings, caplog):
+    caplog.set_level("INFO", logger="training")
+    path = train(TrainingConfig(**settings))
+    count = sum(tensor.numel() for tensor in weights(path).values())
+    assert caplog.messages[0].startswith(f"{count:,} parameters learn, on cpu")
 
 
 def test_without_its_weight_the_counterfactual_is_not_looked_at(settings):
