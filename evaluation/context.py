@@ -148,13 +148,13 @@ def _check_numbers(path: Path) -> None:
     """Hold the release's own list of labels, if it is there, against the ids that are used."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = {int(match[1]): match[2] for line in lines if (match := _LINE.fullmatch(line))}
-    classes = zip(annotation_ids("context60"), load_benchmark("context60").names, strict=True)
-    for number, name in classes:
-        if found.get(number, "").replace(" ", "").casefold() != name:
+    classes = load_benchmark("context60").names
+    numbers = dict(zip(classes, annotation_ids("context60"), strict=True))
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = _LINE.fullmatch(line)
+        if match and numbers.get(match[2], int(match[1])) != int(match[1]):
             message = (
-                f"{path} calls label {number} {found.get(number)!r}, expected {name!r} as in the "
-                f"release: the .mat files beside it would be misread, fetch both anew"
+                f"{path} gives {match[2]} the number {match[1]}, expected {numbers[match[2]]} as "
+                f"in the release: the .mat files beside it would be misread, fetch both anew"
             )
             raise DataError(message)

@@ -47,7 +47,7 @@ class Layout(Protocol):
         """The image's file."""
         ...
 
-    def truth(self, key: str) -> Path:
+    def label_file(self, key: str) -> Path:
         """The file that holds its labels."""
         ...
 
@@ -85,13 +85,13 @@ class LabelFiles:
         """The image's file."""
         return self.image_folder / f"{key}.jpg"
 
-    def truth(self, key: str) -> Path:
+    def label_file(self, key: str) -> Path:
         """The file that holds its labels."""
         return self.label_folder / f"{key}{self.label_suffix}"
 
     def labels(self, key: str) -> Labels:
         """Its labels."""
-        return self.decode(self.truth(key))
+        return self.decode(self.label_file(key))
 
     def candidates(self, key: str) -> None:
         """All classes."""
@@ -168,7 +168,7 @@ class LabelledImages:
             labels = self._layout.labels(key)
             if labels.shape != pixels.shape[:2]:
                 message = (
-                    f"{self._layout.truth(key)} gives {key} labels of {labels.shape[1]} x "
+                    f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
                     f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
                     f"its image: fetch both anew"
                 )
@@ -185,7 +185,7 @@ class LabelledImages:
         wanted = [
             path
             for key in self._keys
-            for path in (self._layout.image(key), self._layout.truth(key))
+            for path in (self._layout.image(key), self._layout.label_file(key))
         ]
         return [path for path in dict.fromkeys(wanted) if not path.is_file()]
 

@@ -142,7 +142,7 @@ class LvisAnnotations:
         folder, name = self._pictures[key].place.split("/")
         return self._folders[folder] / name
 
-    def truth(self, key: str) -> Path:
+    def label_file(self, key: str) -> Path:
         """The annotations, which are the same file for all images."""
         return self._path
 

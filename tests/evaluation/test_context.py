@@ -170,6 +170,6 @@ def test_the_list_of_labels_beside_the_files_is_held_against_the_ids_in_use(
     lines = [f"{number}: {names.get(number, 'something')}\n" for number in range(1, 460)]
     (tmp_path / "labels.txt").write_text("".join(lines))
     assert len(opened(tmp_path)) == 1
-    (tmp_path / "labels.txt").write_text("".join(lines[1:]).replace("2: aeroplane", "2: bag"))
-    with pytest.raises(DataError, match=r"labels\.txt calls label 2 'bag', expected 'aeroplane'"):
+    (tmp_path / "labels.txt").write_text("accordion\n" + "".join(lines[1:]).replace("2: ", "3: "))
+    with pytest.raises(DataError, match=r"labels\.txt gives aeroplane the number 3, expected 2 as"):
         opened(tmp_path)
