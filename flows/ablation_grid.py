@@ -106,6 +106,10 @@ class AblationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_d
         if len(set(self.seeds)) < len(self.seeds):
             message = f"seeds {list(self.seeds)} hold one twice, expected each once"
             raise ValueError(message)
+        names = [_name_of(benchmark) for benchmark in self.benchmarks]
+        if len(set(names)) < len(names):
+            message = f"benchmarks {names} hold one twice, expected each split once"
+            raise ValueError(message)
         fixed = _FIXED & set().union(self.generation, *self.prompts.values())
         if fixed:
             message = f"generation and prompts set {sorted(fixed)}, which the grid itself sets"
@@ -185,7 +189,7 @@ class Grid:
             usual=self.usual,
             names_prompts=self.names_prompts,
             seeds=self.parameters.seeds,
-            benchmarks=tuple(f"{b.name} {b.split}" for b in self.parameters.benchmarks),
+            benchmarks=tuple(map(_name_of, self.parameters.benchmarks)),
             cells=tuple(cells),
             datasets=tuple(
                 _yield_of(*key, self.datasets[key].root) for key in self.datasets if key in made
@@ -355,6 +359,10 @@ def _judged(cell: Cell, scores: Sequence[Measured] | None, error: str) -> Cell:
             "untrained_scores": by_kind["untrained"],
         }
     )
+
+
+def _name_of(benchmark: BenchmarkConfig) -> str:
+    return f"{benchmark.name} {benchmark.split}"
 
 
 def _benchmark_of(scores: Measured) -> str:

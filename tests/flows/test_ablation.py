@@ -110,6 +110,7 @@ def test_the_untrained_student_is_scored_once_for_each_seed(grid):
         ({"out": "s3://bucket/grid"}, "expected a folder"),
         ({"classes_per_image": ["most"]}, "classes_per_image"),
         ({"benchmarks": []}, "benchmarks"),
+        ({"benchmarks": [{"root": "a"}, {"root": "b"}]}, "expected each split once"),
     ],
 )
 def test_parameters_that_mean_nothing_are_refused(document, changes, message):
