@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 Row = dict[str, Any]
 
 _ROUNDS = 2
@@ -18,32 +19,47 @@ _TURN_SECONDS = 0.02
 _CLEAR_PEAK = "5"
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended.
+
+    Neighbours on the machine can add nothing to it but cold caches.
+    """
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def gpu_seconds() -> float:
+    """Time of day once the GPU has done all that it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def seconds_on(device: str) -> Clock:
+    """The clock for work on a device."""
+    return cpu_seconds if device == "cpu" else gpu_seconds
+
+
 def compare(
-    ways: Mapping[str, Work], *, repeats: int, items: int = 1, device: str = "cpu"
+    ways: Mapping[str, Work], *, repeats: int, items: int = 1, clock: Clock = cpu_seconds
 ) -> list[Row]:
-    """Time ways to do the same work; the first one is ours.
+    """Time ways to do the same work on one thread; the first one is ours.
 
     The ways take turns, so that a slow minute of the machine hits them all; short work is done
-    several times a turn, because its first run finds the caches of its predecessor. On a CPU the
-    time is that of this process and of its finished children on one thread, because neighbours can
-    add nothing to it but cold caches; on a GPU it is that of the clock until the GPU is done,
-    after one run that is not counted.
+    several times a turn, because its first run finds the caches of its predecessor. They should
+    have run before, as comparing their results needs anyway.
 
     Args:
         ways: What each way is called, and the work.
         repeats: Turns of each way in each of two rounds.
         items: Times are divided by this.
-        device: Where the work is done.
+        clock: What is measured.
 
     Returns:
         A row a way: `best_ms` and `median_ms` of an item, and `times_ours`, in each round the best
         time as a multiple of ours.
     """
     torch.set_num_threads(1)
-    if device != "cpu":
-        for work in ways.values():
-            work()
-    rounds = [_round(ways, repeats, device) for _ in range(_ROUNDS)]
+    rounds = [_round(ways, repeats, clock) for _ in range(_ROUNDS)]
     ours = next(iter(ways))
     rows: list[Row] = []
     for name in ways:
@@ -78,34 +94,22 @@ def peak_megabytes(work: Work, device: str = "cpu") -> float:
     return round((_status("VmHWM") - held) / 1e6, 1)
 
 
-def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def _round(ways: Mapping[str, Work], repeats: int, device: str) -> dict[str, list[float]]:
+def _round(ways: Mapping[str, Work], repeats: int, clock: Clock) -> dict[str, list[float]]:
     """Seconds of every run of every way."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, work in ways.items():
-            taken[name] += _turn(work, device)
+            taken[name] += _turn(work, clock)
     return taken
 
 
-def _turn(work: Work, device: str) -> list[float]:
-    clock = cpu_seconds if device == "cpu" else _gpu_clock
+def _turn(work: Work, clock: Clock) -> list[float]:
     times: list[float] = []
     while sum(times) < _TURN_SECONDS:
         began = clock()
         work()
         times.append(clock() - began)
     return times
-
-
-def _gpu_clock() -> float:
-    torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _status(field: str) -> int:

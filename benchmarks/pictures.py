@@ -100,7 +100,7 @@ def _sample(rng: np.random.Generator, vocabulary: Vocabulary, count: int) -> Sam
 
 
 def _box(shape: Bool[np.ndarray, "side side"]) -> tuple[float, float, float, float]:
-    rows, columns = shape.any(axis=1).nonzero()[0], shape.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(shape.any(axis=1)), np.flatnonzero(shape.any(axis=0))
     return (
         float(columns[0]),
         float(rows[0]),

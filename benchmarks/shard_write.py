@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-import webdataset
+from webdataset.writer import TarWriter
 
 from benchmarks.measurement import compare
 from benchmarks.pictures import draw_samples
@@ -34,7 +34,7 @@ def main() -> None:
         raw, ours, peer = (Path(folder) / name for name in ("raw", "ours.tar", "peer.tar"))
 
         def write_peer() -> None:
-            with webdataset.TarWriter(str(peer)) as writer:
+            with TarWriter(str(peer)) as writer:
                 for member in members:
                     writer.write(member)
 

@@ -1,0 +1,175 @@
+"""Random views of a 512-pixel pair, beside mmsegmentation's pipeline on the same random numbers.
+
+The peer does one transform after another: both images and the labels are resized whole, a crop is
+judged by sorting its labels, every distortion of the colours converts the image forth and back.
+Both use Pillow to resize and to convert to HSV and back. The limit is resizing one window of both
+images, one table of levels each, and one gather of labels.
+"""
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from benchmarks.measurement import Row, compare
+from benchmarks.pictures import SIDE, discs, label_map, picture
+from benchmarks.results_file import write_results
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from training.augmentation import AugmentationConfig, View, augment
+
+PADDING = (122, 117, 104)
+SEEDS = range(30)
+
+PLAIN = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue=0)
+"""The released recipe without its distortions of the colours."""
+
+Pixels = UInt8[np.ndarray, "height width 3"]
+
+
+def transformed(
+    view: View, side: int, config: AugmentationConfig, rng: np.random.Generator
+) -> View:
+    """Make a view as mmsegmentation 0.24 does: resize, crop, flip, distort, pad."""
+    height, width = view.labels.shape
+    scale = rng.uniform(config.min_scale, config.max_scale) * side / min(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image, twin = (
+        np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        for pixels in (view.image, view.counterfactual)
+    )
+    resized = Image.fromarray(view.labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    labels = np.asarray(resized)
+    rows, columns = _crop(labels, side, config, rng)
+    image, twin, labels = (part[rows, columns] for part in (image, twin, labels))
+    if rng.random() < config.flip:
+        image, twin, labels = image[:, ::-1], twin[:, ::-1], labels[:, ::-1]
+    image, twin = (distorted(pixels, config, rng) for pixels in (image, twin))
+    below, beside = side - labels.shape[0], side - labels.shape[1]
+    corner = ((0, below), (0, beside))
+    return View(
+        image=_padded(image, below, beside),
+        counterfactual=_padded(twin, below, beside),
+        labels=np.pad(labels.astype(np.uint16), corner, constant_values=IGNORE_LABEL),
+    )
+
+
+def distorted(pixels: Pixels, config: AugmentationConfig, rng: np.random.Generator) -> Pixels:
+    """Distort colours one by one, each every other time."""
+    happens = rng.random(5) < 0.5
+    brightness, contrast, saturation, hue = rng.uniform(-1.0, 1.0, 4)
+    if happens[0]:
+        pixels = _levels(pixels, 1.0, brightness * config.brightness)
+    if happens[4] and happens[1]:
+        pixels = _levels(pixels, 1.0 + contrast * config.contrast, 0.0)
+    if happens[2]:
+        parts = np.array(Image.fromarray(pixels).convert("HSV"))
+        parts[..., 1] = _levels(parts[..., 1], 1.0 + saturation * config.saturation, 0.0)
+        pixels = np.asarray(Image.fromarray(parts, "HSV").convert("RGB"))
+    if happens[3]:
+        parts = np.array(Image.fromarray(pixels).convert("HSV"))
+        turn = round(hue * config.hue * 256 / 360)
+        parts[..., 0] = (parts[..., 0].astype(np.int32) + turn) % 256
+        pixels = np.asarray(Image.fromarray(parts, "HSV").convert("RGB"))
+    if not happens[4] and happens[1]:
+        pixels = _levels(pixels, 1.0 + contrast * config.contrast, 0.0)
+    return pixels
+
+
+def _crop(
+    labels: np.ndarray, side: int, config: AugmentationConfig, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Rows and columns of the first crop with two balanced classes, or of the last."""
+    height, width = (min(side, length) for length in labels.shape)
+    rows = columns = slice(None)
+    for _ in range(config.crop_tries):
+        top = int(rng.integers(labels.shape[0] - height + 1))
+        left = int(rng.integers(labels.shape[1] - width + 1))
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        found, counts = np.unique(labels[rows, columns], return_counts=True)
+        counts = counts[(found != BACKGROUND_LABEL) & (found != IGNORE_LABEL)]
+        if len(counts) > 1 and counts.max() / counts.sum() < config.max_class_share:
+            break
+    return rows, columns
+
+
+def _levels(pixels: np.ndarray, factor: float, shift: float) -> np.ndarray:
+    """Scale and shift levels in floating point."""
+    return (pixels.astype(np.float32) * factor + shift).clip(0, 255).round().astype(np.uint8)
+
+
+def _padded(pixels: Pixels, below: int, beside: int) -> Pixels:
+    canvas = np.empty((pixels.shape[0] + below, pixels.shape[1] + beside, 3), np.uint8)
+    canvas[:] = PADDING
+    canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return canvas
+
+
+def stored_view() -> View:
+    """A drawn pair with two classes."""
+    rng = np.random.default_rng(0)
+    shapes = discs(rng, 2)
+    return View(picture(rng, shapes), picture(rng, shapes[:0]), label_map(shapes, (4, 700)))
+
+
+def check(view: View) -> None:
+    """Assert that both make the same views, but for rounding, where no crop is judged."""
+    for recipe in (PLAIN, AugmentationConfig()):
+        config = recipe.model_copy(update={"crop_tries": 1})
+        for seed in SEEDS:
+            found = augment(view, SIDE, config, np.random.default_rng(seed), padding=PADDING)
+            expected = transformed(view, SIDE, config, np.random.default_rng(seed))
+            assert (found.labels == expected.labels).mean() > 0.999, seed
+            for name in ("image", "counterfactual"):
+                levels = (vars(part)[name].astype(int) for part in (found, expected))
+                assert np.abs(np.subtract(*levels)).mean() < 1.0, (seed, name)
+
+
+def windows() -> list[tuple[tuple[int, int], tuple[float, float, float, float]]]:
+    """Size and place of one window of each scale as the recipe draws them."""
+    drawn = []
+    for scale in np.linspace(0.5, 2.0, len(SEEDS)):
+        shown = min(SIDE, round(SIDE * scale))
+        part = min(SIDE, shown / scale)
+        drawn.append(((shown, shown), (0.0, 0.0, part, part)))
+    return drawn
+
+
+def measure(view: View, config: AugmentationConfig) -> list[Row]:
+    """Time a recipe."""
+    identity = list(range(256)) * 3
+    places = windows()
+
+    def ours() -> None:
+        for seed in SEEDS:
+            augment(view, SIDE, config, np.random.default_rng(seed), padding=PADDING)
+
+    def peer() -> None:
+        for seed in SEEDS:
+            transformed(view, SIDE, config, np.random.default_rng(seed))
+
+    def limit() -> None:
+        for size, box in places:
+            for pixels in (view.image, view.counterfactual):
+                image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, box)
+                np.asarray(image.point(identity))
+            nearest = np.linspace(0, box[2], size[0], endpoint=False).astype(np.int64)
+            view.labels[nearest[:, None], nearest]
+
+    return compare(
+        {"ours": ours, "mmsegmentation's steps": peer, "limit: resize, table, gather": limit},
+        repeats=2,
+        items=len(SEEDS),
+    )
+
+
+def main() -> None:
+    """Check both recipes, then time them."""
+    view = stored_view()
+    check(view)
+    rows = [{"part": "without colours", **row} for row in measure(view, PLAIN)]
+    rows += [{"part": "released recipe", **row} for row in measure(view, AugmentationConfig())]
+    packages = ("magicseg-engine", "numpy", "pillow")
+    write_results("augment", rows, packages, setting={"side": SIDE, "images": 2})
+
+
+if __name__ == "__main__":
+    main()
