@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,44 +29,39 @@ class Epochs:
     def place(self, position: int) -> tuple[int, int]:
         """The epoch of a position, and the number of its sample."""
         epoch, place = divmod(position, sum(self.sizes))
-        return epoch, int(self._order(epoch)[0][place])
+        return epoch, int(self._order(epoch).samples[place])
 
     def needed(self, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Numbers of the shards of a position's window, and of the window after it."""
         epoch, place = divmod(position, sum(self.sizes))
-        ends, windows = self._order(epoch)[1:]
-        number = int(np.searchsorted(ends, place, side="right"))
-        if number + 1 < len(windows):
-            return windows[number], windows[number + 1]
-        return windows[number], self._order(epoch + 1)[2][0]
+        order = self._order(epoch)
+        number = int(np.searchsorted(order.ends, place, side="right"))
+        if number + 1 < len(order.windows):
+            return order.windows[number], order.windows[number + 1]
+        return order.windows[number], self._order(epoch + 1).windows[0]
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, list[tuple[int, ...]]]:
-        if self.mixed_shards is None:
-            return _mixed(self.seed, epoch, self.sizes)
-        return _windowed(self.seed, epoch, self.sizes, self.mixed_shards)
+    def _order(self, epoch: int) -> "_Order":
+        return _draw_order(self.seed, epoch, self.sizes, self.mixed_shards)
 
 
-@lru_cache(maxsize=4)
-def _mixed(
-    seed: int, epoch: int, sizes: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, list[tuple[int, ...]]]:
-    """An epoch with one window: order of the samples, ends of the windows, their shards."""
-    count = sum(sizes)
-    order = np.random.default_rng((seed, epoch)).permutation(count)
-    return order, np.array([count]), [tuple(range(len(sizes)))]
+class _Order(NamedTuple):
+    """An epoch: its samples in order, the places where its windows end, and their shards."""
+
+    samples: np.ndarray
+    ends: np.ndarray
+    windows: list[tuple[int, ...]]
 
 
 @lru_cache(maxsize=4)
-def _windowed(
-    seed: int, epoch: int, sizes: tuple[int, ...], mixed_shards: int
-) -> tuple[np.ndarray, np.ndarray, list[tuple[int, ...]]]:
-    """An epoch with windows of a few shards."""
+def _draw_order(seed: int, epoch: int, sizes: tuple[int, ...], mixed_shards: int | None) -> _Order:
     rng = np.random.default_rng((seed, epoch))
-    shards = rng.permutation(len(sizes)).tolist()
-    firsts = np.cumsum((0, *sizes))
-    windows = [tuple(shards[i : i + mixed_shards]) for i in range(0, len(shards), mixed_shards)]
+    windows = [tuple(range(len(sizes)))]
+    if mixed_shards is not None:
+        shards = rng.permutation(len(sizes)).tolist()
+        windows = [tuple(shards[i : i + mixed_shards]) for i in range(0, len(shards), mixed_shards)]
+    firsts = [0, *accumulate(sizes)]
     parts = [
         rng.permutation(np.concatenate([np.arange(firsts[s], firsts[s + 1]) for s in window]))
         for window in windows
     ]
-    return np.concatenate(parts), np.cumsum([len(part) for part in parts]), windows
+    return _Order(np.concatenate(parts), np.cumsum([len(part) for part in parts]), windows)

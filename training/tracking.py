@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -45,8 +46,7 @@ class Tracker:
     """
 
     def __init__(self, project: str, out: Path, meta: Mapping[str, Any]) -> None:
-        import wandb
-
+        wandb = import_module("wandb")
         out.mkdir(parents=True, exist_ok=True)
         try:
             self._run = wandb.init(
