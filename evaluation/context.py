@@ -9,8 +9,8 @@ Read from the folder `VOCdevkit/VOC2010`, where the images are, in either of two
     labels.txt                                      which 59 count and all others are background
     ImageSets/SegmentationContext/<split>.txt       one name a line; the names of val are shipped
 
-Where both are there the PNGs are read: numbers on this benchmark are published on them. They are
-made from the same labels.
+Where both are there the PNGs are read: numbers on this benchmark are published on them. Both are
+made from the same annotations.
 """
 
 import re

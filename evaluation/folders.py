@@ -20,6 +20,8 @@ from storage.vocabulary import BenchmarkClasses
 
 Labels = UInt16[np.ndarray, "height width"]
 
+_PUBLISHED_SPLIT = "val"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -29,15 +31,13 @@ class Origin:
         had_from: Where its files are had and where to put them, as part of a sentence.
         truth: How its label maps come about, printed with every number.
         published_as: Its name in the tables of published results; empty if it is in none.
-        published_sizes: Numbers of images that the published split has by the sources known.
-        published_split: Name of that split.
+        published_sizes: Numbers of images that its split `val` has by the sources known.
     """
 
     had_from: str
     truth: str
     published_as: str = ""
     published_sizes: tuple[int, ...] = ()
-    published_split: str = "val"
 
 
 class Layout(Protocol):
@@ -120,7 +120,7 @@ class LabelledImages:
         self._classes = classes
         self._origin = origin
         self._layout = layout
-        whole = len(keys) in origin.published_sizes and config.split == origin.published_split
+        whole = len(keys) in origin.published_sizes and config.split == _PUBLISHED_SPLIT
         self._keys = spread(keys, config.limit)
         self._published = whole and len(self._keys) == len(keys)
 
