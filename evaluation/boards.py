@@ -167,15 +167,14 @@ def _order(subject: Subject) -> tuple[int, str]:
 
 def _series(shown: Sequence[Sequence[Scores]]) -> list[str]:
     """A name for each, with the protocol where only that tells two apart."""
-    names = [series_name([each.subject for each in scores]) for scores in shown]
-    rules = [
-        each.preset or f"{each.background_rule.value} {each.threshold:g}"
-        for each in (scores[0].protocol for scores in shown)
-    ]
-    return [
-        f"{name}, {rule}" if names.count(name) > 1 else name
-        for name, rule in zip(names, rules, strict=True)
-    ]
+    subjects = [_order(scores[0].subject) for scores in shown]
+    names = []
+    for scores, subject in zip(shown, subjects, strict=True):
+        name = series_name([each.subject for each in scores])
+        own = scores[0].protocol
+        rule = own.preset or f"{own.background_rule.value} {own.threshold:g}"
+        names.append(f"{name}, {rule}" if subjects.count(subject) > 1 else name)
+    return names
 
 
 def series_name(subjects: Sequence[Subject]) -> str:

@@ -33,7 +33,7 @@ class Summary:
 
     Attributes:
         ious: IoU of each class in [0, 1]; NaN where the class occurs nowhere.
-        miou: Mean over the classes asked for; NaN if no class occurs.
+        miou: Mean over the classes asked for; NaN if there is none.
         pixel_accuracy: Share of the counted pixels that are right; NaN if there is no pixel.
         true_pixels: Counted pixels of each class in the truth.
     """
@@ -172,13 +172,13 @@ def mean_iou(
         average: Which classes are asked for.
 
     Returns:
-        NaN if no class occurs.
+        NaN if there is none.
     """
-    occurring = ~np.isnan(ious)
-    asked = (true_pixels > 0) if average is Average.TRUE else occurring
-    if not asked.any():
-        return float("nan")
-    return float(np.nan_to_num(ious).mean() if average is Average.ALL else ious[asked].mean())
+    if average is Average.ALL:
+        asked = np.nan_to_num(ious)
+    else:
+        asked = ious[true_pixels > 0 if average is Average.TRUE else ~np.isnan(ious)]
+    return float(asked.mean()) if len(asked) else float("nan")
 
 
 def _summary(

@@ -323,7 +323,7 @@ def score(
             keeper.keep(sample, labels)
         progress.step(index + 1)
     summary = confusion.summary(config.average)
-    if math.isnan(summary.miou):
+    if math.isnan(summary.pixel_accuracy):
         message = f"{benchmark.classes.name} {benchmark.split} holds no pixel to count: all ignored"
         raise DataError(message)
     result = Scores(

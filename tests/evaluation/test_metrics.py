@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from evaluation.metrics import Confusion, ThresholdSweep
+from evaluation.metrics import Average, Confusion, ThresholdSweep
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
 
@@ -25,8 +25,7 @@ def random_maps(
 @pytest.mark.parametrize("num_classes", [2, 21, 300])
 def test_the_miou_equals_that_of_torchmetrics(num_classes: int) -> None:
     ours = Confusion(num_classes)
-    options = {"num_classes": num_classes, "ignore_index": IGNORE_LABEL}
-    theirs = MulticlassJaccardIndex(**options, average="none")
+    theirs = MulticlassJaccardIndex(num_classes, average="none", ignore_index=IGNORE_LABEL)
     for seed in range(5):
         truth, prediction, _ = random_maps(seed, num_classes)
         ours.update(truth, prediction)
@@ -52,6 +51,26 @@ def test_a_class_that_is_predicted_but_never_true_counts_as_zero() -> None:
     confusion = Confusion(3)
     confusion.update(np.zeros((2, 2), np.uint16), np.array([[0, 0], [0, 2]]))
     assert confusion.summary().miou == pytest.approx((3 / 4 + 0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("average", "expected"),
+    [
+        (Average.OCCURRING, (2 / 3 + 1 + 0) / 3),
+        (Average.TRUE, (2 / 3 + 1) / 2),
+        (Average.ALL, (2 / 3 + 1 + 0 + 0) / 4),
+    ],
+)
+def test_the_mean_is_taken_over_the_classes_asked_for(average: Average, expected: float) -> None:
+    # 0: 2 of 3; 1: right; 2: predicted but never true; 3: nowhere.
+    truth, best = np.array([[0, 0, 0, 1]], np.uint16), np.array([[0.1, 0.2, 0.9, 0.9]], np.float32)
+    confusion = Confusion(4)
+    confusion.update(truth, np.array([[0, 0, 2, 1]]))
+    assert confusion.summary(average).miou == pytest.approx(expected)
+    sweep = ThresholdSweep(4, (0.5,))
+    sweep.update(truth, best, np.array([[3, 3, 2, 1]]))
+    [summary] = sweep.summaries(average)
+    assert summary.miou == pytest.approx(expected)
 
 
 def test_class_255_is_a_class_like_any_other() -> None:

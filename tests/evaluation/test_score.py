@@ -1,7 +1,7 @@
 """Scores of students and of the baseline, with their protocol."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -10,10 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
+from evaluation.benchmarks import (
+    Benchmark,
+    BenchmarkConfig,
+    BenchmarkSample,
+    scored_names,
+)
 from evaluation.inference import Background, InferenceConfig, ScoreMap
 from evaluation.measured import read_measured
+from evaluation.metrics import Average
 from evaluation.score import (
+    ScoreProtocol,
     Scores,
     ScoringConfig,
     Subject,
@@ -22,21 +29,24 @@ from evaluation.score import (
     score_baseline,
     score_student,
 )
+from evaluation.voc import open_voc
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES
 from models.protocols import CutMasks, FoundBoxes
 from models.text_embeddings import TextEncoder
 from storage.codecs import decode_label_map
-from storage.errors import DataError, InputError
+from storage.errors import InputError
+from storage.vocabulary import load_benchmark
 
 DRAWN = DrawnBenchmarkConfig(num_train=0, num_val=12, num_test=0)
 SUBJECT = Subject(kind="student", name="the student", fingerprint="f" * 64)
+RARE = 12
 
 
 @pytest.fixture
 def benchmark(tmp_path: Path) -> Benchmark:
     root = write_benchmark(DRAWN, tmp_path / "drawn")
-    return open_benchmark(BenchmarkConfig(name="miniature", root=root))
+    return open_voc(BenchmarkConfig(name="miniature", root=root))
 
 
 class Oracle:
@@ -270,13 +280,95 @@ def test_missing_files_stop_the_pass_before_the_first_image(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_scores_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
-    with pytest.raises(InputError, match=r"scores\.json does not exist"):
-        read_measured(path)
-    path.write_text('{"miou": 1}')
-    with pytest.raises(DataError, match=r"scores\.json holds no scores \(subject"):
-        read_measured(path)
-    path.write_text("{")
-    with pytest.raises(DataError, match=r"scores\.json holds no scores"):
-        read_measured(path)
+class OneImage:
+    """One LVIS image of four pixels: background and three classes, none of them rare."""
+
+    split = "val"
+    truth = "made by hand"
+    published_as = ""
+    classes = load_benchmark("lvis")
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[BenchmarkSample]:
+        labels = np.array([[0, 1, 255, 1203]], np.uint16)
+        yield BenchmarkSample(
+            "one", np.zeros((1, 4, 3), np.uint8), labels, candidates=(0, RARE, 254)
+        )
+
+    def missing_files(self) -> list[Path]:
+        return []
+
+    def check(self) -> None:
+        return
+
+
+class Fixed:
+    """Predicts class 254 on two pixels and a rare one on another; keeps the candidates."""
+
+    candidates: Sequence[int] | None = None
+
+    def predict(self, image: np.ndarray, candidates: Sequence[int] | None = None) -> ScoreMap:
+        self.candidates = candidates
+        best = np.array([[0.1, 0.9, 0.9, 0.6]], np.float32)
+        return ScoreMap(best, np.array([[RARE, 254, 254, RARE]], np.int32))
+
+
+@pytest.mark.parametrize(
+    ("average", "miou", "groups"),
+    [
+        (
+            Average.OCCURRING,
+            (1 + 0 + 0.5 + 0 + 0) / 5,
+            {"rare": (1, 0.0), "common": (2, 0.0), "frequent": (1, 0.5)},
+        ),
+        (
+            Average.TRUE,
+            (1 + 0 + 0.5 + 0) / 4,
+            {"rare": (0, None), "common": (2, 0.0), "frequent": (1, 0.5)},
+        ),
+        (
+            Average.ALL,
+            1.5 / 1204,
+            {"rare": (337, 0.0), "common": (461, 0.0), "frequent": (405, 0.5 / 405)},
+        ),
+    ],
+)
+def test_lvis_is_averaged_over_its_frequencies_too(
+    tmp_path: Path,
+    average: Average,
+    miou: float,
+    groups: dict[str, tuple[int, float | None]],
+) -> None:
+    predictor = Fixed()
+    benchmark = OneImage()
+    config = ScoringConfig(average=average)
+    protocol = ScoreProtocol(
+        benchmark="lvis",
+        split="val",
+        num_images=1,
+        truth="made by hand",
+        class_names=scored_names(benchmark.classes),
+        background=True,
+        background_rule=Background.RAW,
+        threshold=0.5,
+        text="",
+        view="",
+    )
+    scores = score(
+        predictor, benchmark, subject=SUBJECT, protocol=protocol, config=config, out=tmp_path
+    )
+    assert predictor.candidates == (0, RARE, 254)
+    assert scores.miou == pytest.approx(miou)
+    assert scores.classes[255].iou == pytest.approx(1 / 2)
+    found = {group.name: (group.num_classes, group.miou) for group in scores.groups}
+    assert found == {name: (count, _about(miou)) for name, (count, miou) in groups.items()}
+
+
+def _about(value: float | None) -> object:
+    return None if value is None else pytest.approx(value)
+
+
+def test_other_class_sets_have_no_frequencies(benchmark: Benchmark, tmp_path: Path) -> None:
+    assert run_oracle(benchmark, tmp_path).groups == ()

@@ -77,6 +77,16 @@ def test_what_was_measured_on_points_is_found_under_the_same_settings(
     assert find_scores(other, subject) is None
 
 
+def test_a_scores_file_of_another_shape_is_measured_again(
+    tmp_path: Path, points: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = job(tmp_path, points, "untrained")
+    wanted.folder.mkdir(parents=True)
+    (wanted.folder / "scores-open_images-val-older.json").write_text('{"miou": 1}')
+    assert find_scores(wanted, describe_subject(wanted)) is None
+    assert "scores-open_images-val-older.json holds no scores" in caplog.text
+
+
 def test_a_job_from_a_file_says_what_is_missing(
     tmp_path: Path, points: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
