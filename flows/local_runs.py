@@ -12,7 +12,7 @@ from rich.table import Table
 from evaluation.ablations import Ablation
 from evaluation.measured import Measured, on_labels, on_points
 from evaluation.point_scores import PointScores
-from evaluation.points import way_words
+from evaluation.points import Aggregate
 from evaluation.score import Scores
 from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
@@ -237,24 +237,22 @@ def score_table(measured: Sequence[Scores]) -> Table:
 
 
 def point_table(measured: Sequence[PointScores]) -> Table:
-    """Scores on points as a table, with every way to average and the protocol of each number."""
-    table = Table("subject", "benchmark", "p-mIoU", "mean over", "candidates", "rule", "images")
+    """Scores on points as a table: the headline, every way to average, and the protocol."""
+    ways = [(aggregate, both) for aggregate in Aggregate for both in (False, True)]
+    names = [f"{aggregate.value}{' + bg' if both else ''}" for aggregate, both in ways]
+    table = Table("subject", "points", "p-mIoU", *names, "rule")
     for scores in measured:
         protocol = scores.protocol
+        found = {(each.aggregate, each.with_background): each.p_miou for each in scores.averages}
+        shown = [found[way] for way in ways]
         sign = ">" if protocol.strict else ">="
-        for average in scores.averages:
-            chosen = (protocol.aggregate, protocol.with_background)
-            is_headline = (average.aggregate, average.with_background) == chosen
-            table.add_row(
-                scores.subject.name,
-                f"{protocol.benchmark} {protocol.split}",
-                "-" if average.p_miou is None else f"{100 * average.p_miou:.1f}",
-                f"{average.count:,} {way_words(average.aggregate, both=average.with_background)}",
-                protocol.candidates.value,
-                f"{protocol.binarise.value} {sign} {protocol.threshold:g}",
-                str(protocol.num_images),
-                style="bold" if is_headline else None,
-            )
+        table.add_row(
+            scores.subject.name,
+            f"{protocol.benchmark} {protocol.split} ({protocol.num_images:,})",
+            f"{100 * scores.p_miou:.1f}",
+            *("-" if value is None else f"{100 * value:.1f}" for value in shown),
+            f"{protocol.candidates.value}, {protocol.binarise.value} {sign} {protocol.threshold:g}",
+        )
     return table
 
 
