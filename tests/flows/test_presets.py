@@ -1,0 +1,57 @@
+"""A preset named in run parameters becomes scoring settings."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.benchmarks import BenchmarkConfig
+from evaluation.config import ScoringConfig
+from evaluation.presets import preset_changes
+from flows.parameters import TrainAndEvaluateParameters
+from flows.train_and_evaluate import score_jobs
+from storage.errors import InputError
+
+
+def scoring_of(name: str, **scoring: Any) -> ScoringConfig:
+    parameters = TrainAndEvaluateParameters(
+        dataset="none",
+        out="run",
+        scoring=scoring,
+        benchmarks=(BenchmarkConfig.model_validate({"name": name, "root": Path()}),),
+        untrained=False,
+        baseline=False,
+    )
+    [job] = score_jobs(parameters, 0)
+    return job.scoring
+
+
+def test_a_preset_fills_in_what_its_work_used_on_each_benchmark() -> None:
+    scoring = scoring_of("context60", preset="groupvit")
+    assert scoring.inference.threshold == 0.35
+    assert scoring.inference.window == 448
+    assert scoring.names == "groupvit"
+    assert preset_changes(scoring, "context60") == ()
+    assert scoring_of("voc21", preset="groupvit").inference.threshold == 0.95
+
+
+def test_a_setting_that_is_given_wins_over_the_preset() -> None:
+    given = {"threshold": 0.2, "batch_size": 2}
+    scoring = scoring_of("voc21", preset="tcl", inference=given)
+    assert scoring.inference.threshold == 0.2
+    assert scoring.inference.batch_size == 2
+    assert scoring.inference.short_side == 448
+    assert preset_changes(scoring, "voc21") == ("inference.threshold 0.2 instead of 0.4",)
+
+
+def test_without_a_preset_the_profile_says_how() -> None:
+    scoring = scoring_of("miniature")
+    assert scoring.preset is None
+    assert scoring.inference.window is None
+
+
+def test_a_preset_that_is_unknown_or_not_for_the_benchmark_is_refused() -> None:
+    with pytest.raises(InputError, match="there is no preset 'sclipp'; did you mean sclip"):
+        scoring_of("voc21", preset="sclipp")
+    with pytest.raises(InputError, match="preset zegclip says nothing about miniature"):
+        scoring_of("miniature", preset="zegclip")
