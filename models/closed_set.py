@@ -128,12 +128,13 @@ def build_network(config: DeepLabConfig | Mask2FormerConfig, num_labels: int) ->
     Raises:
         InputError: If mmsegmentation is not installed.
     """
-    from models.openmmlab import MODELS
+    from models.openmmlab import MODELS, Config
 
     changed: dict[str, Any] = {"backbone_weights": None}
     if config.kind == "mask2former":
         changed["weights"] = None
-    return MODELS.build(network_document(config.model_copy(update=changed), num_labels))
+    document = network_document(config.model_copy(update=changed), num_labels)
+    return MODELS.build(Config({"network": document}).network)
 
 
 def normalisation_document() -> dict[str, Any]:

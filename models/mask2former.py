@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import transformers
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoBackbone, Mask2FormerForUniversalSegmentation
+from transformers import CONFIG_MAPPING, Mask2FormerForUniversalSegmentation
 
 from models.closed_set import Mask2FormerConfig, normalisation_document, normalise
 from models.openmmlab import MODELS, BaseModel
@@ -115,7 +115,7 @@ def _network(config: Mask2FormerConfig, num_labels: int) -> Any:
 def _start_backbone(encoder: Any, config: Mask2FormerConfig) -> None:
     weights = resolve_weights(str(config.backbone_weights), config.revision)
     with explained(weights):
-        trained = AutoBackbone.from_pretrained(
+        trained = type(encoder).from_pretrained(
             weights.source,
             revision=weights.revision,
             out_features=list(config.backbone["out_features"]),
