@@ -109,7 +109,7 @@ class ShardCache:
         shards = list(shards)
         wanted = frozenset(shard.identity for shard in shards)
         kept = wanted | self._wanted
-        self._maps = {name: found for name, found in self._maps.items() if name in kept}
+        self._maps = {name: found for name, found in list(self._maps.items()) if name in kept}
         self._wanted = wanted
         for shard in shards:
             try:
