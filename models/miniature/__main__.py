@@ -8,10 +8,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from cyclopts import App, Parameter
+
+from models.weights import pick_device
+from storage.errors import EngineError, IncompleteError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +41,22 @@ class Options:
     Attributes:
         steps: Overrides the number of steps.
         seed: Overrides the seed.
-        device: Where networks learn; auto is cuda where there is one.
+        device: Where networks learn: auto (cuda where there is one), cpu, cuda or cuda:<index>.
         threads: Threads of torch; another number changes the last digits of the results.
     """
 
     steps: int | None = None
     seed: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     threads: int = 1
 
     def changes(self) -> dict[str, object]:
-        """The fields of a training's configuration that these options set."""
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cuda" != found:
-            raise SystemExit("torch finds no cuda device, expected one; use --device cpu")
-        device = found if self.device == "auto" else self.device
-        given = asdict(self) | {"device": device}
+        """The fields of a training's configuration that these options set.
+
+        Raises:
+            InputError: The device is not there.
+        """
+        given = asdict(self) | {"device": str(pick_device(self.device))}
         return {name: value for name, value in given.items() if value is not None}
 
     def flags(self) -> list[str]:
@@ -80,14 +83,17 @@ def train(
         out: Folder with one folder of weights for each miniature.
         state: Folder for checkpoints, one folder for each miniature.
         options: How to train.
+
+    Raises:
+        InputError: There is no such miniature, no such device, or no autoencoder yet.
     """
     if name not in FOLDERS:
         message = f"{name} is no miniature, expected one of {', '.join(FOLDERS)}"
-        raise SystemExit(message)
+        raise InputError(message)
     autoencoder = out / FOLDERS["vae"]
     if name not in ("vae", "segmenter") and not autoencoder.is_dir():
         message = f"{name} needs {autoencoder}, which is not there; train vae first"
-        raise SystemExit(message)
+        raise InputError(message)
     module = importlib.import_module(f"models.miniature.{name}")
     changes = options.changes()
     if "autoencoder" in {field.name for field in fields(module.Config)}:
@@ -113,7 +119,14 @@ def train_all(
         state: Folder for checkpoints and logs; delete it to start afresh.
         jobs: Trainings at a time.
         options: How to train each.
+
+    Raises:
+        InputError: The device is not there, or jobs is not positive.
+        IncompleteError: Trainings failed; it names them and their logs.
     """
+    if jobs < 1:
+        message = f"{jobs} jobs, expected at least 1"
+        raise InputError(message)
     options.changes()  # what cannot be done shall fail here, not in a log
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "models.miniature", "train"]
@@ -134,22 +147,32 @@ def train_all(
         with ThreadPoolExecutor(jobs) as pool:
             failures = [failure for failure in pool.map(run, names) if failure]
         if failures:
-            raise SystemExit("\n".join(failures))
+            raise IncompleteError("; ".join(failures))
 
 
 @app.command
-def scorecard(*, out: Path = Path("docs/miniature.md"), threads: int = 2) -> None:
+def scorecard(
+    *,
+    out: Path = Path("docs/miniature.md"),
+    students: Path = Path("benchmarks/results/student_transfer.json"),
+    threads: int = 2,
+) -> None:
     """Measure all miniatures on held-out scenes and write the score card with its contact sheet.
 
     Args:
         out: The page; the contact sheet is written beside it.
+        students: What `python -m benchmarks.student_transfer` measured.
         threads: Threads of torch.
     """
     torch.set_num_threads(threads)
     card = importlib.import_module("models.miniature.scorecard")
-    print(card.write(out, WEIGHTS))
+    print(json.dumps(card.write(out, WEIGHTS, students)))
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    app()
+    try:
+        app()
+    except EngineError as error:
+        message = f"error: {error}"
+        raise SystemExit(message) from error

@@ -252,7 +252,8 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
     metrics["recall_all_asked"] = detector.recall(one, [every] * len(one))[0]
     metrics["recall_damaged"] = detector.recall(two, damage=seed)[0]
     metrics["box_iou"] = sum(iou for _, iou in found.values()) / len(found)
-    asked = [[(item.class_ids[0] + 1 + i % 13) % 14] for i, item in enumerate(one)]
+    count = len(CLASSES)
+    asked = [[(item.class_ids[0] + 1 + i % (count - 1)) % count] for i, item in enumerate(one)]
     metrics["false_twin"] = detector.false(one, [i.class_ids for i in one], twin=True)
     metrics["false_alone"] = detector.false(one, asked)
     metrics["false_among_all"] = detector.false(one + two, [every] * (len(one) + len(two)))

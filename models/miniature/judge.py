@@ -56,13 +56,13 @@ class Judge(nn.Module):
         self.head = nn.Linear(2 * widths[-1], len(CLASSES) + 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of shape (images, 15) for images in -1..1 of shape (images, 3, 64, 64)."""
+        """Logits (images, classes + 1) for images in -1..1 of shape (images, 3, 64, 64)."""
         maps = self.features(images)
         return self.head(torch.cat([maps.amax((2, 3)), maps.mean((2, 3))], 1))
 
     @torch.no_grad()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of shape (images, 15) for uint8 images of shape (images, 64, 64, 3)."""
+        """Probabilities (images, classes + 1) for uint8 images of shape (images, 64, 64, 3)."""
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
         return torch.cat([self(part) for part in pixels.split(64)]).sigmoid().numpy()
 

@@ -219,7 +219,7 @@ def _cut(table: Path, first: int) -> None:
 def _append(table: Path, row: Mapping[str, float]) -> None:
     fresh = not table.exists()
     with table.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys())
+        writer = csv.DictWriter(file, row.keys(), lineterminator="\n")
         if fresh:
             writer.writeheader()
         writer.writerow({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()})

@@ -1,4 +1,4 @@
-"""Training of the miniature painter: a Stable Diffusion pipeline of five million parameters.
+"""Training of the miniature painter: a Stable Diffusion pipeline of six million parameters.
 
 It needs the trained autoencoder of `models.miniature.vae`. A short pre-training of the text encoder
 comes first, then the denoiser together with it. What makes so small a model learn silhouettes:
@@ -241,7 +241,8 @@ def _words(examples: list[_Example], rng: np.random.Generator, empty: float) -> 
 
 def _pretrain(config: Config, text: Text, state: Path) -> None:
     """Teach the mean of the text states which things, colours, sizes and places a text names."""
-    sizes = (len(CLASSES) + 2, len(CLASSES) + 2, len(COLOURS) + 1, len(COLOURS) + 1, 3, 7)
+    classes, colours = len(CLASSES) + 2, len(COLOURS) + 1
+    sizes = (classes, classes, colours, colours, len(SIZES) + 1, len(BACKGROUNDS) + 1)
     heads = nn.ModuleList(nn.Linear(64, size) for size in sizes)
     both = nn.ModuleList([text.encoder, heads]).to(config.device)
     optimizer = torch.optim.AdamW(both.parameters(), lr=3e-3, weight_decay=1e-3)

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from models.miniature import judge, loop, painter, vae
-from models.miniature.__main__ import train
 from models.miniature.world import CLASSES, sample_scene
 from models.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import PairRequest
@@ -55,6 +57,18 @@ def test_a_finished_run_does_nothing_more(tmp_path):
     assert regression(run, stop_at=0) == first
 
 
+def test_the_cost_of_a_run_that_was_interrupted_covers_all_of_it(tmp_path):
+    def fit(steps):
+        run = loop.Run("nap", tmp_path, steps, 1)
+        return loop.fit(run, {}, lambda _: time.sleep(0.02) or {"loss": 0.0})
+
+    first, whole, again = fit(5), fit(10), fit(10)
+    assert 0.1 <= first.wall < whole.wall
+    assert whole.wall >= 0.2
+    assert again == whole
+    assert whole.processor < whole.wall
+
+
 def test_another_seed_gives_other_losses(tmp_path):
     first = regression(loop.Run("line", tmp_path / "a", 5, 1))
     second = regression(loop.Run("line", tmp_path / "b", 5, 2))
@@ -86,6 +100,20 @@ def test_the_record_beside_the_weights_holds_config_metrics_and_losses(weights):
     assert len((weights / "painter" / "losses.csv").read_text().splitlines()) == 4
 
 
+def test_the_model_card_names_the_command_and_its_cost(weights):
+    card = (weights / "painter" / "README.md").read_text()
+    assert "miniature train painter --seed 1 --steps 3 --device cpu --threads 1\n" in card
+    assert "0 minutes, 0 of processor time" in card
+
+
+def test_the_autoencoder_that_others_learn_from_is_the_painters_own(weights):
+    file = weights / "painter" / "vae" / "diffusion_pytorch_model.safetensors"
+    assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
+    pipeline = StableDiffusionPipeline.from_pretrained(weights / "painter")
+    for name, tensor in load_file(file).items():
+        assert torch.equal(pipeline.vae.state_dict()[name], tensor.float())
+
+
 def test_the_same_seed_repeats_the_losses(weights, tmp_path):
     shutil.copytree(weights / "painter" / "vae", tmp_path / "painter" / "vae")
     painter.train(SHORTEST, tmp_path / "painter", tmp_path / "state")
@@ -115,11 +143,6 @@ def test_the_judge_gives_a_probability_to_each_class_and_to_nothing(weights):
     chances = judge.load(weights / "judge").probabilities(images)
     assert chances.shape == (3, len(CLASSES) + 1)
     assert ((chances > 0) & (chances < 1)).all()
-
-
-def test_a_name_that_is_no_miniature_is_refused_with_the_names_that_are():
-    with pytest.raises(SystemExit, match="nobody is no miniature, expected one of vae, painter"):
-        train("nobody")
 
 
 @pytest.mark.parametrize("done", [0.0, 1.0])
