@@ -22,7 +22,7 @@ from benchmarks.measurement import compare
 from benchmarks.pictures import SIDE, draw_samples
 from benchmarks.results_file import write_results
 from storage.shards import pack
-from storage.vocabulary import Vocabulary, load_vocabulary
+from storage.vocabulary import load_vocabulary
 from training.augmentation import AugmentationConfig, augment
 from training.data import Batch, Batches, SampleFiles, ViewPlan, find_shards
 from training.negatives import NegativesConfig
