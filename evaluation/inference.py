@@ -427,8 +427,15 @@ def _scoring(
         return scaled(own).masked_fill(~nearest[:, own, None, None], -torch.inf)
 
     if config.background is Background.GROUPVIT:
-        everyone, few = _log_total(map(scaled, chunks)), _log_total(map(left, chunks))
-        return lambda own: (2 * left(own) - everyone - few).exp()
+        everyone = _log_total(map(scaled, chunks))
+        few = _log_total(left(own) for own in chunks if nearest[:, own].any())
+
+        def race(own: slice) -> _Maps:
+            if not nearest[:, own].any():
+                return torch.zeros_like(everyone).expand(-1, own.stop - own.start, -1, -1)
+            return (2 * left(own) - everyone - few).exp()
+
+        return race
     if config.background in {Background.SOFTMAX, Background.WORDS}:
         total = _log_total(map(scaled, chunks))
         return lambda own: (scaled(own) - total).exp()

@@ -1,14 +1,21 @@
 """Presets hold what the published works hold, and say what was changed."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
-from evaluation.benchmarks import BenchmarkConfig
+from evaluation.benchmarks import BenchmarkConfig, BenchmarkSample
 from evaluation.config import ScoringConfig
 from evaluation.inference import Background, Overlap
 from evaluation.phrases import Several, background_words, class_phrases
 from evaluation.presets import load_preset, preset_changes, preset_names, preset_settings
+from evaluation.score import Subject, score_student
+from models.text_embeddings import TextEncoder
 from storage.errors import InputError
 from storage.vocabulary import load_benchmark, text_templates
 
@@ -107,3 +114,88 @@ def test_a_benchmark_that_the_work_did_not_score_is_refused() -> None:
     message = "preset groupvit says nothing about lvis, expected one of voc21, context60, coco_obj"
     with pytest.raises(InputError, match=message):
         preset_settings("groupvit", "lvis")
+
+
+class OneImage:
+    """One image of the benchmark's first two classes, labelled as its class set wants it."""
+
+    split = "val"
+    truth = "made by hand"
+    published_as = ""
+
+    def __init__(self, name: str) -> None:
+        self.classes = load_benchmark(name)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[BenchmarkSample]:
+        pixels = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        labels = (np.arange(12 * 16) // 100).reshape(12, 16).astype(np.uint16)
+        yield BenchmarkSample("one", pixels, labels)
+
+    def missing_files(self) -> list[Path]:
+        return []
+
+    def check(self) -> None:
+        return
+
+
+class ColourStudent:
+    """Likens patches to texts by three numbers; keeps the sizes of what it was shown."""
+
+    patch_size = 16
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, ...]] = []
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels / 255.0 - 0.5
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.shown.append(tuple(image.shape))
+        return F.avg_pool2d(image, self.patch_size), image.mean(dim=(2, 3))
+
+    def scores(self, patches: torch.Tensor, cls: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return 8 * torch.einsum("behw,ce->bchw", patches, text)
+
+    def eval(self) -> object:
+        return self
+
+
+class SpellingEncoder:
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        rows = [[text.count("a") + 0.1, text.count("e") - 3.0, len(text) - 20.0] for text in texts]
+        return F.normalize(torch.tensor(rows), dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark"), [each for each in SERVED if each[1].startswith("voc")]
+)
+def test_every_preset_is_carried_out_and_stands_with_the_score(
+    name: str, benchmark: str, tmp_path: Path
+) -> None:
+    config = config_of(name, benchmark).model_copy(update={"num_examples": 0})
+    student = ColourStudent()
+    scores = score_student(
+        student,
+        cast("TextEncoder", SpellingEncoder()),
+        OneImage(benchmark),
+        subject=Subject(kind="student", name="s", fingerprint="f"),
+        config=config,
+        out=tmp_path,
+    )
+    protocol = scores.protocol
+    assert (protocol.preset, protocol.preset_changes) == (name, ())
+    assert protocol.preset_omits == load_preset(name).omits
+    assert f"in the templates {config.templates}" in protocol.text
+    assert f"short side {config.inference.short_side}" in protocol.view
+    if protocol.background:
+        assert protocol.background_rule is config.inference.background
+        assert protocol.threshold == config.inference.threshold
+        assert scores.curve
+    else:
+        assert protocol.background_rule is Background.NONE
+    window = config.inference.window
+    assert {shape[2:] for shape in student.shown} == {(window, window)}
+    assert sum(shape[0] for shape in student.shown) > 1
