@@ -194,7 +194,7 @@ def _score_rows(scores: Sequence[Scores]) -> Iterator[_ScoreRow]:
             miou=f"{100 * each.miou:.1f}",
             foreground="-" if foreground is None else f"{100 * foreground:.1f}",
             accuracy=f"{100 * each.pixel_accuracy:.1f}",
-            protocol=_protocol_words(each),
+            protocol=_row_protocol(each),
             details=details,
         )
     if len(scores) > 1:
@@ -214,18 +214,23 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{100 * fmean(values):.1f} \u00b1 {100 * stdev(values):.1f}"
 
 
-def _protocol_words(scores: Scores) -> str:
-    protocol = scores.protocol
+def _row_protocol(scores: Scores) -> str:
     weights = scores.subject.fingerprint
     weights = weights if len(weights) < 60 else f"{weights[:12]}..."
-    parts = [rule_words(protocol.background_rule, protocol.threshold), protocol.text, protocol.view]
+    return f"{protocol_words(scores.protocol)}; weights {weights}; {scores.seconds:.1f} s"
+
+
+def protocol_words(protocol: ScoreProtocol) -> str:
+    """Say how a number came about: background, text, view and preset."""
+    rule = _rule_words(protocol.background_rule, protocol.threshold)
+    parts = [rule, protocol.text, protocol.view]
     if protocol.preset:
         changes = ", ".join(protocol.preset_changes) or "nothing"
         parts.append(f"preset {protocol.preset} (changed: {changes})")
-    return "; ".join([*parts, f"weights {weights}", f"{scores.seconds:.1f} s"])
+    return "; ".join(parts)
 
 
-def rule_words(rule: Background, threshold: float) -> str:
+def _rule_words(rule: Background, threshold: float) -> str:
     """Say when a pixel is background."""
     limit = f"{threshold:g}"
     return {

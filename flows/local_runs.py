@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.ablations import Ablation
+from evaluation.boards import protocol_words
 from evaluation.measured import Measured, on_labels, on_points
 from evaluation.point_scores import PointScores
 from evaluation.points import Aggregate
@@ -233,6 +235,12 @@ def score_table(measured: Sequence[Scores]) -> Table:
             f"{protocol.background_rule.value} {protocol.threshold:g}",
             str(protocol.num_images),
         )
+    hows = {
+        f"{scores.subject.name} on {scores.protocol.benchmark}: {protocol_words(scores.protocol)}; "
+        f"mean over the {scores.protocol.average}"
+        for scores in measured
+    }
+    table.caption = Text("\n".join(sorted(hows)), justify="left")
     return table
 
 
