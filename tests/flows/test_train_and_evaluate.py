@@ -6,6 +6,7 @@ from evaluation.benchmarks import BenchmarkConfig
 from flows.parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.errors import IncompleteError
+from training.closed_set import ClosedSetRequest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -27,6 +28,11 @@ def test_a_student_is_trained_and_scored_once_and_a_page_tells_of_it(
         dataset=str(tmp_path / "d"),
         training={"optimiser": {"steps": 3, "batch_size": 4}, "checkpoint_every": 2},
         benchmarks=(BenchmarkConfig(root=benchmark_folder),),
+        closed_sets=(
+            ClosedSetRequest(
+                recipe="deeplabv3_miniature", classes="miniature", settings={"steps": 2}
+            ),
+        ),
         min_shards=2,
     )
     summary = train_and_evaluate(parameters)
@@ -35,8 +41,9 @@ def test_a_student_is_trained_and_scored_once_and_a_page_tells_of_it(
         "student",
         "untrained",
         "baseline",
+        "closed-set",
     }
-    assert len(summary.executed) == 4
+    assert len(summary.executed) == 6
     rows = (tmp_path / "d-run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [0, 1, 2]
     again = train_and_evaluate(parameters)
