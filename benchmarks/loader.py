@@ -137,7 +137,7 @@ def main() -> None:
             for name, part in own.items():
                 assert torch.equal(part, other[name]), name
                 assert torch.equal(part, peer[name]), name
-        rows = compare(ways, repeats=2, items=SAMPLES)
+        rows = compare(ways, repeats=1, items=SAMPLES)
     setting = {"samples": SAMPLES, "batch": BATCH, "side": SIDE, "names": NAMES}
     packages = ("magicseg-engine", "numpy", "pillow", "torch")
     write_results("loader", rows, packages, setting=setting)

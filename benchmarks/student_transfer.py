@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.results_file import write_results
 from evaluation.benchmarks import BenchmarkConfig
+from evaluation.score import Scores
 from flows.demo import demo_generation
 from flows.local_runs import evaluate_locally, generate_locally, train_locally
 from flows.parameters import TrainAndEvaluateParameters
@@ -87,6 +88,7 @@ def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
         )
         train_locally(parameters, console)
         for scores in evaluate_locally(parameters, console):
+            assert isinstance(scores, Scores)
             kind = scores.subject.kind
             rows.append(
                 {

@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--side", type=int, default=224)
     arguments = parser.parse_args()
     device = arguments.device
     speed = product_speed(device)
