@@ -52,7 +52,7 @@ class GivenLogits:
 def main() -> None:
     """Check that all chunks give the plain answer, then take time and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     device = parser.parse_args().device
     torch.manual_seed(0)
     logits = torch.randn(1, CLASSES, GRID, GRID, device=device)

@@ -28,6 +28,11 @@ from training.losses import LossConfig, counterfactual_loss, mask_losses, weight
 from training.sampling import BACKGROUND
 
 LOSSES = LossConfig(ignored_pixels="negative")
+TOLERANCES = {
+    "cpu": {"loss_error": 1e-5, "gradient_error": 1e-4},
+    "cuda": {"loss_error": 1e-2, "gradient_error": 1e-1},
+}
+"""Of ours against float32; on a GPU ours is in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,8 @@ def measure(case: Case, device: str, speed: float) -> list[Row]:
         "loss_error": ((ours - expected).abs() / expected).item(),
         "gradient_error": ((gradient - expected_gradient).norm() / gradient.norm()).item(),
     }
-    tolerance = 1e-4 if device == "cpu" else 3e-2
-    assert max(errors.values()) < tolerance, errors
+    for name, tolerance in TOLERANCES[device].items():
+        assert errors[name] < tolerance, errors
     ways = {"ours": case.ours, "released way": case.released}
     rows = compare(ways, repeats=1, items=batch, clock=seconds_on(device))
     for row, work in zip(rows, ways.values(), strict=True):
@@ -173,7 +178,7 @@ def measure(case: Case, device: str, speed: float) -> list[Row]:
 def main() -> None:
     """Measure the full-size student and the miniature."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--side", type=int, default=224)
     arguments = parser.parse_args()
