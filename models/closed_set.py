@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from storage.errors import InputError
 
@@ -61,8 +61,8 @@ class Mask2FormerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_do
     """Settings of transformers' Mask2FormerConfig that differ from its own: widths, layers,
     queries, points and weights of the loss."""
     weights: str | None = None
-    """A trained Mask2Former to start from, a folder or a hub id; of its backbone and decoder the
-    settings above are then not used, and its classes are replaced."""
+    """A trained Mask2Former of the same geometry to start from, a folder or a hub id; its classes
+    are replaced."""
     backbone_weights: str | None = None
     """Weights that the backbone starts from, a folder or a hub id; nothing means random ones, or
     those of `weights`."""
@@ -122,8 +122,11 @@ def network_document(config: DeepLabConfig | Mask2FormerConfig, num_labels: int)
     return mask2former_document(config, num_labels)
 
 
-def build_network(config: DeepLabConfig | Mask2FormerConfig, num_labels: int) -> nn.Module:
+def build_network(config: DeepLabConfig | Mask2FormerConfig, num_labels: int) -> Any:
     """Build a network without loading any weights.
+
+    Returns:
+        A torch module that is a `ClosedSetNetwork`.
 
     Raises:
         InputError: If mmsegmentation is not installed.

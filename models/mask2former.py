@@ -91,44 +91,43 @@ def _network(config: Mask2FormerConfig, num_labels: int) -> Any:
     Raises:
         InputError: If its weights are missing or of another geometry.
     """
-    if config.weights is not None:
-        weights = resolve_weights(config.weights, config.revision)
-        with explained(weights):
-            return Mask2FormerForUniversalSegmentation.from_pretrained(
-                weights.source,
-                revision=weights.revision,
-                num_labels=num_labels,
-                ignore_mismatched_sizes=True,
-            )
     backbone = dict(config.backbone)
     kind = CONFIG_MAPPING[backbone.pop("model_type")]
+    settings: dict[str, Any] = {**config.decoder, "num_labels": num_labels}
     network = Mask2FormerForUniversalSegmentation(
-        transformers.Mask2FormerConfig(
-            backbone_config=kind(**backbone), num_labels=num_labels, **config.decoder
-        )
+        transformers.Mask2FormerConfig(backbone_config=kind(**backbone), **settings)
     )
-    if config.backbone_weights is not None:
-        _start_backbone(network.model.pixel_level_module.encoder, config)
+    if config.weights is not None:
+        _start(network, config.weights, config.revision)
+    elif config.backbone_weights is not None:
+        encoder = network.model.pixel_level_module.encoder
+        stages = list(config.backbone["out_features"])
+        _start(encoder, config.backbone_weights, config.revision, out_features=stages)
     return network
 
 
-def _start_backbone(encoder: Any, config: Mask2FormerConfig) -> None:
-    weights = resolve_weights(str(config.backbone_weights), config.revision)
+def _start(network: Any, model: str, revision: str | None, **options: Any) -> None:
+    """Copy trained weights; what belongs to the classes stays as it is."""
+    weights = resolve_weights(model, revision)
     with explained(weights):
-        trained = type(encoder).from_pretrained(
-            weights.source,
-            revision=weights.revision,
-            out_features=list(config.backbone["out_features"]),
-        )
-    found = {name: tensor.shape for name, tensor in trained.state_dict().items()}
-    wanted = {name: tensor.shape for name, tensor in encoder.state_dict().items()}
-    if found != wanted:
+        trained = type(network).from_pretrained(weights.source, **weights.options, **options)
+    found, own = _lasting(trained), _lasting(network)
+    if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in own.items()}:
         message = (
-            f"backbone weights {config.backbone_weights} have another geometry than the backbone "
-            f"{config.backbone['model_type']}: give its settings in network.backbone"
+            f"weights {model} have another geometry than the network: give the settings of theirs "
+            "that differ in network.backbone and network.decoder"
         )
         raise InputError(message)
-    encoder.load_state_dict(trained.state_dict())
+    network.load_state_dict(found, strict=False)
+
+
+def _lasting(network: Any) -> dict[str, Tensor]:
+    """The tensors that do not depend on the classes."""
+    return {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(("class_predictor.", "criterion."))
+    }
 
 
 def _enlarged(

@@ -218,7 +218,7 @@ def load_record(out: Path) -> TrainedSet:
         raise DataError(message) from error
 
 
-def load_trained(out: Path) -> tuple[nn.Module, TrainedSet]:
+def load_trained(out: Path) -> tuple[Any, TrainedSet]:
     """Build the network of a finished run, in evaluation mode, on the CPU.
 
     Raises:

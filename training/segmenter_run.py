@@ -177,7 +177,7 @@ def runner_document(config: ClosedSetConfig, exported: ExportedSet, work: Path) 
         "custom_hooks": [{"type": "MetricsHook", "out": config.out, "log_every": config.log_every}],
         "randomness": {"seed": config.seed},
         "env_cfg": {"mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
-        "log_level": "WARNING",
+        "log_level": "ERROR",
         "resume": True,
     }
 

@@ -117,6 +117,20 @@ def test_a_trained_backbone_is_taken_over_and_one_of_another_geometry_refused(tm
         MODELS.build(network_document(started.model_copy(update={"backbone": other}), 7))
 
 
+def test_a_trained_mask2former_is_taken_over_but_for_its_classes(tmp_path):
+    torch.manual_seed(0)
+    first = build_network(MASK2FORMER, 4)
+    first.network.save_pretrained(tmp_path)
+    started = MASK2FORMER.model_copy(update={"weights": str(tmp_path)})
+    second = MODELS.build(network_document(started, 7)).network
+    for name, tensor in first.network.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    assert second.class_predictor.out_features == 8
+    wider = {**MASK2FORMER.decoder, "num_queries": 6}
+    with pytest.raises(InputError, match="another geometry"):
+        MODELS.build(network_document(started.model_copy(update={"decoder": wider}), 7))
+
+
 def test_missing_weights_are_refused():
     missing = MASK2FORMER.model_copy(update={"backbone_weights": "no/where"})
     with pytest.raises(InputError, match="no/where"):
