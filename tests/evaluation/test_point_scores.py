@@ -302,15 +302,20 @@ def test_a_student_is_scored_by_the_same_code(drawn: OpenImages, tmp_path: Path)
     profile = load_profile("miniature")
     student = ZegClip.from_config(profile.student)
     encoder = TextEncoder.load(profile.student.clip, profile.student.revision)
-    inference = InferenceConfig(short_side=64, window=None)
-    config = ScoringConfig(templates="single", inference=inference)
-    scores = score_student_points(
-        student, encoder, drawn, subject=SUBJECT, config=config, out=tmp_path
-    )
+
+    def scored(threshold: float) -> PointScores:
+        inference = InferenceConfig(short_side=64, window=None)
+        config = ScoringConfig.model_validate(
+            {"templates": "single", "inference": inference, "points": {"threshold": threshold}}
+        )
+        return score_student_points(
+            student, encoder, drawn, subject=SUBJECT, config=config, out=tmp_path
+        )
+
+    # Everything is predicted, and half of the points are on their class.
+    assert scored(0.0).p_miou == 0.5
+    scores = scored(0.8)
+    assert 0 < scores.p_miou < 0.5
+    assert scored(0.8).averages == scores.averages
     assert scores.protocol.scores == "sigmoid of the logit"
     assert scores.protocol.text == "preferred names in the templates single"
-    assert 0 <= scores.p_miou < 0.8
-    again = score_student_points(
-        student, encoder, drawn, subject=SUBJECT, config=config, out=tmp_path
-    )
-    assert again.averages == scores.averages
