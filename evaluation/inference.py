@@ -254,12 +254,13 @@ def sureness(scores: ScoreMap, rule: Background) -> Float32[np.ndarray, "height 
     """What a threshold is compared with, so that one pass over the images serves every threshold.
 
     Returns:
-        The best score; -1 where a background word won; 1 where GroupViT's rule finds the image's
+        The best score; -1 where no class won; 1 where GroupViT's rule finds the image's
         best score, which no threshold makes background.
     """
-    sure = np.where(scores.index == BACKGROUND_WORD, np.float32(-1), scores.best)
+    sure = scores.best.copy()
     if rule is Background.GROUPVIT:
-        sure[scores.best == scores.best.max()] = 1
+        sure[sure == sure.max()] = 1
+    sure[scores.index == BACKGROUND_WORD] = -1
     return sure
 
 
@@ -339,7 +340,7 @@ class StudentPredictor:
         for batch in crops.split(self._config.batch_size):
             patches, cls = self._student.encode(batch)
             logits.append(self._student.scores(patches, cls, rows.embeddings))
-            alike = cls @ rows.embeddings.T
+            alike = cls.float() @ rows.embeddings.float().T
             top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices
             nearest.append(torch.zeros_like(alike, dtype=torch.bool).scatter(1, top, value=True))
         return torch.cat(logits).float(), torch.cat(nearest)

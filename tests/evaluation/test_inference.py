@@ -18,7 +18,9 @@ from evaluation.inference import (
     StudentPredictor,
     TextRows,
     apply_background,
+    sureness,
 )
+from evaluation.metrics import Confusion, ThresholdSweep
 from models.detectors import GroundingDino
 from models.miniature.world import masks, render, sample_scene
 from models.profiles import load_profile
@@ -208,6 +210,23 @@ def test_without_a_candidate_all_is_background() -> None:
     assert (found.index == -1).all()
     for rule in Background:
         assert (apply_background(found, rule, 0.0, background=True) == 0).all()
+        assert (sureness(found, rule) < 0).all()
+
+
+@pytest.mark.parametrize("rule", [each for each in Background if each is not Background.NONE])
+def test_the_curve_has_the_score_at_each_threshold(rule: Background) -> None:
+    rng = np.random.default_rng(1)
+    index = rng.integers(-1, 4, (9, 9)).astype(np.int32)
+    scores = ScoreMap(rng.choice(np.float32([0.1, 0.3, 0.5, 0.7]), (9, 9)), index)
+    truth = rng.integers(0, 5, (9, 9)).astype(np.uint16)
+    thresholds = (0.1, 0.3, 0.5, 0.9)
+    sweep = ThresholdSweep(5, thresholds, strict=rule is Background.CONSTANT)
+    sweep.update(truth, sureness(scores, rule), scores.index + 1)
+    for threshold, summary in zip(thresholds, sweep.summaries(), strict=True):
+        confusion = Confusion(5)
+        confusion.update(truth, apply_background(scores, rule, threshold, background=True))
+        assert summary.miou == confusion.summary().miou
+        assert summary.pixel_accuracy == confusion.summary().pixel_accuracy
 
 
 @pytest.mark.parametrize("candidates", [None, (1, 3, 6)])
