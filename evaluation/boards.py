@@ -242,7 +242,7 @@ def _rule_words(rule: Background, threshold: float) -> str:
             f"background where the best of the five nearest classes, probability among all times "
             f"probability among the five, < {limit} and < the image's best"
         ),
-        Background.NONE: "no background",
+        Background.NONE: "no background rule",
     }[rule]
 
 

@@ -49,7 +49,7 @@ class Background(StrEnum):
     is its probability among all classes, times that among the five nearest to the image; others
     have none (GroupViT's rule)."""
     NONE = "none"
-    """Never; for class sets without background."""
+    """By no rule: for class sets without background, and for segmenters that have learned it."""
 
 
 class Overlap(StrEnum):
