@@ -67,7 +67,7 @@ def predictor_of(
 
 
 def predict(student: LinearStudent, image: np.ndarray, **options: object) -> ScoreMap:
-    return predictor_of(student, **options).predict(image)
+    return predictor_of(student, None, **options).predict(image)
 
 
 def as_batch(image: np.ndarray) -> torch.Tensor:
@@ -217,7 +217,7 @@ def test_without_a_candidate_all_is_background() -> None:
 def test_the_curve_has_the_score_at_each_threshold(rule: Background) -> None:
     rng = np.random.default_rng(1)
     index = rng.integers(-1, 4, (9, 9)).astype(np.int32)
-    scores = ScoreMap(rng.choice(np.float32([0.1, 0.3, 0.5, 0.7]), (9, 9)), index)
+    scores = ScoreMap(rng.choice(np.array([0.1, 0.3, 0.5, 0.7], np.float32), (9, 9)), index)
     truth = rng.integers(0, 5, (9, 9)).astype(np.uint16)
     thresholds = (0.1, 0.3, 0.5, 0.9)
     sweep = ThresholdSweep(5, thresholds, strict=rule is Background.CONSTANT)

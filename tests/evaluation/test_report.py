@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks import BenchmarkConfig
 from evaluation.inference import Background, ScoreMap
 from evaluation.report import MAX_PAGE_BYTES, read_metrics, write_report
 from evaluation.score import (
@@ -21,6 +21,7 @@ from evaluation.score import (
     score,
     write_scores,
 )
+from evaluation.voc import open_voc
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError, InputError
@@ -85,7 +86,7 @@ class Cats:
 
 def make_scores(tmp_path: Path, out: Path, subject: Subject, confidence: float = 0.7) -> Scores:
     root = write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=6, num_test=0), tmp_path / "b")
-    benchmark = open_benchmark(BenchmarkConfig(name="miniature", root=root))
+    benchmark = open_voc(BenchmarkConfig(name="miniature", root=root))
     protocol = ScoreProtocol(
         benchmark="miniature",
         split="val",
