@@ -100,7 +100,7 @@ def test_a_dataset_that_has_grown_is_exported_further(shard, tmp_path):
 def test_a_folder_of_other_classes_other_shards_or_other_files_is_refused(shard, tmp_path):
     path, out = shard("a", "bus"), tmp_path / "out"
     export_shards({path: "1"}, PAIR, out)
-    with pytest.raises(InputError, match="holds another export: .*names"):
+    with pytest.raises(InputError, match=r"holds another export: .*names"):
         export_shards({path: "1"}, resolve_closed_set(VOCABULARY, "bus"), out)
     with pytest.raises(InputError, match="was exported from another"):
         export_shards({path: "other"}, PAIR, out)
