@@ -115,7 +115,8 @@ def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -
         InputError: The checkpoint, weights or files of the benchmark are missing.
     """
     from flows.train_and_evaluate import score_jobs
-    from tasks.scores import describe_subject, find_scores, run_job
+    from tasks.measuring import find_scores
+    from tasks.scores import describe_subject, run_job
     from training.checkpoints import load_student
 
     _, meta = load_student(parameters.run_folder)
@@ -171,7 +172,8 @@ def closed_sets_locally(parameters: TrainAndEvaluateParameters, console: Console
         InputError: Data, weights or mmsegmentation are missing, or a folder belongs to another run.
     """
     from flows.train_and_evaluate import closed_set_score_jobs
-    from tasks.closed_sets import describe_subject, export_dataset, find_scores, run_job
+    from tasks.closed_sets import describe_subject, export_dataset, run_job
+    from tasks.measuring import find_scores
     from tasks.training import require_shards
     from training.closed_set import train
 

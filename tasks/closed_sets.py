@@ -3,7 +3,6 @@
 `python -m tasks.closed_sets --config job.json` scores in a process of its own.
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
@@ -17,17 +16,17 @@ from pydantic import BaseModel
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
 from evaluation.closed_set import ClosedSetPredictor, find_positions, score_closed_set
 from evaluation.config import ScoringConfig
-from evaluation.measured import read_measured
 from evaluation.open_images import OpenImages
 from evaluation.score import Scores, Subject
 from evaluation.windows import ViewConfig
 from models.weights import pick_device
 from storage.closed_sets import ClosedSet, resolve_closed_set
-from storage.errors import EngineError, InputError
+from storage.errors import InputError
 from storage.export import ExportedSet, export_shards
 from storage.identity import digest
 from storage.vocabulary import load_vocabulary
 from tasks.children import run_child
+from tasks.measuring import measure_in_child, run_document
 from training.closed_set import (
     ClosedSetConfig,
     TrainedSet,
@@ -125,15 +124,6 @@ def describe_subject(record: TrainedSet) -> Subject:
     )
 
 
-def find_scores(job: ClosedSetScoreJob, subject: Subject) -> Scores | None:
-    """Scores of the same subject under the same settings that were measured before."""
-    for path in sorted(job.folder.glob("scores-*.json")):
-        scores = read_measured(path)
-        if isinstance(scores, Scores) and scores.subject == subject:
-            return scores
-    return None
-
-
 def run_job(job: ClosedSetScoreJob) -> Scores:
     """Score a network in this process.
 
@@ -207,34 +197,12 @@ def score(job: ClosedSetScoreJob) -> Any:
         InputError: If files are missing.
     """
     subject = describe_subject(load_record(Path(job.run)))
-    scores = find_scores(job, subject)
-    if scores is not None:
-        return Completed(name="Cached", message="measured before", data=scores)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    path = job.folder / "job.json"
-    path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    run_child(
-        [sys.executable, "-m", "tasks.closed_sets", "--config", str(path)], job.folder, "score.log"
-    )
-    scores = find_scores(job, subject)
-    if scores is None:
-        message = f"scoring wrote no scores of {subject.name} into {job.folder}"
-        raise InputError(message)
-    return scores
+    return measure_in_child("tasks.closed_sets", job, subject, "job.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job of a JSON file; returns the exit code: 0 done, 2 for anything to be changed."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.closed_sets", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="a ClosedSetScoreJob as JSON")
-    path = parser.parse_args(arguments).config
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        run_job(ClosedSetScoreJob.model_validate_json(path.read_bytes()))
-    except EngineError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    """Run the job of a JSON file; returns the exit code."""
+    return run_document(ClosedSetScoreJob, run_job, "python -m tasks.closed_sets", arguments)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,16 @@
 `python -m tasks.scores --config job.json` is that process.
 """
 
-import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
 from pydantic import BaseModel
 
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.measured import Measured, read_measured
+from evaluation.measured import Measured
 from evaluation.open_images import OpenImages
 from evaluation.point_scores import score_baseline_points, score_student_points
 from evaluation.score import ScoringConfig, Subject, score_baseline, score_student
@@ -24,12 +21,9 @@ from models.segmenters import Sam, SegmenterConfig
 from models.text_embeddings import TextEncoder
 from models.weights import pick_device, weights_identity
 from models.zegclip import StudentConfig, ZegClip
-from storage.errors import DataError, EngineError, InputError
 from storage.identity import derive_seed, digest
-from tasks.children import run_child
+from tasks.measuring import measure_in_child, run_document
 from training.checkpoints import load_student
-
-_log = logging.getLogger(__name__)
 
 Kind = Literal["student", "untrained", "baseline"]
 
@@ -89,22 +83,6 @@ def describe_subject(job: ScoreJob) -> Subject:
     return Subject(kind=job.kind, name=name, fingerprint=weights, details=details)
 
 
-def find_scores(job: ScoreJob, subject: Subject) -> Measured | None:
-    """Scores of the same subject under the same settings that were measured before.
-
-    A file that cannot be read is no reason to stop: its scores are measured again.
-    """
-    for path in sorted(job.folder.glob("scores-*.json")):
-        try:
-            scores = read_measured(path)
-        except DataError as error:
-            _log.warning("%s", error)
-            continue
-        if scores.subject == subject:
-            return scores
-    return None
-
-
 def run_job(job: ScoreJob) -> Measured:
     """Score a subject in this process.
 
@@ -155,34 +133,13 @@ def score(job: ScoreJob) -> Any:
     """
     open_benchmark(job.benchmark).check()
     subject = describe_subject(job)
-    scores = find_scores(job, subject)
-    if scores is not None:
-        return Completed(name="Cached", message="measured before", data=scores)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    path = job.folder / f"job-{job.kind}-{job.benchmark.name}.json"
-    path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    run_child(
-        [sys.executable, "-m", "tasks.scores", "--config", str(path)], job.folder, "score.log"
-    )
-    scores = find_scores(job, subject)
-    if scores is None:
-        message = f"scoring wrote no scores of {subject.name} into {job.folder}"
-        raise InputError(message)
-    return scores
+    document = f"job-{job.kind}-{job.benchmark.name}.json"
+    return measure_in_child("tasks.scores", job, subject, document)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job of a JSON file; returns the exit code: 0 done, 2 for anything to be changed."""
-    parser = argparse.ArgumentParser(prog="python -m tasks.scores", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="a ScoreJob as JSON")
-    path = parser.parse_args(arguments).config
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        run_job(ScoreJob.model_validate_json(path.read_bytes()))
-    except EngineError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    """Run the job of a JSON file; returns the exit code."""
+    return run_document(ScoreJob, run_job, "python -m tasks.scores", arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from evaluation.inference import InferenceConfig
 from evaluation.point_scores import PointScores
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
-from tasks.scores import ScoreJob, describe_subject, find_scores, main, run_job
+from tasks.measuring import find_scores
+from tasks.scores import ScoreJob, describe_subject, main, run_job
 
 
 @pytest.fixture(scope="module")
