@@ -363,10 +363,11 @@ def export(out: Path, parts: Parts) -> None:
     networks |= dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
     pipeline = StableDiffusionPipeline(**networks, requires_safety_checker=False)
     with TemporaryDirectory() as folder:
-        pipeline.to("cpu", torch.float16).save_pretrained(folder)
+        saved = Path(folder) / "painter"  # a folder that others than its owner may read
+        pipeline.to("cpu", torch.float16).save_pretrained(saved)
         # the autoencoder is there, and others may be reading it; the tokenizer comes from its words
         others = shutil.ignore_patterns("vae", "tokenizer")
-        shutil.copytree(folder, out, ignore=others, dirs_exist_ok=True)
+        shutil.copytree(saved, out, ignore=others, dirs_exist_ok=True)
     write_tokenizer(out / "tokenizer", captions.vocabulary(), TOKENS)
 
 

@@ -92,6 +92,12 @@ def test_a_trained_painter_paints_pairs_through_the_pipeline(weights):
     assert pair.image.std() > 0
 
 
+def test_trained_weights_can_be_read_by_others(weights):
+    made = weights / "plain"
+    made.mkdir()
+    assert (weights / "painter").stat().st_mode == made.stat().st_mode
+
+
 def test_the_record_beside_the_weights_holds_config_metrics_and_losses(weights):
     record = json.loads((weights / "painter" / "training.json").read_text())
     assert record["config"]["steps"] == 3
