@@ -282,8 +282,8 @@ def closed_set(
 
     Args:
         dataset: Root of a dataset.
-        recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, mask2former_swin_t,
-            deeplabv3_miniature, mask2former_miniature, or the path of a YAML file.
+        recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, deeplabv3_miniature,
+            mask2former_miniature, or the path of a YAML file.
         classes: voc20, coco80, context59, miniature, or names between commas.
         root: Folder of a benchmark to score on.
         benchmark: Its name, as for evaluate.

@@ -31,6 +31,7 @@ WEIGHTS_FOLDER_VARIABLE = "MAGICSEG_WEIGHTS"
 _SHIPPED = "weights:"
 _SHIPPED_FOLDER = Path(__file__).with_name("miniature") / "weights"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_BRANCHES = ("main", "master")
 _READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 _TRAINING_RECORD = "training.json"
 
@@ -112,9 +113,10 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
     provided = os.environ.get(WEIGHTS_FOLDER_VARIABLE)
     if provided and (Path(provided).expanduser() / model).is_dir():
         return Weights(str(Path(provided).expanduser() / model), None)
-    if revision is None:
+    if revision is None or revision in _BRANCHES:
+        found = "no revision" if revision is None else f"the branch {revision!r} as its revision"
         message = (
-            f"hub model {model!r} has no revision; give the commit that it must be taken from, "
+            f"hub model {model!r} has {found}; give the commit that it must be taken from, "
             "because a branch moves and the dataset could not be made again"
         )
         raise InputError(message)

@@ -114,7 +114,7 @@ class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_doc
 
     recipe: str
     """Network and schedule: a shipped recipe (deeplabv3_r50, deeplabv3_r101, mask2former_r50,
-    mask2former_swin_t, deeplabv3_miniature, mask2former_miniature), or the path of a YAML file."""
+    deeplabv3_miniature, mask2former_miniature), or the path of a YAML file."""
     classes: str
     """Its classes: voc20, coco80, context59, miniature, or names between commas."""
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -51,6 +51,11 @@ def test_a_hub_id_is_found_in_the_weights_folder(tmp_path, monkeypatch):
     assert resolve_weights(HUB) == Weights(str(folder), None)
 
 
+def test_a_branch_is_no_revision():
+    with pytest.raises(InputError, match="has the branch 'main' as its revision; give the commit"):
+        resolve_weights(HUB, "main")
+
+
 def test_a_hub_id_without_a_revision_is_refused():
     with pytest.raises(InputError, match=r"'facebook/sam-vit-huge' has no revision; give the com"):
         resolve_weights(HUB)
