@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.results_file import write_results
 from evaluation.benchmarks import BenchmarkConfig
-from evaluation.score import Scores
+from evaluation.results import Scores
 from flows.demo import demo_generation
 from flows.local_runs import evaluate_locally, generate_locally, train_locally
 from flows.parameters import TrainAndEvaluateParameters

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from evaluation.charts import Axes, Line, line_chart
 from evaluation.gallery import Picture, Thing, css_colour, picture
 from evaluation.inference import Background
-from evaluation.score import Example, PublishedResult, ScoreProtocol, Scores, Subject
+from evaluation.results import Example, PublishedResult, ScoreProtocol, Scores, Subject
 from evaluation.sheets import overlay
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from evaluation.benchmarks import Benchmark
 from evaluation.config import ScoringConfig
 from evaluation.inference import BACKGROUND_WORD, Background, ScoreMap
-from evaluation.score import Scores, Subject, describe_protocol, score, write_scores
+from evaluation.results import Scores, Subject, write_scores
+from evaluation.score import describe_protocol, score
 from evaluation.windows import View, ViewConfig
 from models.closed_set import ClosedSetNetwork
 from storage.closed_sets import ClosedSet

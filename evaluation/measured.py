@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from evaluation.point_scores import PointScores
-from evaluation.score import Scores
+from evaluation.results import Scores
 from storage.errors import DataError, InputError
 
 Measured = Scores | PointScores

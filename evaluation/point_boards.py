@@ -12,7 +12,7 @@ from evaluation.boards import KINDS, ClassIou, mean_and_deviation, ranked, serie
 from evaluation.charts import Axes, Line, line_chart
 from evaluation.point_scores import PointProtocol, PointScores
 from evaluation.points import Aggregate, Binarise, Candidates, way_words
-from evaluation.score import PublishedResult
+from evaluation.results import PublishedResult
 
 _WAYS = tuple((aggregate, both) for aggregate in Aggregate for both in (False, True))
 

@@ -39,16 +39,8 @@ from evaluation.points import (
     stretch,
 )
 from evaluation.presets import load_preset, preset_changes
-from evaluation.score import (
-    Progress,
-    PublishedResult,
-    Student,
-    Subject,
-    published_results,
-    slug,
-    view_words,
-    write_record,
-)
+from evaluation.results import PublishedResult, Subject, published_results, slug, write_record
+from evaluation.score import Progress, Student, view_words
 from models.protocols import Detector, Segmenter
 from models.text_embeddings import TextEncoder
 from storage.errors import DataError

@@ -15,7 +15,7 @@ from evaluation.boards import protocol_words
 from evaluation.measured import Measured, on_labels, on_points
 from evaluation.point_scores import PointScores
 from evaluation.points import Aggregate
-from evaluation.score import Scores
+from evaluation.results import Scores
 from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server

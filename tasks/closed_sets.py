@@ -17,7 +17,7 @@ from evaluation.benchmarks import BenchmarkConfig, open_benchmark
 from evaluation.closed_set import ClosedSetPredictor, find_positions, score_closed_set
 from evaluation.config import ScoringConfig
 from evaluation.open_images import OpenImages
-from evaluation.score import Scores, Subject
+from evaluation.results import Scores, Subject
 from evaluation.windows import ViewConfig
 from models.weights import pick_device
 from storage.closed_sets import ClosedSet, resolve_closed_set

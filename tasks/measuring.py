@@ -12,7 +12,7 @@ from prefect.states import Completed
 from pydantic import BaseModel
 
 from evaluation.measured import Measured, read_measured
-from evaluation.score import Subject
+from evaluation.results import Subject
 from storage.errors import DataError, EngineError, InputError
 from tasks.children import run_child
 

@@ -15,7 +15,8 @@ from evaluation.benchmarks import BenchmarkConfig, open_benchmark
 from evaluation.measured import Measured
 from evaluation.open_images import OpenImages
 from evaluation.point_scores import score_baseline_points, score_student_points
-from evaluation.score import ScoringConfig, Subject, score_baseline, score_student
+from evaluation.results import Subject
+from evaluation.score import ScoringConfig, score_baseline, score_student
 from models.detectors import DetectorConfig, GroundingDino
 from models.segmenters import Sam, SegmenterConfig
 from models.text_embeddings import TextEncoder

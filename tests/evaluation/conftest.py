@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from evaluation.benchmarks import Benchmark
-from evaluation.score import Scores, ScoringConfig, Subject, score_baseline
+from evaluation.results import Scores, Subject
+from evaluation.score import ScoringConfig, score_baseline
 from models.miniature.captions import caption
 from models.miniature.world import CLASSES, Scene, boxes, masks, render, sample_scene
 from models.protocols import CutMasks, FoundBoxes

@@ -9,7 +9,7 @@ from evaluation.boards import Board, Scored, make_boards
 from evaluation.inference import Background
 from evaluation.presets import load_preset
 from evaluation.report import MAX_PAGE_BYTES, write_report
-from evaluation.score import (
+from evaluation.results import (
     ClassScore,
     CurvePoint,
     GroupScore,

@@ -8,7 +8,7 @@ from evaluation.benchmarks import BenchmarkConfig, open_benchmark
 from evaluation.closed_set import ClosedSetPredictor, find_positions, score_closed_set
 from evaluation.config import ScoringConfig
 from evaluation.inference import BACKGROUND_WORD
-from evaluation.score import Subject
+from evaluation.results import Subject
 from evaluation.windows import ViewConfig
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.closed_sets import resolve_closed_set

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
-from evaluation.score import Scores, published_results
+from evaluation.results import Scores, published_results
 from storage.errors import DataError, InputError
 
 CONVERTED = [[0, 0, 1, 1], [12, 80, 80, 0]]

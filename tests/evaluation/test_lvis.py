@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
-from evaluation.score import Scores, published_results
+from evaluation.results import Scores, published_results
 from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL
 from storage.vocabulary import load_benchmark

@@ -16,7 +16,7 @@ from evaluation.point_scores import (
 )
 from evaluation.points import Aggregate, Binarise, Candidates
 from evaluation.report import write_report
-from evaluation.score import PublishedResult, Subject, write_record
+from evaluation.results import PublishedResult, Subject, write_record
 
 
 def made(

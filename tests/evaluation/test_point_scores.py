@@ -21,7 +21,7 @@ from evaluation.point_scores import (
     score_student_points,
 )
 from evaluation.points import Aggregate, Binarise, Candidates
-from evaluation.score import Subject, published_results
+from evaluation.results import Subject, published_results
 from models.detectors import GroundingDino
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile

@@ -14,7 +14,8 @@ from evaluation.config import ScoringConfig
 from evaluation.inference import Background, Overlap
 from evaluation.phrases import Several, background_words, class_phrases
 from evaluation.presets import load_preset, preset_changes, preset_names, preset_settings
-from evaluation.score import Subject, score_student
+from evaluation.results import Subject
+from evaluation.score import score_student
 from models.text_embeddings import TextEncoder
 from storage.errors import InputError
 from storage.vocabulary import load_benchmark, text_templates

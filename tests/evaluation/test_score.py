@@ -19,16 +19,8 @@ from evaluation.benchmarks import (
 from evaluation.inference import Background, InferenceConfig, ScoreMap
 from evaluation.measured import read_measured
 from evaluation.metrics import Average
-from evaluation.score import (
-    ScoreProtocol,
-    Scores,
-    ScoringConfig,
-    Subject,
-    published_results,
-    score,
-    score_baseline,
-    score_student,
-)
+from evaluation.results import ScoreProtocol, Scores, Subject, published_results
+from evaluation.score import ScoringConfig, score, score_baseline, score_student
 from evaluation.voc import open_voc
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES

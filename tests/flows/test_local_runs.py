@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from evaluation.inference import Background
-from evaluation.score import ScoreProtocol, Scores, Subject
+from evaluation.results import ScoreProtocol, Scores, Subject
 from flows.local_runs import score_table
 
 
