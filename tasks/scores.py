@@ -12,11 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from evaluation.benchmarks import BenchmarkConfig, open_benchmark
+from evaluation.config import ScoringConfig
 from evaluation.measured import Measured
 from evaluation.open_images import OpenImages
 from evaluation.point_scores import score_baseline_points, score_student_points
 from evaluation.results import Subject
-from evaluation.score import ScoringConfig, score_baseline, score_student
+from evaluation.score import score_baseline, score_student
 from models.detectors import DetectorConfig, GroundingDino
 from models.segmenters import Sam, SegmenterConfig
 from models.text_embeddings import TextEncoder

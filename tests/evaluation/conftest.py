@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evaluation.benchmarks import Benchmark
+from evaluation.config import ScoringConfig
 from evaluation.results import Scores, Subject
-from evaluation.score import ScoringConfig, score_baseline
+from evaluation.score import score_baseline
 from models.miniature.captions import caption
 from models.miniature.world import CLASSES, Scene, boxes, masks, render, sample_scene
 from models.protocols import CutMasks, FoundBoxes

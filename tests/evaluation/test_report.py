@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from evaluation.benchmarks import BenchmarkConfig
+from evaluation.config import ScoringConfig
 from evaluation.inference import Background, ScoreMap
 from evaluation.report import MAX_PAGE_BYTES, read_metrics, write_report
 from evaluation.results import PublishedResult, ScoreProtocol, Scores, Subject, write_scores
-from evaluation.score import ScoringConfig, score
+from evaluation.score import score
 from evaluation.voc import open_voc
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.codecs import encode_image, encode_label_map

@@ -16,11 +16,12 @@ from evaluation.benchmarks import (
     BenchmarkSample,
     scored_names,
 )
+from evaluation.config import ScoringConfig
 from evaluation.inference import Background, InferenceConfig, ScoreMap
 from evaluation.measured import read_measured
 from evaluation.metrics import Average
 from evaluation.results import ScoreProtocol, Scores, Subject, published_results
-from evaluation.score import ScoringConfig, score, score_baseline, score_student
+from evaluation.score import score, score_baseline, score_student
 from evaluation.voc import open_voc
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES
