@@ -4,7 +4,6 @@ A cell is one training run: an arm of the grid at one seed. The tables show ever
 and spread, and the published numbers beside them; what the differences mean is left to the reader.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from storage.files import write_whole
 from storage.records import Record
 from storage.tables import read_table
 
@@ -184,13 +184,10 @@ def write_ablation(ablation: Ablation, folder: Path) -> tuple[Path, Path]:
     Returns:
         The two files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = (folder / JSON_NAME, folder / MARKDOWN_NAME)
     texts = (ablation.model_dump_json(indent=1) + "\n", format_ablation(ablation))
     for path, text in zip(files, texts, strict=True):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text.encode())
     return files
 
 

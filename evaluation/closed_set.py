@@ -11,7 +11,7 @@ from evaluation.benchmarks import Benchmark
 from evaluation.config import ScoringConfig
 from evaluation.inference import BACKGROUND_WORD, Background, ScoreMap
 from evaluation.results import Scores, Subject, write_scores
-from evaluation.score import describe_protocol, score
+from evaluation.score import describe_protocol, measure
 from evaluation.windows import View, ViewConfig
 from models.closed_set import ClosedSetNetwork
 from storage.closed_sets import ClosedSet
@@ -111,7 +111,9 @@ def score_closed_set(
     )
     # There is no threshold to move.
     plain = config.model_copy(update={"thresholds": ()})
-    scores = score(predictor, benchmark, subject=subject, protocol=protocol, config=plain, out=out)
+    scores = measure(
+        predictor, benchmark, subject=subject, protocol=protocol, config=plain, out=out
+    )
     published = tuple(result for result in scores.published if result.table == _TABLE)
     scores = scores.model_copy(update={"published": published})
     write_scores(scores, out)

@@ -1,6 +1,5 @@
 """Results: what a subject reaches on a benchmark, as records and as files of JSON."""
 
-import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -9,6 +8,7 @@ from pydantic import Field
 
 from evaluation.inference import Background
 from evaluation.metrics import Average
+from storage.files import write_whole
 from storage.records import Record
 from storage.tables import read_table
 
@@ -190,10 +190,7 @@ def write_scores(scores: Scores, out: Path) -> Path:
 
 def write_record(record: Record, path: Path) -> None:
     """Write a record as JSON; the file appears whole or not at all, in a folder made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, (record.model_dump_json(indent=2) + "\n").encode())
 
 
 def slug(text: str) -> str:

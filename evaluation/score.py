@@ -44,6 +44,7 @@ from evaluation.results import (
     slug,
     write_scores,
 )
+from evaluation.split_files import spread
 from models.protocols import Detector, Segmenter
 from models.text_embeddings import TextEncoder
 from storage.codecs import encode_image, encode_label_map
@@ -143,7 +144,24 @@ def score(
     config: ScoringConfig,
     out: Path,
 ) -> Scores:
-    """Score anything that predicts, in one pass over a benchmark.
+    """Measure anything that predicts, see `measure`, and write the scores."""
+    result = measure(
+        predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out
+    )
+    write_scores(result, out)
+    return result
+
+
+def measure(
+    predictor: Predictor,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    protocol: ScoreProtocol,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Measure anything that predicts, in one pass over a benchmark.
 
     Args:
         predictor: Gives the best class of each pixel.
@@ -151,10 +169,10 @@ def score(
         subject: What is scored.
         protocol: How; its background rule and threshold are applied.
         config: Which classes are averaged, thresholds of the curve, and number of examples.
-        out: Folder for the scores file and the examples; made if missing.
+        out: Folder for the examples; made if missing.
 
     Returns:
-        The scores, which are written too.
+        The scores.
 
     Raises:
         InputError: If files of the benchmark are missing.
@@ -166,7 +184,7 @@ def score(
     confusion = Confusion(len(protocol.class_names))
     sweep = ThresholdSweep(len(protocol.class_names), config.thresholds, strict=strict)
     keeper = _Examples(out, f"{protocol.benchmark}-{protocol.split}-{subject.name}")
-    kept = _spread(len(benchmark), config.num_examples)
+    kept = frozenset(spread(range(len(benchmark)), config.num_examples))
     progress = Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
         scores = predictor.predict(sample.image, sample.candidates)
@@ -184,7 +202,7 @@ def score(
     if math.isnan(summary.pixel_accuracy):
         message = f"{benchmark.classes.name} {benchmark.split} holds no pixel to count: all ignored"
         raise DataError(message)
-    result = Scores(
+    return Scores(
         subject=subject,
         protocol=protocol,
         miou=summary.miou,
@@ -199,8 +217,6 @@ def score(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),
     )
-    write_scores(result, out)
-    return result
 
 
 class _Examples:
@@ -328,7 +344,3 @@ def _foreground(summary: Summary, average: Average, *, background: bool) -> floa
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _spread(total: int, count: int) -> frozenset[int]:
-    return frozenset(index * total // count for index in range(count)) if count else frozenset()

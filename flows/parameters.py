@@ -16,13 +16,12 @@ from storage.documents import read_yaml, validate
 from storage.errors import InputError
 from storage.plan import DatasetSpec
 from storage.vocabulary import load_vocabulary
-from tasks.closed_sets import ClosedSetJob
 from tasks.detections import DetectionRules
 from tasks.masks import MaskRules
 from tasks.pairs import PairRules
 from tasks.prompts import PromptRules
 from tasks.recipe import Recipe
-from training.closed_set import ClosedSetConfig, ClosedSetRequest, load_recipe
+from training.closed_set import ClosedSetConfig, ClosedSetJob, ClosedSetRequest, load_recipe
 from training.config import TrainingConfig
 
 ParametersT = TypeVar("ParametersT", bound=BaseModel)

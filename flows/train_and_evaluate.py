@@ -20,7 +20,6 @@ from models.profiles import Profile, load_profile
 from storage.documents import validate
 from storage.records import Record
 from tasks.closed_sets import (
-    ClosedSetJob,
     ClosedSetScoreJob,
     suits,
     train_closed_set,
@@ -28,6 +27,7 @@ from tasks.closed_sets import (
 from tasks.closed_sets import score as score_closed_set
 from tasks.scores import Kind, ScoreJob, score
 from tasks.training import require_shards, train_student
+from training.closed_set import ClosedSetJob
 
 REPORT_NAME = "report.html"
 

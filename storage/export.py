@@ -12,7 +12,6 @@ shards that are not done; a dataset that has grown is exported further.
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 from storage.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.codecs import decode_label_map, image_format
 from storage.errors import DataError, InputError
+from storage.files import write_whole
 from storage.identity import describe_drift, digest
 from storage.records import Record
 from storage.shards import Sample, iterate
@@ -97,9 +97,9 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         records.append(_shard(path, identity, closed_set, vocabulary, out))
         _log.info("%d of %d shards exported to %s", number, len(shards), out)
     exported = _summary(records, closed_set, out)
-    _write(out / CLASSES_FILE, exported.model_dump_json(indent=1).encode())
+    write_whole(out / CLASSES_FILE, exported.model_dump_json(indent=1).encode())
     keys = sorted(key for record in records for key in record.keys)
-    _write(out / SPLIT_FILE, "".join(f"{key}\n" for key in keys).encode())
+    write_whole(out / SPLIT_FILE, "".join(f"{key}\n" for key in keys).encode())
     return exported
 
 
@@ -133,7 +133,7 @@ def _check_request(out: Path, closed_set: ClosedSet) -> None:
     if out.is_dir() and any(out.iterdir()):
         message = f"{out} holds other files, expected an export or an empty folder"
         raise InputError(message)
-    _write(path, json.dumps(asked).encode())
+    write_whole(path, json.dumps(asked).encode())
 
 
 def _shard(
@@ -169,7 +169,7 @@ def _shard(
         num_skipped=skipped,
         samples_by_class=shown,
     )
-    _write(place, record.model_dump_json().encode())
+    write_whole(place, record.model_dump_json().encode())
     return record
 
 
@@ -193,8 +193,8 @@ def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
     """Write both files of a sample; returns the image's format."""
     suffix = image_format(sample.image_bytes)
     labels = closed_set.encode(decode_label_map(sample.mask_bytes))
-    _write(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes)
-    _write(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels))
+    write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes)
+    write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels))
     return suffix
 
 
@@ -228,11 +228,3 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
         samples_by_class=shown,
         digest=digest([record.identity for record in records]),
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

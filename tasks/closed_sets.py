@@ -20,15 +20,14 @@ from evaluation.open_images import OpenImages
 from evaluation.results import Scores, Subject
 from evaluation.windows import ViewConfig
 from models.weights import pick_device
-from storage.closed_sets import ClosedSet, resolve_closed_set
+from storage.closed_sets import ClosedSet
 from storage.errors import InputError
 from storage.export import ExportedSet, export_shards
 from storage.identity import digest
-from storage.vocabulary import load_vocabulary
 from tasks.children import run_child
 from tasks.measuring import measure_in_child, run_document
 from training.closed_set import (
-    ClosedSetConfig,
+    ClosedSetJob,
     TrainedSet,
     find_finished,
     load_record,
@@ -37,28 +36,6 @@ from training.closed_set import (
 from training.data import find_shards
 
 _log = logging.getLogger(__name__)
-
-
-class ClosedSetJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """A closed-set segmenter to train."""
-
-    dataset: str
-    """Root of a dataset, or a folder that holds its tars."""
-    vocabulary: str
-    """Name of the vocabulary that the label maps index."""
-    classes: str
-    """The network's classes, as `storage.closed_sets` reads them."""
-    config: ClosedSetConfig
-    """Network and schedule; the export goes to its `data`."""
-
-    @property
-    def closed_set(self) -> ClosedSet:
-        """The classes.
-
-        Raises:
-            InputError: If the text means none.
-        """
-        return resolve_closed_set(load_vocabulary(self.vocabulary), self.classes)
 
 
 class ClosedSetScoreJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

@@ -1,6 +1,8 @@
 import importlib
 import importlib.metadata
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -52,3 +54,12 @@ def test_the_pins_name_no_package_index():
     pins = (ROOT / "constraints.txt").read_text()
     assert "://" not in pins
     assert "--index" not in pins
+
+
+def test_plan_and_status_start_without_prefect():
+    code = (
+        "import sys, flows.dataset_status, flows.generation_plan; print('prefect' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

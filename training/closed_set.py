@@ -25,11 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.closed_set import RECIPE_FOLDER, NetworkConfig, build_network
-from storage.closed_sets import ClosedSet
+from storage.closed_sets import ClosedSet, resolve_closed_set
 from storage.documents import read_yaml, suggest
 from storage.errors import DataError, EngineError, InputError
 from storage.export import ExportedSet, read_export
+from storage.files import write_whole
 from storage.identity import canonical_json, describe_drift, digest
+from storage.vocabulary import load_vocabulary
 
 WEIGHTS_FILE = "model.safetensors"
 RECORD_FILE = "closed_set.json"
@@ -131,6 +133,28 @@ class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_doc
         """A folder name of its own for each set of classes."""
         plain = self.classes.isalnum()
         return self.classes if plain else f"names-{digest(self.classes)[:8]}"
+
+
+class ClosedSetJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A closed-set segmenter to train."""
+
+    dataset: str
+    """Root of a dataset, or a folder that holds its tars."""
+    vocabulary: str
+    """Name of the vocabulary that the label maps index."""
+    classes: str
+    """The network's classes, as `storage.closed_sets` reads them."""
+    config: ClosedSetConfig
+    """Network and schedule; the export goes to its `data`."""
+
+    @property
+    def closed_set(self) -> ClosedSet:
+        """The classes.
+
+        Raises:
+            InputError: If the text means none.
+        """
+        return resolve_closed_set(load_vocabulary(self.vocabulary), self.classes)
 
 
 def load_recipe(name: str) -> dict[str, Any]:
@@ -247,7 +271,7 @@ def _check_run(out: Path, meta: Mapping[str, Any]) -> None:
                 "take the old values back"
             )
             raise InputError(message)
-    _write(place, canonical_json(meta))
+    write_whole(place, canonical_json(meta))
 
 
 def _save(
@@ -267,21 +291,13 @@ def _save(
         num_samples=exported.num_samples,
         weights_sha256=_sha256(out / WEIGHTS_FILE),
     )
-    _write(out / RECORD_FILE, record.model_dump_json(indent=1).encode())
+    write_whole(out / RECORD_FILE, record.model_dump_json(indent=1).encode())
     return record
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
