@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks.measurement import compare, peak_megabytes, seconds_on
 from benchmarks.results_file import write_results
-from evaluation.inference import InferenceConfig, StudentPredictor, TextRows
+from evaluation.scoring.predictors import InferenceConfig, StudentPredictor, TextRows
 
 CLASSES = 1_204
 SIDE = 512

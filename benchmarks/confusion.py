@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from benchmarks.measurement import Row, compare
 from benchmarks.results_file import write_results
-from evaluation.metrics import Confusion
+from evaluation.scoring.metrics import Confusion
 from storage.records import IGNORE_LABEL
 
 SIDE = 512

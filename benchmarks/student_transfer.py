@@ -14,11 +14,11 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.results_file import write_results
-from evaluation.benchmarks import BenchmarkConfig
-from evaluation.results import Scores
+from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.scoring.results import Scores
 from flows.demo import demo_generation
 from flows.local_runs import evaluate_locally, generate_locally, train_locally
-from flows.parameters import TrainAndEvaluateParameters
+from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.captions import caption
 from models.miniature.world import CLASSES, Scene, masks, render, sample_scene

@@ -190,7 +190,7 @@ def train(
         set_: Training settings that differ from the profile's, as name=value; may be repeated.
     """
     from flows.local_runs import train_locally
-    from flows.parameters import TrainAndEvaluateParameters
+    from flows.training_parameters import TrainAndEvaluateParameters
 
     parameters = TrainAndEvaluateParameters(
         dataset=dataset, out=out, profile=profile, training=_nested(set_)
@@ -229,7 +229,7 @@ def evaluate(
             benchmark, such as benchmark.lvis.images=all; may be repeated.
     """
     from flows.local_runs import evaluate_locally
-    from flows.parameters import TrainAndEvaluateParameters, read_parameters
+    from flows.training_parameters import TrainAndEvaluateParameters, read_parameters
 
     own, scoring = _benchmark_settings(set_)
     config = _benchmark({"name": benchmark, "root": root, "split": split, "limit": limit}, own)
@@ -293,7 +293,7 @@ def closed_set(
         set_: Settings that differ from the recipe's, as name=value; may be repeated.
     """
     from flows.local_runs import closed_sets_locally
-    from flows.parameters import TrainAndEvaluateParameters, read_parameters
+    from flows.training_parameters import TrainAndEvaluateParameters, read_parameters
 
     scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
     values = {
@@ -324,7 +324,7 @@ def ablate(
         set_: Any other parameter, as name=value; may be repeated.
         json_: Print JSON; progress goes to standard error.
     """
-    from evaluation.ablations import format_ablation
+    from evaluation.reports.ablations import format_ablation
     from flows.ablation_grid import require_all
     from flows.local_runs import ablate_locally
 
@@ -347,7 +347,7 @@ def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path)
         run: Folders of training runs; may be repeated.
         out: The file to write.
     """
-    from evaluation.report import write_report
+    from evaluation.reports.page import write_report
 
     _console.print(f"report: {write_report(dataset, run, out)}", markup=False, soft_wrap=True)
 
@@ -424,7 +424,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _generation(file: Path | None, given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
-    from flows.parameters import GenerationParameters, read_parameters, split_assignment
+    from flows.training_parameters import GenerationParameters, read_parameters, split_assignment
 
     values = {name: value for name, value in given.items() if value is not None}
     values |= dict(split_assignment(text) for text in settings)
@@ -436,7 +436,7 @@ def _ablation(
 ) -> Any:
     from flows.ablation_grid import AblationParameters
     from flows.demo import demo_ablation
-    from flows.parameters import nest, read_parameters, split_assignment
+    from flows.training_parameters import nest, read_parameters, split_assignment
     from storage.documents import validate
 
     if (file is None) == (preset is None):
@@ -452,7 +452,7 @@ def _ablation(
 
 
 def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
-    from flows.parameters import nest, split_assignment
+    from flows.training_parameters import nest, split_assignment
 
     return nest(dict(split_assignment(text) for text in settings))
 
@@ -465,8 +465,8 @@ def _benchmark_settings(settings: tuple[str, ...]) -> tuple[tuple[str, ...], tup
 
 
 def _benchmark(given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
-    from evaluation.benchmarks import BenchmarkConfig
-    from flows.parameters import read_parameters, split_assignment
+    from evaluation.benchmarks.catalogue import BenchmarkConfig
+    from flows.training_parameters import read_parameters, split_assignment
 
     values = {**given, **dict(split_assignment(text) for text in settings)}
     return read_parameters(BenchmarkConfig, None, values)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from evaluation.ablations import Ablation, format_ablation
-from evaluation.measured import Measured
+from evaluation.reports.ablations import Ablation, format_ablation
+from evaluation.scoring.measured import Measured
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generate_dataset import generate_dataset
-from flows.parameters import TrainAndEvaluateParameters
 from flows.train_and_evaluate import score_jobs, train_and_evaluate
+from flows.training_parameters import TrainAndEvaluateParameters
 
 
 def check_scoring(grid: Grid) -> None:

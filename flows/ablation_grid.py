@@ -13,17 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
-from evaluation.ablations import (
-    Ablation,
-    Arm,
-    Cell,
-    DatasetYield,
-    write_ablation,
-)
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.measured import Measured, headline
+from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield, write_ablation
+from evaluation.scoring.measured import Measured, headline
 from flows.generation_run import open_run
-from flows.parameters import (
+from flows.training_parameters import (
     GenerationParameters,
     TrainAndEvaluateParameters,
     merge,

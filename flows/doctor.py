@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
 from flows.generation_run import require_space
-from models.chat import ChatWriterConfig
 from models.profiles import GENERATORS, Profile, load_profile
-from models.templates import load_templates
 from models.weights import pick_device, require_marker, resolve_weights
+from models.writing.chat import ChatWriterConfig
+from models.writing.templates import load_templates
 from storage.errors import EngineError, InputError
 from storage.records import Record
 from storage.vocabulary import load_vocabulary

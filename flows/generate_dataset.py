@@ -13,9 +13,9 @@ from prefect.events import emit_event
 from prefect.states import Completed
 from pydantic import Field
 
-from evaluation.sheets import Quadruplet, draw_sheet, pick_samples
+from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
 from flows.generation_run import Run, prepare
-from flows.parameters import GenerationParameters
+from flows.training_parameters import GenerationParameters
 from storage.commits import Commit
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.generation_run import open_run
-from flows.parameters import GenerationParameters
+from flows.training_parameters import GenerationParameters
 from storage.plan import count_shards
 from storage.records import Record, Stage
 from storage.vocabulary import load_vocabulary, resolve_slice

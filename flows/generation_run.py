@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.parameters import GenerationParameters
+from flows.training_parameters import GenerationParameters
 from models.profiles import require_weights
 from storage.commits import Commit
 from storage.errors import InputError

@@ -10,25 +10,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.ablations import Ablation
-from evaluation.boards import protocol_words
-from evaluation.measured import Measured, on_labels, on_points
-from evaluation.point_scores import PointScores
-from evaluation.points import Aggregate
-from evaluation.results import Scores
+from evaluation.reports.ablations import Ablation
+from evaluation.reports.boards import protocol_words
+from evaluation.scoring.measured import Measured, on_labels, on_points
+from evaluation.scoring.on_points import PointScores
+from evaluation.scoring.points import Aggregate
+from evaluation.scoring.results import Scores
 from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server
 from flows.generation_run import prepare
-from flows.parameters import (
+from flows.training_parameters import (
     GenerationParameters,
     TrainAndEvaluateParameters,
     closed_set_jobs,
     training_config,
 )
-from storage.closed_sets import resolve_closed_set
 from storage.errors import InputError
-from storage.export import ExportedSet, export_shards
+from storage.exports.closed_sets import resolve_closed_set
+from storage.exports.folders import ExportedSet, export_shards
 from storage.objects import open_objects
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import load_vocabulary
@@ -175,7 +175,7 @@ def closed_sets_locally(parameters: TrainAndEvaluateParameters, console: Console
     from tasks.closed_sets import describe_subject, export_dataset, run_job
     from tasks.measuring import find_scores
     from tasks.training import require_shards
-    from training.closed_set import train
+    from training.closed_sets.loop import train
 
     jobs = closed_set_jobs(parameters)
     require_shards(parameters.dataset, parameters.min_shards)

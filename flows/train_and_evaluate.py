@@ -6,11 +6,11 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from evaluation.config import ScoringConfig
-from evaluation.measured import Measured, headline
-from evaluation.presets import preset_settings
-from evaluation.report import write_report
-from flows.parameters import (
+from evaluation.reports.page import write_report
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.measured import Measured, headline
+from evaluation.scoring.presets import preset_settings
+from flows.training_parameters import (
     TrainAndEvaluateParameters,
     closed_set_jobs,
     merge,
@@ -27,7 +27,7 @@ from tasks.closed_sets import (
 from tasks.closed_sets import score as score_closed_set
 from tasks.scores import Kind, ScoreJob, score
 from tasks.training import require_shards, train_student
-from training.closed_set import ClosedSetJob
+from training.closed_sets.loop import ClosedSetJob
 
 REPORT_NAME = "report.html"
 

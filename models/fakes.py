@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from models.mentions import find_mentions
 from models.protocols import (
     CutMasks,
     FoundBoxes,
@@ -21,6 +20,7 @@ from models.protocols import (
     TextAnswer,
     TextRequest,
 )
+from models.writing.mentions import find_mentions
 from storage.vocabulary import Vocabulary
 
 UNSAFE_WORD = "unsafe"

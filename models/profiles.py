@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from models.detectors import DetectorConfig
-from models.painters import PainterConfig
-from models.segmenters import SegmenterConfig
+from models.labelling.detectors import DetectorConfig
+from models.labelling.segmenters import SegmenterConfig
+from models.painting.painters import PainterConfig
+from models.student.zegclip import StudentConfig
 from models.weights import require_marker, resolve_weights
-from models.writers import WriterConfig
-from models.zegclip import StudentConfig
+from models.writing.writers import WriterConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
 

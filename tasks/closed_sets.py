@@ -13,20 +13,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from pydantic import BaseModel
 
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.closed_set import ClosedSetPredictor, find_positions, score_closed_set
-from evaluation.config import ScoringConfig
-from evaluation.open_images import OpenImages
-from evaluation.results import Scores, Subject
-from evaluation.windows import ViewConfig
+from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.open_images import OpenImages
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.on_closed_sets import ClosedSetPredictor, find_positions, score_closed_set
+from evaluation.scoring.results import Scores, Subject
+from evaluation.scoring.windows import ViewConfig
 from models.weights import pick_device
-from storage.closed_sets import ClosedSet
 from storage.errors import InputError
-from storage.export import ExportedSet, export_shards
+from storage.exports.closed_sets import ClosedSet
+from storage.exports.folders import ExportedSet, export_shards
 from storage.identity import digest
 from tasks.children import run_child
 from tasks.measuring import measure_in_child, run_document
-from training.closed_set import (
+from training.closed_sets.loop import (
     ClosedSetJob,
     TrainedSet,
     find_finished,
@@ -152,7 +152,11 @@ def train_closed_set(job: ClosedSetJob) -> Any:
     path = out / "training.json"
     path.write_text(job.config.model_dump_json(indent=1), encoding="utf-8")
     run_child(
-        [sys.executable, "-m", "training.closed_set", "--config", str(path)], out, "training.log"
+        [sys.executable, "-m", "training.closed_sets.loop", "--config", str(path)],
+        out,
+        "training.log",
+        out,
+        "training.log",
     )
     return load_record(out)
 

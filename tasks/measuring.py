@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import BaseModel
 
-from evaluation.measured import Measured, read_measured
-from evaluation.results import Subject
+from evaluation.scoring.measured import Measured, read_measured
+from evaluation.scoring.results import Subject
 from storage.errors import DataError, EngineError, InputError
 from tasks.children import run_child
 

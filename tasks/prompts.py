@@ -9,8 +9,8 @@ from itertools import groupby, pairwise
 
 from pydantic import BaseModel, Field
 
-from models.mentions import CounterfactualRule, counterfactual_text, find_mentions
 from models.protocols import PromptWriter, TextAnswer, TextRequest
+from models.writing.mentions import CounterfactualRule, counterfactual_text, find_mentions
 from storage.errors import TransientError
 from storage.records import Mention, PlannedSample, PlannedShard, Prompt, Reason, Rejected, Stage
 from storage.vocabulary import ClassRecord, Vocabulary

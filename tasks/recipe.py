@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from models.instructions import INSTRUCTIONS_VERSION
 from models.profiles import Profile
-from models.templates import load_templates
-from models.writers import ChatWriterConfig, WriterConfig
+from models.writing.instructions import INSTRUCTIONS_VERSION
+from models.writing.templates import load_templates
+from models.writing.writers import ChatWriterConfig, WriterConfig
 from storage.commits import Commit, Counts
 from storage.identity import digest
 from storage.records import PlannedShard, Stage

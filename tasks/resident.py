@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from models.detectors import DetectorConfig, GroundingDino
-from models.painters import DiffusionPairPainter, PainterConfig
+from models.labelling.detectors import DetectorConfig, GroundingDino
+from models.labelling.segmenters import Sam, SegmenterConfig
+from models.painting.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import Detector, PairPainter, PromptWriter, Segmenter
-from models.segmenters import Sam, SegmenterConfig
 from models.weights import pick_device
-from models.writers import WriterConfig, build_writer
+from models.writing.writers import WriterConfig, build_writer
 from storage.ledger import Ledger
 from storage.objects import open_objects
 

@@ -11,18 +11,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.config import ScoringConfig
-from evaluation.measured import Measured
-from evaluation.open_images import OpenImages
-from evaluation.point_scores import score_baseline_points, score_student_points
-from evaluation.results import Subject
-from evaluation.score import score_baseline, score_student
-from models.detectors import DetectorConfig, GroundingDino
-from models.segmenters import Sam, SegmenterConfig
-from models.text_embeddings import TextEncoder
+from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.open_images import OpenImages
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.measured import Measured
+from evaluation.scoring.on_labels import score_baseline, score_student
+from evaluation.scoring.on_points import score_baseline_points, score_student_points
+from evaluation.scoring.results import Subject
+from models.labelling.detectors import DetectorConfig, GroundingDino
+from models.labelling.segmenters import Sam, SegmenterConfig
+from models.student.text_embeddings import TextEncoder
+from models.student.zegclip import StudentConfig, ZegClip
 from models.weights import pick_device, weights_identity
-from models.zegclip import StudentConfig, ZegClip
 from storage.identity import derive_seed, digest
 from tasks.measuring import measure_in_child, run_document
 from training.checkpoints import load_student

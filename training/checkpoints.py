@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from models.student.zegclip import StudentConfig, ZegClip
 from models.weights import weights_identity
-from models.zegclip import StudentConfig, ZegClip
 from storage.errors import DataError, InputError
 from storage.identity import canonical_json, describe_drift, digest
 from training.disk import explain_no_room

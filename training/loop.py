@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.text_embeddings import load_embeddings
+from models.student.text_embeddings import load_embeddings
+from models.student.zegclip import ZegClip
 from models.weights import weights_identity
-from models.zegclip import ZegClip
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
 from storage.vocabulary import Vocabulary, load_vocabulary

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from models.miniature.world import BACKGROUNDS, CLASSES, Scene
-from models.templates import TemplateSet, load_templates
+from models.writing.templates import TemplateSet, load_templates
 
 NOTHING = "nothing"
 """Stands for the class word in the caption of a scene whose object was left out."""

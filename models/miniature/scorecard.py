@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.detectors import GroundingDino
+from models.labelling.detectors import GroundingDino
+from models.labelling.segmenters import Sam
 from models.miniature import captions, judge
 from models.miniature.scenes import DrawnScene, held_out
 from models.miniature.world import CLASSES, sample_scene
-from models.painters import DiffusionPairPainter
+from models.painting.painters import DiffusionPairPainter
 from models.profiles import load_profile
 from models.protocols import FoundBoxes, PaintedPair, PairRequest
-from models.segmenters import Sam
 from storage.errors import InputError
 
 _CHANGE = 60

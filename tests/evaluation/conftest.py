@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.benchmarks import Benchmark
-from evaluation.config import ScoringConfig
-from evaluation.results import Scores, Subject
-from evaluation.score import score_baseline
+from evaluation.benchmarks.catalogue import Benchmark
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.on_labels import score_baseline
+from evaluation.scoring.results import Scores, Subject
 from models.miniature.captions import caption
 from models.miniature.world import CLASSES, Scene, boxes, masks, render, sample_scene
 from models.protocols import CutMasks, FoundBoxes

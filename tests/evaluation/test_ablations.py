@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evaluation.ablations import (
+from evaluation.reports.ablations import (
     Ablation,
     Arm,
     Cell,

@@ -8,7 +8,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from evaluation.benchmarks import BenchmarkConfig, LvisConfig, open_benchmark, scored_names
+from evaluation.benchmarks.catalogue import (
+    BenchmarkConfig,
+    LvisConfig,
+    open_benchmark,
+    scored_names,
+)
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
     label_map,

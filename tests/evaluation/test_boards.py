@@ -5,11 +5,11 @@ from typing import Literal
 
 import pytest
 
-from evaluation.boards import Board, Scored, make_boards
-from evaluation.inference import Background
-from evaluation.presets import load_preset
-from evaluation.report import MAX_PAGE_BYTES, write_report
-from evaluation.results import (
+from evaluation.reports.boards import Board, Scored, make_boards
+from evaluation.reports.page import MAX_PAGE_BYTES, write_report
+from evaluation.scoring.predictors import Background
+from evaluation.scoring.presets import load_preset
+from evaluation.scoring.results import (
     ClassScore,
     CurvePoint,
     GroupScore,

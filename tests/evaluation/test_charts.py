@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from evaluation.charts import Axes, Line, line_chart, number, smoothed, ticks
+from evaluation.reports.charts import Axes, Line, line_chart, number, smoothed, ticks
 
 AXES = Axes(x="step", y="loss")
 

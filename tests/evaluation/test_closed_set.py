@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.benchmarks import BenchmarkConfig, open_benchmark
-from evaluation.closed_set import ClosedSetPredictor, find_positions, score_closed_set
-from evaluation.config import ScoringConfig
-from evaluation.inference import BACKGROUND_WORD
-from evaluation.results import Subject
-from evaluation.windows import ViewConfig
+from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.on_closed_sets import ClosedSetPredictor, find_positions, score_closed_set
+from evaluation.scoring.predictors import BACKGROUND_WORD
+from evaluation.scoring.results import Subject
+from evaluation.scoring.windows import ViewConfig
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
-from storage.closed_sets import resolve_closed_set
 from storage.errors import InputError
+from storage.exports.closed_sets import resolve_closed_set
 from storage.vocabulary import load_benchmark, load_vocabulary
 
 MINIATURE = load_vocabulary("miniature")

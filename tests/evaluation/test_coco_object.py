@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
-from evaluation.results import Scores, published_results
+from evaluation.benchmarks.catalogue import Benchmark, BenchmarkConfig, open_benchmark
+from evaluation.scoring.results import Scores, published_results
 from storage.errors import DataError, InputError
 
 CONVERTED = [[0, 0, 1, 1], [12, 80, 80, 0]]

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
-from evaluation.results import Scores, published_results
+from evaluation.benchmarks.catalogue import Benchmark, BenchmarkConfig, open_benchmark
+from evaluation.scoring.results import Scores, published_results
 from models.miniature.benchmark import voc_palette
 from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL

@@ -1,6 +1,6 @@
 """Texts with marks."""
 
-from evaluation.gallery import changed_text, marked_text
+from evaluation.reports.gallery import changed_text, marked_text
 from storage.records import Mention
 
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from evaluation.inference import (
+from evaluation.scoring.metrics import Confusion, ThresholdSweep
+from evaluation.scoring.predictors import (
     Background,
     DetectedSegments,
     InferenceConfig,
@@ -20,13 +21,12 @@ from evaluation.inference import (
     apply_background,
     sureness,
 )
-from evaluation.metrics import Confusion, ThresholdSweep
-from models.detectors import GroundingDino
+from models.labelling.detectors import GroundingDino
+from models.labelling.segmenters import Sam
 from models.miniature.world import masks, render, sample_scene
 from models.profiles import load_profile
 from models.protocols import CutMasks, FoundBoxes
-from models.segmenters import Sam
-from models.zegclip import StudentConfig, ZegClip
+from models.student.zegclip import StudentConfig, ZegClip
 from storage.vocabulary import load_benchmark
 
 

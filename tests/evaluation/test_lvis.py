@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.benchmarks import Benchmark, BenchmarkConfig, open_benchmark
-from evaluation.results import Scores, published_results
+from evaluation.benchmarks.catalogue import Benchmark, BenchmarkConfig, open_benchmark
+from evaluation.scoring.results import Scores, published_results
 from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL
 from storage.vocabulary import load_benchmark

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.measured import read_measured
+from evaluation.scoring.measured import read_measured
 from storage.errors import DataError, InputError
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from evaluation.metrics import Average, Confusion, ThresholdSweep
+from evaluation.scoring.metrics import Average, Confusion, ThresholdSweep
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
 

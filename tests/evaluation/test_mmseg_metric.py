@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from evaluation.metrics import Confusion
-from models.openmmlab import IoUMetric
+from evaluation.scoring.metrics import Confusion
+from models.closed_sets.openmmlab import IoUMetric
 from storage.records import IGNORE_LABEL
 
 

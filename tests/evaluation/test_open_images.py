@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.open_images import OpenImages, PointSample
+from evaluation.benchmarks.open_images import OpenImages, PointSample
 from storage.errors import DataError, InputError
 
 HEADER = "ImageId,X,Y,Label,EstimatedYesNo,Source,YesVotes,NoVotes,UnsureVotes,TextLabel"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.phrases import (
+from evaluation.scoring.phrases import (
     Several,
     TextConfig,
     background_words,
@@ -15,7 +15,7 @@ from evaluation.phrases import (
     text_rows,
     text_words,
 )
-from models.text_embeddings import TextEncoder
+from models.student.text_embeddings import TextEncoder
 from storage.errors import InputError
 from storage.vocabulary import load_benchmark
 

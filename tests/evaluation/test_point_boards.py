@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.point_boards import make_point_boards
-from evaluation.point_scores import (
+from evaluation.reports.page import write_report
+from evaluation.reports.point_boards import make_point_boards
+from evaluation.scoring.on_points import (
     Answered,
     PointAverage,
     PointClass,
@@ -14,9 +15,8 @@ from evaluation.point_scores import (
     PointProtocol,
     PointScores,
 )
-from evaluation.points import Aggregate, Binarise, Candidates
-from evaluation.report import write_report
-from evaluation.results import PublishedResult, Subject, write_record
+from evaluation.scoring.points import Aggregate, Binarise, Candidates
+from evaluation.scoring.results import PublishedResult, Subject, write_record
 
 
 def made(

@@ -9,25 +9,25 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.config import ScoringConfig
-from evaluation.inference import ClassScores, InferenceConfig
-from evaluation.measured import read_measured
-from evaluation.open_images import OpenImages
-from evaluation.point_scores import (
+from evaluation.benchmarks.open_images import OpenImages
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.measured import read_measured
+from evaluation.scoring.on_points import (
     PointProtocol,
     PointScores,
     score_baseline_points,
     score_points,
     score_student_points,
 )
-from evaluation.points import Aggregate, Binarise, Candidates
-from evaluation.results import Subject, published_results
-from models.detectors import GroundingDino
+from evaluation.scoring.points import Aggregate, Binarise, Candidates
+from evaluation.scoring.predictors import ClassScores, InferenceConfig
+from evaluation.scoring.results import Subject, published_results
+from models.labelling.detectors import GroundingDino
+from models.labelling.segmenters import Sam
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
-from models.segmenters import Sam
-from models.text_embeddings import TextEncoder
-from models.zegclip import ZegClip
+from models.student.text_embeddings import TextEncoder
+from models.student.zegclip import ZegClip
 from storage.errors import DataError, InputError
 
 SUBJECT = Subject(kind="student", name="the student", fingerprint="f" * 64)

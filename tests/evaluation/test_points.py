@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.points import Aggregate, PointTally, point_ious, stretch
+from evaluation.scoring.points import Aggregate, PointTally, point_ious, stretch
 
 CLASS, PAIR = Aggregate.CLASS, Aggregate.PAIR
 

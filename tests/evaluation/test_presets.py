@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.benchmarks import BenchmarkConfig, BenchmarkSample
-from evaluation.config import ScoringConfig
-from evaluation.inference import Background, Overlap
-from evaluation.phrases import Several, background_words, class_phrases
-from evaluation.presets import load_preset, preset_changes, preset_names, preset_settings
-from evaluation.results import Subject
-from evaluation.score import score_student
-from models.text_embeddings import TextEncoder
+from evaluation.benchmarks.catalogue import BenchmarkConfig, BenchmarkSample
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.on_labels import score_student
+from evaluation.scoring.phrases import Several, background_words, class_phrases
+from evaluation.scoring.predictors import Background, Overlap
+from evaluation.scoring.presets import load_preset, preset_changes, preset_names, preset_settings
+from evaluation.scoring.results import Subject
+from models.student.text_embeddings import TextEncoder
 from storage.errors import InputError
 from storage.vocabulary import load_benchmark, text_templates
 

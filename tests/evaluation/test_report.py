@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.benchmarks import BenchmarkConfig
-from evaluation.config import ScoringConfig
-from evaluation.inference import Background, ScoreMap
-from evaluation.report import MAX_PAGE_BYTES, read_metrics, write_report
-from evaluation.results import PublishedResult, ScoreProtocol, Scores, Subject, write_scores
-from evaluation.score import score
-from evaluation.voc import open_voc
+from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.voc import open_voc
+from evaluation.reports.page import MAX_PAGE_BYTES, read_metrics, write_report
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.on_labels import score
+from evaluation.scoring.predictors import Background, ScoreMap
+from evaluation.scoring.results import PublishedResult, ScoreProtocol, Scores, Subject, write_scores
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError, InputError

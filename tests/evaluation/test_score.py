@@ -10,23 +10,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.benchmarks import (
+from evaluation.benchmarks.catalogue import (
     Benchmark,
     BenchmarkConfig,
     BenchmarkSample,
     scored_names,
 )
-from evaluation.config import ScoringConfig
-from evaluation.inference import Background, InferenceConfig, ScoreMap
-from evaluation.measured import read_measured
-from evaluation.metrics import Average
-from evaluation.results import ScoreProtocol, Scores, Subject, published_results
-from evaluation.score import score, score_baseline, score_student
-from evaluation.voc import open_voc
+from evaluation.benchmarks.voc import open_voc
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.measured import read_measured
+from evaluation.scoring.metrics import Average
+from evaluation.scoring.on_labels import score, score_baseline, score_student
+from evaluation.scoring.predictors import Background, InferenceConfig, ScoreMap
+from evaluation.scoring.results import ScoreProtocol, Scores, Subject, published_results
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES
 from models.protocols import CutMasks, FoundBoxes
-from models.text_embeddings import TextEncoder
+from models.student.text_embeddings import TextEncoder
 from storage.codecs import decode_label_map
 from storage.errors import InputError
 from storage.vocabulary import load_benchmark

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.sheets import (
+from evaluation.reports.sheets import (
     MAX_SHEET_BYTES,
     Quadruplet,
     class_colour,

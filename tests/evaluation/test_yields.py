@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.yields import Yields, count_yields
+from evaluation.reports.yields import Yields, count_yields
 from storage.errors import DataError
 from storage.manifest import ManifestRow
 from storage.records import Reason, Stage

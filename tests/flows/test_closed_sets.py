@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flows.parameters import TrainAndEvaluateParameters, closed_set_jobs
+from flows.training_parameters import TrainAndEvaluateParameters, closed_set_jobs
 from models.miniature import world
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.codecs import encode_image, encode_label_map

@@ -4,8 +4,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from evaluation.inference import Background
-from evaluation.results import ScoreProtocol, Scores, Subject
+from evaluation.scoring.predictors import Background
+from evaluation.scoring.results import ScoreProtocol, Scores, Subject
 from flows.local_runs import score_table
 
 

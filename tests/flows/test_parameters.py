@@ -1,6 +1,6 @@
 import pytest
 
-from flows.parameters import (
+from flows.training_parameters import (
     GenerationParameters,
     TrainAndEvaluateParameters,
     nest,

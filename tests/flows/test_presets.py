@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from evaluation.benchmarks import BenchmarkConfig
-from evaluation.config import ScoringConfig
-from evaluation.presets import preset_changes
-from flows.parameters import TrainAndEvaluateParameters
+from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.presets import preset_changes
 from flows.train_and_evaluate import score_jobs
+from flows.training_parameters import TrainAndEvaluateParameters
 from storage.errors import InputError
 
 

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from evaluation.benchmarks import BenchmarkConfig
-from flows.parameters import TrainAndEvaluateParameters
+from evaluation.benchmarks.catalogue import BenchmarkConfig
+from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.errors import IncompleteError
-from training.closed_set import ClosedSetRequest
+from training.closed_sets.loop import ClosedSetRequest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

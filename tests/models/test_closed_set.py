@@ -4,14 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.closed_set import (
+from models.closed_sets.networks import (
     DeepLabConfig,
     Mask2FormerConfig,
     build_network,
     network_document,
     normalise,
 )
-from models.openmmlab import MODELS
+from models.closed_sets.openmmlab import MODELS
 from storage.errors import InputError
 
 DEEPLAB = DeepLabConfig(

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
-from models.detectors import DetectorConfig, GroundingDino, suppress
+from models.labelling.detectors import DetectorConfig, GroundingDino, suppress
 from storage.errors import InputError
 
 

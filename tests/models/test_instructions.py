@@ -1,7 +1,7 @@
 import pytest
 
-from models.instructions import chat_messages, read_texts
 from models.protocols import TextRequest
+from models.writing.instructions import chat_messages, read_texts
 from storage.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary("lvis1205")

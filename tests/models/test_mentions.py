@@ -3,7 +3,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from models.mentions import counterfactual_text, find_mentions
+from models.writing.mentions import counterfactual_text, find_mentions
 from storage.records import Mention
 from storage.vocabulary import ClassRecord, load_vocabulary
 

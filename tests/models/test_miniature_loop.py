@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from models.miniature import judge, loop, painter, vae
 from models.miniature.world import CLASSES, sample_scene
-from models.painters import DiffusionPairPainter, PainterConfig
+from models.painting.painters import DiffusionPairPainter, PainterConfig
 from models.protocols import PairRequest
 
 SHORTEST = painter.Config(steps=3, text_steps=3, batch=4, chunk=64, bf16=False)

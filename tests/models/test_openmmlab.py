@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from models.openmmlab import MODELS
+from models.closed_sets.openmmlab import MODELS
 from storage.errors import InputError
 
 WITHOUT = """
@@ -11,7 +11,7 @@ import sys
 sys.modules["mmengine"] = None
 from storage.errors import InputError
 try:
-    import models.openmmlab
+    import models.closed_sets.openmmlab
 except InputError as error:
     print(error)
 """

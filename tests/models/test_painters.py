@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from models.painters import DiffusionPairPainter, PainterConfig
+from models.painting.painters import DiffusionPairPainter, PainterConfig
 from models.profiles import load_profile
 from models.protocols import PairRequest
 from storage.errors import InputError

@@ -4,11 +4,11 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
-from models.detectors import GroundingDino
-from models.painters import DiffusionPairPainter
+from models.labelling.detectors import GroundingDino
+from models.labelling.segmenters import Sam
+from models.painting.painters import DiffusionPairPainter
 from models.profiles import Profile, load_profile, profile_names
 from models.protocols import PairRequest
-from models.segmenters import Sam
 from models.weights import resolve_weights
 from storage.errors import InputError
 from storage.vocabulary import load_vocabulary

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import SamModel, SamProcessor
 
-from models.segmenters import Sam, SegmenterConfig
+from models.labelling.segmenters import Sam, SegmenterConfig
 from storage.errors import InputError
 
 

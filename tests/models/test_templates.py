@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from models.mentions import find_mentions
-from models.templates import TemplateSet, load_templates, template_names
+from models.writing.mentions import find_mentions
+from models.writing.templates import TemplateSet, load_templates, template_names
 from storage.errors import InputError
 from storage.vocabulary import ClassRecord, load_vocabulary
 

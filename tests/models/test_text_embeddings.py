@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
 from models.miniature.tokens import write_tokenizer
-from models.text_embeddings import TextEncoder, embed_phrases, load_embeddings
+from models.student.text_embeddings import TextEncoder, embed_phrases, load_embeddings
 from storage.errors import InputError
 from storage.vocabulary import text_templates
 

@@ -1,9 +1,9 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from models.chat import ChatWriter, ChatWriterConfig
 from models.protocols import TextRequest
-from models.writers import TemplateWriter, TemplateWriterConfig, WriterConfig, build_writer
+from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.writing.writers import TemplateWriter, TemplateWriterConfig, WriterConfig, build_writer
 from storage.errors import InputError
 from storage.ledger import Ledger
 from storage.objects import open_objects

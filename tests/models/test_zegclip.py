@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from models.zegclip import StudentConfig, ZegClip
+from models.student.zegclip import StudentConfig, ZegClip
 from storage.errors import InputError
 
 WIDTH, EMBED, DEPTH, TOKENS, PATCH, SIDE = 32, 24, 3, 4, 16, 4

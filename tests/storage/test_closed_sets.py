@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from storage.closed_sets import CLOSED_IGNORE, resolve_closed_set
 from storage.errors import DataError, InputError
+from storage.exports.closed_sets import CLOSED_IGNORE, resolve_closed_set
 from storage.records import IGNORE_LABEL
 from storage.vocabulary import load_benchmark, load_vocabulary
 

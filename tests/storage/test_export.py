@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.closed_sets import resolve_closed_set
 from storage.codecs import encode_label_map
 from storage.errors import DataError, InputError
-from storage.export import export_shards, read_export
+from storage.exports.closed_sets import resolve_closed_set
+from storage.exports.folders import export_shards, read_export
 from storage.shards import pack
 from storage.vocabulary import load_vocabulary
 

@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 
-from models.chat import ChatWriter, ChatWriterConfig
-from models.mentions import find_mentions
 from models.protocols import TextAnswer
-from models.writers import TemplateWriter, TemplateWriterConfig
+from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.writing.mentions import find_mentions
+from models.writing.writers import TemplateWriter, TemplateWriterConfig
 from storage.errors import BudgetError, InputError, TransientError
 from storage.ledger import Ledger
 from storage.objects import open_objects

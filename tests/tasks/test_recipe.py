@@ -1,7 +1,7 @@
 import pytest
 
-from flows.parameters import GenerationParameters
-from models.chat import ChatWriterConfig
+from flows.training_parameters import GenerationParameters
+from models.writing.chat import ChatWriterConfig
 from storage.plan import plan_shard
 from storage.records import Stage
 from storage.vocabulary import load_vocabulary, resolve_slice

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.benchmarks import BenchmarkConfig
-from evaluation.config import ScoringConfig
-from evaluation.inference import InferenceConfig
-from evaluation.point_scores import PointScores
+from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.on_points import PointScores
+from evaluation.scoring.predictors import InferenceConfig
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
 from tasks.measuring import find_scores

@@ -6,13 +6,13 @@ import pytest
 import torch
 from mmseg.registry import DATASETS
 
-from storage.closed_sets import resolve_closed_set
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
-from storage.export import export_shards, read_export
+from storage.exports.closed_sets import resolve_closed_set
+from storage.exports.folders import export_shards, read_export
 from storage.shards import iterate
 from storage.vocabulary import load_vocabulary
-from training.closed_set import (
+from training.closed_sets.loop import (
     ClosedSetConfig,
     ClosedSetRequest,
     find_finished,
@@ -21,8 +21,8 @@ from training.closed_set import (
     main,
     train,
 )
+from training.closed_sets.runner import EndlessSampler, runner_document
 from training.data import find_shards
-from training.segmenter_run import EndlessSampler, runner_document
 
 DEEPLAB = {
     "kind": "deeplabv3",

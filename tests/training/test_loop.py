@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.text_embeddings import load_embeddings
-from models.zegclip import ZegClip
+from models.student.text_embeddings import load_embeddings
+from models.student.zegclip import ZegClip
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.shards import pack

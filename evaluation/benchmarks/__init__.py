@@ -1,0 +1,1 @@
+"""Benchmarks: images with known truth, read from the folders that people have."""

@@ -1,0 +1,282 @@
+"""Images with label maps, file by file: what the readers of benchmarks have in common.
+
+A reader brings the names of the images, a `Layout` that finds files and decodes labels, and an
+`Origin` that says what it reads; `LabelledImages` makes a benchmark of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from evaluation.benchmarks.catalogue import BenchmarkConfig, BenchmarkSample
+from evaluation.benchmarks.split_files import open_picture, require_files, spread
+from storage.errors import DataError, InputError
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from storage.vocabulary import BenchmarkClasses
+
+Labels = UInt16[np.ndarray, "height width"]
+
+_PUBLISHED_SPLIT = "val"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a benchmark comes from.
+
+    Attributes:
+        had_from: Where its files are had and where to put them, as part of a sentence.
+        truth: How its label maps come about, printed with every number.
+        published_as: Its name in the tables of published results; empty if it is in none.
+        published_sizes: Numbers of images that its split `val` has by the sources known.
+    """
+
+    had_from: str
+    truth: str
+    published_as: str = ""
+    published_sizes: tuple[int, ...] = ()
+
+
+class Layout(Protocol):
+    """Where the files of an image lie, and what its labels are."""
+
+    def image(self, key: str) -> Path:
+        """The image's file."""
+        ...
+
+    def label_file(self, key: str) -> Path:
+        """The file that holds its labels."""
+        ...
+
+    def labels(self, key: str) -> Labels:
+        """Its labels: 0 background, k + 1 for class k, `IGNORE_LABEL` for ignored pixels.
+
+        Raises:
+            InputError: If the file is missing.
+            DataError: If the file is damaged or holds a label that is no class.
+        """
+        ...
+
+    def candidates(self, key: str) -> tuple[int, ...] | None:
+        """The classes that may be predicted in it, as `BenchmarkSample` has them."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """A layout with a file of labels for each image.
+
+    Attributes:
+        image_folder: Holds ``<key>.jpg``.
+        label_folder: Holds ``<key>`` with ``label_suffix`` behind it.
+        decode: Reads labels as `Layout.labels` describes them from such a file.
+        label_suffix: End of the label files' names.
+    """
+
+    image_folder: Path
+    label_folder: Path
+    decode: Callable[[Path], Labels]
+    label_suffix: str = ".png"
+
+    def image(self, key: str) -> Path:
+        """The image's file."""
+        return self.image_folder / f"{key}.jpg"
+
+    def label_file(self, key: str) -> Path:
+        """The file that holds its labels."""
+        return self.label_folder / f"{key}{self.label_suffix}"
+
+    def labels(self, key: str) -> Labels:
+        """Its labels."""
+        return self.decode(self.label_file(key))
+
+    def candidates(self, key: str) -> None:
+        """All classes."""
+
+
+class LabelledImages:
+    """A benchmark made of a list of images and a layout.
+
+    Args:
+        config: Split and number of images.
+        classes: What is scored.
+        keys: Names of the images of the split.
+        layout: Finds and decodes them.
+        origin: Where they come from.
+    """
+
+    def __init__(
+        self,
+        config: BenchmarkConfig,
+        classes: BenchmarkClasses,
+        keys: Sequence[str],
+        layout: Layout,
+        origin: Origin,
+    ) -> None:
+        self._split = config.split
+        self._classes = classes
+        self._origin = origin
+        self._layout = layout
+        whole = len(keys) in origin.published_sizes and config.split == _PUBLISHED_SPLIT
+        self._keys = spread(keys, config.limit)
+        self._published = whole and len(self._keys) == len(keys)
+
+    @property
+    def split(self) -> str:
+        """Which part of the benchmark this is."""
+        return self._split
+
+    @property
+    def classes(self) -> BenchmarkClasses:
+        """What is scored."""
+        return self._classes
+
+    @property
+    def truth(self) -> str:
+        """How the label maps come about."""
+        return self._origin.truth
+
+    @property
+    def published_as(self) -> str:
+        """Its name in the tables of published results, for the whole split that they are about.
+
+        The split is known by its name and its number of images. What the MagicSeg paper (arXiv
+        2603.19575) leaves open is not settled by it: the paper names data sets, not class sets or
+        image lists, and its tables collect numbers of several protocols. Section 4.1 says that all
+        its sets count background as a class, so that its numbers stand beside the sets with
+        background alone; a set without has a name of its own.
+        """
+        return self._origin.published_as if self._published else ""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[BenchmarkSample]:
+        """Read the images in the order of the list.
+
+        Raises:
+            InputError: If a file is missing.
+            DataError: If a file cannot be decoded, is of the wrong kind or size, or holds a label
+                that is no class.
+        """
+        for key in self._keys:
+            with open_picture(self._layout.image(key), self._origin.had_from) as image:
+                pixels: UInt8[np.ndarray, "height width 3"] = np.asarray(image.convert("RGB"))
+            labels = self._layout.labels(key)
+            if labels.shape != pixels.shape[:2]:
+                message = (
+                    f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
+                    f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
+                    f"its image: fetch both anew"
+                )
+                raise DataError(message)
+            yield BenchmarkSample(
+                key=key,
+                image=pixels,
+                labels=_as_scored(labels, background=self._classes.background),
+                candidates=self._layout.candidates(key),
+            )
+
+    def missing_files(self) -> list[Path]:
+        """The images and label files of the split that are not there."""
+        wanted = [
+            path
+            for key in self._keys
+            for path in (self._layout.image(key), self._layout.label_file(key))
+        ]
+        return [path for path in dict.fromkeys(wanted) if not path.is_file()]
+
+    def check(self) -> None:
+        """Refuse a split that is not whole.
+
+        Raises:
+            InputError: Naming the first missing files, their number and where they are had.
+        """
+        require_files(self.missing_files(), self.split, self._origin.had_from)
+
+
+def read_list(path: Path, had_from: str) -> list[str]:
+    """Read the names of a split's images: the first word of each line.
+
+    Raises:
+        InputError: If the file is missing or names no image.
+        DataError: If it names an image twice.
+    """
+    if not path.is_file():
+        message = f"{path} is missing, expected a list of image names; {had_from}"
+        raise InputError(message)
+    return listed_names(path.read_text(encoding="utf-8"), str(path))
+
+
+def listed_names(text: str, where: str) -> list[str]:
+    """Take the first word of each line.
+
+    Args:
+        text: The list.
+        where: What messages call it.
+
+    Raises:
+        InputError: If there is none.
+        DataError: If one occurs twice.
+    """
+    keys = [line.split()[0] for line in text.splitlines() if line.strip()]
+    if not keys:
+        message = f"{where} names no image, expected one name a line: choose another split"
+        raise InputError(message)
+    if len(set(keys)) < len(keys):
+        [twice, *_] = (key for key in keys if keys.count(key) > 1)
+        message = f"{where} names {twice} twice, expected every image once: fetch it anew"
+        raise DataError(message)
+    return keys
+
+
+def read_indices(path: Path, had_from: str) -> Labels:
+    """Read an indexed or a grey PNG as it is stored, never through colours.
+
+    Raises:
+        InputError: If the file is missing.
+        DataError: If it cannot be decoded or is in colours.
+    """
+    with open_picture(path, had_from) as image:
+        if image.mode not in {"P", "L"}:
+            message = (
+                f"{path} has mode {image.mode}, expected P or L (one class index a pixel): "
+                f"colours cannot be scored, fetch the original file"
+            )
+            raise DataError(message)
+        return np.asarray(image).astype(np.uint16)
+
+
+def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None) -> Labels:
+    """Put `IGNORE_LABEL` where a label map says void, and refuse labels that are no class.
+
+    Args:
+        stored: The label map as its file has it.
+        path: The file, for the message.
+        highest: The last class's label.
+        void: The label of ignored pixels, if there are any.
+
+    Raises:
+        DataError: If a label is neither background, nor a class, nor void.
+    """
+    ignored = stored == void if void is not None else np.zeros(stored.shape, dtype=bool)
+    wrong = (stored > highest) & ~ignored
+    if wrong.any():
+        allowed = f"0 to {highest}" if void is None else f"0 to {highest} or {void}"
+        message = (
+            f"{path} holds the label {stored[wrong].max()}, expected {allowed}: is this the "
+            f"right benchmark for this folder?"
+        )
+        raise DataError(message)
+    return np.where(ignored, np.uint16(IGNORE_LABEL), stored)
+
+
+def _as_scored(labels: Labels, *, background: bool) -> Labels:
+    """Labels as the class set counts them: without background they move down by one."""
+    if background:
+        return labels
+    kept = (labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL)
+    return np.where(kept, labels - 1, np.uint16(IGNORE_LABEL))

@@ -1,0 +1,64 @@
+"""PASCAL VOC 2012, and whatever else lies on disk as it does.
+
+JPEGImages/<name>.jpg
+SegmentationClass/<name>.png              indexed: 0 is background, 255 is ignored
+ImageSets/Segmentation/<split>.txt        one name a line
+"""
+
+from pathlib import Path
+
+from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.folders import (
+    LabelFiles,
+    LabelledImages,
+    Labels,
+    Origin,
+    checked_labels,
+    read_indices,
+    read_list,
+)
+from storage.vocabulary import load_benchmark
+
+_VOID = 255
+_VOC_FROM = (
+    "PASCAL VOC 2012 is the archive VOCtrainval_11-May-2012.tar of "
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: unpack it and name its folder "
+    "VOCdevkit/VOC2012"
+)
+_DRAWN_FROM = (
+    "the drawn benchmark is written by `python -m models.miniature.benchmark --out FOLDER`"
+)
+_VOC_TRUTH = "SegmentationClass, void borders ignored"
+_ORIGINS = {
+    "voc21": Origin(_VOC_FROM, _VOC_TRUTH, "PASCAL VOC", (1449,)),
+    "voc20": Origin(
+        _VOC_FROM, f"{_VOC_TRUTH}, background ignored", "PASCAL VOC20 (no bg)", (1449,)
+    ),
+    "miniature": Origin(_DRAWN_FROM, "exact masks of the drawn objects"),
+}
+
+
+def open_voc(config: BenchmarkConfig) -> LabelledImages:
+    """Open a benchmark in the layout of PASCAL VOC.
+
+    Args:
+        config: `voc21`, `voc20` or `miniature`; the split is the name of a list.
+
+    Raises:
+        InputError: If the split's list is missing or empty.
+        DataError: If it names an image twice.
+    """
+    classes = load_benchmark(config.name)
+    origin = _ORIGINS[config.name]
+
+    def decode(path: Path) -> Labels:
+        stored = read_indices(path, origin.had_from)
+        return checked_labels(stored, path, highest=len(classes.names), void=_VOID)
+
+    layout = LabelFiles(
+        image_folder=config.root / "JPEGImages",
+        label_folder=config.root / "SegmentationClass",
+        decode=decode,
+    )
+    listing = config.root / "ImageSets" / "Segmentation" / f"{config.split}.txt"
+    return LabelledImages(config, classes, read_list(listing, origin.had_from), layout, origin)

@@ -1,0 +1,1 @@
+"""Scoring: from a segmenter and a benchmark to numbers with their protocol."""

@@ -1,0 +1,346 @@
+"""Scores: what a student or a baseline reaches on a benchmark, with the whole protocol beside it.
+
+`score` runs any `Predictor` over a benchmark in one pass and writes two things into a folder:
+`scores-<benchmark>-<split>-<subject>.json`, and label maps of a few images for the report. The
+trained student, the untrained one and the detector-segmenter baseline go through the same code.
+"""
+
+import logging
+import math
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from evaluation.benchmarks.catalogue import Benchmark, BenchmarkSample, scored_names
+from evaluation.benchmarks.split_files import spread
+from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
+from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
+from evaluation.scoring.predictors import (
+    Background,
+    DetectedSegments,
+    InferenceConfig,
+    Overlap,
+    Predictor,
+    StudentPredictor,
+    TextSegmenter,
+    apply_background,
+    sureness,
+)
+from evaluation.scoring.presets import load_preset, preset_changes
+from evaluation.scoring.results import (
+    AVERAGES,
+    ClassScore,
+    CurvePoint,
+    Example,
+    GroupScore,
+    ScoreProtocol,
+    Scores,
+    Subject,
+    published_results,
+    slug,
+    write_scores,
+)
+from models.protocols import Detector, Segmenter
+from models.student.text_embeddings import TextEncoder
+from storage.codecs import encode_image, encode_label_map
+from storage.errors import DataError
+from storage.vocabulary import BenchmarkClasses, load_vocabulary
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 10.0
+_FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
+
+
+class Student(TextSegmenter, Protocol):
+    """A student that can be put into evaluation mode."""
+
+    def eval(self) -> object:
+        """Switch dropout off."""
+        ...
+
+
+def score_student(
+    student: Student,
+    encoder: TextEncoder,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Score a student; the text encoder must be on the student's device.
+
+    Args:
+        student: The network, trained or not.
+        encoder: Text tower of the CLIP under the student.
+        benchmark: Images and truth.
+        subject: What the student is.
+        config: How it is scored.
+        out: Folder for the results.
+
+    Returns:
+        The scores, which are written too.
+    """
+    student.eval()
+    classes = benchmark.classes
+    has_words = classes.background and config.inference.background is Background.WORDS
+    words = background_words(config.background_words) if has_words else ()
+    rows = text_rows(encoder, class_phrases(classes, config.names), words, config)
+    protocol = describe_protocol(
+        benchmark,
+        config,
+        background_rule=config.inference.background if classes.background else Background.NONE,
+        threshold=config.inference.threshold if classes.background else 0.0,
+        text=text_words(config, words=has_words),
+        view=view_words(config.inference),
+        preset=config.preset or "",
+        preset_changes=preset_changes(config, classes.name),
+        preset_omits=load_preset(config.preset).omits if config.preset else (),
+    )
+    predictor = StudentPredictor(student, rows, config.inference)
+    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+
+
+def score_baseline(
+    detector: Detector,
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Score a detector with a segmenter (MagicSeg, arXiv 2603.19575, table I: Grounded-SAM).
+
+    The detector's own thresholds decide what is found; every pixel outside a mask is background.
+    Of ``config`` only the average, the curve and the number of examples count.
+    """
+    phrases = [own[0] for own in benchmark.classes.phrases]
+    background = benchmark.classes.background
+    protocol = describe_protocol(
+        benchmark,
+        config,
+        background_rule=Background.CONSTANT if background else Background.NONE,
+        threshold=0.0,
+        text="preferred names as the detector's phrases",
+        view="as the detector and the segmenter resize the whole image",
+    )
+    predictor = DetectedSegments(detector, segmenter, phrases)
+    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+
+
+def score(
+    predictor: Predictor,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    protocol: ScoreProtocol,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Measure anything that predicts, see `measure`, and write the scores."""
+    result = measure(
+        predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out
+    )
+    write_scores(result, out)
+    return result
+
+
+def measure(
+    predictor: Predictor,
+    benchmark: Benchmark,
+    *,
+    subject: Subject,
+    protocol: ScoreProtocol,
+    config: ScoringConfig,
+    out: Path,
+) -> Scores:
+    """Measure anything that predicts, in one pass over a benchmark.
+
+    Args:
+        predictor: Gives the best class of each pixel.
+        benchmark: Images and truth; files are checked before the first image is shown.
+        subject: What is scored.
+        protocol: How; its background rule and threshold are applied.
+        config: Which classes are averaged, thresholds of the curve, and number of examples.
+        out: Folder for the examples; made if missing.
+
+    Returns:
+        The scores.
+
+    Raises:
+        InputError: If files of the benchmark are missing.
+        DataError: If the benchmark's files are broken or hold no pixel to count.
+    """
+    benchmark.check()
+    started = time.perf_counter()
+    strict = protocol.background_rule is Background.CONSTANT
+    confusion = Confusion(len(protocol.class_names))
+    sweep = ThresholdSweep(len(protocol.class_names), config.thresholds, strict=strict)
+    keeper = _Examples(out, f"{protocol.benchmark}-{protocol.split}-{subject.name}")
+    kept = frozenset(spread(range(len(benchmark)), config.num_examples))
+    progress = Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
+    for index, sample in enumerate(benchmark):
+        scores = predictor.predict(sample.image, sample.candidates)
+        labels = apply_background(
+            scores, protocol.background_rule, protocol.threshold, background=protocol.background
+        )
+        confusion.update(sample.labels, labels)
+        if protocol.background:
+            sure = sureness(scores, protocol.background_rule)
+            sweep.update(sample.labels, sure, scores.index + 1)
+        if index in kept:
+            keeper.keep(sample, labels)
+        progress.step(index + 1)
+    summary = confusion.summary(config.average)
+    if math.isnan(summary.pixel_accuracy):
+        message = f"{benchmark.classes.name} {benchmark.split} holds no pixel to count: all ignored"
+        raise DataError(message)
+    return Scores(
+        subject=subject,
+        protocol=protocol,
+        miou=summary.miou,
+        foreground_miou=_foreground(summary, config.average, background=protocol.background),
+        pixel_accuracy=summary.pixel_accuracy,
+        classes=_class_scores(summary, protocol.class_names),
+        groups=_group_scores(summary, benchmark.classes, config.average),
+        curve=_curve(sweep, config.average) if protocol.background else (),
+        published=published_results(benchmark.published_as),
+        examples=tuple(keeper.kept),
+        seconds=round(time.perf_counter() - started, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        engine_version=version("magicseg-engine"),
+    )
+
+
+class _Examples:
+    """Keeps the label maps of a few images beside the scores."""
+
+    def __init__(self, out: Path, name: str) -> None:
+        self._out = out
+        self._folder = f"examples-{slug(name)}"
+        self.kept: list[Example] = []
+
+    def keep(self, sample: BenchmarkSample, labels: np.ndarray) -> None:
+        (self._out / self._folder).mkdir(parents=True, exist_ok=True)
+        stem = f"{self._folder}/{slug(sample.key)}"
+        example = Example(
+            key=sample.key,
+            image=f"{stem}.png",
+            truth=f"{stem}.truth.png",
+            prediction=f"{stem}.prediction.png",
+        )
+        (self._out / example.image).write_bytes(encode_image(sample.image, "png"))
+        (self._out / example.truth).write_bytes(encode_label_map(sample.labels))
+        prediction = encode_label_map(labels.astype(np.uint16))
+        (self._out / example.prediction).write_bytes(prediction)
+        self.kept.append(example)
+
+
+class Progress:
+    """One log line every few seconds, with the time left.
+
+    Args:
+        what: What is going on.
+        total: Steps until it is over.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._started = self._last = time.monotonic()
+
+    def step(self, done: int) -> None:
+        """Say that so many steps are done."""
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES and done < self._total:
+            return
+        self._last = now
+        left = (now - self._started) / done * (self._total - done)
+        _log.info("%s: %d of %d images, %.0f s left", self._what, done, self._total, left)
+
+
+def describe_protocol(benchmark: Benchmark, config: ScoringConfig, **how: Any) -> ScoreProtocol:
+    """Say what a number depends on: what benchmark and config say, and the fields given."""
+    classes = benchmark.classes
+    return ScoreProtocol(
+        benchmark=classes.name,
+        split=benchmark.split,
+        num_images=len(benchmark),
+        class_names=scored_names(classes),
+        background=classes.background,
+        average=AVERAGES[config.average],
+        truth=benchmark.truth,
+        **how,
+    )
+
+
+def view_words(config: InferenceConfig) -> str:
+    """Say at which size and in which windows an image is shown."""
+    parts = [f"short side {config.short_side}, long side at most {config.long_side}"]
+    if config.window is None:
+        parts.append("whole image")
+    else:
+        averaged = "averaged" if config.overlap is Overlap.SCORES else "logits averaged"
+        parts.append(f"windows of {config.window} at a stride of {config.stride}, {averaged}")
+    if config.background in {Background.SOFTMAX, Background.WORDS, Background.GROUPVIT}:
+        parts.append(f"logits times {config.softmax_scale:g} before the softmax")
+    return ", ".join(parts)
+
+
+def _curve(sweep: ThresholdSweep, average: Average) -> tuple[CurvePoint, ...]:
+    return tuple(
+        CurvePoint(
+            threshold=round(float(threshold), 6),
+            miou=summary.miou,
+            pixel_accuracy=summary.pixel_accuracy,
+        )
+        for threshold, summary in zip(sweep.thresholds, sweep.summaries(average), strict=True)
+    )
+
+
+def _class_scores(summary: Summary, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    return tuple(
+        ClassScore(name=name, iou=None if math.isnan(iou) else iou, true_pixels=pixels)
+        for name, iou, pixels in zip(
+            names, summary.ious.tolist(), summary.true_pixels.tolist(), strict=True
+        )
+    )
+
+
+def _group_scores(
+    summary: Summary, classes: BenchmarkClasses, average: Average
+) -> tuple[GroupScore, ...]:
+    vocabulary = load_vocabulary(classes.vocabulary)
+    frequencies = [
+        vocabulary[class_id].frequency if class_id is not None else ""
+        for class_id in classes.class_ids
+    ]
+    if not all(frequencies):
+        return ()
+    first = 1 if classes.background else 0
+    groups = []
+    for frequency, name in _FREQUENCIES.items():
+        own = [first + place for place, each in enumerate(frequencies) if each == frequency]
+        ious, pixels = summary.ious[own], summary.true_pixels[own]
+        asked = {Average.ALL: len(own), Average.TRUE: int((pixels > 0).sum())}
+        count = asked.get(average, int((~np.isnan(ious)).sum()))
+        groups.append(
+            GroupScore(name=name, num_classes=count, miou=_or_none(mean_iou(ious, pixels, average)))
+        )
+    return tuple(groups)
+
+
+def _foreground(summary: Summary, average: Average, *, background: bool) -> float | None:
+    first = 1 if background else 0
+    return _or_none(mean_iou(summary.ious[first:], summary.true_pixels[first:], average))
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

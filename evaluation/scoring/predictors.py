@@ -1,0 +1,451 @@
+"""From an image to a label map: scores of the classes, the best one, and the background rule.
+
+Every predictor gives a `ScoreMap`: for each pixel of the original image the best class and its
+score. A background rule turns it into labels, so that one pass over the images serves every
+threshold.
+
+No score is ever held for all classes at full size: classes are taken in chunks and only the best so
+far is kept, which needs megabytes where 1,204 full maps need gigabytes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
+from pydantic import Field, model_validator
+
+from evaluation.scoring.windows import View, ViewConfig
+from models.protocols import Detector, FoundBoxes, Segmenter
+
+BACKGROUND_WORD = -1
+"""What stands for a class where a background word won."""
+
+_NEAREST = 5
+_BASELINE_CHUNK = 8
+
+_Maps = Float[torch.Tensor, "maps classes height width"]
+
+
+class Background(StrEnum):
+    """When a pixel is background."""
+
+    RAW = "raw"
+    """The best class's sigmoid score is below the threshold."""
+    SOFTMAX = "softmax"
+    """The best class's probability among all classes is below the threshold."""
+    CONSTANT = "constant"
+    """A channel of constant score stands before the classes and wins ties: the best sigmoid score
+    must exceed the threshold (TCL's rule)."""
+    WORDS = "words"
+    """A background word has the best probability among all classes and background words, or the
+    best probability is below the threshold (the rule of SCLIP and ClearCLIP)."""
+    GROUPVIT = "groupvit"
+    """The best score is below the threshold and below the best score of the image. A class's score
+    is its probability among all classes, times that among the five nearest to the image; others
+    have none (GroupViT's rule)."""
+    NONE = "none"
+    """By no rule: for class sets without background, and for segmenters that have learned it."""
+
+
+class Overlap(StrEnum):
+    """What is averaged where windows overlap."""
+
+    SCORES = "scores"
+    """The scores of each window."""
+    LOGITS = "logits"
+    """The logits of each window; they become scores at the original image's size."""
+
+
+class InferenceConfig(ViewConfig, frozen=True):
+    """How an image is shown to the student and how its scores become labels.
+
+    The defaults are those of the released MagicSeg and ZegCLIP settings: short side 512, windows of
+    512 at a stride of 426; no offset is subtracted from seen classes.
+    """
+
+    background: Background = Background.RAW
+    """The background rule."""
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """The background rule's threshold on the score."""
+    softmax_scale: float = Field(default=1.0, gt=0)
+    """What logits are multiplied by before a softmax, for the rules `softmax`, `words` and
+    `groupvit`."""
+    overlap: Overlap = Overlap.SCORES
+    """What is averaged where windows overlap."""
+    batch_size: int = Field(default=8, ge=1)
+    """Windows in one forward pass."""
+    class_chunk: int = Field(default=8, ge=1)
+    """Classes whose full-size scores are held at once; changes speed and memory only. 8 maps of
+    512 x 512 fit a CPU's cache, 32 a large GPU's."""
+
+    @model_validator(mode="after")
+    def _nearest_of_each_window(self) -> "InferenceConfig":
+        if self.background is Background.GROUPVIT and self.overlap is Overlap.LOGITS:
+            message = (
+                "background groupvit came with overlap logits, expected scores: each window has "
+                "nearest classes of its own, so its logits cannot be averaged with another's"
+            )
+            raise ValueError(message)
+        return self
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Text embeddings and the classes that they stand for.
+
+    A class may own several rows, of which the best counts for each pixel; rows of background words
+    compete with the classes and stand for none.
+
+    Attributes:
+        embeddings: Unit vectors.
+        owners: For each row its class's position in the class set's names, or `BACKGROUND_WORD`;
+            ascending.
+    """
+
+    embeddings: Float[torch.Tensor, "rows width"]
+    owners: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the two fit together."""
+        if len(self.owners) != len(self.embeddings):
+            message = f"{len(self.embeddings)} rows came with {len(self.owners)} owners"
+            raise ValueError(message)
+        if list(self.owners) != sorted(self.owners) or min(self.owners, default=0) < -1:
+            message = f"owners must ascend from {BACKGROUND_WORD} at least, found {self.owners}"
+            raise ValueError(message)
+
+    @classmethod
+    def one_each(cls, embeddings: Float[torch.Tensor, "classes width"]) -> "TextRows":
+        """One row for each class."""
+        return cls(embeddings, tuple(range(len(embeddings))))
+
+    def among(self, candidates: Sequence[int] | None) -> "TextRows":
+        """The rows of some classes, and those of the background words; all if none are named."""
+        if candidates is None:
+            return self
+        wanted = {BACKGROUND_WORD, *candidates}
+        kept = [row for row, owner in enumerate(self.owners) if owner in wanted]
+        return TextRows(self.embeddings[kept], tuple(self.owners[row] for row in kept))
+
+    def chunks(self, size: int) -> Iterator[slice]:
+        """Rows in groups of at most `size`, more only where one class owns more."""
+        start = stop = 0
+        for _, own in groupby(self.owners):
+            count = sum(1 for _ in own)
+            if stop > start and stop + count - start > size:
+                yield slice(start, stop)
+                start = stop
+            stop += count
+        if stop > start:
+            yield slice(start, stop)
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """The best class of each pixel.
+
+    Attributes:
+        best: Its score in [0, 1].
+        index: Its position in the class set's names, without background; the lowest of equals.
+            `BACKGROUND_WORD` where a background word won or no class was a candidate.
+    """
+
+    best: Float32[np.ndarray, "height width"]
+    index: Int32[np.ndarray, "height width"]
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of some classes.
+
+    Attributes:
+        class_ids: Their positions in the class set's names.
+        scores: In [0, 1], at the image's own size; on the device where they were computed.
+    """
+
+    class_ids: tuple[int, ...]
+    scores: Float[torch.Tensor, "classes height width"]
+
+
+class Predictor(Protocol):
+    """Anything that can be scored on label maps."""
+
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
+        """Find the best class of every pixel.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes that may be predicted; all if not given.
+        """
+        ...
+
+
+class ClassScorer(Protocol):
+    """Anything that scores each class by itself."""
+
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel, a few classes at a time.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes to score; all if not given.
+        """
+        ...
+
+
+class TextSegmenter(Protocol):
+    """The student as inference needs it."""
+
+    patch_size: int
+
+    def normalise(
+        self, pixels: UInt8[torch.Tensor, "batch 3 height width"]
+    ) -> Float[torch.Tensor, "batch 3 height width"]:
+        """Turn RGB levels 0..255 into what `encode` takes."""
+        ...
+
+    def encode(
+        self, image: Float[torch.Tensor, "batch 3 height width"]
+    ) -> tuple[Float[torch.Tensor, "batch embed rows columns"], Float[torch.Tensor, "batch embed"]]:
+        """Embed the patches and the whole of normalised images."""
+        ...
+
+    def scores(
+        self,
+        patches: Float[torch.Tensor, "batch embed rows columns"],
+        cls: Float[torch.Tensor, "batch embed"],
+        text: Float[torch.Tensor, "classes embed"],
+    ) -> Float[torch.Tensor, "batch classes rows columns"]:
+        """Logits of each class at the patch grid, before they are enlarged to the image."""
+        ...
+
+
+def apply_background(
+    scores: ScoreMap, rule: Background, threshold: float, *, background: bool
+) -> Int32[np.ndarray, "height width"]:
+    """Turn scores into the labels of a class set.
+
+    Args:
+        scores: The best class of each pixel.
+        rule: The background rule; of no effect on a class set without background.
+        threshold: Its threshold, compared in float32.
+        background: Whether the class set scores background, as label 0 before the others.
+    """
+    if not background:
+        return scores.index
+    labels = scores.index + 1
+    if rule is Background.NONE:
+        return labels
+    limit = np.float32(threshold)
+    sure = sureness(scores, rule)
+    return labels * (sure > limit if rule is Background.CONSTANT else sure >= limit)
+
+
+def sureness(scores: ScoreMap, rule: Background) -> Float32[np.ndarray, "height width"]:
+    """What a threshold is compared with, so that one pass over the images serves every threshold.
+
+    Returns:
+        The best score; -1 where no class won; 1 where GroupViT's rule finds the image's
+        best score, which no threshold makes background.
+    """
+    sure = scores.best.copy()
+    if rule is Background.GROUPVIT:
+        sure[sure == sure.max()] = 1
+    sure[scores.index == BACKGROUND_WORD] = -1
+    return sure
+
+
+class StudentPredictor:
+    """A student with the text embeddings of the classes.
+
+    Args:
+        student: The network, in eval mode, on the device that it should run on.
+        rows: The embeddings, on the same device. Background words belong among them under the rule
+            `words` alone.
+        config: Windows and rule.
+    """
+
+    def __init__(self, student: TextSegmenter, rows: TextRows, config: InferenceConfig) -> None:
+        self._student = student
+        self._rows = rows
+        self._config = config
+
+    @torch.no_grad()
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
+        """Find the best class of every pixel of one image."""
+        rows = self._rows.among(candidates)
+        device = rows.embeddings.device
+        best = torch.zeros(image.shape[:2], device=device)
+        row = torch.full(image.shape[:2], -1, dtype=torch.int32, device=device)
+        for own, scores in self._scored(image, rows):
+            value, place = scores.max(dim=0)
+            # Strictly greater, so that the lowest of equal classes stays.
+            better = (value > best) | (row < 0)
+            best = torch.where(better, value, best)
+            row = torch.where(better, place.int() + own.start, row)
+        owners = np.array([*rows.owners, BACKGROUND_WORD], dtype=np.int32)
+        return ScoreMap(best.cpu().numpy(), owners[row.cpu().numpy()])
+
+    @torch.no_grad()
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel, a few classes at a time."""
+        rows = self._rows.among(candidates)
+        for own, scores in self._scored(image, rows):
+            owners = torch.tensor(rows.owners[own])
+            found = [owner for owner in owners.unique().tolist() if owner != BACKGROUND_WORD]
+            if found:
+                best = [scores[owners == owner].amax(dim=0) for owner in found]
+                yield ClassScores(tuple(found), torch.stack(best))
+
+    def _scored(
+        self, image: UInt8[np.ndarray, "height width 3"], rows: TextRows
+    ) -> Iterator[tuple[slice, Float[torch.Tensor, "chunk height width"]]]:
+        """Scores of a chunk of rows at the image's own size, one chunk after another."""
+        if not rows.owners:
+            return
+        config = self._config
+        view = View((image.shape[0], image.shape[1]), config, self._student.patch_size)
+        shown = self._student.normalise(view.resized(image).to(rows.embeddings.device))
+        logits, nearest = self._logits(view.cut(shown), rows)
+        by_window = config.overlap is Overlap.SCORES
+
+        def maps(own: slice) -> _Maps:
+            large = view.enlarged(logits[:, own])
+            return large if by_window else view.merged(large)
+
+        chunks = list(rows.chunks(config.class_chunk))
+        score = _scoring(config, maps, chunks, nearest)
+        for own in chunks:
+            scores = score(own)
+            yield own, (view.merged(scores) if by_window else scores)[0]
+
+    def _logits(
+        self, crops: Float[torch.Tensor, "windows 3 height width"], rows: TextRows
+    ) -> tuple[Float[torch.Tensor, "windows rows h w"], Bool[torch.Tensor, "windows rows"]]:
+        """Logits of all windows, and which rows are nearest to each of them as a whole."""
+        logits, nearest = [], []
+        for batch in crops.split(self._config.batch_size):
+            patches, cls = self._student.encode(batch)
+            logits.append(self._student.scores(patches, cls, rows.embeddings))
+            alike = cls.float() @ rows.embeddings.float().T
+            top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices
+            nearest.append(torch.zeros_like(alike, dtype=torch.bool).scatter(1, top, value=True))
+        return torch.cat(logits).float(), torch.cat(nearest)
+
+
+class DetectedSegments:
+    """A detector's boxes cut out by a segmenter: the baseline Grounding DINO + SAM.
+
+    A pixel's score is the detector's score of the best box whose mask covers it, 0 where there is
+    none.
+
+    Args:
+        detector: Finds the classes' phrases.
+        segmenter: Cuts each box.
+        phrases: What each class is called.
+    """
+
+    def __init__(self, detector: Detector, segmenter: Segmenter, phrases: Sequence[str]) -> None:
+        self._detector = detector
+        self._segmenter = segmenter
+        self._phrases = tuple(phrases)
+
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
+        """Detect the candidates in one image and cut them out."""
+        asked = self._asked(candidates)
+        best = np.zeros(image.shape[:2], dtype=np.float32)
+        index = np.full(image.shape[:2], asked[0] if asked else BACKGROUND_WORD, dtype=np.int32)
+        found, masks = self._cut(image, asked)
+        # Worse boxes first, and of equal ones the higher class first: the last writer wins.
+        for box in np.lexsort((-found.phrases, found.scores)):
+            best[masks[box]] = found.scores[box]
+            index[masks[box]] = asked[found.phrases[box]]
+        return ScoreMap(best, index)
+
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel; a class without a box scores 0 everywhere."""
+        asked = self._asked(candidates)
+        found, masks = self._cut(image, asked)
+        for first in range(0, len(asked), _BASELINE_CHUNK):
+            own = asked[first : first + _BASELINE_CHUNK]
+            scores = np.zeros((len(own), *image.shape[:2]), dtype=np.float32)
+            inside = (found.phrases >= first) & (found.phrases < first + len(own))
+            for box in np.flatnonzero(inside):
+                one = scores[found.phrases[box] - first]
+                one[masks[box]] = np.maximum(one[masks[box]], found.scores[box])
+            yield ClassScores(own, torch.from_numpy(scores))
+
+    def _asked(self, candidates: Sequence[int] | None) -> tuple[int, ...]:
+        return tuple(range(len(self._phrases)) if candidates is None else sorted(candidates))
+
+    def _cut(
+        self, image: UInt8[np.ndarray, "height width 3"], asked: Sequence[int]
+    ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"]]:
+        """The boxes of the classes asked for, and a mask for each."""
+        [found] = self._detector.detect([image], [tuple(self._phrases[each] for each in asked)])
+        if not len(found.xyxy):
+            return found, np.zeros((0, *image.shape[:2]), dtype=bool)
+        [cut] = self._segmenter.segment([image], [found.xyxy])
+        return found, cut.masks
+
+
+def _scoring(
+    config: InferenceConfig,
+    maps: Callable[[slice], _Maps],
+    chunks: Sequence[slice],
+    nearest: Bool[torch.Tensor, "windows rows"],
+) -> Callable[[slice], _Maps]:
+    """What turns the logits of some rows into scores.
+
+    Args:
+        config: The rule says which scores.
+        maps: Logits of some rows at full size.
+        chunks: All rows; a denominator needs them all, but only one map.
+        nearest: For each window the rows that GroupViT's rule leaves in the race.
+    """
+
+    def scaled(own: slice) -> _Maps:
+        return maps(own) * config.softmax_scale
+
+    def left(own: slice) -> _Maps:
+        return scaled(own).masked_fill(~nearest[:, own, None, None], -torch.inf)
+
+    if config.background is Background.GROUPVIT:
+        everyone = _log_total(map(scaled, chunks))
+        few = _log_total(left(own) for own in chunks if nearest[:, own].any())
+
+        def race(own: slice) -> _Maps:
+            if not nearest[:, own].any():
+                return torch.zeros_like(everyone).expand(-1, own.stop - own.start, -1, -1)
+            return (2 * left(own) - everyone - few).exp()
+
+        return race
+    if config.background in {Background.SOFTMAX, Background.WORDS}:
+        total = _log_total(map(scaled, chunks))
+        return lambda own: (scaled(own) - total).exp()
+    return lambda own: maps(own).sigmoid()
+
+
+def _log_total(maps: Iterator[_Maps]) -> Float[torch.Tensor, "maps 1 height width"]:
+    """Logarithm of the sum of all exponentials, over all classes of all chunks."""
+    total = next(maps).logsumexp(dim=1, keepdim=True)
+    for each in maps:
+        total = torch.logaddexp(total, each.logsumexp(dim=1, keepdim=True))
+    return total

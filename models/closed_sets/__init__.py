@@ -1,0 +1,1 @@
+"""Closed-set segmenters: one output a class, and no text."""

@@ -1,0 +1,1 @@
+"""Labelling: boxes and masks of the classes in an image."""

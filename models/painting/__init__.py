@@ -1,0 +1,1 @@
+"""Painting: pairs of images from pairs of texts."""

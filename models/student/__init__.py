@@ -1,0 +1,1 @@
+"""The student: ZegCLIP on a frozen CLIP."""

@@ -1,0 +1,514 @@
+"""The student: ZegCLIP (CVPR 2023) on the image tower of a frozen CLIP.
+
+Deep visual prompts tune the tower, a relationship descriptor makes one query a class from the text
+vector and the image's CLS vector, and a light decoder of cross-attention layers scores every patch
+for every query. No parameter belongs to a class, so that any list of names works at test time.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPVisionModelWithProjection
+
+from models.student import upstream
+from models.student.clip import load_clip
+from storage.errors import InputError
+
+_CHANNELS = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+_FIRST_CHANGE = 0.1
+
+
+class StudentConfig(
+    BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+):
+    """Geometry of the student; the defaults are those of the released ZegCLIP for PASCAL VOC."""
+
+    clip: str
+    """Frozen CLIP: hub id, folder, or `weights:clip` for the one that ships with the engine."""
+    revision: str | None = None
+    """Commit of the hub repository; needed for a hub id, without meaning for a folder."""
+    image_size: int = Field(default=512, gt=0)
+    """Side of the square training crop in pixels; a multiple of CLIP's patch size."""
+    normalisation: Literal["clip", "imagenet"] = "clip"
+    """Mean and deviation of the input: CLIP's own, or ImageNet's as the released code has it."""
+    num_prompt_tokens: int = Field(default=10, gt=0)
+    """Visual prompt tokens of every layer (10 for VOC and MagicSeg, 100 for COCO upstream)."""
+    prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the prompts' channels dropped while training."""
+    decoder_layers: int = Field(default=3, gt=0)
+    """Cross-attention layers; the scores of the last one are the mask logits."""
+    decoder_heads: int = Field(default=8, gt=0)
+    """Attention heads of the decoder."""
+    decoder_width: int | None = Field(default=None, gt=0)
+    """Channels of the queries; nothing means CLIP's embedding width, as upstream."""
+    decoder_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout of the decoder's attention, feed-forward and residual branches."""
+    class_embedding_twice: bool = False
+    """Add CLIP's class embedding a second time with its position, as upstream weights expect."""
+    decoder_init: Literal["independent", "identical", "similarity"] = "independent"
+    """How the decoder starts: every layer by itself; all layers with the same weights, as upstream
+    does by copying one; or so that the first logits are the likeness of patch and class text in
+    CLIP's space, from which a short training on little data gets much further."""
+    similarity_scale: float = Field(default=10.0, gt=0)
+    """First logit of a patch that equals its class text, under the third way to start."""
+
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """RGB levels that come nearest to 0 after normalisation."""
+        red, green, blue = (round(255 * mean) for mean in _CHANNELS[self.normalisation][0])
+        return red, green, blue
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from queries to patches, with separate projections.
+
+    Args:
+        width: Channels of the queries.
+        memory_width: Channels of the patches.
+        heads: Attention heads; divides `width`.
+        dropout: Share of attention weights dropped while training.
+    """
+
+    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(memory_width, width)
+        self.value = nn.Linear(memory_width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch classes width"],
+        memory: Float[Tensor, "batch patches memory"],
+    ) -> Float[Tensor, "batch classes width"]:
+        """Mix the memory's values by the queries' softmax scores."""
+        q, k, v = (
+            _split(project(tokens), self.heads)
+            for project, tokens in (
+                (self.query, queries),
+                (self.key, memory),
+                (self.value, memory),
+            )
+        )
+        dropout = self.dropout if self.training else 0.0
+        return self.output(_merge(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)))
+
+
+class DecoderLayer(nn.Module):
+    """Cross-attention and feed-forward with norms behind the residuals, and no self-attention.
+
+    Classes never look at each other, which keeps the vocabulary open (ZegCLIP section 3).
+
+    Args:
+        width: Channels of the queries.
+        memory_width: Channels of the patches.
+        heads: Attention heads.
+        dropout: Share dropped in every branch while training.
+    """
+
+    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = CrossAttention(width, memory_width, heads, dropout)
+        self.attention_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch classes width"],
+        memory: Float[Tensor, "batch patches memory"],
+    ) -> Float[Tensor, "batch classes width"]:
+        """Refine the queries by what the patches hold."""
+        attended = self.dropout(self.attention(queries, memory))
+        queries = self.attention_norm(queries + attended)
+        hidden = self.dropout(F.relu(self.expand(queries)))
+        return self.feedforward_norm(queries + self.dropout(self.contract(hidden)))
+
+
+class ScoreLayer(nn.Module):
+    """The part of the last decoder layer that has an effect: its scaled scores before softmax.
+
+    Args:
+        width: Channels of the queries.
+        memory_width: Channels of the patches.
+        heads: Attention heads, over which the scores are averaged.
+    """
+
+    def __init__(self, width: int, memory_width: int, heads: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(memory_width, width)
+        # The mean over heads of q.k / sqrt(width / heads) is one inner product over all channels.
+        self.scale = 1.0 / (heads * math.sqrt(width / heads))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch classes width"],
+        memory: Float[Tensor, "batch patches memory"],
+    ) -> Float[Tensor, "batch classes patches"]:
+        """Score every patch for every query."""
+        return self.query(queries) @ self.key(memory).transpose(1, 2) * self.scale
+
+
+class MaskDecoder(nn.Module):
+    """Relationship descriptor, decoder layers and the scoring layer.
+
+    Args:
+        embed_width: Width of CLIP's joint space.
+        config: Geometry.
+
+    Raises:
+        InputError: If the heads do not divide the width.
+    """
+
+    def __init__(self, embed_width: int, config: StudentConfig) -> None:
+        super().__init__()
+        width = config.decoder_width or embed_width
+        heads = config.decoder_heads
+        if width % heads:
+            msg = f"the decoder is {width} wide, which {heads} heads do not divide evenly: change "
+            raise InputError(msg + "decoder_heads or decoder_width")
+        self.descriptor = nn.Linear(2 * embed_width, width)
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, embed_width, heads, config.decoder_dropout)
+            for _ in range(config.decoder_layers - 1)
+        )
+        self.scores = ScoreLayer(width, embed_width, heads)
+        if config.decoder_init == "identical":
+            self._copy_first_layer()
+        if config.decoder_init == "similarity":
+            self._start_from_similarity(config.similarity_scale)
+
+    def forward(
+        self,
+        patches: Float[Tensor, "batch embed h w"],
+        cls: Float[Tensor, "batch embed"],
+        text: Float[Tensor, "... classes embed"],
+    ) -> Float[Tensor, "batch classes h w"]:
+        """Score the patches for all classes."""
+        text = text if text.ndim == 3 else text.expand(len(cls), *text.shape)
+        queries = self.descriptor(torch.cat([cls[:, None] * text, text], dim=-1))
+        memory = patches.flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            queries = layer(queries, memory)
+        return self.scores(queries, memory).unflatten(2, patches.shape[2:])
+
+    @torch.no_grad()
+    def _copy_first_layer(self) -> None:
+        for layer in self.layers[1:]:
+            layer.load_state_dict(self.layers[0].state_dict())
+        for layer in self.layers[:1]:
+            attention = layer.get_submodule("attention")
+            for name in ("query", "key"):
+                own = attention.get_submodule(name).state_dict()
+                self.scores.get_submodule(name).load_state_dict(own)
+
+    @torch.no_grad()
+    def _start_from_similarity(self, scale: float) -> None:
+        """Let queries be texts, layers change them little, and the last layer compare them."""
+        width, embed = self.descriptor.out_features, self.scores.key.in_features
+        if width != embed:
+            msg = (
+                f"the decoder is {width} wide and CLIP's space {embed}; decoder_init "
+                "'similarity' needs them equal: leave decoder_width out"
+            )
+            raise InputError(msg)
+        identity = torch.eye(width)
+        self.descriptor.weight.copy_(torch.cat([torch.zeros_like(identity), identity], dim=1))
+        self.descriptor.bias.zero_()
+        for layer in self.layers:
+            for name in ("attention.output", "contract"):
+                for tensor in layer.get_submodule(name).parameters():
+                    tensor *= _FIRST_CHANGE
+        # A unit text has length sqrt(width) behind the norm of a layer, and 1 without one.
+        length = math.sqrt(width) if len(self.layers) else 1.0
+        gain = math.sqrt(scale / (self.scores.scale * length))
+        for project in (self.scores.query, self.scores.key):
+            project.weight.copy_(gain * identity)
+            project.bias.zero_()
+
+
+class ZegClip(nn.Module):
+    """Open-vocabulary segmenter over a frozen CLIP image tower.
+
+    Args:
+        clip: Any transformers CLIP with a ViT image tower; its image part is taken and frozen.
+        config: Geometry of everything that learns.
+
+    Raises:
+        InputError: If the image size is no multiple of the tower's patch size.
+    """
+
+    def __init__(
+        self, clip: CLIPModel | CLIPVisionModelWithProjection, config: StudentConfig
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = clip.vision_model.requires_grad_(requires_grad=False)
+        self.projection = clip.visual_projection.requires_grad_(requires_grad=False)
+        tower: Any = self.vision.config
+        self.patch_size = int(tower.patch_size)
+        self.embed_width = int(self.projection.out_features)
+        if config.image_size % self.patch_size:
+            msg = (
+                f"image_size is {config.image_size}, expected a multiple of CLIP's patch size"
+                f" {self.patch_size}: change the student's image_size"
+            )
+            raise InputError(msg)
+        width, depth = int(tower.hidden_size), int(tower.num_hidden_layers)
+        self.prompts = nn.Parameter(torch.empty(depth, config.num_prompt_tokens, width))
+        self.prompt_projection = nn.Linear(width, width)
+        self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
+        self.prompt_dropout = nn.Dropout(config.prompt_dropout)
+        self.decoder = MaskDecoder(self.embed_width, config)
+        # Upstream resizes the position grid to the training size once, then to each input's size.
+        side = config.image_size // self.patch_size
+        positions = _resized_positions(self.vision.embeddings.position_embedding.weight, side, side)
+        self.register_buffer("positions", positions.detach(), persistent=False)
+        self.positions: Tensor
+        mean, deviation = torch.tensor(_CHANNELS[config.normalisation])[..., None, None]
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self._initialise_prompts()
+
+    @classmethod
+    def from_config(cls, config: StudentConfig) -> Self:
+        """Build a student with fresh trainable weights on the CLIP that the config names.
+
+        Raises:
+            InputError: If CLIP's weights are not there.
+        """
+        return cls(load_clip(config.clip, config.revision), config)
+
+    @classmethod
+    def from_upstream(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        image_size: int,
+        patch_size: int,
+        vision_heads: int,
+        decoder_heads: int,
+    ) -> Self:
+        """Build a student from the state dict of a released ZegCLIP checkpoint.
+
+        Widths and depths are read from the shapes. What upstream stores without using it (the
+        decoder's self-attention, the last layer's values) and buffers are named in the log.
+
+        Args:
+            state_dict: Names and shapes as the released code saves them.
+            image_size: Training crop in pixels, to which the position grid belongs.
+            patch_size: Side of a patch in pixels.
+            vision_heads: Attention heads of the image tower.
+            decoder_heads: Attention heads of the decoder.
+
+        Raises:
+            InputError: If a weight is missing or has another shape than the rest implies.
+        """
+        tower = upstream.tower_config(
+            state_dict, image_size=image_size, patch_size=patch_size, heads=vision_heads
+        )
+        config = StudentConfig(
+            clip="a released ZegCLIP checkpoint",
+            normalisation="imagenet",
+            image_size=image_size,
+            num_prompt_tokens=upstream.entry(state_dict, "backbone.prompt_embeddings").shape[1],
+            decoder_layers=upstream.count_layers(state_dict, "decode_head.decoder_1.layers."),
+            decoder_heads=decoder_heads,
+            class_embedding_twice=True,
+        )
+        student = cls(CLIPVisionModelWithProjection(tower), config)
+        shapes = {name: tensor.shape for name, tensor in student.state_dict().items()}
+        student.load_state_dict(upstream.convert(state_dict, shapes))
+        student.positions = upstream.entry(state_dict, "backbone.positional_embedding").float()
+        return student.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch dropout of the trainable parts; the frozen tower stays in evaluation mode."""
+        super().train(mode)
+        self.vision.eval()
+        return self
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and tensors of all that learns, in a fixed order."""
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+    def normalise(
+        self, pixels: UInt8[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Turn RGB levels 0..255 into what `encode` and `forward` take."""
+        return (pixels / 255.0 - self.mean) / self.deviation
+
+    def encode(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch embed h w"], Float[Tensor, "batch embed"]]:
+        """Embed patches and the whole image in CLIP's joint space.
+
+        Args:
+            image: Normalised RGB. Pixels beyond the last whole patch are not seen.
+
+        Returns:
+            Patch map and CLS vector, both of unit length along the embedding.
+
+        Raises:
+            InputError: If the image is smaller than one patch.
+        """
+        tokens, grid = self._embed(image)
+        for layer, prompts in self._layers():
+            tokens = _block(layer, tokens, self._project(prompts, len(image)))
+        return self._joint(tokens, grid)
+
+    def encode_pair(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        counterfactual: Float[Tensor, "batch 3 height width"],
+    ) -> tuple[
+        Float[Tensor, "batch embed h w"], Float[Tensor, "batch embed"], Float[Tensor, "batch embed"]
+    ]:
+        """Embed images with their patches, and the CLS alone of their counterfactuals.
+
+        Both go through the tower together; its last layer computes nothing that is not asked for.
+
+        Returns:
+            Patch map and CLS vector of the images, and CLS vector of the counterfactuals.
+        """
+        count = len(image)
+        tokens, grid = self._embed(torch.cat([image, counterfactual]))
+        *early, (layer, prompts) = self._layers()
+        for each, own in early:
+            tokens = _block(each, tokens, self._project(own, 2 * count))
+        shown = self._project(prompts, 2 * count)
+        patches, cls = self._joint(_block(layer, tokens[:count], shown[:count]), grid)
+        last = _block(layer, tokens[count:], shown[count:], num_queries=1)
+        return patches, cls, self._joint(last, (0, 0))[1]
+
+    def scores(
+        self,
+        patches: Float[Tensor, "batch embed h w"],
+        cls: Float[Tensor, "batch embed"],
+        text: Float[Tensor, "... classes embed"],
+    ) -> Float[Tensor, "batch classes h w"]:
+        """Mask logits at the patch grid; `text` is (classes, embed) or one such table an image."""
+        return self.decoder(patches, cls, text)
+
+    def forward(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        text: Float[Tensor, "... classes embed"],
+    ) -> Float[Tensor, "batch classes height width"]:
+        """Mask logits at the size of the input.
+
+        Args:
+            image: Normalised RGB.
+            text: Unit text vectors, (classes, embed) or (batch, classes, embed).
+
+        Returns:
+            Logits whose sigmoid is the probability that the class covers the pixel.
+        """
+        low = self.scores(*self.encode(image), text)
+        return F.interpolate(low, size=image.shape[2:], mode="bilinear", align_corners=False)
+
+    def _embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens before the first layer, and the patch grid."""
+        height, width = image.shape[2:]
+        if min(height, width) < self.patch_size:
+            msg = (
+                f"the image is {height} x {width} pixels, expected at least one patch of "
+                f"{self.patch_size} pixels: enlarge it"
+            )
+            raise InputError(msg)
+        embeddings = self.vision.embeddings
+        patches = embeddings.patch_embedding(image)
+        grid = (patches.shape[2], patches.shape[3])
+        cls = embeddings.class_embedding.expand(len(image), 1, -1)
+        tokens = torch.cat([cls, patches.flatten(2).transpose(1, 2)], dim=1)
+        positions = _resized_positions(self.positions, *grid)
+        if self.config.class_embedding_twice:
+            first = positions[:1] + embeddings.class_embedding
+            positions = torch.cat([first, positions[1:]])
+        return self.vision.pre_layrnorm(tokens + positions), grid
+
+    def _layers(self) -> list[tuple[Any, Tensor]]:
+        """The tower's layers, each with its own prompts."""
+        return list(zip(self.vision.encoder.layers, self.prompts, strict=True))
+
+    def _joint(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Patch map and CLS vector in the joint space, from the tokens after the last layer."""
+        tokens = self.vision.post_layernorm(self.prompt_norm(tokens))
+        tokens = F.normalize(self.projection(tokens), dim=-1)
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, grid), tokens[:, 0]
+
+    def _project(self, prompts: Tensor, batch: int) -> Tensor:
+        """One layer's prompts for every image; dropout differs from image to image."""
+        return self.prompt_dropout(self.prompt_projection(prompts).expand(batch, -1, -1))
+
+    def _initialise_prompts(self) -> None:
+        width = self.prompts.shape[2]
+        bound = math.sqrt(6.0 / (3 * self.patch_size**2 + width))
+        nn.init.uniform_(self.prompts, -bound, bound)
+        nn.init.kaiming_normal_(self.prompt_projection.weight, mode="fan_out")
+
+
+def _block(
+    layer: Any, tokens: Tensor, prompts: Tensor, *, num_queries: int | None = None
+) -> Tensor:
+    """One transformer layer of CLIP with prompts.
+
+    The tower overwrites the prompt positions before the next layer and drops them after the last,
+    so prompts only ever act as keys and values: they need no query and no feed-forward.
+
+    Args:
+        layer: A layer of the tower.
+        tokens: CLS and patches, (batch, tokens, width).
+        prompts: The layer's prompts for each image, (batch, prompts, width).
+        num_queries: How many of the first tokens are wanted; nothing means all.
+    """
+    attention = layer.self_attn
+    normed = layer.layer_norm1(tokens)
+    context = torch.cat([normed, layer.layer_norm1(prompts)], dim=1)
+    q, k, v = (
+        _split(project(x), attention.num_heads)
+        for project, x in (
+            (attention.q_proj, normed[:, :num_queries]),
+            (attention.k_proj, context),
+            (attention.v_proj, context),
+        )
+    )
+    tokens = tokens[:, :num_queries]
+    tokens = tokens + attention.out_proj(_merge(F.scaled_dot_product_attention(q, k, v)))
+    return tokens + layer.mlp(layer.layer_norm2(tokens))
+
+
+def _split(tokens: Tensor, heads: int) -> Tensor:
+    """(batch, tokens, width) to (batch, heads, tokens, width / heads)."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def _merge(tokens: Tensor) -> Tensor:
+    """Inverse of `_split`."""
+    return tokens.transpose(1, 2).flatten(2)
+
+
+def _resized_positions(positions: Tensor, height: int, width: int) -> Tensor:
+    """Position table (1 + h * w, channels) for another grid; the CLS row is kept as it is."""
+    side = math.isqrt(len(positions) - 1)
+    if (height, width) == (side, side):
+        return positions
+    grid = positions[1:].T.unflatten(1, (side, side))[None]
+    resized = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
+    return torch.cat([positions[:1], resized[0].flatten(1).T])

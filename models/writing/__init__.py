@@ -1,0 +1,1 @@
+"""Writing: scene texts, and where the classes stand in them."""

@@ -1,0 +1,1 @@
+"""Exports: a dataset in the forms that other tools read."""

@@ -1,0 +1,1 @@
+"""Training of closed-set segmenters, by mmengine's runner."""
