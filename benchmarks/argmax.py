@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from benchmarks.measurement import compare, peak_megabytes, seconds_on
 from benchmarks.results_file import write_results
-from evaluation.scoring.predictors import InferenceConfig, StudentPredictor, TextRows
+from evaluation.scoring.config import InferenceConfig
+from evaluation.scoring.predictors import StudentPredictor, TextRows
 
 CLASSES = 1_204
 SIDE = 512

@@ -10,7 +10,8 @@ from collections import Counter
 from benchmarks.measurement import compare
 from benchmarks.results_file import write_results
 from storage.plan import DatasetSpec, plan
-from storage.vocabulary import load_vocabulary, resolve_slice
+from storage.slices import resolve_slice
+from storage.vocabulary import load_vocabulary
 
 SAMPLES = 380_000
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.results_file import write_results
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.results import Scores
 from flows.demo import demo_generation
 from flows.local_runs import evaluate_locally, generate_locally, train_locally

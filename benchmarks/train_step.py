@@ -23,7 +23,8 @@ from benchmarks.measurement import Row, compare, peak_megabytes, seconds_on
 from benchmarks.results_file import write_results
 from benchmarks.train_loss import plain_losses
 from models.profiles import load_profile
-from models.student.zegclip import StudentConfig, ZegClip
+from models.student.config import StudentConfig
+from models.student.zegclip import ZegClip
 from training.losses import LossConfig, counterfactual_loss, mask_losses, weighted_sum
 from training.sampling import BACKGROUND
 

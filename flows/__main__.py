@@ -229,7 +229,8 @@ def evaluate(
             benchmark, such as benchmark.lvis.images=all; may be repeated.
     """
     from flows.local_runs import evaluate_locally
-    from flows.training_parameters import TrainAndEvaluateParameters, read_parameters
+    from flows.training_parameters import TrainAndEvaluateParameters
+    from storage.documents import read_parameters
 
     own, scoring = _benchmark_settings(set_)
     config = _benchmark({"name": benchmark, "root": root, "split": split, "limit": limit}, own)
@@ -293,7 +294,8 @@ def closed_set(
         set_: Settings that differ from the recipe's, as name=value; may be repeated.
     """
     from flows.local_runs import closed_sets_locally
-    from flows.training_parameters import TrainAndEvaluateParameters, read_parameters
+    from flows.training_parameters import TrainAndEvaluateParameters
+    from storage.documents import read_parameters
 
     scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
     values = {
@@ -424,7 +426,8 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _generation(file: Path | None, given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
-    from flows.training_parameters import GenerationParameters, read_parameters, split_assignment
+    from flows.generation_parameters import GenerationParameters
+    from storage.documents import read_parameters, split_assignment
 
     values = {name: value for name, value in given.items() if value is not None}
     values |= dict(split_assignment(text) for text in settings)
@@ -436,8 +439,7 @@ def _ablation(
 ) -> Any:
     from flows.ablation_grid import AblationParameters
     from flows.demo import demo_ablation
-    from flows.training_parameters import nest, read_parameters, split_assignment
-    from storage.documents import validate
+    from storage.documents import nest, read_parameters, split_assignment, validate
 
     if (file is None) == (preset is None):
         message = "give either a YAML file with ablation parameters or --preset miniature"
@@ -452,7 +454,7 @@ def _ablation(
 
 
 def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
-    from flows.training_parameters import nest, split_assignment
+    from storage.documents import nest, split_assignment
 
     return nest(dict(split_assignment(text) for text in settings))
 
@@ -465,8 +467,8 @@ def _benchmark_settings(settings: tuple[str, ...]) -> tuple[tuple[str, ...], tup
 
 
 def _benchmark(given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
-    from evaluation.benchmarks.catalogue import BenchmarkConfig
-    from flows.training_parameters import read_parameters, split_assignment
+    from evaluation.benchmarks.contract import BenchmarkConfig
+    from storage.documents import read_parameters, split_assignment
 
     values = {**given, **dict(split_assignment(text) for text in settings)}
     return read_parameters(BenchmarkConfig, None, values)

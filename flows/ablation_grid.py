@@ -13,19 +13,16 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.catalogue import open_benchmark
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield, write_ablation
 from evaluation.scoring.measured import Measured, headline
+from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run
-from flows.training_parameters import (
-    GenerationParameters,
-    TrainAndEvaluateParameters,
-    merge,
-    training_config,
-)
+from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from models.profiles import load_profile, require_weights
 from models.weights import require_marker, resolve_weights
-from storage.documents import validate
+from storage.documents import merge, validate
 from storage.errors import BudgetError, DataError, EngineError, IncompleteError, InputError
 from storage.identity import describe_drift
 from storage.store import Store

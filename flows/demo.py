@@ -5,11 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.page import write_report
 from flows.ablation_grid import AblationParameters
+from flows.generation_parameters import GenerationParameters
 from flows.local_runs import evaluate_locally, generate_locally, train_locally
-from flows.training_parameters import GenerationParameters, TrainAndEvaluateParameters
+from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
 SAMPLES = 160

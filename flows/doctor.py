@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.catalogue import open_benchmark
+from evaluation.benchmarks.contract import BenchmarkConfig
 from flows.generation_run import require_space
+from models.devices import pick_device
 from models.profiles import GENERATORS, Profile, load_profile
-from models.weights import pick_device, require_marker, resolve_weights
+from models.weights import require_marker, resolve_weights
 from models.writing.chat import ChatWriterConfig
 from models.writing.templates import load_templates
 from storage.errors import EngineError, InputError

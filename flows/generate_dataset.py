@@ -14,8 +14,8 @@ from prefect.states import Completed
 from pydantic import Field
 
 from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
+from flows.generation_parameters import GenerationParameters
 from flows.generation_run import Run, prepare
-from flows.training_parameters import GenerationParameters
 from storage.commits import Commit
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json

@@ -3,11 +3,12 @@
 from rich.console import Console
 from rich.table import Table
 
+from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run
-from flows.training_parameters import GenerationParameters
 from storage.plan import count_shards
 from storage.records import Record, Stage
-from storage.vocabulary import load_vocabulary, resolve_slice
+from storage.slices import resolve_slice
+from storage.vocabulary import load_vocabulary
 
 
 class StagePlan(Record, frozen=True):

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.training_parameters import GenerationParameters
+from flows.generation_parameters import GenerationParameters
 from models.profiles import require_weights
 from storage.commits import Commit
 from storage.errors import InputError
 from storage.objects import open_objects
 from storage.plan import count_shards, plan_shard
 from storage.records import PlannedShard, Stage
+from storage.slices import Slice, resolve_slice
 from storage.store import SPEC_PATH, Store
-from storage.vocabulary import Slice, load_vocabulary, resolve_slice
+from storage.vocabulary import load_vocabulary
 from tasks.progress import tell_commit
 from tasks.recipe import Recipe, find_done
 

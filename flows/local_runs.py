@@ -1,31 +1,24 @@
 """Runs that start from a terminal: checks first, then a server, progress, and a summary."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from evaluation.reports.ablations import Ablation
-from evaluation.reports.boards import protocol_words
 from evaluation.scoring.measured import Measured, on_labels, on_points
-from evaluation.scoring.on_points import PointScores
-from evaluation.scoring.points import Aggregate
 from evaluation.scoring.results import Scores
 from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server
+from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
-from flows.training_parameters import (
-    GenerationParameters,
-    TrainAndEvaluateParameters,
-    closed_set_jobs,
-    training_config,
-)
+from flows.score_tables import point_table, score_table, yield_table
+from flows.training_parameters import TrainAndEvaluateParameters, closed_set_jobs, training_config
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
@@ -75,7 +68,7 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
         # An earlier command of this process may have imported Prefect before there was a server.
         with temporary_settings({PREFECT_API_URL: address}), show_progress(sizes, console) as tally:
             summary = generate_dataset(parameters)
-    console.print(_yields(summary.written, summary.requested, summary.dropped))
+    console.print(yield_table(summary.written, summary.requested, summary.dropped))
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
     console.print(
         f"executed: {executed or 'nothing'} shards; {tally.cached()} stages were committed before",
@@ -115,9 +108,9 @@ def evaluate_locally(parameters: TrainAndEvaluateParameters, console: Console) -
         InputError: The checkpoint, weights or files of the benchmark are missing.
     """
     from flows.train_and_evaluate import score_jobs
+    from models.student.trained import load_student
     from tasks.measuring import find_scores
     from tasks.scores import describe_subject, run_job
-    from training.checkpoints import load_student
 
     _, meta = load_student(parameters.run_folder)
     measured = []
@@ -220,52 +213,6 @@ def ablate_locally(parameters: AblationParameters, console: Console) -> Ablation
     return walk(grid, generate, measure)
 
 
-def score_table(measured: Sequence[Scores]) -> Table:
-    """Scores as a table, with the protocol of each number."""
-    table = Table(
-        "subject", "benchmark", "mIoU", "foreground", "pixels", "background rule", "images"
-    )
-    for scores in measured:
-        protocol = scores.protocol
-        foreground = scores.foreground_miou
-        table.add_row(
-            scores.subject.name,
-            f"{protocol.benchmark} {protocol.split}",
-            f"{100 * scores.miou:.1f}",
-            "-" if foreground is None else f"{100 * foreground:.1f}",
-            f"{100 * scores.pixel_accuracy:.1f}",
-            f"{protocol.background_rule.value} {protocol.threshold:g}",
-            str(protocol.num_images),
-        )
-    hows = {
-        f"{scores.subject.name} on {scores.protocol.benchmark}: {protocol_words(scores.protocol)}; "
-        f"mean over the {scores.protocol.average}"
-        for scores in measured
-    }
-    table.caption = Text("\n".join(sorted(hows)), justify="left")
-    return table
-
-
-def point_table(measured: Sequence[PointScores]) -> Table:
-    """Scores on points as a table: the headline, every way to average, and the protocol."""
-    ways = [(aggregate, both) for aggregate in Aggregate for both in (False, True)]
-    names = [f"{aggregate.value}{' + bg' if both else ''}" for aggregate, both in ways]
-    table = Table("subject", "points", "p-mIoU", *names, "rule")
-    for scores in measured:
-        protocol = scores.protocol
-        found = {(each.aggregate, each.with_background): each.p_miou for each in scores.averages}
-        shown = [found[way] for way in ways]
-        sign = ">" if protocol.strict else ">="
-        table.add_row(
-            scores.subject.name,
-            f"{protocol.benchmark} {protocol.split} ({protocol.num_images:,})",
-            f"{100 * scores.p_miou:.1f}",
-            *("-" if value is None else f"{100 * value:.1f}" for value in shown),
-            f"{protocol.candidates.value}, {protocol.binarise.value} {sign} {protocol.threshold:g}",
-        )
-    return table
-
-
 @contextmanager
 def log_file(folder: Path) -> Iterator[Path]:
     """Write what our packages log into a file of the store, until the block ends."""
@@ -283,13 +230,6 @@ def log_file(folder: Path) -> Iterator[Path]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
-
-
-def _yields(written: int, requested: int, dropped: dict[str, int]) -> Table:
-    table = Table("fate", "samples", "share", title=f"{requested} samples")
-    for fate, count in [("written", written), *sorted(dropped.items())]:
-        table.add_row(fate, str(count), f"{count / max(requested, 1):.0%}")
-    return table
 
 
 def _engine_folder(root: str) -> Path:

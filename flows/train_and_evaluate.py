@@ -10,14 +10,9 @@ from evaluation.reports.page import write_report
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.measured import Measured, headline
 from evaluation.scoring.presets import preset_settings
-from flows.training_parameters import (
-    TrainAndEvaluateParameters,
-    closed_set_jobs,
-    merge,
-    training_config,
-)
+from flows.training_parameters import TrainAndEvaluateParameters, closed_set_jobs, training_config
 from models.profiles import Profile, load_profile
-from storage.documents import validate
+from storage.documents import merge, validate
 from storage.records import Record
 from tasks.closed_sets import (
     ClosedSetScoreJob,
@@ -27,7 +22,7 @@ from tasks.closed_sets import (
 from tasks.closed_sets import score as score_closed_set
 from tasks.scores import Kind, ScoreJob, score
 from tasks.training import require_shards, train_student
-from training.closed_sets.loop import ClosedSetJob
+from training.closed_sets.config import ClosedSetJob
 
 REPORT_NAME = "report.html"
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from models.labelling.detectors import DetectorConfig
-from models.labelling.segmenters import SegmenterConfig
-from models.painting.painters import PainterConfig
-from models.student.zegclip import StudentConfig
+from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.painting.config import PainterConfig
+from models.student.config import StudentConfig
 from models.weights import require_marker, resolve_weights
 from models.writing.writers import WriterConfig
 from storage.documents import read_yaml, suggest, validate

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -20,7 +19,6 @@ from huggingface_hub.errors import (
     HFValidationError,
     OfflineModeIsEnabled,
 )
-from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 
 from storage.errors import InputError
@@ -34,35 +32,6 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BRANCHES = ("main", "master")
 _READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 _TRAINING_RECORD = "training.json"
-
-
-class _Network(Protocol):
-    @classmethod
-    def from_pretrained(cls, source: str, /, **options: Any) -> Any: ...
-
-
-class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which weights a model has and how it runs."""
-
-    model: str
-    """Hub id, path of a folder, or `weights:<name>` for weights that ship with the engine."""
-    revision: str | None = None
-    """Commit or tag of the hub repository; needed for a hub id, without meaning for a folder."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Arithmetic and storage of the weights."""
-    device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1` ...; `auto` takes CUDA where there is one."""
-    batch_size: int = Field(8, ge=1)
-    """How many inputs go through the network at once."""
-
-    def identity(self) -> dict[str, Any]:
-        """Say what the outputs depend on: every field but device and batch size, and the weights.
-
-        Raises:
-            InputError: If the weights are missing or their revision is not given.
-        """
-        fields = self.model_dump(mode="json", exclude={"device", "batch_size", "model", "revision"})
-        return {"weights": weights_identity(self.model, self.revision), **fields}
 
 
 @dataclass(frozen=True)
@@ -161,7 +130,7 @@ def explained(weights: Weights) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        message = f"weights in {weights.source!r} are damaged ({error}); {_way_out(weights)}"
+        message = f"weights in {weights.source!r} are damaged ({error}); {way_out(weights)}"
         raise InputError(message) from error
     except (OSError, EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         if getattr(error, "errno", None) not in {None, errno.ENOENT}:
@@ -198,45 +167,6 @@ def require_marker(weights: Weights, name: str) -> Path:
     return path
 
 
-def load_network(network: type[_Network], weights: Weights, *, model_type: str, dtype: str) -> Any:
-    """Load a `transformers` network, complete, for inference.
-
-    Args:
-        network: A class with `from_pretrained`.
-        weights: Where the checkpoint is.
-        model_type: What its `config.json` must say.
-        dtype: Name of the arithmetic, as in `ModelConfig`.
-
-    Raises:
-        InputError: If the checkpoint is missing, damaged, of another architecture, or lacks
-            parameters, which would stay at their random initial values.
-    """
-    from transformers.utils import logging as transformers_logging
-
-    found = read_json(require_marker(weights, "config.json")).get("model_type")
-    if found != model_type:
-        message = f"weights in {weights.source!r} are of type {found!r}, expected {model_type!r}"
-        raise InputError(message)
-    transformers_logging.disable_progress_bar()
-    with explained(weights):
-        loaded, info = network.from_pretrained(
-            weights.source,
-            **weights.options,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-        )
-    # Buffers such as index tables are computed; some versions store them and some do not.
-    parameters = {name for name, _ in loaded.named_parameters()}
-    missing = sorted(parameters.intersection(info["missing_keys"]))
-    if missing:
-        message = (
-            f"weights in {weights.source!r} lack {len(missing)} parameters of the architecture, "
-            f"{missing[0]!r} for one; {_way_out(weights)}"
-        )
-        raise InputError(message)
-    return loaded.eval()
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a checkpoint's JSON file.
 
@@ -252,25 +182,6 @@ def read_json(path: Path) -> dict[str, Any]:
         message = f"model file {str(path)!r} is no JSON object; download the model again"
         raise InputError(message)
     return contents
-
-
-def pick_device(name: str) -> torch.device:
-    """Turn a device name into a device; `auto` takes CUDA where there is one.
-
-    Raises:
-        InputError: If the name is unknown or the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        message = f"device {name!r} is unknown; expected auto, cpu, cuda or cuda:<index>"
-        raise InputError(message) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        message = f"device {name!r} is not there; {torch.cuda.device_count()} CUDA devices are"
-        raise InputError(message)
-    return device
 
 
 def _shipped_folder(model: str) -> Path:
@@ -303,11 +214,12 @@ def _missing(weights: Weights, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
     return (
         f"{where} cannot be loaded ({type(error).__name__}: {reason.rstrip('.')}); "
-        f"{_way_out(weights)}"
+        f"{way_out(weights)}"
     )
 
 
-def _way_out(weights: Weights) -> str:
+def way_out(weights: Weights) -> str:
+    """Say how weights that are missing or damaged are had."""
     if weights.folder is not None:
         return "download the model again into that folder, or set `model` to a folder that has it"
     command = f"hf download {weights.source} --revision {weights.revision} --local-dir FOLDER"

@@ -108,3 +108,75 @@ def _tags(model: type[BaseModel]) -> set[Any]:
     """The values that tell a union's member from the others."""
     fields = model.model_fields.values()
     return {field.default for field in fields if isinstance(field.default, str)} | {model.__name__}
+
+
+ParametersT = TypeVar("ParametersT", bound=BaseModel)
+
+
+def read_parameters(
+    kind: type[ParametersT], file: Path | None, values: Mapping[str, Any]
+) -> ParametersT:
+    """Read parameters from a YAML file and from single values, which win.
+
+    Args:
+        kind: Which parameters.
+        file: YAML file, or nothing.
+        values: By name; dots reach into nested models (`masks.min_area`).
+
+    Raises:
+        InputError: If the file is no YAML mapping, a key is unknown, or a value does not fit; says
+            where, and what is close to an unknown key.
+    """
+    document = nest(values, read_yaml(file) if file else {})
+    return validate(kind, document, str(file) if file else "parameters")
+
+
+def nest(values: Mapping[str, Any], document: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Put values under dotted names into nested mappings.
+
+    Args:
+        values: By name, such as `optimiser.steps`.
+        document: Where to put them; an empty one if none is given.
+
+    Raises:
+        InputError: If a name reaches into a value that holds nothing.
+    """
+    document = {} if document is None else document
+    for name, value in values.items():
+        _put(document, name.split("."), value, name)
+    return document
+
+
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of both, those of the second where both have one."""
+    merged = dict(low)
+    for name, value in high.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge(merged[name], value) if nested else value
+    return merged
+
+
+def split_assignment(text: str) -> tuple[str, Any]:
+    """Split `a.b=value`; the value is read as YAML.
+
+    Raises:
+        InputError: If there is no `=` or the value is no YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        message = f"{text!r} sets nothing, expected name=value such as masks.min_area=0.01"
+        raise InputError(message)
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        message = f"the value of {text!r} is no YAML ({' '.join(str(error).split())})"
+        raise InputError(message) from error
+
+
+def _put(document: dict[str, Any], path: list[str], value: Any, name: str) -> None:
+    for part in path[:-1]:
+        document = document.setdefault(part, {})
+        if not isinstance(document, dict):
+            message = f"{name} cannot be set: {part} holds a single value"
+            raise InputError(message)
+    document[path[-1]] = value

@@ -13,26 +13,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from pydantic import BaseModel
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.catalogue import open_benchmark
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.open_images import OpenImages
-from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.config import ScoringConfig, ViewConfig
 from evaluation.scoring.on_closed_sets import ClosedSetPredictor, find_positions, score_closed_set
 from evaluation.scoring.results import Scores, Subject
-from evaluation.scoring.windows import ViewConfig
-from models.weights import pick_device
+from models.devices import pick_device
 from storage.errors import InputError
 from storage.exports.closed_sets import ClosedSet
 from storage.exports.folders import ExportedSet, export_shards
 from storage.identity import digest
 from tasks.children import run_child
 from tasks.measuring import measure_in_child, run_document
-from training.closed_sets.loop import (
-    ClosedSetJob,
-    TrainedSet,
-    find_finished,
-    load_record,
-    load_trained,
-)
+from training.closed_sets.config import ClosedSetJob
+from training.closed_sets.trained import TrainedSet, find_finished, load_record, load_trained
 from training.data import find_shards
 
 _log = logging.getLogger(__name__)
@@ -152,11 +147,7 @@ def train_closed_set(job: ClosedSetJob) -> Any:
     path = out / "training.json"
     path.write_text(job.config.model_dump_json(indent=1), encoding="utf-8")
     run_child(
-        [sys.executable, "-m", "training.closed_sets.loop", "--config", str(path)],
-        out,
-        "training.log",
-        out,
-        "training.log",
+        [sys.executable, "-m", "training.closed_sets", "--config", str(path)], out, "training.log"
     )
     return load_record(out)
 

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from models.labelling.detectors import DetectorConfig, GroundingDino
-from models.labelling.segmenters import Sam, SegmenterConfig
-from models.painting.painters import DiffusionPairPainter, PainterConfig
+from models.devices import pick_device
+from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.detectors import GroundingDino
+from models.labelling.segmenters import Sam
+from models.painting.config import PainterConfig
+from models.painting.painters import DiffusionPairPainter
 from models.protocols import Detector, PairPainter, PromptWriter, Segmenter
-from models.weights import pick_device
 from models.writing.writers import WriterConfig, build_writer
 from storage.ledger import Ledger
 from storage.objects import open_objects

@@ -11,21 +11,25 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig, open_benchmark
+from evaluation.benchmarks.catalogue import open_benchmark
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.open_images import OpenImages
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.measured import Measured
 from evaluation.scoring.on_labels import score_baseline, score_student
 from evaluation.scoring.on_points import score_baseline_points, score_student_points
 from evaluation.scoring.results import Subject
-from models.labelling.detectors import DetectorConfig, GroundingDino
-from models.labelling.segmenters import Sam, SegmenterConfig
+from models.devices import pick_device
+from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.detectors import GroundingDino
+from models.labelling.segmenters import Sam
+from models.student.config import StudentConfig
 from models.student.text_embeddings import TextEncoder
-from models.student.zegclip import StudentConfig, ZegClip
-from models.weights import pick_device, weights_identity
+from models.student.trained import load_student
+from models.student.zegclip import ZegClip
+from models.weights import weights_identity
 from storage.identity import derive_seed, digest
 from tasks.measuring import measure_in_child, run_document
-from training.checkpoints import load_student
 
 Kind = Literal["student", "untrained", "baseline"]
 

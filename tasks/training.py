@@ -8,13 +8,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
+from models.student.trained import list_checkpoints
 from storage.errors import IncompleteError
 from storage.identity import digest
 from storage.objects import open_objects
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import load_vocabulary
 from tasks.children import run_child
-from training.checkpoints import list_checkpoints, read_record
+from training.checkpoints import read_record
 from training.config import TrainingConfig
 from training.data import find_shards
 from training.loop import CHECKPOINT_FOLDER, describe_run

@@ -7,12 +7,9 @@
 There is no generator to save: every random draw is derived from the seed and the step.
 """
 
-import hashlib
 import io
-import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,23 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from models.student.zegclip import StudentConfig, ZegClip
-from models.weights import weights_identity
+from models.student.trained import (
+    AVERAGE_PREFIX,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    describe_file,
+    list_checkpoints,
+    read_checked,
+    read_tensors,
+)
 from storage.errors import DataError, InputError
 from storage.identity import canonical_json, describe_drift, digest
 from training.disk import explain_no_room
 
 _log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"step-(\d{8})")
-_WEIGHTS = "student.safetensors"
 _OPTIMISER = "optimiser.pt"
-_RECORD = "checkpoint.json"
 _ASIDE = "set-aside"
-_AVERAGE = "average."
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     return target
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints below a folder, oldest first; whether they are whole is not looked at."""
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if _NAME.fullmatch(path.name))
-
-
 def restore_checkpoint(
     folder: Path, meta: Mapping[str, Any], chosen: str | None
 ) -> Checkpoint | None:
@@ -117,7 +111,7 @@ def restore_checkpoint(
     path = present[-1] if chosen is None else Path(chosen).expanduser()
     record = read_record(path)
     _refuse_drift(path, record["meta"], meta)
-    weights, average = _tensors(path)
+    weights, average = read_tensors(path)
     optimiser = torch.load(path / _OPTIMISER, weights_only=True)
     return Checkpoint(record["step"], record["meta"], weights, average, optimiser)
 
@@ -130,7 +124,7 @@ def read_record(path: Path) -> dict[str, Any]:
         InputError: If it is no checkpoint.
     """
     try:
-        return _checked_record(path)
+        return read_checked(path)
     except DataError as error:
         earlier = [str(p) for p in list_checkpoints(path.parent) if p.name < path.name]
         way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start anew"
@@ -148,105 +142,28 @@ def set_later_aside(folder: Path, step: int) -> None:
             _log.warning("%s is later than step %d and was moved to %s", path, step, aside)
 
 
-def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
-    """Build the student of a checkpoint, in evaluation mode, with its running mean if it has one.
-
-    Args:
-        path: Folder of a checkpoint, or of a run, whose newest checkpoint is taken.
-
-    Returns:
-        The student on the CPU, and what its run was made of: `config`, `vocabulary`, `dataset`,
-        `clip`, `step` and `fingerprint`.
-
-    Raises:
-        DataError: If the checkpoint is damaged.
-        InputError: If there is none, or CLIP's weights are not there or are not those that it was
-            trained on.
-    """
-    folder = Path(path).expanduser()
-    newest = list_checkpoints(folder / "checkpoints")
-    folder = newest[-1] if newest else folder
-    record = _checked_record(folder)
-    config = StudentConfig.model_validate(record["meta"]["config"]["student"])
-    _refuse_other_clip(folder, record["meta"], config)
-    student = ZegClip.from_config(config)
-    weights, average = _tensors(folder)
-    load_trained(student, average or weights)
-    fingerprint = {"step": record["step"], "fingerprint": record["fingerprint"]}
-    return student.eval(), {**record["meta"], **fingerprint}
-
-
-def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
-    """Copy trained tensors into a student.
-
-    Raises:
-        DataError: If names or shapes differ.
-    """
-    own = dict(student.trainable_parameters())
-    wrong = own.keys() ^ weights.keys() or {n for n in own if own[n].shape != weights[n].shape}
-    if wrong:
-        msg = (
-            f"the checkpoint and the student differ in {len(wrong)} tensors, {min(wrong)!r} one"
-            " of them: it was written by another version of the student"
-        )
-        raise DataError(msg)
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(weights[name])
-
-
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     """Write and force to the disk all files of a checkpoint."""
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()
     }
     for name, tensor in (checkpoint.average or {}).items():
-        tensors[_AVERAGE + name] = tensor.detach().cpu().contiguous()
+        tensors[AVERAGE_PREFIX + name] = tensor.detach().cpu().contiguous()
     optimiser = io.BytesIO()
     torch.save(dict(checkpoint.optimiser), optimiser)
     # The libraries' own writers do not say that a disk is full in a way that can be told apart.
-    files = {_WEIGHTS: save(tensors), _OPTIMISER: optimiser.getvalue()}
+    files = {WEIGHTS_FILE: save(tensors), _OPTIMISER: optimiser.getvalue()}
     for name, data in files.items():
         (folder / name).write_bytes(data)
     record = {
         "step": checkpoint.step,
         "fingerprint": digest(checkpoint.meta),
         "meta": checkpoint.meta,
-        "files": {name: _describe(folder / name) for name in files},
+        "files": {name: describe_file(folder / name) for name in files},
     }
-    (folder / _RECORD).write_bytes(canonical_json(record))
+    (folder / RECORD_FILE).write_bytes(canonical_json(record))
     for path in (*sorted(folder.iterdir()), folder):
         _sync(path)
-
-
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    tensors = load_file(path / _WEIGHTS)
-    average = {n.removeprefix(_AVERAGE): t for n, t in tensors.items() if n.startswith(_AVERAGE)}
-    return {n: t for n, t in tensors.items() if not n.startswith(_AVERAGE)}, average or None
-
-
-def _checked_record(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's record and hold its files against it."""
-    try:
-        record = json.loads((path / _RECORD).read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        msg = f"{path} is no checkpoint (it has no {_RECORD}); train first, or give another folder"
-        raise InputError(msg) from error
-    except ValueError as error:
-        msg = f"{path / _RECORD} is no JSON ({error})"
-        raise DataError(msg) from error
-    for name, expected in record["files"].items():
-        found = _describe(path / name) if (path / name).is_file() else "nothing"
-        if found != expected:
-            msg = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
-            raise DataError(msg)
-    return record
-
-
-def _describe(path: Path) -> str:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{path.stat().st_size} bytes, sha256 {sha256}"
 
 
 def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -255,16 +172,6 @@ def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         msg = (
             f"checkpoint {path} belongs to another run: {'; '.join(drift)}. Train into another "
             "out folder, or take the old values back"
-        )
-        raise InputError(msg)
-
-
-def _refuse_other_clip(path: Path, meta: Mapping[str, Any], config: StudentConfig) -> None:
-    trained, found = meta.get("clip"), weights_identity(config.clip, config.revision)
-    if found != trained:
-        msg = (
-            f"checkpoint {path} was trained on CLIP weights {trained}, but {config.clip} holds "
-            f"{found}: put the old weights back there"
         )
         raise InputError(msg)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from models.student.zegclip import StudentConfig
+from models.student.config import StudentConfig
 from training.augmentation import AugmentationConfig
 from training.losses import LossConfig
 from training.negatives import NegativesConfig

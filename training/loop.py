@@ -12,19 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from models.student.text_embeddings import load_embeddings
+from models.student.trained import list_checkpoints, load_trained
 from models.student.zegclip import ZegClip
 from models.weights import weights_identity
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
 from storage.vocabulary import Vocabulary, load_vocabulary
-from training.checkpoints import (
-    Checkpoint,
-    list_checkpoints,
-    load_trained,
-    restore_checkpoint,
-    save_checkpoint,
-    set_later_aside,
-)
+from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 from training.config import OptimiserConfig, TrainingConfig
 from training.data import Batch, Batches, SampleFiles, ViewPlan, find_shards
 from training.disk import explain_no_room

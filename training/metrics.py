@@ -10,9 +10,9 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-_log = logging.getLogger(__name__)
+from storage.metrics import METRICS_FILE, read_metrics
 
-METRICS_FILE = "metrics.jsonl"
+_log = logging.getLogger(__name__)
 
 
 class MetricsLog:
@@ -72,14 +72,6 @@ class MetricsLog:
                 _duration(seconds * (self._steps - done)),
                 ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in {"step", "seconds"}),
             )
-
-
-def read_metrics(out: Path) -> list[dict[str, float]]:
-    """Read the rows of a run, oldest first; a line that a crash has cut is left out."""
-    path = out / METRICS_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
-    return [json.loads(line) for line in whole]
 
 
 def _rounded(value: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
-from models.weights import pick_device
+from models.devices import pick_device
 
 
 @dataclass(frozen=True)

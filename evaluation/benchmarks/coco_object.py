@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
     LabelledImages,
@@ -27,9 +27,9 @@ from evaluation.benchmarks.folders import (
     checked_labels,
     read_indices,
 )
+from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
-from storage.vocabulary import annotation_ids, load_benchmark
 
 _SIZE = 5000
 _CONVERTED = "_instanceTrainIds.png"

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
     LabelledImages,
@@ -33,10 +33,10 @@ from evaluation.benchmarks.folders import (
     read_indices,
     read_list,
 )
+from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
 from storage.tables import table_file
-from storage.vocabulary import annotation_ids, load_benchmark
 
 _VOID = 255
 _NUM_RELEASED = 459

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig, BenchmarkSample
+from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
 from evaluation.benchmarks.split_files import open_picture, require_files, spread
+from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-from storage.vocabulary import BenchmarkClasses
 
 Labels = UInt16[np.ndarray, "height width"]
 

@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import Float64
 from pycocotools import mask as coco_mask
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig, LvisConfig
+from evaluation.benchmarks.contract import BenchmarkConfig, LvisConfig
 from evaluation.benchmarks.folders import LabelledImages, Labels, Origin
+from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
-from storage.vocabulary import annotation_ids, load_benchmark
 
 _HAD_FROM = (
     "lvis_v1_val.json is in https://dl.fbaipublicfiles.com/LVIS/lvis_v1_val.json.zip, the images "

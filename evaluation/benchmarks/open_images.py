@@ -25,8 +25,9 @@ import pyarrow.csv as pacsv
 from jaxtyping import Bool, Float64, Int8, Int32, Int64, UInt8
 
 from evaluation.benchmarks.split_files import open_picture, require_files, spread
+from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
-from storage.vocabulary import BenchmarkClasses, load_vocabulary
+from storage.vocabulary import load_vocabulary
 
 _VOCABULARY = "lvis1205"
 _SERVER = "https://storage.googleapis.com/openimages/v7"
@@ -165,7 +166,7 @@ class OpenImages:
 
         The split is known by its name and its size: MagicSeg (arXiv 2603.19575) speaks of about 36k
         images, others of 36,702. How points became the published numbers is not said; see
-        `evaluation.points`.
+        `evaluation.scoring.points`.
         """
         whole = self.split == "val" and len(self) in _PUBLISHED_SIZES
         return "OpenImages-V7" if whole else ""

@@ -7,7 +7,7 @@ ImageSets/Segmentation/<split>.txt        one name a line
 
 from pathlib import Path
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
     LabelledImages,
@@ -17,7 +17,7 @@ from evaluation.benchmarks.folders import (
     read_indices,
     read_list,
 )
-from storage.vocabulary import load_benchmark
+from storage.class_sets import load_benchmark
 
 _VOID = 255
 _VOC_FROM = (

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from evaluation.reports.charts import Axes, Line, line_chart
 from evaluation.reports.gallery import Picture, Thing, css_colour, picture
 from evaluation.reports.sheets import overlay
-from evaluation.scoring.predictors import Background
+from evaluation.scoring.config import Background
 from evaluation.scoring.results import Example, PublishedResult, ScoreProtocol, Scores, Subject
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError

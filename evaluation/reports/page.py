@@ -25,7 +25,7 @@ from evaluation.reports.point_boards import PointBoard, make_point_boards
 from evaluation.reports.sheets import pick_samples
 from evaluation.reports.yields import ClassYield, StageYield, Yields, count_yields
 from evaluation.scoring.measured import read_measured
-from evaluation.scoring.on_points import PointScores
+from evaluation.scoring.point_results import PointScores
 from storage.errors import DataError, InputError
 from storage.shards import Sample
 from storage.store import CommittedShard, Store

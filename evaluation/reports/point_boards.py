@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from evaluation.reports.boards import KINDS, ClassIou, mean_and_deviation, ranked, series_name
 from evaluation.reports.charts import Axes, Line, line_chart
-from evaluation.scoring.on_points import PointProtocol, PointScores
+from evaluation.scoring.point_results import PointProtocol, PointScores
 from evaluation.scoring.points import Aggregate, Binarise, Candidates, way_words
 from evaluation.scoring.results import PublishedResult
 

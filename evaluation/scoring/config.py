@@ -1,11 +1,132 @@
-"""How a student is scored."""
+"""How a student is scored; nothing here needs torch."""
 
-from pydantic import Field
+from enum import StrEnum
+
+from pydantic import BaseModel, Field, model_validator
 
 from evaluation.scoring.metrics import Average
-from evaluation.scoring.phrases import TextConfig
 from evaluation.scoring.points import PointRules
-from evaluation.scoring.predictors import InferenceConfig
+
+
+class ViewConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """At which size and in which windows an image is shown.
+
+    The defaults are those of the released MagicSeg and ZegCLIP settings.
+    """
+
+    short_side: int = Field(default=512, ge=8)
+    """Pixels of the shorter side after resizing, the ratio kept."""
+    long_side: int = Field(default=2048, ge=8)
+    """Most pixels of the longer side; it wins over `short_side`."""
+    window: int | None = Field(default=512, ge=8)
+    """Side of the square windows in pixels; the whole image at once when empty."""
+    stride: int = Field(default=426, ge=1)
+    """Pixels from one window to the next."""
+
+    @model_validator(mode="after")
+    def _windows_touch(self) -> "ViewConfig":
+        if self.window is not None and self.stride > self.window:
+            message = (
+                f"stride {self.stride} is larger than window {self.window}: pixels between the "
+                f"windows would have no score, choose a stride of at most {self.window}"
+            )
+            raise ValueError(message)
+        return self
+
+
+class Background(StrEnum):
+    """When a pixel is background."""
+
+    RAW = "raw"
+    """The best class's sigmoid score is below the threshold."""
+    SOFTMAX = "softmax"
+    """The best class's probability among all classes is below the threshold."""
+    CONSTANT = "constant"
+    """A channel of constant score stands before the classes and wins ties: the best sigmoid score
+    must exceed the threshold (TCL's rule)."""
+    WORDS = "words"
+    """A background word has the best probability among all classes and background words, or the
+    best probability is below the threshold (the rule of SCLIP and ClearCLIP)."""
+    GROUPVIT = "groupvit"
+    """The best score is below the threshold and below the best score of the image. A class's score
+    is its probability among all classes, times that among the five nearest to the image; others
+    have none (GroupViT's rule)."""
+    NONE = "none"
+    """By no rule: for class sets without background, and for segmenters that have learned it."""
+
+
+class Overlap(StrEnum):
+    """What is averaged where windows overlap."""
+
+    SCORES = "scores"
+    """The scores of each window."""
+    LOGITS = "logits"
+    """The logits of each window; they become scores at the original image's size."""
+
+
+class InferenceConfig(ViewConfig, frozen=True):
+    """How an image is shown to the student and how its scores become labels.
+
+    The defaults are those of the released MagicSeg and ZegCLIP settings: short side 512, windows of
+    512 at a stride of 426; no offset is subtracted from seen classes.
+    """
+
+    background: Background = Background.RAW
+    """The background rule."""
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """The background rule's threshold on the score."""
+    softmax_scale: float = Field(default=1.0, gt=0)
+    """What logits are multiplied by before a softmax, for the rules `softmax`, `words` and
+    `groupvit`."""
+    overlap: Overlap = Overlap.SCORES
+    """What is averaged where windows overlap."""
+    batch_size: int = Field(default=8, ge=1)
+    """Windows in one forward pass."""
+    class_chunk: int = Field(default=8, ge=1)
+    """Classes whose full-size scores are held at once; changes speed and memory only. 8 maps of
+    512 x 512 fit a CPU's cache, 32 a large GPU's."""
+
+    @model_validator(mode="after")
+    def _nearest_of_each_window(self) -> "InferenceConfig":
+        if self.background is Background.GROUPVIT and self.overlap is Overlap.LOGITS:
+            message = (
+                "background groupvit came with overlap logits, expected scores: each window has "
+                "nearest classes of its own, so its logits cannot be averaged with another's"
+            )
+            raise ValueError(message)
+        return self
+
+
+PREFERRED = "preferred"
+
+OFFICIAL = "official"
+
+
+class Several(StrEnum):
+    """What becomes of a class that has several phrases."""
+
+    FIRST = "first"
+    """Its first phrase alone is read."""
+    AVERAGE = "average"
+    """Its embedding is the mean of theirs."""
+    BEST = "best"
+    """Each has a row of its own, and for each pixel the best one counts (SCLIP)."""
+
+
+class TextConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How a class name becomes text."""
+
+    templates: str = "zegclip_multi15"
+    """Name of the set of sentences around the class names."""
+    names: str = PREFERRED
+    """What the classes are called: `preferred`, the benchmark's phrases in our words, of which the
+    first is clearest and the others are aliases; `official`, the benchmark's own names; or the
+    names of a published work: groupvit, sclip, clearclip, maskclip, clip_diy, catseg."""
+    several: Several = Several.FIRST
+    """What becomes of a class that has several phrases."""
+    background_words: str = "background"
+    """Words that stand for the background under the background rule `words`: `background`, the
+    word itself, or `sclip`, a list of things that are seldom asked for."""
 
 
 class ScoringConfig(TextConfig, frozen=True):

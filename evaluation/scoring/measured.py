@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from evaluation.scoring.on_points import PointScores
+from evaluation.scoring.point_results import PointScores
 from evaluation.scoring.results import Scores
 from storage.errors import DataError, InputError
 

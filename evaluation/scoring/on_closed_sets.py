@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from evaluation.benchmarks.catalogue import Benchmark
-from evaluation.scoring.config import ScoringConfig
-from evaluation.scoring.on_labels import describe_protocol, measure
-from evaluation.scoring.predictors import BACKGROUND_WORD, Background, ScoreMap
+from evaluation.benchmarks.contract import Benchmark
+from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
+from evaluation.scoring.config import Background, ScoringConfig, ViewConfig
+from evaluation.scoring.on_labels import measure
+from evaluation.scoring.protocols import describe_protocol
 from evaluation.scoring.results import Scores, Subject, write_scores
-from evaluation.scoring.windows import View, ViewConfig
+from evaluation.scoring.windows import View
 from models.closed_sets.networks import ClosedSetNetwork
+from storage.class_sets import BenchmarkClasses
 from storage.errors import InputError
 from storage.exports.closed_sets import ClosedSet
-from storage.vocabulary import BenchmarkClasses
 
 _TABLE = "IV"
 

@@ -11,29 +11,21 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
-from evaluation.benchmarks.catalogue import Benchmark, BenchmarkSample, scored_names
+from evaluation.benchmarks.contract import Benchmark, BenchmarkSample
 from evaluation.benchmarks.split_files import spread
-from evaluation.scoring.config import ScoringConfig
+from evaluation.scoring.background import apply_background, sureness
+from evaluation.scoring.baseline import DetectedSegments
+from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
-from evaluation.scoring.predictors import (
-    Background,
-    DetectedSegments,
-    InferenceConfig,
-    Overlap,
-    Predictor,
-    StudentPredictor,
-    TextSegmenter,
-    apply_background,
-    sureness,
-)
+from evaluation.scoring.predictors import Predictor, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
+from evaluation.scoring.progress import Progress
+from evaluation.scoring.protocols import Student, describe_protocol, view_words
 from evaluation.scoring.results import (
-    AVERAGES,
     ClassScore,
     CurvePoint,
     Example,
@@ -47,22 +39,14 @@ from evaluation.scoring.results import (
 )
 from models.protocols import Detector, Segmenter
 from models.student.text_embeddings import TextEncoder
+from storage.class_sets import BenchmarkClasses
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError
-from storage.vocabulary import BenchmarkClasses, load_vocabulary
+from storage.vocabulary import load_vocabulary
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LINES = 10.0
 _FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
-
-
-class Student(TextSegmenter, Protocol):
-    """A student that can be put into evaluation mode."""
-
-    def eval(self) -> object:
-        """Switch dropout off."""
-        ...
 
 
 def score_student(
@@ -241,57 +225,6 @@ class _Examples:
         prediction = encode_label_map(labels.astype(np.uint16))
         (self._out / example.prediction).write_bytes(prediction)
         self.kept.append(example)
-
-
-class Progress:
-    """One log line every few seconds, with the time left.
-
-    Args:
-        what: What is going on.
-        total: Steps until it is over.
-    """
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what = what
-        self._total = total
-        self._started = self._last = time.monotonic()
-
-    def step(self, done: int) -> None:
-        """Say that so many steps are done."""
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_LINES and done < self._total:
-            return
-        self._last = now
-        left = (now - self._started) / done * (self._total - done)
-        _log.info("%s: %d of %d images, %.0f s left", self._what, done, self._total, left)
-
-
-def describe_protocol(benchmark: Benchmark, config: ScoringConfig, **how: Any) -> ScoreProtocol:
-    """Say what a number depends on: what benchmark and config say, and the fields given."""
-    classes = benchmark.classes
-    return ScoreProtocol(
-        benchmark=classes.name,
-        split=benchmark.split,
-        num_images=len(benchmark),
-        class_names=scored_names(classes),
-        background=classes.background,
-        average=AVERAGES[config.average],
-        truth=benchmark.truth,
-        **how,
-    )
-
-
-def view_words(config: InferenceConfig) -> str:
-    """Say at which size and in which windows an image is shown."""
-    parts = [f"short side {config.short_side}, long side at most {config.long_side}"]
-    if config.window is None:
-        parts.append("whole image")
-    else:
-        averaged = "averaged" if config.overlap is Overlap.SCORES else "logits averaged"
-        parts.append(f"windows of {config.window} at a stride of {config.stride}, {averaged}")
-    if config.background in {Background.SOFTMAX, Background.WORDS, Background.GROUPVIT}:
-        parts.append(f"logits times {config.softmax_scale:g} before the softmax")
-    return ", ".join(parts)
 
 
 def _curve(sweep: ThresholdSweep, average: Average) -> tuple[CurvePoint, ...]:

@@ -6,47 +6,16 @@ tables, so that a score can be taken with the very names of another work.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import cache
 
-from pydantic import BaseModel
-
-from evaluation.scoring.predictors import BACKGROUND_WORD, TextRows
+from evaluation.scoring.background import BACKGROUND_WORD
+from evaluation.scoring.config import OFFICIAL, PREFERRED, Several, TextConfig
+from evaluation.scoring.predictors import TextRows
 from models.student.text_embeddings import TextEncoder, embed_phrases
+from storage.class_sets import BenchmarkClasses
 from storage.documents import suggest
 from storage.errors import InputError
 from storage.tables import read_table
-from storage.vocabulary import BenchmarkClasses
-
-PREFERRED = "preferred"
-OFFICIAL = "official"
-
-
-class Several(StrEnum):
-    """What becomes of a class that has several phrases."""
-
-    FIRST = "first"
-    """Its first phrase alone is read."""
-    AVERAGE = "average"
-    """Its embedding is the mean of theirs."""
-    BEST = "best"
-    """Each has a row of its own, and for each pixel the best one counts (SCLIP)."""
-
-
-class TextConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """How a class name becomes text."""
-
-    templates: str = "zegclip_multi15"
-    """Name of the set of sentences around the class names."""
-    names: str = PREFERRED
-    """What the classes are called: `preferred`, the benchmark's phrases in our words, of which the
-    first is clearest and the others are aliases; `official`, the benchmark's own names; or the
-    names of a published work: groupvit, sclip, clearclip, maskclip, clip_diy, catseg."""
-    several: Several = Several.FIRST
-    """What becomes of a class that has several phrases."""
-    background_words: str = "background"
-    """Words that stand for the background under the background rule `words`: `background`, the
-    word itself, or `sclip`, a list of things that are seldom asked for."""
 
 
 def class_phrases(classes: BenchmarkClasses, names: str) -> tuple[tuple[str, ...], ...]:

@@ -10,88 +10,20 @@ far is kept, which needs megabytes where 1,204 full maps need gigabytes.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int32, UInt8
-from pydantic import Field, model_validator
+from jaxtyping import Bool, Float, UInt8
 
-from evaluation.scoring.windows import View, ViewConfig
-from models.protocols import Detector, FoundBoxes, Segmenter
-
-BACKGROUND_WORD = -1
-"""What stands for a class where a background word won."""
+from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
+from evaluation.scoring.config import Background, InferenceConfig, Overlap
+from evaluation.scoring.windows import View
 
 _NEAREST = 5
-_BASELINE_CHUNK = 8
 
 _Maps = Float[torch.Tensor, "maps classes height width"]
-
-
-class Background(StrEnum):
-    """When a pixel is background."""
-
-    RAW = "raw"
-    """The best class's sigmoid score is below the threshold."""
-    SOFTMAX = "softmax"
-    """The best class's probability among all classes is below the threshold."""
-    CONSTANT = "constant"
-    """A channel of constant score stands before the classes and wins ties: the best sigmoid score
-    must exceed the threshold (TCL's rule)."""
-    WORDS = "words"
-    """A background word has the best probability among all classes and background words, or the
-    best probability is below the threshold (the rule of SCLIP and ClearCLIP)."""
-    GROUPVIT = "groupvit"
-    """The best score is below the threshold and below the best score of the image. A class's score
-    is its probability among all classes, times that among the five nearest to the image; others
-    have none (GroupViT's rule)."""
-    NONE = "none"
-    """By no rule: for class sets without background, and for segmenters that have learned it."""
-
-
-class Overlap(StrEnum):
-    """What is averaged where windows overlap."""
-
-    SCORES = "scores"
-    """The scores of each window."""
-    LOGITS = "logits"
-    """The logits of each window; they become scores at the original image's size."""
-
-
-class InferenceConfig(ViewConfig, frozen=True):
-    """How an image is shown to the student and how its scores become labels.
-
-    The defaults are those of the released MagicSeg and ZegCLIP settings: short side 512, windows of
-    512 at a stride of 426; no offset is subtracted from seen classes.
-    """
-
-    background: Background = Background.RAW
-    """The background rule."""
-    threshold: float = Field(default=0.5, ge=0, le=1)
-    """The background rule's threshold on the score."""
-    softmax_scale: float = Field(default=1.0, gt=0)
-    """What logits are multiplied by before a softmax, for the rules `softmax`, `words` and
-    `groupvit`."""
-    overlap: Overlap = Overlap.SCORES
-    """What is averaged where windows overlap."""
-    batch_size: int = Field(default=8, ge=1)
-    """Windows in one forward pass."""
-    class_chunk: int = Field(default=8, ge=1)
-    """Classes whose full-size scores are held at once; changes speed and memory only. 8 maps of
-    512 x 512 fit a CPU's cache, 32 a large GPU's."""
-
-    @model_validator(mode="after")
-    def _nearest_of_each_window(self) -> "InferenceConfig":
-        if self.background is Background.GROUPVIT and self.overlap is Overlap.LOGITS:
-            message = (
-                "background groupvit came with overlap logits, expected scores: each window has "
-                "nearest classes of its own, so its logits cannot be averaged with another's"
-            )
-            raise ValueError(message)
-        return self
 
 
 @dataclass(frozen=True)
@@ -143,20 +75,6 @@ class TextRows:
             stop += count
         if stop > start:
             yield slice(start, stop)
-
-
-@dataclass(frozen=True)
-class ScoreMap:
-    """The best class of each pixel.
-
-    Attributes:
-        best: Its score in [0, 1].
-        index: Its position in the class set's names, without background; the lowest of equals.
-            `BACKGROUND_WORD` where a background word won or no class was a candidate.
-    """
-
-    best: Float32[np.ndarray, "height width"]
-    index: Int32[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True)
@@ -227,41 +145,6 @@ class TextSegmenter(Protocol):
     ) -> Float[torch.Tensor, "batch classes rows columns"]:
         """Logits of each class at the patch grid, before they are enlarged to the image."""
         ...
-
-
-def apply_background(
-    scores: ScoreMap, rule: Background, threshold: float, *, background: bool
-) -> Int32[np.ndarray, "height width"]:
-    """Turn scores into the labels of a class set.
-
-    Args:
-        scores: The best class of each pixel.
-        rule: The background rule; of no effect on a class set without background.
-        threshold: Its threshold, compared in float32.
-        background: Whether the class set scores background, as label 0 before the others.
-    """
-    if not background:
-        return scores.index
-    labels = scores.index + 1
-    if rule is Background.NONE:
-        return labels
-    limit = np.float32(threshold)
-    sure = sureness(scores, rule)
-    return labels * (sure > limit if rule is Background.CONSTANT else sure >= limit)
-
-
-def sureness(scores: ScoreMap, rule: Background) -> Float32[np.ndarray, "height width"]:
-    """What a threshold is compared with, so that one pass over the images serves every threshold.
-
-    Returns:
-        The best score; -1 where no class won; 1 where GroupViT's rule finds the image's
-        best score, which no threshold makes background.
-    """
-    sure = scores.best.copy()
-    if rule is Background.GROUPVIT:
-        sure[sure == sure.max()] = 1
-    sure[scores.index == BACKGROUND_WORD] = -1
-    return sure
 
 
 class StudentPredictor:
@@ -344,66 +227,6 @@ class StudentPredictor:
             top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices
             nearest.append(torch.zeros_like(alike, dtype=torch.bool).scatter(1, top, value=True))
         return torch.cat(logits).float(), torch.cat(nearest)
-
-
-class DetectedSegments:
-    """A detector's boxes cut out by a segmenter: the baseline Grounding DINO + SAM.
-
-    A pixel's score is the detector's score of the best box whose mask covers it, 0 where there is
-    none.
-
-    Args:
-        detector: Finds the classes' phrases.
-        segmenter: Cuts each box.
-        phrases: What each class is called.
-    """
-
-    def __init__(self, detector: Detector, segmenter: Segmenter, phrases: Sequence[str]) -> None:
-        self._detector = detector
-        self._segmenter = segmenter
-        self._phrases = tuple(phrases)
-
-    def predict(
-        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
-    ) -> ScoreMap:
-        """Detect the candidates in one image and cut them out."""
-        asked = self._asked(candidates)
-        best = np.zeros(image.shape[:2], dtype=np.float32)
-        index = np.full(image.shape[:2], asked[0] if asked else BACKGROUND_WORD, dtype=np.int32)
-        found, masks = self._cut(image, asked)
-        # Worse boxes first, and of equal ones the higher class first: the last writer wins.
-        for box in np.lexsort((-found.phrases, found.scores)):
-            best[masks[box]] = found.scores[box]
-            index[masks[box]] = asked[found.phrases[box]]
-        return ScoreMap(best, index)
-
-    def class_scores(
-        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
-    ) -> Iterator[ClassScores]:
-        """Score every candidate at every pixel; a class without a box scores 0 everywhere."""
-        asked = self._asked(candidates)
-        found, masks = self._cut(image, asked)
-        for first in range(0, len(asked), _BASELINE_CHUNK):
-            own = asked[first : first + _BASELINE_CHUNK]
-            scores = np.zeros((len(own), *image.shape[:2]), dtype=np.float32)
-            inside = (found.phrases >= first) & (found.phrases < first + len(own))
-            for box in np.flatnonzero(inside):
-                one = scores[found.phrases[box] - first]
-                one[masks[box]] = np.maximum(one[masks[box]], found.scores[box])
-            yield ClassScores(own, torch.from_numpy(scores))
-
-    def _asked(self, candidates: Sequence[int] | None) -> tuple[int, ...]:
-        return tuple(range(len(self._phrases)) if candidates is None else sorted(candidates))
-
-    def _cut(
-        self, image: UInt8[np.ndarray, "height width 3"], asked: Sequence[int]
-    ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"]]:
-        """The boxes of the classes asked for, and a mask for each."""
-        [found] = self._detector.detect([image], [tuple(self._phrases[each] for each in asked)])
-        if not len(found.xyxy):
-            return found, np.zeros((0, *image.shape[:2]), dtype=bool)
-        [cut] = self._segmenter.segment([image], [found.xyxy])
-        return found, cut.masks
 
 
 def _scoring(

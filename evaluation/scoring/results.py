@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from evaluation.scoring.config import Background
 from evaluation.scoring.metrics import Average
-from evaluation.scoring.predictors import Background
 from storage.files import write_whole
 from storage.records import Record
 from storage.tables import read_table

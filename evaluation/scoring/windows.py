@@ -7,33 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, Field, model_validator
 
-
-class ViewConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """At which size and in which windows an image is shown.
-
-    The defaults are those of the released MagicSeg and ZegCLIP settings.
-    """
-
-    short_side: int = Field(default=512, ge=8)
-    """Pixels of the shorter side after resizing, the ratio kept."""
-    long_side: int = Field(default=2048, ge=8)
-    """Most pixels of the longer side; it wins over `short_side`."""
-    window: int | None = Field(default=512, ge=8)
-    """Side of the square windows in pixels; the whole image at once when empty."""
-    stride: int = Field(default=426, ge=1)
-    """Pixels from one window to the next."""
-
-    @model_validator(mode="after")
-    def _windows_touch(self) -> "ViewConfig":
-        if self.window is not None and self.stride > self.window:
-            message = (
-                f"stride {self.stride} is larger than window {self.window}: pixels between the "
-                f"windows would have no score, choose a stride of at most {self.window}"
-            )
-            raise ValueError(message)
-        return self
+from evaluation.scoring.config import ViewConfig
 
 
 @dataclass(frozen=True)

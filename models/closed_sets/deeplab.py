@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from models.closed_sets.networks import DeepLabConfig, normalisation_document, normalise
+from models.closed_sets.configs import DeepLabConfig
+from models.closed_sets.normalisation import normalisation_document, normalise
 from models.closed_sets.openmmlab import MODELS, EncoderDecoder
 
 _BOTTLENECK_FROM = 50
@@ -24,7 +25,7 @@ class DeepLab(EncoderDecoder):
     def scores(
         self, pixels: UInt8[Tensor, "1 3 rows columns"], size: tuple[int, int]
     ) -> Float[Tensor, "labels height width"]:
-        """Score the labels of each pixel; see `models.closed_set.ClosedSetNetwork`."""
+        """Score the labels of each pixel; see `models.closed_sets.networks.ClosedSetNetwork`."""
         shown = normalise(pixels)
         logits = self.encode_decode(shown, [{"img_shape": tuple(shown.shape[2:])}])
         # Logits are enlarged, not probabilities: the way of mmsegmentation.

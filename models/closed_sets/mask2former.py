@@ -13,7 +13,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import CONFIG_MAPPING, Mask2FormerForUniversalSegmentation
 
-from models.closed_sets.networks import Mask2FormerConfig, normalisation_document, normalise
+from models.closed_sets.configs import Mask2FormerConfig
+from models.closed_sets.normalisation import normalisation_document, normalise
 from models.closed_sets.openmmlab import MODELS, BaseModel
 from models.weights import explained, resolve_weights
 from storage.errors import InputError
@@ -27,7 +28,7 @@ class Mask2Former(BaseModel):
     """A Mask2Former in the clothes of mmengine.
 
     Args:
-        settings: Fields of `models.closed_set.Mask2FormerConfig`.
+        settings: Fields of `models.closed_sets.configs.Mask2FormerConfig`.
         num_labels: Classes with background.
         data_preprocessor: How pixels become input.
     """
@@ -57,7 +58,7 @@ class Mask2Former(BaseModel):
     def scores(
         self, pixels: UInt8[Tensor, "1 3 rows columns"], size: tuple[int, int]
     ) -> Float[Tensor, "labels height width"]:
-        """Score the labels of each pixel; see `models.closed_set.ClosedSetNetwork`."""
+        """Score the labels of each pixel; see `models.closed_sets.networks.ClosedSetNetwork`."""
         rows, columns = pixels.shape[2:]
         # Padded on the normalised image with 0, as a training crop beyond the border is.
         margin = (0, -columns % _MULTIPLE, 0, -rows % _MULTIPLE)

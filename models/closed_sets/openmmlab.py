@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from models.closed_sets.networks import INSTALL
+from models.closed_sets.packages import INSTALL
 from storage.errors import InputError
 
 _OPERATORS = "mmcv._ext"

@@ -8,35 +8,24 @@ every box its own score for each phrase (the given-phrase mode of Grounding DINO
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
-from pydantic import Field
 
+from models.devices import pick_device
+from models.labelling.config import DetectorConfig
+from models.networks import load_network
 from models.protocols import FoundBoxes
-from models.weights import ModelConfig, explained, load_network, pick_device, resolve_weights
+from models.weights import explained, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
 
 _SEPARATORS = str.maketrans(".?", "  ")  # what the network takes for the end of a phrase
 _SPECIAL_TOKENS = 2
-
-
-class DetectorConfig(ModelConfig, frozen=True):
-    """A Grounding DINO checkpoint and its thresholds; the defaults are those of MagicSeg."""
-
-    box_threshold: float = Field(0.30, ge=0, lt=1)
-    """A box is kept if the best token of its phrase scores more than this."""
-    text_threshold: float = Field(0.25, ge=0, lt=1)
-    """A box is given a phrase if the phrase's score for it is more than this."""
-    phrase_score: Literal["mean", "max"] = "mean"
-    """How a phrase's score comes from the scores of its tokens."""
-    nms_iou: float = Field(0.7, gt=0, le=1)
-    """Of two boxes of one phrase that overlap more than this, the better one stays."""
 
 
 @dataclass(frozen=True)

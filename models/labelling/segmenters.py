@@ -11,27 +11,14 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from models.devices import pick_device
+from models.labelling.config import SegmenterConfig
+from models.networks import load_network
 from models.protocols import CutMasks
-from models.weights import (
-    ModelConfig,
-    explained,
-    load_network,
-    pick_device,
-    resolve_weights,
-)
+from models.weights import explained, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
-
-
-class SegmenterConfig(ModelConfig, frozen=True):
-    """A SAM checkpoint and how its masks are read; the defaults are those of Grounded-SAM."""
-
-    mask_threshold: float = 0.0
-    """Logit above which a pixel belongs to the object."""
-    multimask: bool = False
-    """Let the decoder propose three masks a box and take the one it thinks best; otherwise it
-    makes one."""
 
 
 class Sam:

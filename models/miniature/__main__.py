@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from cyclopts import App, Parameter
 
-from models.weights import pick_device
+from models.devices import pick_device
 from storage.errors import EngineError, IncompleteError, InputError
 
 logger = logging.getLogger(__name__)

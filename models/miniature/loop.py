@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 _LOG_EVERY = 10
 
-
 Step = Callable[[int], Mapping[str, float]]
 """Does one optimizer step and returns what to log, the loss as `loss`."""
 

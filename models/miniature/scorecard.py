@@ -54,7 +54,6 @@ _OTHERS = {"judge": judge.__name__} | {
     name: f"models.miniature.{name}" for name in ("detector", "segmenter", "clip")
 }
 
-
 _STUDENT_BAR = 60
 _SUBJECTS = {
     "student on generated": "student on generated samples",

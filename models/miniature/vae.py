@@ -19,7 +19,6 @@ from models.miniature.world import CANVAS, Scene, boxes, render, sample_scene
 
 logger = logging.getLogger(__name__)
 
-
 LATENTS = 8
 """Channels of the latents: with the usual 4, small things blur beyond recognition."""
 

@@ -4,24 +4,17 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field
 from torch import Tensor
 
+from models.devices import pick_device
+from models.painting.config import PainterConfig
 from models.protocols import PaintedPair, PairRequest
-from models.weights import (
-    ModelConfig,
-    Weights,
-    explained,
-    pick_device,
-    read_json,
-    require_marker,
-    resolve_weights,
-)
+from models.weights import Weights, explained, read_json, require_marker, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -35,27 +28,6 @@ _SCHEDULERS = {
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-
-
-class PainterConfig(ModelConfig, frozen=True):
-    """A diffusion checkpoint and how it is sampled; the defaults are those of MagicSeg."""
-
-    steps: int = Field(20, ge=1)
-    """Denoising steps."""
-    guidance: float = Field(7.5, ge=1)
-    """Scale of classifier-free guidance; 1 is none."""
-    height: int = Field(512, ge=8)
-    """Pixels; a multiple of what the checkpoint's autoencoder shrinks by."""
-    width: int = Field(512, ge=8)
-    """Pixels; a multiple of what the checkpoint's autoencoder shrinks by."""
-    scheduler: Literal["ddim", "dpm++", "euler", "euler-ancestral", "pndm", "unipc"] | None = None
-    """Sampler; nothing means the checkpoint's own."""
-    timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
-    """Where the sampler's steps lie; nothing means the checkpoint's own."""
-    shared_latent: bool = True
-    """Start both images of a pair from one noise; otherwise each has its own."""
-    safety_checker: bool = True
-    """Let the checkpoint's safety checker judge the images, if it has one."""
 
 
 class DiffusionPairPainter:

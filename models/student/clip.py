@@ -2,7 +2,8 @@
 
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 
-from models.weights import explained, load_network, resolve_weights
+from models.networks import load_network
+from models.weights import explained, resolve_weights
 
 
 def load_clip(model: str, revision: str | None = None) -> CLIPModel:

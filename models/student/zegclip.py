@@ -7,238 +7,19 @@ for every query. No parameter belongs to a class, so that any list of names work
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 from models.student import upstream
 from models.student.clip import load_clip
+from models.student.config import CHANNELS, StudentConfig
+from models.student.decoder import MaskDecoder, merge_heads, split_heads
 from storage.errors import InputError
-
-_CHANNELS = {
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-_FIRST_CHANGE = 0.1
-
-
-class StudentConfig(
-    BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
-):
-    """Geometry of the student; the defaults are those of the released ZegCLIP for PASCAL VOC."""
-
-    clip: str
-    """Frozen CLIP: hub id, folder, or `weights:clip` for the one that ships with the engine."""
-    revision: str | None = None
-    """Commit of the hub repository; needed for a hub id, without meaning for a folder."""
-    image_size: int = Field(default=512, gt=0)
-    """Side of the square training crop in pixels; a multiple of CLIP's patch size."""
-    normalisation: Literal["clip", "imagenet"] = "clip"
-    """Mean and deviation of the input: CLIP's own, or ImageNet's as the released code has it."""
-    num_prompt_tokens: int = Field(default=10, gt=0)
-    """Visual prompt tokens of every layer (10 for VOC and MagicSeg, 100 for COCO upstream)."""
-    prompt_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the prompts' channels dropped while training."""
-    decoder_layers: int = Field(default=3, gt=0)
-    """Cross-attention layers; the scores of the last one are the mask logits."""
-    decoder_heads: int = Field(default=8, gt=0)
-    """Attention heads of the decoder."""
-    decoder_width: int | None = Field(default=None, gt=0)
-    """Channels of the queries; nothing means CLIP's embedding width, as upstream."""
-    decoder_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout of the decoder's attention, feed-forward and residual branches."""
-    class_embedding_twice: bool = False
-    """Add CLIP's class embedding a second time with its position, as upstream weights expect."""
-    decoder_init: Literal["independent", "identical", "similarity"] = "independent"
-    """How the decoder starts: every layer by itself; all layers with the same weights, as upstream
-    does by copying one; or so that the first logits are the likeness of patch and class text in
-    CLIP's space, from which a short training on little data gets much further."""
-    similarity_scale: float = Field(default=10.0, gt=0)
-    """First logit of a patch that equals its class text, under the third way to start."""
-
-    @property
-    def mean_colour(self) -> tuple[int, int, int]:
-        """RGB levels that come nearest to 0 after normalisation."""
-        red, green, blue = (round(255 * mean) for mean in _CHANNELS[self.normalisation][0])
-        return red, green, blue
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention from queries to patches, with separate projections.
-
-    Args:
-        width: Channels of the queries.
-        memory_width: Channels of the patches.
-        heads: Attention heads; divides `width`.
-        dropout: Share of attention weights dropped while training.
-    """
-
-    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(memory_width, width)
-        self.value = nn.Linear(memory_width, width)
-        self.output = nn.Linear(width, width)
-
-    def forward(
-        self,
-        queries: Float[Tensor, "batch classes width"],
-        memory: Float[Tensor, "batch patches memory"],
-    ) -> Float[Tensor, "batch classes width"]:
-        """Mix the memory's values by the queries' softmax scores."""
-        q, k, v = (
-            _split(project(tokens), self.heads)
-            for project, tokens in (
-                (self.query, queries),
-                (self.key, memory),
-                (self.value, memory),
-            )
-        )
-        dropout = self.dropout if self.training else 0.0
-        return self.output(_merge(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)))
-
-
-class DecoderLayer(nn.Module):
-    """Cross-attention and feed-forward with norms behind the residuals, and no self-attention.
-
-    Classes never look at each other, which keeps the vocabulary open (ZegCLIP section 3).
-
-    Args:
-        width: Channels of the queries.
-        memory_width: Channels of the patches.
-        heads: Attention heads.
-        dropout: Share dropped in every branch while training.
-    """
-
-    def __init__(self, width: int, memory_width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = CrossAttention(width, memory_width, heads, dropout)
-        self.attention_norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
-        self.feedforward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self,
-        queries: Float[Tensor, "batch classes width"],
-        memory: Float[Tensor, "batch patches memory"],
-    ) -> Float[Tensor, "batch classes width"]:
-        """Refine the queries by what the patches hold."""
-        attended = self.dropout(self.attention(queries, memory))
-        queries = self.attention_norm(queries + attended)
-        hidden = self.dropout(F.relu(self.expand(queries)))
-        return self.feedforward_norm(queries + self.dropout(self.contract(hidden)))
-
-
-class ScoreLayer(nn.Module):
-    """The part of the last decoder layer that has an effect: its scaled scores before softmax.
-
-    Args:
-        width: Channels of the queries.
-        memory_width: Channels of the patches.
-        heads: Attention heads, over which the scores are averaged.
-    """
-
-    def __init__(self, width: int, memory_width: int, heads: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(memory_width, width)
-        # The mean over heads of q.k / sqrt(width / heads) is one inner product over all channels.
-        self.scale = 1.0 / (heads * math.sqrt(width / heads))
-
-    def forward(
-        self,
-        queries: Float[Tensor, "batch classes width"],
-        memory: Float[Tensor, "batch patches memory"],
-    ) -> Float[Tensor, "batch classes patches"]:
-        """Score every patch for every query."""
-        return self.query(queries) @ self.key(memory).transpose(1, 2) * self.scale
-
-
-class MaskDecoder(nn.Module):
-    """Relationship descriptor, decoder layers and the scoring layer.
-
-    Args:
-        embed_width: Width of CLIP's joint space.
-        config: Geometry.
-
-    Raises:
-        InputError: If the heads do not divide the width.
-    """
-
-    def __init__(self, embed_width: int, config: StudentConfig) -> None:
-        super().__init__()
-        width = config.decoder_width or embed_width
-        heads = config.decoder_heads
-        if width % heads:
-            msg = f"the decoder is {width} wide, which {heads} heads do not divide evenly: change "
-            raise InputError(msg + "decoder_heads or decoder_width")
-        self.descriptor = nn.Linear(2 * embed_width, width)
-        self.layers = nn.ModuleList(
-            DecoderLayer(width, embed_width, heads, config.decoder_dropout)
-            for _ in range(config.decoder_layers - 1)
-        )
-        self.scores = ScoreLayer(width, embed_width, heads)
-        if config.decoder_init == "identical":
-            self._copy_first_layer()
-        if config.decoder_init == "similarity":
-            self._start_from_similarity(config.similarity_scale)
-
-    def forward(
-        self,
-        patches: Float[Tensor, "batch embed h w"],
-        cls: Float[Tensor, "batch embed"],
-        text: Float[Tensor, "... classes embed"],
-    ) -> Float[Tensor, "batch classes h w"]:
-        """Score the patches for all classes."""
-        text = text if text.ndim == 3 else text.expand(len(cls), *text.shape)
-        queries = self.descriptor(torch.cat([cls[:, None] * text, text], dim=-1))
-        memory = patches.flatten(2).transpose(1, 2)
-        for layer in self.layers:
-            queries = layer(queries, memory)
-        return self.scores(queries, memory).unflatten(2, patches.shape[2:])
-
-    @torch.no_grad()
-    def _copy_first_layer(self) -> None:
-        for layer in self.layers[1:]:
-            layer.load_state_dict(self.layers[0].state_dict())
-        for layer in self.layers[:1]:
-            attention = layer.get_submodule("attention")
-            for name in ("query", "key"):
-                own = attention.get_submodule(name).state_dict()
-                self.scores.get_submodule(name).load_state_dict(own)
-
-    @torch.no_grad()
-    def _start_from_similarity(self, scale: float) -> None:
-        """Let queries be texts, layers change them little, and the last layer compare them."""
-        width, embed = self.descriptor.out_features, self.scores.key.in_features
-        if width != embed:
-            msg = (
-                f"the decoder is {width} wide and CLIP's space {embed}; decoder_init "
-                "'similarity' needs them equal: leave decoder_width out"
-            )
-            raise InputError(msg)
-        identity = torch.eye(width)
-        self.descriptor.weight.copy_(torch.cat([torch.zeros_like(identity), identity], dim=1))
-        self.descriptor.bias.zero_()
-        for layer in self.layers:
-            for name in ("attention.output", "contract"):
-                for tensor in layer.get_submodule(name).parameters():
-                    tensor *= _FIRST_CHANGE
-        # A unit text has length sqrt(width) behind the norm of a layer, and 1 without one.
-        length = math.sqrt(width) if len(self.layers) else 1.0
-        gain = math.sqrt(scale / (self.scores.scale * length))
-        for project in (self.scores.query, self.scores.key):
-            project.weight.copy_(gain * identity)
-            project.bias.zero_()
 
 
 class ZegClip(nn.Module):
@@ -279,7 +60,7 @@ class ZegClip(nn.Module):
         positions = _resized_positions(self.vision.embeddings.position_embedding.weight, side, side)
         self.register_buffer("positions", positions.detach(), persistent=False)
         self.positions: Tensor
-        mean, deviation = torch.tensor(_CHANNELS[config.normalisation])[..., None, None]
+        mean, deviation = torch.tensor(CHANNELS[config.normalisation])[..., None, None]
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
         self.mean: Tensor
@@ -482,7 +263,7 @@ def _block(
     normed = layer.layer_norm1(tokens)
     context = torch.cat([normed, layer.layer_norm1(prompts)], dim=1)
     q, k, v = (
-        _split(project(x), attention.num_heads)
+        split_heads(project(x), attention.num_heads)
         for project, x in (
             (attention.q_proj, normed[:, :num_queries]),
             (attention.k_proj, context),
@@ -490,18 +271,8 @@ def _block(
         )
     )
     tokens = tokens[:, :num_queries]
-    tokens = tokens + attention.out_proj(_merge(F.scaled_dot_product_attention(q, k, v)))
+    tokens = tokens + attention.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
     return tokens + layer.mlp(layer.layer_norm2(tokens))
-
-
-def _split(tokens: Tensor, heads: int) -> Tensor:
-    """(batch, tokens, width) to (batch, heads, tokens, width / heads)."""
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
-
-
-def _merge(tokens: Tensor) -> Tensor:
-    """Inverse of `_split`."""
-    return tokens.transpose(1, 2).flatten(2)
 
 
 def _resized_positions(positions: Tensor, height: int, width: int) -> Tensor:

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from pydantic import Field
 
+from storage.class_sets import load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL, Record
-from storage.vocabulary import Vocabulary, load_benchmark, load_vocabulary
+from storage.vocabulary import Vocabulary, load_vocabulary
 
 CLOSED_IGNORE = 255
 MAX_CLASSES = 254

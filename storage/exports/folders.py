@@ -1,7 +1,7 @@
 """Export of shards to a folder of image files and 8-bit label files, for other trainers.
 
     images/train/<key>.jpg|png     as they are in the shards
-    labels/train/<key>.png         one byte a pixel, as `storage.closed_sets` describes it
+    labels/train/<key>.png         one byte a pixel, as `storage.exports.closed_sets` describes it
     splits/train.txt               the keys, one a line: written last, so its presence says "whole"
     classes.json                   the names of the labels and where they come from
     .export/                       what was asked for, and a record of each shard that is done

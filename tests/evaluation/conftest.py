@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.benchmarks.catalogue import Benchmark
+from evaluation.benchmarks.contract import Benchmark
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.on_labels import score_baseline
 from evaluation.scoring.results import Scores, Subject

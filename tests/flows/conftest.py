@@ -79,7 +79,7 @@ def tars():
 def make(server, quick):
     """Run the generating flow in this process, and return its final state and summary."""
     from flows.generate_dataset import generate_dataset
-    from flows.training_parameters import GenerationParameters
+    from flows.generation_parameters import GenerationParameters
 
     def run(root, **changes):
         parameters = GenerationParameters.model_validate({**quick, "root": str(root), **changes})

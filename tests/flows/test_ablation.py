@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.ablations import Ablation
 from evaluation.scoring.measured import headline
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generation_run import prepare
-from flows.training_parameters import read_parameters, training_config
+from flows.training_parameters import training_config
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+from storage.documents import read_parameters
 from storage.errors import BudgetError, DataError, IncompleteError, InputError
 
 PLAIN = {"writer": {"kind": "template", "templates": "miniature_simple"}}

@@ -97,8 +97,8 @@ def test_an_unknown_option_is_refused(refused):
 
 
 def test_other_settings_for_the_same_dataset_are_refused_in_words(refused, tmp_path):
+    from flows.generation_parameters import GenerationParameters
     from flows.generation_run import prepare
-    from flows.training_parameters import GenerationParameters
 
     prepare(GenerationParameters(root=str(tmp_path / "d"), samples=8))
     said = refused(*generate(tmp_path / "d", "--set", "seed=1"))

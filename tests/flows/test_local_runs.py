@@ -4,9 +4,9 @@ from io import StringIO
 
 from rich.console import Console
 
-from evaluation.scoring.predictors import Background
+from evaluation.scoring.config import Background
 from evaluation.scoring.results import ScoreProtocol, Scores, Subject
-from flows.local_runs import score_table
+from flows.score_tables import score_table
 
 
 def test_a_table_of_scores_says_the_whole_protocol_below() -> None:

@@ -1,13 +1,8 @@
 import pytest
 
-from flows.training_parameters import (
-    GenerationParameters,
-    TrainAndEvaluateParameters,
-    nest,
-    read_parameters,
-    split_assignment,
-    training_config,
-)
+from flows.generation_parameters import GenerationParameters
+from flows.training_parameters import TrainAndEvaluateParameters, training_config
+from storage.documents import nest, read_parameters, split_assignment
 from storage.errors import InputError
 
 

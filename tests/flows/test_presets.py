@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.presets import preset_changes
 from flows.train_and_evaluate import score_jobs

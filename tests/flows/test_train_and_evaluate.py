@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
 from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.errors import IncompleteError
-from training.closed_sets.loop import ClosedSetRequest
+from training.closed_sets.config import ClosedSetRequest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

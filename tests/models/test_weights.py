@@ -4,15 +4,9 @@ import huggingface_hub.constants
 import pytest
 import torch
 
-from models.weights import (
-    ModelConfig,
-    Weights,
-    explained,
-    pick_device,
-    require_marker,
-    resolve_weights,
-    weights_identity,
-)
+from models.configs import ModelConfig
+from models.devices import pick_device
+from models.weights import Weights, explained, require_marker, resolve_weights, weights_identity
 from storage.errors import InputError
 
 HUB = "facebook/sam-vit-huge"

@@ -8,7 +8,8 @@ import pytest
 
 from storage.errors import InputError
 from storage.plan import MAX_SAMPLES, DatasetSpec, count_shards, plan, plan_shard
-from storage.vocabulary import Slice, load_vocabulary, resolve_slice
+from storage.slices import Slice, resolve_slice
+from storage.vocabulary import load_vocabulary
 
 
 def slice_of(num_classes):

@@ -4,16 +4,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import InputError
+from storage.slices import resolve_slice
 from storage.tables import read_table
 from storage.vocabulary import (
     TEMPLATE_SETS,
     VOCABULARIES,
     Vocabulary,
-    annotation_ids,
-    load_benchmark,
     load_vocabulary,
-    resolve_slice,
     text_templates,
 )
 

@@ -1,10 +1,11 @@
 import pytest
 
-from flows.training_parameters import GenerationParameters
+from flows.generation_parameters import GenerationParameters
 from models.writing.chat import ChatWriterConfig
 from storage.plan import plan_shard
 from storage.records import Stage
-from storage.vocabulary import load_vocabulary, resolve_slice
+from storage.slices import resolve_slice
+from storage.vocabulary import load_vocabulary
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.benchmarks.catalogue import BenchmarkConfig
-from evaluation.scoring.config import ScoringConfig
-from evaluation.scoring.on_points import PointScores
-from evaluation.scoring.predictors import InferenceConfig
+from evaluation.benchmarks.contract import BenchmarkConfig
+from evaluation.scoring.config import InferenceConfig, ScoringConfig
+from evaluation.scoring.point_results import PointScores
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
 from tasks.measuring import find_scores

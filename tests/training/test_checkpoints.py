@@ -3,15 +3,9 @@ import json
 import pytest
 import torch
 
+from models.student.trained import list_checkpoints, load_student
 from storage.errors import DataError, InputError
-from training.checkpoints import (
-    Checkpoint,
-    list_checkpoints,
-    load_student,
-    restore_checkpoint,
-    save_checkpoint,
-    set_later_aside,
-)
+from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 
 
 def checkpoint(step, **meta):

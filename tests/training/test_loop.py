@@ -14,15 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.student.text_embeddings import load_embeddings
+from models.student.trained import list_checkpoints, load_student
 from models.student.zegclip import ZegClip
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
+from storage.metrics import read_metrics
 from storage.shards import pack
 from storage.vocabulary import load_vocabulary
-from training.checkpoints import list_checkpoints, load_student
 from training.config import OptimiserConfig, TrainingConfig
 from training.loop import train
-from training.metrics import read_metrics
 
 
 def weights(path):

@@ -1,6 +1,7 @@
 import json
 
-from training.metrics import METRICS_FILE, MetricsLog, read_metrics
+from storage.metrics import METRICS_FILE, read_metrics
+from training.metrics import MetricsLog
 
 
 def row(step):

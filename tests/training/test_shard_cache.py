@@ -151,7 +151,7 @@ def test_without_a_cache_remote_shards_are_refused(shards):
 def test_a_run_on_a_remote_dataset_ends_with_the_weights_of_a_local_one(
     shards, bucket, settings, draw, commit_shard, tmp_path
 ):
-    from training.checkpoints import load_student
+    from models.student.trained import load_student
 
     store = Store.create(tmp_path / "local", {"min_yield": 0.5})
     for number in range(6):

@@ -24,7 +24,7 @@ from models.closed_sets.openmmlab import (
     Runner,
 )
 from storage.exports.folders import IMAGE_FOLDER, LABEL_FOLDER, SPLIT_FILE, ExportedSet
-from training.closed_sets.loop import ClosedSetConfig
+from training.closed_sets.config import ClosedSetConfig
 from training.metrics import MetricsLog
 
 _BACKBONES = {"deeplabv3": "backbone", "mask2former": "pixel_level_module.encoder"}

@@ -1,0 +1,141 @@
+"""What a benchmark is: images with true label maps, their classes, and where they lie.
+
+A benchmark yields labels in the order in which they are scored: with background, 0 is background
+and class k of the set is k + 1; without, class k is k and background pixels are ignored. Ignored
+pixels are `IGNORE_LABEL`, whatever the files say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from storage.class_sets import BenchmarkClasses
+
+
+@dataclass(frozen=True)
+class BenchmarkSample:
+    """One image and its truth.
+
+    Attributes:
+        key: Name of the image, unique in the split.
+        image: RGB.
+        labels: True labels at the image's size, as the module describes them.
+        candidates: Positions in the class set's names that may be predicted in this image, which
+            may be none at all; nothing means that all of them may.
+    """
+
+    key: str
+    image: UInt8[np.ndarray, "height width 3"]
+    labels: UInt16[np.ndarray, "height width"]
+    candidates: tuple[int, ...] | None = None
+
+
+class Benchmark(Protocol):
+    """Images with true label maps and the classes that are scored on them."""
+
+    @property
+    def split(self) -> str:
+        """Which part of the benchmark this is."""
+        ...
+
+    @property
+    def classes(self) -> BenchmarkClasses:
+        """What is scored."""
+        ...
+
+    @property
+    def truth(self) -> str:
+        """How the label maps come about, in words that stand beside every number."""
+        ...
+
+    @property
+    def published_as(self) -> str:
+        """Its name in the tables of published results; empty for a benchmark of our own."""
+        ...
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+    def __iter__(self) -> Iterator[BenchmarkSample]:
+        """The images, always in the same order."""
+        ...
+
+    def missing_files(self) -> list[Path]:
+        """The files that the split needs and that are not there."""
+        ...
+
+    def check(self) -> None:
+        """Refuse a benchmark with missing files, naming them and where they are had."""
+        ...
+
+
+class LvisConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What the federated annotations of LVIS leave open; the MagicSeg paper does not say either."""
+
+    images: Literal["val2017", "all"] = "val2017"
+    """`val2017`: the images of the list that lie in COCO's val2017, the "approximately 5k" of
+    MagicSeg (arXiv 2603.19575) section 4.1; `all`: the whole list, most of it in train2017."""
+    unlabelled: Literal["background", "ignore"] = "background"
+    """Pixels without an annotation: `background` counts them as true background, though they may
+    show objects that nobody was asked to mark; `ignore` leaves them out, and background with
+    them."""
+    overlap: Literal["small_on_top", "file_order"] = "small_on_top"
+    """Which of two overlapping objects a pixel belongs to: the one of smaller area, or the later
+    one in the file."""
+    candidates: Literal["all", "federated"] = "all"
+    """Classes that may be predicted in an image: `all` 1,203, or those of which the annotations
+    say that they are there or that they are not (`federated`)."""
+
+
+BenchmarkName = Literal[
+    "voc21",
+    "voc20",
+    "context60",
+    "context59",
+    "coco_object",
+    "lvis",
+    "open_images",
+    "miniature",
+]
+
+
+class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Which benchmark is scored and where it lies."""
+
+    name: BenchmarkName = "miniature"
+    """`voc21`, `context60`, `coco_object`, `lvis`: PASCAL VOC 2012, PASCAL Context, COCO-Object and
+    LVIS v1 with background as a class; `voc20`, `context59`: the first two with background ignored;
+    `open_images`: the points of Open Images V7; `miniature`: the drawn world, with background."""
+    root: Path
+    """Folder of the benchmark: `VOCdevkit/VOC2012`, `VOCdevkit/VOC2010` for PASCAL Context,
+    `coco_stuff164k` for COCO-Object, the folder of `lvis_v1_val.json` for LVIS, that
+    of the point labels for Open Images."""
+    split: str = Field(default="val", pattern=r"^[\w-]+$")
+    """Part of the benchmark, as its files call it: the name of a list for VOC and Context, `train`
+    or `val` for COCO-Object and LVIS, those or `test` for Open Images."""
+    limit: int | None = Field(default=None, ge=1)
+    """Score only so many images, evenly spread over the split; all when empty."""
+    lvis: LvisConfig | None = Field(default=None, validate_default=True)
+    """What LVIS leaves open; its defaults when empty. Of no other benchmark."""
+
+    @field_validator("lvis")
+    @classmethod
+    def _only_of_lvis(cls, value: LvisConfig | None, info: ValidationInfo) -> LvisConfig | None:
+        name = info.data.get("name", "lvis")  # an unknown name is an error already
+        if name == "lvis":
+            return value or LvisConfig()
+        if value is not None:
+            message = f"benchmark {name} has no such options: leave out lvis"
+            raise ValueError(message)
+        return None
+
+
+def scored_names(classes: BenchmarkClasses) -> tuple[str, ...]:
+    """The name of each label that is scored, background included."""
+    return ("background", *classes.names) if classes.background else classes.names

@@ -1,0 +1,73 @@
+"""The baseline Grounding DINO + SAM: a detector's boxes, cut out by a segmenter."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+
+from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
+from evaluation.scoring.predictors import ClassScores
+from models.protocols import Detector, FoundBoxes, Segmenter
+
+_BASELINE_CHUNK = 8
+
+
+class DetectedSegments:
+    """A detector's boxes cut out by a segmenter: the baseline Grounding DINO + SAM.
+
+    A pixel's score is the detector's score of the best box whose mask covers it, 0 where there is
+    none.
+
+    Args:
+        detector: Finds the classes' phrases.
+        segmenter: Cuts each box.
+        phrases: What each class is called.
+    """
+
+    def __init__(self, detector: Detector, segmenter: Segmenter, phrases: Sequence[str]) -> None:
+        self._detector = detector
+        self._segmenter = segmenter
+        self._phrases = tuple(phrases)
+
+    def predict(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> ScoreMap:
+        """Detect the candidates in one image and cut them out."""
+        asked = self._asked(candidates)
+        best = np.zeros(image.shape[:2], dtype=np.float32)
+        index = np.full(image.shape[:2], asked[0] if asked else BACKGROUND_WORD, dtype=np.int32)
+        found, masks = self._cut(image, asked)
+        # Worse boxes first, and of equal ones the higher class first: the last writer wins.
+        for box in np.lexsort((-found.phrases, found.scores)):
+            best[masks[box]] = found.scores[box]
+            index[masks[box]] = asked[found.phrases[box]]
+        return ScoreMap(best, index)
+
+    def class_scores(
+        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+    ) -> Iterator[ClassScores]:
+        """Score every candidate at every pixel; a class without a box scores 0 everywhere."""
+        asked = self._asked(candidates)
+        found, masks = self._cut(image, asked)
+        for first in range(0, len(asked), _BASELINE_CHUNK):
+            own = asked[first : first + _BASELINE_CHUNK]
+            scores = np.zeros((len(own), *image.shape[:2]), dtype=np.float32)
+            inside = (found.phrases >= first) & (found.phrases < first + len(own))
+            for box in np.flatnonzero(inside):
+                one = scores[found.phrases[box] - first]
+                one[masks[box]] = np.maximum(one[masks[box]], found.scores[box])
+            yield ClassScores(own, torch.from_numpy(scores))
+
+    def _asked(self, candidates: Sequence[int] | None) -> tuple[int, ...]:
+        return tuple(range(len(self._phrases)) if candidates is None else sorted(candidates))
+
+    def _cut(
+        self, image: UInt8[np.ndarray, "height width 3"], asked: Sequence[int]
+    ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"]]:
+        """The boxes of the classes asked for, and a mask for each."""
+        [found] = self._detector.detect([image], [tuple(self._phrases[each] for each in asked)])
+        if not len(found.xyxy):
+            return found, np.zeros((0, *image.shape[:2]), dtype=bool)
+        [cut] = self._segmenter.segment([image], [found.xyxy])
+        return found, cut.masks

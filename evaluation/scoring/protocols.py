@@ -1,0 +1,44 @@
+"""Protocols: what a number depends on besides the weights, in words."""
+
+from typing import Any, Protocol
+
+from evaluation.benchmarks.contract import Benchmark, scored_names
+from evaluation.scoring.config import Background, InferenceConfig, Overlap, ScoringConfig
+from evaluation.scoring.predictors import TextSegmenter
+from evaluation.scoring.results import AVERAGES, ScoreProtocol
+
+
+class Student(TextSegmenter, Protocol):
+    """A student that can be put into evaluation mode."""
+
+    def eval(self) -> object:
+        """Switch dropout off."""
+        ...
+
+
+def describe_protocol(benchmark: Benchmark, config: ScoringConfig, **how: Any) -> ScoreProtocol:
+    """Say what a number depends on: what benchmark and config say, and the fields given."""
+    classes = benchmark.classes
+    return ScoreProtocol(
+        benchmark=classes.name,
+        split=benchmark.split,
+        num_images=len(benchmark),
+        class_names=scored_names(classes),
+        background=classes.background,
+        average=AVERAGES[config.average],
+        truth=benchmark.truth,
+        **how,
+    )
+
+
+def view_words(config: InferenceConfig) -> str:
+    """Say at which size and in which windows an image is shown."""
+    parts = [f"short side {config.short_side}, long side at most {config.long_side}"]
+    if config.window is None:
+        parts.append("whole image")
+    else:
+        averaged = "averaged" if config.overlap is Overlap.SCORES else "logits averaged"
+        parts.append(f"windows of {config.window} at a stride of {config.stride}, {averaged}")
+    if config.background in {Background.SOFTMAX, Background.WORDS, Background.GROUPVIT}:
+        parts.append(f"logits times {config.softmax_scale:g} before the softmax")
+    return ", ".join(parts)

@@ -1,0 +1,95 @@
+"""The parameters of generation: they compose what each package owns."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from models.profiles import load_profile
+from models.writing.writers import WriterConfig
+from storage.plan import DatasetSpec
+from tasks.detections import DetectionRules
+from tasks.masks import MaskRules
+from tasks.pairs import PairRules
+from tasks.prompts import PromptRules
+from tasks.recipe import Recipe
+
+
+class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What to generate, and where."""
+
+    root: str = Field(min_length=1)
+    """Dataset: a folder or an object-store URL. An existing dataset is resumed or extended."""
+    samples: int = Field(ge=1)
+    """Samples to plan for the slice. More than before extends the slice."""
+    slice: str = "all"
+    """Classes: all, a named slice (lvis-r, voc20, ...), a range of ids (0:100), or names between
+    commas."""
+    profile: str = "miniature"
+    """Models and their parameters: a shipped profile, or the path of a YAML file."""
+    writer: WriterConfig | None = None
+    """Who writes the texts instead of the profile's writer."""
+    shards: str = "all"
+    """Shards of the slice to work on: all, or indices and ranges such as 0-3,7."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Root of every random choice."""
+    samples_per_shard: int = Field(default=1000, ge=1)
+    """Samples that are made, committed and resumed as one."""
+    two_class_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the samples that name two classes."""
+    texts_per_class_set: int = Field(default=10, ge=1)
+    """Consecutive samples with the same classes, whose texts are asked for at once."""
+    prompts: PromptRules = PromptRules()
+    """When a text is good enough."""
+    pairs: PairRules = PairRules()
+    """When a pair of images is good enough."""
+    detections: DetectionRules = DetectionRules()
+    """When the detector has found what was asked for."""
+    masks: MaskRules = MaskRules()
+    """When a mask is good enough."""
+    min_yield: float = Field(default=0.25, ge=0, le=1)
+    """A shard with a smaller share of written samples is degraded: training leaves it out."""
+    device: str = "auto"
+    """Where the models run: auto, cpu, cuda, cuda:1 ..."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Images that a network sees at once; nothing means what the profile says."""
+    shards_in_flight: int = Field(default=2, ge=1, le=64)
+    """Shards worked on at once in this process: writing and packing overlap with painting."""
+    max_failed_shards: int = Field(default=3, ge=1)
+    """Start no further shard after so many have failed."""
+    writer_limit: str | None = None
+    """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
+    workers; it must exist."""
+    ready_after_shards: int | None = Field(default=None, ge=1)
+    """Announce the dataset as ready for training once so many good shards are committed."""
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """What fixes the plan."""
+        return DatasetSpec(
+            vocabulary=load_profile(self.profile).vocabulary,
+            seed=self.seed,
+            samples_per_shard=self.samples_per_shard,
+            two_class_share=self.two_class_share,
+            texts_per_class_set=self.texts_per_class_set,
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How samples are made, on the device asked for."""
+        profile = load_profile(self.profile)
+        execution: dict[str, Any] = {"device": self.device}
+        if self.batch_size is not None:
+            execution["batch_size"] = self.batch_size
+        roles: dict[str, Any] = {
+            role: getattr(profile, role).model_copy(update=execution)
+            for role in ("painter", "detector", "segmenter")
+        }
+        if self.writer is not None:
+            roles["writer"] = self.writer
+        return Recipe(
+            profile=profile.model_copy(update=roles),
+            prompts=self.prompts,
+            pairs=self.pairs,
+            detections=self.detections,
+            masks=self.masks,
+        )

@@ -1,0 +1,65 @@
+"""Scores and yields as tables for a terminal."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from evaluation.reports.boards import protocol_words
+from evaluation.scoring.point_results import PointScores
+from evaluation.scoring.points import Aggregate
+from evaluation.scoring.results import Scores
+
+
+def score_table(measured: Sequence[Scores]) -> Table:
+    """Scores as a table, with the protocol of each number."""
+    table = Table(
+        "subject", "benchmark", "mIoU", "foreground", "pixels", "background rule", "images"
+    )
+    for scores in measured:
+        protocol = scores.protocol
+        foreground = scores.foreground_miou
+        table.add_row(
+            scores.subject.name,
+            f"{protocol.benchmark} {protocol.split}",
+            f"{100 * scores.miou:.1f}",
+            "-" if foreground is None else f"{100 * foreground:.1f}",
+            f"{100 * scores.pixel_accuracy:.1f}",
+            f"{protocol.background_rule.value} {protocol.threshold:g}",
+            str(protocol.num_images),
+        )
+    hows = {
+        f"{scores.subject.name} on {scores.protocol.benchmark}: {protocol_words(scores.protocol)}; "
+        f"mean over the {scores.protocol.average}"
+        for scores in measured
+    }
+    table.caption = Text("\n".join(sorted(hows)), justify="left")
+    return table
+
+
+def point_table(measured: Sequence[PointScores]) -> Table:
+    """Scores on points as a table: the headline, every way to average, and the protocol."""
+    ways = [(aggregate, both) for aggregate in Aggregate for both in (False, True)]
+    names = [f"{aggregate.value}{' + bg' if both else ''}" for aggregate, both in ways]
+    table = Table("subject", "points", "p-mIoU", *names, "rule")
+    for scores in measured:
+        protocol = scores.protocol
+        found = {(each.aggregate, each.with_background): each.p_miou for each in scores.averages}
+        shown = [found[way] for way in ways]
+        sign = ">" if protocol.strict else ">="
+        table.add_row(
+            scores.subject.name,
+            f"{protocol.benchmark} {protocol.split} ({protocol.num_images:,})",
+            f"{100 * scores.p_miou:.1f}",
+            *("-" if value is None else f"{100 * value:.1f}" for value in shown),
+            f"{protocol.candidates.value}, {protocol.binarise.value} {sign} {protocol.threshold:g}",
+        )
+    return table
+
+
+def yield_table(written: int, requested: int, dropped: dict[str, int]) -> Table:
+    """Where the samples of a run went, as a table."""
+    table = Table("fate", "samples", "share", title=f"{requested} samples")
+    for fate, count in [("written", written), *sorted(dropped.items())]:
+        table.add_row(fate, str(count), f"{count / max(requested, 1):.0%}")
+    return table

@@ -1,0 +1,28 @@
+"""Settings of the painter; nothing here needs torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.configs import ModelConfig
+
+
+class PainterConfig(ModelConfig, frozen=True):
+    """A diffusion checkpoint and how it is sampled; the defaults are those of MagicSeg."""
+
+    steps: int = Field(20, ge=1)
+    """Denoising steps."""
+    guidance: float = Field(7.5, ge=1)
+    """Scale of classifier-free guidance; 1 is none."""
+    height: int = Field(512, ge=8)
+    """Pixels; a multiple of what the checkpoint's autoencoder shrinks by."""
+    width: int = Field(512, ge=8)
+    """Pixels; a multiple of what the checkpoint's autoencoder shrinks by."""
+    scheduler: Literal["ddim", "dpm++", "euler", "euler-ancestral", "pndm", "unipc"] | None = None
+    """Sampler; nothing means the checkpoint's own."""
+    timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
+    """Where the sampler's steps lie; nothing means the checkpoint's own."""
+    shared_latent: bool = True
+    """Start both images of a pair from one noise; otherwise each has its own."""
+    safety_checker: bool = True
+    """Let the checkpoint's safety checker judge the images, if it has one."""

@@ -1,0 +1,127 @@
+"""A trained student: the newest checkpoint of a run, checked and built."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.student.config import StudentConfig
+from models.student.zegclip import ZegClip
+from models.weights import weights_identity
+from storage.errors import DataError, InputError
+
+_NAME = re.compile(r"step-(\d{8})")
+
+WEIGHTS_FILE = "student.safetensors"
+
+RECORD_FILE = "checkpoint.json"
+
+AVERAGE_PREFIX = "average."
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints below a folder, oldest first; whether they are whole is not looked at."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
+
+
+def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
+    """Build the student of a checkpoint, in evaluation mode, with its running mean if it has one.
+
+    Args:
+        path: Folder of a checkpoint, or of a run, whose newest checkpoint is taken.
+
+    Returns:
+        The student on the CPU, and what its run was made of: `config`, `vocabulary`, `dataset`,
+        `clip`, `step` and `fingerprint`.
+
+    Raises:
+        DataError: If the checkpoint is damaged.
+        InputError: If there is none, or CLIP's weights are not there or are not those that it was
+            trained on.
+    """
+    folder = Path(path).expanduser()
+    newest = list_checkpoints(folder / "checkpoints")
+    folder = newest[-1] if newest else folder
+    record = read_checked(folder)
+    config = StudentConfig.model_validate(record["meta"]["config"]["student"])
+    _refuse_other_clip(folder, record["meta"], config)
+    student = ZegClip.from_config(config)
+    weights, average = read_tensors(folder)
+    load_trained(student, average or weights)
+    fingerprint = {"step": record["step"], "fingerprint": record["fingerprint"]}
+    return student.eval(), {**record["meta"], **fingerprint}
+
+
+def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
+    """Copy trained tensors into a student.
+
+    Raises:
+        DataError: If names or shapes differ.
+    """
+    own = dict(student.trainable_parameters())
+    wrong = own.keys() ^ weights.keys() or {n for n in own if own[n].shape != weights[n].shape}
+    if wrong:
+        msg = (
+            f"the checkpoint and the student differ in {len(wrong)} tensors, {min(wrong)!r} one"
+            " of them: it was written by another version of the student"
+        )
+        raise DataError(msg)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """The trained tensors of a checkpoint by name, and their running mean if it has one."""
+    tensors = load_file(path / WEIGHTS_FILE)
+    average = {
+        n.removeprefix(AVERAGE_PREFIX): t
+        for n, t in tensors.items()
+        if n.startswith(AVERAGE_PREFIX)
+    }
+    return {n: t for n, t in tensors.items() if not n.startswith(AVERAGE_PREFIX)}, average or None
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's record and hold its files against it."""
+    try:
+        record = json.loads((path / RECORD_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        msg = (
+            f"{path} is no checkpoint (it has no {RECORD_FILE}); train first, or give "
+            "another folder"
+        )
+        raise InputError(msg) from error
+    except ValueError as error:
+        msg = f"{path / RECORD_FILE} is no JSON ({error})"
+        raise DataError(msg) from error
+    for name, expected in record["files"].items():
+        found = describe_file(path / name) if (path / name).is_file() else "nothing"
+        if found != expected:
+            msg = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
+            raise DataError(msg)
+    return record
+
+
+def describe_file(path: Path) -> str:
+    """Size and digest of a file, in words that a record can hold."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{path.stat().st_size} bytes, sha256 {sha256}"
+
+
+def _refuse_other_clip(path: Path, meta: Mapping[str, Any], config: StudentConfig) -> None:
+    trained, found = meta.get("clip"), weights_identity(config.clip, config.revision)
+    if found != trained:
+        msg = (
+            f"checkpoint {path} was trained on CLIP weights {trained}, but {config.clip} holds "
+            f"{found}: put the old weights back there"
+        )
+        raise InputError(msg)

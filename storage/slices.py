@@ -1,0 +1,97 @@
+"""Slices: named parts of a vocabulary, planned, run and extended on their own."""
+
+import re
+
+from pydantic import Field
+
+from storage.class_sets import load_benchmark
+from storage.errors import InputError
+from storage.identity import digest
+from storage.records import Record
+from storage.vocabulary import Vocabulary
+
+_RANGE = re.compile(r"(\d+):(\d+)")
+
+_FREQUENCY = re.compile(r"lvis-([rcf])")
+
+_NAMED_SLICES = ("voc20", "context59", "coco80")
+
+
+class Slice(Record, frozen=True):
+    """A named part of a vocabulary, which is planned, run and extended on its own."""
+
+    slice_id: str = Field(pattern=r"^[0-9a-f]{8}$")
+    """Stands for the vocabulary's contents and the classes, however they were asked for."""
+    class_ids: tuple[int, ...] = Field(min_length=1)
+    """Vocabulary indices, ascending."""
+    label: str
+    """What people call it."""
+
+
+def resolve_slice(vocabulary: Vocabulary, text: str) -> Slice:
+    """Find the classes that a slice's text means.
+
+    Args:
+        vocabulary: Where to look.
+        text: ``all``; ``lvis-r``, ``lvis-c`` or ``lvis-f`` (rare, common, frequent); ``voc20``,
+            ``context59`` or ``coco80`` (the classes of the benchmark that the vocabulary has); a
+            half-open range of ids such as ``0:100``; or class names between commas.
+
+    Raises:
+        InputError: If the text means no class, an unknown, an ambiguous or a doubled one, or
+            classes outside the vocabulary.
+    """
+    wanted = text.strip()
+    span, frequency = _RANGE.fullmatch(wanted), _FREQUENCY.fullmatch(wanted)
+    if wanted == "all":
+        ids = list(range(len(vocabulary)))
+    elif span is not None:
+        ids = _range_ids(vocabulary, int(span[1]), int(span[2]))
+    elif frequency is not None:
+        ids = [record.class_id for record in vocabulary if record.frequency == frequency[1]]
+    elif wanted in _NAMED_SLICES:
+        ids = _benchmark_ids(vocabulary, wanted)
+    else:
+        ids = _listed_ids(vocabulary, wanted)
+    if not ids:
+        message = f'slice "{wanted}" holds no class of {vocabulary.name}: {_ways(vocabulary)}'
+        raise InputError(message)
+    slice_id = digest([vocabulary.digest, ids])[:8]
+    return Slice(slice_id=slice_id, class_ids=tuple(ids), label=wanted)
+
+
+def _range_ids(vocabulary: Vocabulary, start: int, stop: int) -> list[int]:
+    if not start < stop <= len(vocabulary):
+        message = (
+            f'slice "{start}:{stop}" is out of bounds or empty: expected start < stop <= '
+            f"{len(vocabulary)}, the number of classes of vocabulary {vocabulary.name}"
+        )
+        raise InputError(message)
+    return list(range(start, stop))
+
+
+def _benchmark_ids(vocabulary: Vocabulary, name: str) -> list[int]:
+    benchmark = load_benchmark(name)
+    if benchmark.vocabulary != vocabulary.name:
+        return []
+    return sorted({class_id for class_id in benchmark.class_ids if class_id is not None})
+
+
+def _listed_ids(vocabulary: Vocabulary, text: str) -> list[int]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        message = f'slice "{text}" holds an empty class name: {_ways(vocabulary)}'
+        raise InputError(message)
+    ids = [vocabulary.by_name(name).class_id for name in names]
+    doubled = [vocabulary[i].name for i in sorted(set(ids)) if ids.count(i) > 1]
+    if doubled:
+        message = f'slice "{text}" names a class twice: {", ".join(doubled)}; name each one once'
+        raise InputError(message)
+    return sorted(ids)
+
+
+def _ways(vocabulary: Vocabulary) -> str:
+    return (
+        f"write all, lvis-r, lvis-c, lvis-f, {', '.join(_NAMED_SLICES)}, a range such as "
+        f"0:{len(vocabulary)}, or class names between commas"
+    )

@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import DATASETS
+
+from storage.codecs import decode_image, decode_label_map
+from storage.errors import DataError, InputError
+from storage.exports.closed_sets import resolve_closed_set
+from storage.exports.folders import export_shards, read_export
+from storage.shards import iterate
+from storage.vocabulary import load_vocabulary
+from training.closed_sets.__main__ import main
+from training.closed_sets.config import ClosedSetConfig, ClosedSetRequest, load_recipe
+from training.closed_sets.loop import train
+from training.closed_sets.runner import EndlessSampler, runner_document
+from training.closed_sets.trained import find_finished, load_trained
+from training.data import find_shards
+
+DEEPLAB = {
+    "kind": "deeplabv3",
+    "depth": 18,
+    "base_channels": 4,
+    "channels": 8,
+    "dilations": [1, 2],
+    "auxiliary_channels": 4,
+}
+MASK2FORMER = {
+    "kind": "mask2former",
+    "backbone": {
+        "model_type": "resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8, 16, 16],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    },
+    "decoder": {
+        "feature_size": 32,
+        "mask_feature_size": 32,
+        "hidden_dim": 32,
+        "encoder_feedforward_dim": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "num_attention_heads": 2,
+        "dim_feedforward": 16,
+        "num_queries": 4,
+        "train_num_points": 32,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def exported(tars, tmp_path_factory):
+    """Ten drawn scenes, exported."""
+    out = tmp_path_factory.mktemp("closed") / "data"
+    shards = {shard.path: shard.identity for shard in find_shards(str(tars))}
+    export_shards(shards, resolve_closed_set(load_vocabulary("miniature"), "miniature"), out)
+    return out
+
+
+@pytest.fixture
+def run(exported, tmp_path):
+    """Fields of a run that takes a second."""
+    return {
+        "name": "tiny",
+        "data": str(exported),
+        "out": str(tmp_path / "run"),
+        "network": DEEPLAB,
+        "steps": 3,
+        "batch_size": 2,
+        "crop": 32,
+        "short_side": 32,
+        "workers": 0,
+        "checkpoint_every": 1,
+    }
+
+
+def rows_of(run):
+    text = Path(run["out"], "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_training_leaves_a_network_that_can_be_loaded_and_is_not_done_twice(run):
+    config = ClosedSetConfig.model_validate(run)
+    assert find_finished(config) is None
+    record = train(config)
+    assert [row["step"] for row in rows_of(run)] == [0, 1, 2]
+    network, loaded = load_trained(Path(run["out"]))
+    assert loaded == record == find_finished(config)
+    assert record.closed_set.labels[:3] == ("background", "balloon", "bus")
+    assert record.num_samples == 10
+    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    assert network.scores(pixels, (32, 32)).shape == (15, 32, 32)
+    weights = Path(run["out"], "model.safetensors")
+    before = weights.stat().st_mtime_ns
+    assert train(config) == record
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_an_interrupted_training_goes_on_from_its_last_checkpoint(run):
+    config = ClosedSetConfig.model_validate(run)
+    train(config)
+    before = rows_of(run)
+    out = Path(run["out"])
+    # As it is when the last step was cut off.
+    for name in ("closed_set.json", "model.safetensors", "work/iter_3.pth"):
+        (out / name).unlink()
+    (out / "work/last_checkpoint").write_text(str(out / "work/iter_2.pth"))
+    record = train(config)
+    after = rows_of(run)
+    assert after[:2] == before[:2]
+    assert after[2]["seconds"] != before[2]["seconds"]
+    assert after[2]["lr"] == before[2]["lr"]
+    assert load_trained(out)[1] == record
+
+
+def test_mask2former_is_trained_by_the_same_runner(run):
+    record = train(ClosedSetConfig.model_validate({**run, "network": MASK2FORMER, "steps": 2}))
+    network, loaded = load_trained(Path(run["out"]))
+    assert loaded == record
+    assert network.scores(torch.zeros(1, 3, 40, 32, dtype=torch.uint8), (20, 16)).shape[0] == 15
+    assert len(rows_of(run)) == 2
+
+
+def test_mmsegmentation_reads_the_exported_labels(run, exported, tars):
+    document = runner_document(
+        ClosedSetConfig.model_validate(run), read_export(exported), exported / "work"
+    )
+    described = document["train_dataloader"]["dataset"]
+    described["pipeline"] = [*described["pipeline"][:2], {"type": "PackSegInputs"}]
+    dataset = DATASETS.build({**described, "_scope_": "mmseg"})
+    stored = {sample.key: sample for tar in tars.glob("*.tar") for sample in iterate(tar)}
+    assert len(dataset) == len(stored) == 10
+    assert dataset.metainfo["classes"][:2] == ("background", "balloon")
+    for item in dataset:
+        sample = stored[Path(item["data_samples"].img_path).stem]
+        labels = item["data_samples"].gt_sem_seg.data[0].numpy()
+        # In the vocabulary's own order the labels stay what they were.
+        assert np.array_equal(labels, decode_label_map(sample.mask_bytes))
+        pixels = item["inputs"].numpy().transpose(1, 2, 0)[..., ::-1]
+        assert np.array_equal(pixels, decode_image(sample.image_bytes))
+
+
+def test_only_the_backbone_learns_slowly(run, exported):
+    for network, key in ((DEEPLAB, "backbone"), (MASK2FORMER, "pixel_level_module.encoder")):
+        config = ClosedSetConfig.model_validate({**run, "network": network})
+        optimiser = runner_document(config, read_export(exported), exported)["optim_wrapper"]
+        assert optimiser["paramwise_cfg"] == {"custom_keys": {key: {"lr_mult": 0.1}}}
+        assert optimiser["clip_grad"] == {"max_norm": 0.01, "norm_type": 2}
+
+
+def test_a_sampler_that_begins_later_goes_on_in_the_same_order():
+    whole = iter(EndlessSampler(range(5), seed=3))
+    drawn = [next(whole) for _ in range(15)]
+    assert sorted(drawn[:5]) == sorted(drawn[5:10]) == [0, 1, 2, 3, 4]
+    assert drawn[:5] != drawn[5:10]
+    later = iter(EndlessSampler(range(5), seed=3, first=7))
+    assert [next(later) for _ in range(8)] == drawn[7:]
+
+
+def test_another_run_in_the_same_folder_is_refused(run):
+    train(ClosedSetConfig.model_validate(run))
+    with pytest.raises(InputError, match=r"belongs to another run: .*learning_rate"):
+        train(ClosedSetConfig.model_validate({**run, "learning_rate": 0.5}))
+
+
+def test_damaged_weights_are_refused(run):
+    train(ClosedSetConfig.model_validate({**run, "steps": 1}))
+    weights = Path(run["out"], "model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(DataError, match="expected"):
+        load_trained(Path(run["out"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "nowhere"}, "no finished export"),
+        ({"network": {"kind": "deeplabv3", "depth": 20}}, "is no ClosedSetConfig"),
+        ({"stepz": 1}, "is no ClosedSetConfig: stepz"),
+    ],
+)
+def test_wrong_input_ends_with_two_and_a_reason(run, tmp_path, capsys, change, message):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**run, **change}))
+    assert main(["--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_r50", "deeplabv3_r101", "mask2former_r50"])
+def test_the_recipes_of_full_size_keep_the_published_settings(name):
+    config = ClosedSetConfig.model_validate({**load_recipe(name), "data": "d", "out": "o"})
+    assert (config.name, config.crop, config.steps) == (name, 512, 20_000)
+    assert (config.learning_rate, config.backbone_rate) == (1e-4, 0.1)
+    assert (config.short_side, config.long_side) == (512, 2048)
+
+
+def test_an_unknown_recipe_names_those_that_are_known():
+    with pytest.raises(InputError, match="did you mean deeplabv3_r50"):
+        load_recipe("deeplab_r50")
+
+
+def test_every_request_has_a_folder_of_its_own():
+    folders = [
+        ClosedSetRequest(recipe=recipe, classes=classes, settings=settings).folder_name
+        for recipe in ("deeplabv3_r50", "mask2former_r50")
+        for classes in ("voc20", "cat,bus")
+        for settings in ({}, {"seed": 1}, {"seed": 2})
+    ]
+    assert len(set(folders)) == 12
+    assert folders[0] == "deeplabv3_r50-voc20"

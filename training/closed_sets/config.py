@@ -1,0 +1,135 @@
+"""Settings of a closed-set training; nothing here needs torch or mmsegmentation."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from models.closed_sets.configs import RECIPE_FOLDER, NetworkConfig
+from storage.documents import read_yaml, suggest
+from storage.errors import InputError
+from storage.exports.closed_sets import ClosedSet, resolve_closed_set
+from storage.identity import digest
+from storage.vocabulary import load_vocabulary
+
+
+class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """One run; the defaults are those of Dataset Diffusion (NeurIPS 2023) for PASCAL VOC."""
+
+    name: str
+    """What reports call the network."""
+    data: str
+    """Folder of an export."""
+    out: str
+    """Folder of the run."""
+    network: NetworkConfig
+    """What is trained."""
+    steps: int = Field(default=20_000, gt=0)
+    """Updates; Dataset Diffusion has 20,000 for PASCAL VOC and 40,000 for COCO."""
+    batch_size: int = Field(default=8, gt=0)
+    """Images an update."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Highest learning rate of AdamW."""
+    backbone_rate: float = Field(default=0.1, gt=0)
+    """What the backbone's rate is multiplied by."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Of all tensors."""
+    power: float = Field(default=0.9, gt=0)
+    """Exponent of the polynomial fall to 0."""
+    clip_norm: float | None = Field(default=0.01, gt=0)
+    """Largest norm of the gradient; nothing leaves it as it is."""
+    crop: int = Field(default=512, ge=32)
+    """Side of the square crops in pixels."""
+    short_side: int = Field(default=512, ge=32)
+    """Pixels of the shorter side before random scaling, and when images are scored."""
+    long_side: int = Field(default=2048, ge=32)
+    """Most pixels of the longer side; it wins over `short_side`."""
+    min_scale: float = Field(default=0.5, gt=0)
+    """Least random scale."""
+    max_scale: float = Field(default=2.0, gt=0)
+    """Largest random scale."""
+    cat_max_ratio: float = Field(default=0.75, gt=0, le=1)
+    """Largest share of one label in a crop; ten are tried."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Share of mirrored images."""
+    photometric: bool = True
+    """Whether brightness, contrast, saturation and hue are changed at random."""
+    seed: int = Field(default=0, ge=0)
+    """Root of every random choice."""
+    workers: int = Field(default=4, ge=0)
+    """Processes that read and augment; 0 does it between the updates."""
+    checkpoint_every: int = Field(default=2_000, gt=0)
+    """Updates between checkpoints."""
+    log_every: int = Field(default=50, gt=0)
+    """Updates between lines of the log."""
+
+    def identity(self) -> dict[str, Any]:
+        """Fields that decide the weights that come out; places and habits are left out."""
+        places = {"name", "data", "out", "workers", "checkpoint_every", "log_every"}
+        return self.model_dump(mode="json", exclude=places)
+
+
+class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A closed-set segmenter that is wanted."""
+
+    recipe: str
+    """Network and schedule: a shipped recipe (deeplabv3_r50, deeplabv3_r101, mask2former_r50,
+    deeplabv3_miniature, mask2former_miniature), or the path of a YAML file."""
+    classes: str
+    """Its classes: voc20, coco80, context59, miniature, or names between commas."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings that differ from the recipe's, as in the closed-set config."""
+
+    @property
+    def folder_name(self) -> str:
+        """A folder name of its own for each recipe, classes and settings."""
+        changed = f"-{digest(self.settings)[:8]}" if self.settings else ""
+        return f"{Path(self.recipe).stem}-{self.data_name}{changed}"
+
+    @property
+    def data_name(self) -> str:
+        """A folder name of its own for each set of classes."""
+        plain = self.classes.isalnum()
+        return self.classes if plain else f"names-{digest(self.classes)[:8]}"
+
+
+class ClosedSetJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A closed-set segmenter to train."""
+
+    dataset: str
+    """Root of a dataset, or a folder that holds its tars."""
+    vocabulary: str
+    """Name of the vocabulary that the label maps index."""
+    classes: str
+    """The network's classes, as `storage.exports.closed_sets` reads them."""
+    config: ClosedSetConfig
+    """Network and schedule; the export goes to its `data`."""
+
+    @property
+    def closed_set(self) -> ClosedSet:
+        """The classes.
+
+        Raises:
+            InputError: If the text means none.
+        """
+        return resolve_closed_set(load_vocabulary(self.vocabulary), self.classes)
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Read a recipe: fields of `ClosedSetConfig` without places.
+
+    Args:
+        name: A shipped recipe, or the path of a YAML file (with its suffix).
+
+    Raises:
+        InputError: If there is none, or it is no YAML mapping.
+    """
+    own = Path(name).suffix in {".yaml", ".yml"}
+    shipped = sorted(file.stem for file in RECIPE_FOLDER.glob("*.yaml"))
+    if not own and name not in shipped:
+        message = (
+            f"recipe {name!r} is unknown; {suggest(name, shipped)}, or the path of a .yaml file"
+        )
+        raise InputError(message)
+    file = Path(name).expanduser() if own else RECIPE_FOLDER / f"{name}.yaml"
+    return {"name": file.stem, **read_yaml(file)}

@@ -1,0 +1,124 @@
+"""A trained closed-set segmenter: its file of weights and what they are."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.closed_sets.networks import build_network
+from storage.errors import DataError, InputError
+from storage.exports.closed_sets import ClosedSet
+from storage.exports.folders import ExportedSet, read_export
+from storage.files import write_whole
+from storage.identity import digest
+from training.closed_sets.config import ClosedSetConfig
+
+WEIGHTS_FILE = "model.safetensors"
+
+RECORD_FILE = "closed_set.json"
+
+
+class TrainedSet(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What a finished run's weights are: the contents of ``closed_set.json``."""
+
+    fingerprint: str
+    """Digest of config, classes and data."""
+    config: ClosedSetConfig
+    """How it was trained."""
+    closed_set: ClosedSet
+    """Classes in the order of the network's outputs from 1 on; output 0 is background."""
+    num_samples: int
+    """Images that it was trained on."""
+    weights_sha256: str
+    """Digest of the file of weights."""
+
+
+def describe_run(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
+    """Say what the weights depend on; its digest is the run's fingerprint."""
+    return {
+        "config": config.identity(),
+        "classes": exported.closed_set.model_dump(mode="json"),
+        "data": {"samples": exported.num_samples, "digest": exported.digest},
+    }
+
+
+def find_finished(config: ClosedSetConfig) -> TrainedSet | None:
+    """The record of a run that is over, if it was made of the same data and settings.
+
+    Raises:
+        InputError: If there is no export.
+        DataError: If the record is damaged.
+    """
+    out = Path(config.out)
+    if not (out / RECORD_FILE).is_file():
+        return None
+    record = load_record(out)
+    meta = describe_run(config, read_export(Path(config.data)))
+    return record if record.fingerprint == digest(meta) else None
+
+
+def load_record(out: Path) -> TrainedSet:
+    """Read what the weights of a finished run are.
+
+    Raises:
+        InputError: If the run is not over.
+        DataError: If the record is damaged.
+    """
+    path = out / RECORD_FILE
+    try:
+        return TrainedSet.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        message = f"{out} holds no trained segmenter (no {RECORD_FILE}): train first"
+        raise InputError(message) from error
+    except ValidationError as error:
+        message = f"{path} is no record of a trained segmenter: train again elsewhere"
+        raise DataError(message) from error
+
+
+def load_trained(out: Path) -> tuple[Any, TrainedSet]:
+    """Build the network of a finished run, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: If the run is not over, or mmsegmentation is missing.
+        DataError: If its files are damaged.
+    """
+    record = load_record(out)
+    path = out / WEIGHTS_FILE
+    found = _sha256(path) if path.is_file() else "nothing"
+    if found != record.weights_sha256:
+        message = f"{path} is {found}, expected {record.weights_sha256}: train again elsewhere"
+        raise DataError(message)
+    network = build_network(record.config.network, len(record.closed_set.labels))
+    network.load_state_dict(load_file(path))
+    return network.eval(), record
+
+
+def save_trained(
+    network: nn.Module, config: ClosedSetConfig, exported: ExportedSet, out: Path
+) -> TrainedSet:
+    """Write the weights of a finished run and the record that vouches for them."""
+    tensors: dict[str, Tensor] = {
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    temporary = out / f".{WEIGHTS_FILE}.{os.getpid()}"
+    save_file(tensors, temporary)
+    temporary.replace(out / WEIGHTS_FILE)
+    record = TrainedSet(
+        fingerprint=digest(describe_run(config, exported)),
+        config=config,
+        closed_set=exported.closed_set,
+        num_samples=exported.num_samples,
+        weights_sha256=_sha256(out / WEIGHTS_FILE),
+    )
+    write_whole(out / RECORD_FILE, record.model_dump_json(indent=1).encode())
+    return record
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
