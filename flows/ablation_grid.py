@@ -21,13 +21,11 @@ from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run
 from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from models.profiles import load_profile, require_weights
-from models.weights import require_marker, resolve_weights
 from storage.documents import merge, validate
 from storage.errors import BudgetError, DataError, EngineError, IncompleteError, InputError
 from storage.identity import describe_drift
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from tasks import resident
 from tasks.progress import StoppedError
 
 _log = logging.getLogger(__name__)
@@ -267,13 +265,13 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
     """
     profile = load_profile(grid.parameters.profile)
     require_weights(profile)
-    require_marker(resolve_weights(profile.student.clip, profile.student.revision), "config.json")
+    profile.student.check()
     for benchmark in grid.parameters.benchmarks:
         open_benchmark(benchmark).check()
     todo = []
     for dataset in grid.datasets.values():
         run = open_run(dataset)
-        if run is None or run.unfinished(run.planned()):
+        if run is None or run.todo:
             todo.append(dataset)
     return todo
 
@@ -296,7 +294,6 @@ def walk(grid: Grid, generate: Generate, measure: Measure) -> Ablation:
     """
     broken = {key: _attempt(generate, dataset)[1] for key, dataset in grid.datasets.items()}
     made = [key for key, error in broken.items() if not error]
-    resident.release()
     cells = [run.cell for run in grid.runs]
     measured: list[Measured] = []
     for index, run in enumerate(grid.runs):

@@ -17,7 +17,8 @@ from rich.progress import (
 )
 
 from storage.records import Stage
-from tasks.progress import Step, listen
+from tasks.progress import Progress as RunProgress
+from tasks.progress import Step
 
 _COLUMNS = (
     TextColumn("{task.description:<10}"),
@@ -32,7 +33,7 @@ PLAIN_SECONDS = 10.0
 """Seconds between two plain lines."""
 
 
-class Tally:
+class SampleCounts:
     """How many planned samples have passed each stage, dropped and cached ones included.
 
     Args:
@@ -70,35 +71,38 @@ class Tally:
 
 
 @contextmanager
-def show_progress(sizes: Mapping[str, int], console: Console) -> Iterator[Tally]:
+def show_progress(
+    progress: RunProgress, sizes: Mapping[str, int], console: Console
+) -> Iterator[SampleCounts]:
     """Show what the stages do until the block ends.
 
     Args:
+        progress: Of the run.
         sizes: Planned samples of each shard, by name.
         console: Bars if it is a terminal, else one line every `PLAIN_SECONDS`.
     """
-    tally = Tally(sizes)
-    stop = listen(tally.note)
-    show = _bars if console.is_terminal else _lines
+    counts = SampleCounts(sizes)
+    stop = progress.listen(counts.note)
+    shown = _bars(progress, counts, console) if console.is_terminal else _lines(counts, console)
     try:
-        with show(tally, console):
-            yield tally
+        with shown:
+            yield counts
     finally:
         stop()
 
 
 @contextmanager
-def _bars(tally: Tally, console: Console) -> Iterator[None]:
-    with Progress(*_COLUMNS, console=console) as progress:
+def _bars(progress: RunProgress, counts: SampleCounts, console: Console) -> Iterator[None]:
+    with Progress(*_COLUMNS, console=console) as shown:
         bars: dict[Stage, TaskID] = {
-            stage: progress.add_task(stage.value, total=tally.total) for stage in Stage
+            stage: shown.add_task(stage.value, total=counts.total) for stage in Stage
         }
 
         def refresh(_step: Step) -> None:
             for stage, bar in bars.items():
-                progress.update(bar, completed=tally.done(stage))
+                shown.update(bar, completed=counts.done(stage))
 
-        stop = listen(refresh)
+        stop = progress.listen(refresh)
         try:
             yield
         finally:
@@ -106,13 +110,13 @@ def _bars(tally: Tally, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _lines(tally: Tally, console: Console) -> Iterator[None]:
+def _lines(counts: SampleCounts, console: Console) -> Iterator[None]:
     started = time.monotonic()
     over = threading.Event()
 
     def write() -> None:
         while not over.wait(PLAIN_SECONDS):
-            console.print(describe(tally, time.monotonic() - started), soft_wrap=True)
+            console.print(describe(counts, time.monotonic() - started), soft_wrap=True)
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
@@ -121,7 +125,7 @@ def _lines(tally: Tally, console: Console) -> Iterator[None]:
     finally:
         over.set()
         writer.join()
-        console.print(describe(tally, time.monotonic() - started), soft_wrap=True)
+        console.print(describe(counts, time.monotonic() - started), soft_wrap=True)
 
 
 @contextmanager
@@ -156,10 +160,10 @@ def show_steps(total: int, console: Console) -> Iterator[Callable[[Mapping[str, 
         yield note
 
 
-def describe(tally: Tally, seconds: float) -> str:
+def describe(counts: SampleCounts, seconds: float) -> str:
     """Say in one line how far each stage is, and how long the rest will take at this pace."""
-    parts = ", ".join(f"{stage.value} {tally.done(stage)}/{tally.total}" for stage in Stage)
-    share = tally.share()
+    parts = ", ".join(f"{stage.value} {counts.done(stage)}/{counts.total}" for stage in Stage)
+    share = counts.share()
     left = f"{seconds * (1 - share) / share:.0f} s left" if share else "time left unknown"
     return f"{seconds:.0f} s: {parts}; {left}"
 

@@ -9,16 +9,14 @@ from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
 from flows.generation_run import require_space
 from models.devices import pick_device
-from models.profiles import GENERATORS, Profile, load_profile
-from models.weights import require_marker, resolve_weights
-from models.writing.chat import ChatWriterConfig
-from models.writing.templates import load_templates
-from storage.errors import EngineError, InputError
+from models.profiles import Profile, load_profile
+from models.registry import Role
+from storage.errors import EngineError
 from storage.records import Record
 from storage.vocabulary import load_vocabulary
 
 
-class Finding(Record, frozen=True):
+class Check(Record, frozen=True):
     """One thing that was looked at."""
 
     what: str
@@ -29,7 +27,7 @@ class Finding(Record, frozen=True):
     """What was found, and the way out if it is not right."""
 
 
-def examine(profile_name: str, root: str | None) -> list[Finding]:
+def examine(profile_name: str, root: str | None) -> list[Check]:
     """Look at everything that a run of a profile needs.
 
     Args:
@@ -44,7 +42,7 @@ def examine(profile_name: str, root: str | None) -> list[Finding]:
     return [_finding(what, check) for what, check in checks.items()]
 
 
-def examine_benchmark(config: BenchmarkConfig) -> list[Finding]:
+def examine_benchmark(config: BenchmarkConfig) -> list[Check]:
     """Look at the files of a benchmark: its list, whether all are there, and the first ones.
 
     Args:
@@ -54,7 +52,7 @@ def examine_benchmark(config: BenchmarkConfig) -> list[Finding]:
         benchmark = open_benchmark(config)
         classes, count = benchmark.classes, len(benchmark)
     except EngineError as error:
-        return [Finding(what=config.name, ok=False, detail=str(error))]
+        return [Check(what=config.name, ok=False, detail=str(error))]
     background = "with" if classes.background else "without"
     published = benchmark.published_as
     note = f"published numbers of {published} stand beside" if published else "no published numbers"
@@ -74,12 +72,12 @@ def examine_benchmark(config: BenchmarkConfig) -> list[Finding]:
 
     checks: dict[str, Callable[[], str]] = {"files": files, "first image": first}
     return [
-        Finding(what=config.name, ok=True, detail=listed),
+        Check(what=config.name, ok=True, detail=listed),
         *(_finding(what, check) for what, check in checks.items()),
     ]
 
 
-def print_findings(findings: list[Finding], console: Console) -> None:
+def print_findings(findings: list[Check], console: Console) -> None:
     """Print one line for each finding."""
     for finding in findings:
         mark = "ok   " if finding.ok else "WRONG"
@@ -88,45 +86,20 @@ def print_findings(findings: list[Finding], console: Console) -> None:
 
 def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "vocabulary", lambda: f"{len(load_vocabulary(profile.vocabulary))} classes"
-    yield "writer", lambda: _writer(profile)
-    for role, marker in GENERATORS.items():
-        config = getattr(profile, role)
-        yield (
-            role,
-            lambda config=config, marker=marker: _weights(config.model, config.revision, marker),
-        )
-    student = profile.student
-    yield "student's CLIP", lambda: _weights(student.clip, student.revision, "config.json")
+    for role in Role:
+        yield role.value, profile.model(role).check
+    yield "student's CLIP", profile.student.check
     yield "device", lambda: str(pick_device(profile.painter.device))
     yield "Prefect", _server
     if root is not None:
         yield "space", lambda: f"{require_space(root) / 1e9:.0f} GB free"
 
 
-def _finding(what: str, check: Callable[[], str]) -> Finding:
+def _finding(what: str, check: Callable[[], str]) -> Check:
     try:
-        return Finding(what=what, ok=True, detail=check())
+        return Check(what=what, ok=True, detail=check())
     except EngineError as error:
-        return Finding(what=what, ok=False, detail=str(error))
-
-
-def _writer(profile: Profile) -> str:
-    config = profile.writer
-    if not isinstance(config, ChatWriterConfig):
-        return f"{load_templates(config.templates).capacity(1)} texts a class from templates"
-    if config.api_key_env and not os.environ.get(config.api_key_env):
-        message = (
-            f"the environment variable {config.api_key_env} with the key of {config.base_url} is "
-            "not set; set it, or set writer.api_key_env to null for a server that wants none"
-        )
-        raise InputError(message)
-    prices = "known" if config.prices else "unknown: the cost will be unknown too"
-    return f"{config.model} at {config.base_url}, prices {prices}"
-
-
-def _weights(model: str, revision: str | None, marker: str) -> str:
-    path = require_marker(resolve_weights(model, revision), marker)
-    return f"{model} in {path.parent}"
+        return Check(what=what, ok=False, detail=str(error))
 
 
 def _server() -> str:

@@ -15,14 +15,15 @@ from pydantic import Field
 
 from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import Run, prepare
+from flows.generation_run import GenerationRun, current_run
+from storage.card import write_card
 from storage.commits import Commit
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
 from storage.records import PlannedShard, Record, Stage
 from storage.store import ENGINE_FOLDER, Store
-from tasks.progress import StoppedError, ask_to_stop
-from tasks.stages import detections, masks, pairs, prompts, shards
+from tasks.progress import StoppedError
+from tasks.stage_tasks import STAGE_TASKS
 
 _SHEET_SAMPLES = 12
 _SHEET_TILE = 96
@@ -90,12 +91,18 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
         IncompleteError: Shards are left to do.
         InputError: The parameters mean nothing, or differ from those of the dataset that is there.
     """
-    run = prepare(parameters)
-    planned = list(run.planned())
-    todo = run.unfinished(planned)
-    _log.info("%d of %d shards are committed", len(planned) - len(todo), len(planned))
-    executed, failures, not_started = _make_all(run, todo)
-    summary = _summarise(run, planned, len(planned) - len(todo), executed, failures, not_started)
+    with current_run(parameters) as run:
+        return _generate(run)
+
+
+def _generate(run: GenerationRun) -> Any:
+    finished = len(run.planned) - len(run.todo)
+    _log.info("%d of %d shards are committed", finished, len(run.planned))
+    try:
+        executed, failures, not_started = _make_all(run)
+    finally:
+        _bring_card_up_to_date(run.store)
+    summary = _summarise(run, executed, failures, not_started)
     if summary.executed:
         _publish_artifacts(run.store, summary)
     _announce(run)
@@ -106,8 +113,12 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
     return Completed(message=f"{summary.written} samples written", data=summary)
 
 
-def _make_all(run: Run, todo: list[PlannedShard]) -> tuple[Counter[Stage], list[ShardFailure], int]:
-    """Make shards side by side, until all are tried or too many have failed."""
+def _make_all(run: GenerationRun) -> tuple[Counter[Stage], list[ShardFailure], int]:
+    """Make shards side by side, until all are tried or too many have failed.
+
+    Whatever goes wrong in a shard, be it a bug or a full memory, is that shard's failure; only what
+    would go wrong in every other shard too ends the run.
+    """
     executed: Counter[Stage] = Counter()
     failures: list[ShardFailure] = []
     skipped = 0
@@ -121,57 +132,55 @@ def _make_all(run: Run, todo: list[PlannedShard]) -> tuple[Counter[Stage], list[
             executed.update(_make_shard(run, shard))
         except LeaseHeldError as error:
             failures.append(ShardFailure(shard=shard.name, error=str(error), held=True))
-        except EngineError as error:
-            if isinstance(error, InputError | BudgetError | StoppedError):
-                raise
+        except (InputError, BudgetError, StoppedError):
+            raise
+        except Exception as error:  # noqa: BLE001 - counted, logged, and told at the run's end
             _log.exception("shard %s failed", shard.name)
-            failures.append(ShardFailure(shard=shard.name, error=str(error), held=False))
+            failures.append(ShardFailure(shard=shard.name, error=_in_words(error), held=False))
 
-    ask_to_stop(stop=False)
     with ThreadPoolExecutor(run.parameters.shards_in_flight, "shard") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, make, shard) for shard in todo]
+        futures = [pool.submit(contextvars.copy_context().run, make, shard) for shard in run.todo]
         try:
             for future in futures:
                 future.result()
         except BaseException:
-            ask_to_stop()
+            run.machine.progress.stop()
             pool.shutdown(cancel_futures=True)
             raise
     return executed, failures, skipped
 
 
-def _make_shard(run: Run, shard: PlannedShard) -> list[Stage]:
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+
+
+def _make_shard(run: GenerationRun, shard: PlannedShard) -> list[Stage]:
     """Run the stages of one shard; returns those that were executed."""
-    root, recipe = run.parameters.root, run.recipe
     done: dict[Stage, Commit] = {}
     executed = []
-    for stage, task in _TASKS.items():
-        options = {"writer_limit": run.parameters.writer_limit} if stage is Stage.PROMPTS else {}
-        state = task(root, recipe, shard, dict(done), **options, return_state=True)
+    for stage, task in STAGE_TASKS.items():
+        state = task(run.work(stage, shard, dict(done)), return_state=True)
         done[stage] = state.result()
         if state.name != "Cached":
             executed.append(stage)
     return executed
 
 
-_TASKS: dict[Stage, Any] = {
-    Stage.PROMPTS: prompts,
-    Stage.PAIRS: pairs,
-    Stage.DETECTIONS: detections,
-    Stage.MASKS: masks,
-    Stage.SHARDS: shards,
-}
+def _bring_card_up_to_date(store: Store) -> None:
+    """Write the dataset's card from what is committed; a card that cannot be made stops nothing."""
+    try:
+        write_card(store)
+    except EngineError as error:
+        _log.warning("the card of %s was not written: %s", store.root, error)
 
 
 def _summarise(
-    run: Run,
-    planned: list[PlannedShard],
-    finished_before: int,
+    run: GenerationRun,
     executed: Counter[Stage],
     failures: list[ShardFailure],
     not_started: int,
 ) -> GenerationSummary:
-    names = {shard.name for shard in planned}
+    names = {shard.name for shard in run.planned}
     commits = [c for c in run.store.commits(Stage.SHARDS) if c.shard in names]
     dropped: Counter[str] = Counter()
     for commit in commits:
@@ -180,8 +189,8 @@ def _summarise(
     return GenerationSummary(
         root=run.store.root,
         slice_id=run.classes.slice_id,
-        planned_shards=len(planned),
-        finished_before=finished_before,
+        planned_shards=len(run.planned),
+        finished_before=len(run.planned) - len(run.todo),
         executed=dict(executed),
         failures=tuple(sorted(failures, key=lambda failure: failure.shard)),
         not_started=not_started,
@@ -221,7 +230,7 @@ def _publish_artifacts(store: Store, summary: GenerationSummary) -> None:
         )
 
 
-def _announce(run: Run) -> None:
+def _announce(run: GenerationRun) -> None:
     """Emit the event that starts training, when enough good shards are committed.
 
     Once: the store remembers it. The record follows the event, so a crash between the two can only

@@ -1,17 +1,12 @@
 """The parameters of generation: they compose what each package owns."""
 
-from typing import Any
-
 from pydantic import BaseModel, Field
 
 from models.profiles import load_profile
-from models.writing.writers import WriterConfig
+from models.registry import WriterConfig
 from storage.plan import DatasetSpec
-from tasks.detections import DetectionRules
-from tasks.masks import MaskRules
-from tasks.pairs import PairRules
-from tasks.prompts import PromptRules
 from tasks.recipe import Recipe
+from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules
 
 
 class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -76,18 +71,11 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     @property
     def recipe(self) -> Recipe:
         """How samples are made, on the device asked for."""
-        profile = load_profile(self.profile)
-        execution: dict[str, Any] = {"device": self.device}
-        if self.batch_size is not None:
-            execution["batch_size"] = self.batch_size
-        roles: dict[str, Any] = {
-            role: getattr(profile, role).model_copy(update=execution)
-            for role in ("painter", "detector", "segmenter")
-        }
+        profile = load_profile(self.profile).on_device(self.device, self.batch_size)
         if self.writer is not None:
-            roles["writer"] = self.writer
+            profile = profile.model_copy(update={"writer": self.writer})
         return Recipe(
-            profile=profile.model_copy(update=roles),
+            profile=profile,
             prompts=self.prompts,
             pairs=self.pairs,
             detections=self.detections,

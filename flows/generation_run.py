@@ -6,8 +6,10 @@ Nothing here needs Prefect, so what is wrong or already done is known before a s
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,11 @@ from storage.records import PlannedShard, Stage
 from storage.slices import Slice, resolve_slice
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import load_vocabulary
-from tasks.progress import tell_commit
-from tasks.recipe import Recipe, find_done
+from tasks.declarations import Done, StageWork
+from tasks.machine import Machine
+from tasks.recipe import Recipe
+from tasks.resident import ResidentModels
+from tasks.stages import StageKeys
 
 MIN_FREE_BYTES = 200_000_000
 """A local run needs this much for its records, its logs and Prefect's database alone."""
@@ -30,47 +35,101 @@ MIN_FREE_BYTES = 200_000_000
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the parameters come to.
+class GenerationRun:
+    """What the parameters come to; made once, and handed on to the flow.
 
-    Attributes:
+    Args:
         parameters: What to generate.
         recipe: How samples are made.
         classes: The slice.
         store: The dataset.
+        keys: The keys of the stages' outputs.
+        machine: Owns devices, models, progress and the stop of this run.
     """
 
-    parameters: GenerationParameters
-    recipe: Recipe
-    classes: Slice
-    store: Store
+    def __init__(
+        self,
+        parameters: GenerationParameters,
+        recipe: Recipe,
+        classes: Slice,
+        *,
+        store: Store,
+        keys: StageKeys,
+        machine: Machine,
+    ) -> None:
+        self.parameters = parameters
+        self.recipe = recipe
+        self.classes = classes
+        self.store = store
+        self.keys = keys
+        self.machine = machine
 
-    def planned(self) -> Iterator[PlannedShard]:
+    @cached_property
+    def planned(self) -> list[PlannedShard]:
         """The shards asked for, in order."""
         spec, samples = self.parameters.spec, self.parameters.samples
-        for index in select_shards(self.parameters.shards, count_shards(spec, samples)):
-            yield plan_shard(spec, self.classes, index, samples)
+        chosen = select_shards(self.parameters.shards, count_shards(spec, samples))
+        return [plan_shard(spec, self.classes, index, samples) for index in chosen]
+
+    @cached_property
+    def todo(self) -> list[PlannedShard]:
+        """Those of the planned shards that were not committed when this was first asked."""
+        return [shard for shard in self.planned if Stage.SHARDS not in self.find_done(shard)]
 
     def find_done(self, shard: PlannedShard) -> dict[Stage, Commit]:
         """The commits of a shard's stages, up to the first one that is missing."""
-        return find_done(self.store, self.recipe, shard)
+        return self.keys.find_done(self.store, shard)
 
-    def unfinished(self, planned: Iterable[PlannedShard]) -> list[PlannedShard]:
-        """Those of the planned shards that are not committed; the others are told as done."""
-        todo = []
-        for shard in planned:
-            done = self.find_done(shard)
-            if Stage.SHARDS in done:
-                for commit in done.values():
-                    tell_commit(commit, cached=True)
-            else:
-                todo.append(shard)
-        return todo
+    def work(self, stage: Stage, shard: PlannedShard, done: Done) -> StageWork:
+        """One stage of one shard, to be done after the stages that it reads."""
+        return StageWork(
+            self.machine,
+            self.store,
+            self.recipe,
+            shard,
+            done=done,
+            key=self.keys.key(stage, shard, done),
+        )
+
+    @contextmanager
+    def handed_on(self) -> Iterator[None]:
+        """Let the flow that is called in this block work on this run instead of a new one."""
+        token = _handed_on.set(self)
+        try:
+            yield
+        finally:
+            _handed_on.reset(token)
 
 
-def prepare(parameters: GenerationParameters) -> Run:
+_handed_on: ContextVar[GenerationRun | None] = ContextVar("handed_on", default=None)
+
+
+@contextmanager
+def current_run(parameters: GenerationParameters) -> Iterator[GenerationRun]:
+    """The run that was handed on with these parameters, or one that ends with the block.
+
+    Raises:
+        InputError: As `prepare`.
+    """
+    run = _handed_on.get()
+    if run is not None and run.parameters == parameters:
+        yield run
+        return
+    with prepare(parameters) as run:
+        yield run
+
+
+@contextmanager
+def prepare(
+    parameters: GenerationParameters, models: ResidentModels | None = None
+) -> Iterator[GenerationRun]:
     """Check everything that can be checked before anything is paid for, and open the dataset.
+
+    The run's machine ends with the block.
+
+    Args:
+        parameters: What to generate.
+        models: Models of an earlier run to go on with.
 
     Raises:
         InputError: The parameters mean nothing, weights are missing, or the dataset that is there
@@ -79,8 +138,10 @@ def prepare(parameters: GenerationParameters) -> Run:
     classes, recipe = _understood(parameters)
     require_weights(recipe.profile)
     require_space(parameters.root)
-    store = Store.create(parameters.root, dataset_spec(parameters))
-    return Run(parameters, recipe, classes, store)
+    keys = StageKeys(recipe)
+    store = Store.create(parameters.root, _dataset_spec(parameters, keys))
+    with Machine(models, service_limit=parameters.writer_limit) as machine:
+        yield GenerationRun(parameters, recipe, classes, store=store, keys=keys, machine=machine)
 
 
 def require_space(root: str) -> int:
@@ -109,7 +170,7 @@ def require_space(root: str) -> int:
     return free
 
 
-def open_run(parameters: GenerationParameters) -> Run | None:
+def open_run(parameters: GenerationParameters) -> GenerationRun | None:
     """Like `prepare`, but without writing anything; nothing if there is no dataset yet.
 
     Raises:
@@ -118,9 +179,9 @@ def open_run(parameters: GenerationParameters) -> Run | None:
     classes, recipe = _understood(parameters)
     if open_objects(parameters.root).size(SPEC_PATH) is None:
         return None
-    store = Store.open(parameters.root)
-    store.refuse_drift(dataset_spec(parameters))
-    return Run(parameters, recipe, classes, store)
+    store, keys = Store.open(parameters.root), StageKeys(recipe)
+    store.refuse_drift(_dataset_spec(parameters, keys))
+    return GenerationRun(parameters, recipe, classes, store=store, keys=keys, machine=Machine())
 
 
 def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:
@@ -130,13 +191,13 @@ def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:
     return classes, parameters.recipe
 
 
-def dataset_spec(parameters: GenerationParameters) -> dict[str, Any]:
+def _dataset_spec(parameters: GenerationParameters, keys: StageKeys) -> dict[str, Any]:
     """Everything that the samples of a dataset depend on; guards every resume."""
     vocabulary = load_vocabulary(parameters.spec.vocabulary)
     return {
         "plan": parameters.spec.model_dump(mode="json"),
         "vocabulary": vocabulary.digest,
-        "stages": parameters.recipe.describe(),
+        "stages": keys.describe(),
         "min_yield": parameters.min_yield,
     }
 

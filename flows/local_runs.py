@@ -16,49 +16,68 @@ from flows.ablation_grid import AblationParameters, Grid, check_grid, walk
 from flows.display import show_progress, show_steps
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import prepare
+from flows.generation_run import GenerationRun, prepare
 from flows.score_tables import point_table, score_table, yield_table
 from flows.training_parameters import TrainAndEvaluateParameters, closed_set_jobs, training_config
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
 from storage.objects import open_objects
+from storage.records import Stage
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import load_vocabulary
+from tasks.resident import ResidentModels
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
 
-def generate_locally(parameters: GenerationParameters, console: Console) -> None:
+def generate_locally(
+    parameters: GenerationParameters, console: Console, models: ResidentModels | None = None
+) -> None:
     """Generate a slice in this process and say what was done.
 
     Everything that can be checked is checked before a server is started or anything is paid for.
     If all shards are committed no server is started at all.
+
+    Args:
+        parameters: What to generate.
+        console: Where progress and summary go.
+        models: Models of an earlier run to go on with.
 
     Raises:
         InputError: The parameters mean nothing, weights are missing, or the dataset that is there
             was made with other settings.
         IncompleteError: Shards are left to do.
     """
-    run = prepare(parameters)
-    planned = list(run.planned())
-    unfinished = run.unfinished(planned)
-    samples = sum(len(shard.samples) for shard in planned)
+    with prepare(parameters, models) as run:
+        if _describe_work(run, console):
+            _generate(run, console)
+
+
+def _describe_work(run: GenerationRun, console: Console) -> bool:
+    """Say what there is to do; returns whether there is anything."""
     what = f"slice {run.classes.label} ({len(run.classes.class_ids)} classes)"
-    if not unfinished:
+    num_planned, num_todo = len(run.planned), len(run.todo)
+    if not num_todo:
         console.print(
-            f"nothing to do: all {len(planned)} shards of {what} are committed, "
+            f"nothing to do: all {num_planned} shards of {what} are committed, "
             f"no stage was executed",
             soft_wrap=True,
         )
-        return
+        return False
+    samples = sum(len(shard.samples) for shard in run.planned)
     console.print(
-        f"{what}: {len(planned)} shards of {samples} samples, "
-        f"{len(planned) - len(unfinished)} committed, {len(unfinished)} to do",
+        f"{what}: {num_planned} shards of {samples} samples, "
+        f"{num_planned - num_todo} committed, {num_todo} to do",
         soft_wrap=True,
     )
-    folder = _engine_folder(parameters.root)
-    sizes = {shard.name: len(shard.samples) for shard in unfinished}
+    return True
+
+
+def _generate(run: GenerationRun, console: Console) -> None:
+    """Run the flow on a server, with progress, and say what came of it."""
+    folder = _engine_folder(run.parameters.root)
+    sizes = {shard.name: len(shard.samples) for shard in run.todo}
     with log_file(folder):
         address = ensure_server(folder / "prefect")
         from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -66,12 +85,17 @@ def generate_locally(parameters: GenerationParameters, console: Console) -> None
         from flows.generate_dataset import generate_dataset
 
         # An earlier command of this process may have imported Prefect before there was a server.
-        with temporary_settings({PREFECT_API_URL: address}), show_progress(sizes, console) as tally:
-            summary = generate_dataset(parameters)
+        with (
+            temporary_settings({PREFECT_API_URL: address}),
+            show_progress(run.machine.progress, sizes, console) as counts,
+            run.handed_on(),
+        ):
+            summary = generate_dataset(run.parameters)
     console.print(yield_table(summary.written, summary.requested, summary.dropped))
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
+    cached = counts.cached() + summary.finished_before * len(Stage)
     console.print(
-        f"executed: {executed or 'nothing'} shards; {tally.cached()} stages were committed before",
+        f"executed: {executed or 'nothing'} shards; {cached} stages were committed before",
         soft_wrap=True,
     )
 

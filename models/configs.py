@@ -1,14 +1,23 @@
 """What every configuration of a network has in common: weights, arithmetic, device, batch size."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from models.weights import weights_identity
+from models.weights import require_marker, resolve_weights, weights_identity
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which weights a model has and how it runs."""
+    """Which weights a model has and how it runs.
+
+    Attributes:
+        marker: The small file at the root of a checkpoint by which it is known.
+        added_later: Fields that older identities do not have; they are left out while they hold
+            their default, so that what was made before they existed keeps its key.
+    """
+
+    marker: ClassVar[str] = "config.json"
+    added_later: ClassVar[frozenset[str]] = frozenset()
 
     model: str
     """Hub id, path of a folder, or `weights:<name>` for weights that ship with the engine."""
@@ -27,5 +36,19 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
         Raises:
             InputError: If the weights are missing or their revision is not given.
         """
-        fields = self.model_dump(mode="json", exclude={"device", "batch_size", "model", "revision"})
+        exclude = {"device", "batch_size", "model", "revision"}
+        defaults = type(self).model_fields
+        exclude |= {
+            name for name in self.added_later if getattr(self, name) == defaults[name].default
+        }
+        fields = self.model_dump(mode="json", exclude=exclude)
         return {"weights": weights_identity(self.model, self.revision), **fields}
+
+    def check(self) -> str:
+        """Look for the weights without loading them; say where they are.
+
+        Raises:
+            InputError: If they are missing; says what to download and where to put it.
+        """
+        path = require_marker(resolve_weights(self.model, self.revision), self.marker)
+        return f"{self.model} in {path.parent}"

@@ -9,20 +9,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from models.labelling.config import DetectorConfig, SegmenterConfig
-from models.painting.config import PainterConfig
+from models.registry import (
+    AnyDetectorConfig,
+    AnyPainterConfig,
+    AnySegmenterConfig,
+    Need,
+    Role,
+    WriterConfig,
+    kind_of,
+)
 from models.student.config import StudentConfig
-from models.weights import require_marker, resolve_weights
-from models.writing.writers import WriterConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
-
-GENERATORS = {
-    "painter": "model_index.json",
-    "detector": "config.json",
-    "segmenter": "config.json",
-}
-"""The models that make samples, and the file by which their weights are known."""
 
 _FOLDER = Path(__file__).with_name("data") / "profiles"
 
@@ -36,11 +34,11 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     """Name of the vocabulary."""
     writer: WriterConfig
     """Writes scene texts."""
-    painter: PainterConfig
+    painter: AnyPainterConfig
     """Paints pairs of images."""
-    detector: DetectorConfig
+    detector: AnyDetectorConfig
     """Finds the classes."""
-    segmenter: SegmenterConfig
+    segmenter: AnySegmenterConfig
     """Cuts out what was found."""
     student: StudentConfig
     """Learns from the dataset."""
@@ -50,6 +48,27 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     """Training settings that suit the student, as in the training config."""
     scoring: dict[str, Any] = Field(default_factory=dict)
     """Scoring settings that suit the student, as in the scoring config."""
+
+    def model(self, role: Role) -> Any:
+        """The configuration of a role, of whatever kind."""
+        return getattr(self, role.value)
+
+    def on_device(self, device: str, batch_size: int | None) -> "Profile":
+        """The same profile with every model that computes on a device on this one.
+
+        Args:
+            device: Its name.
+            batch_size: Inputs at once, or nothing for what each model has.
+        """
+        execution: dict[str, Any] = {"device": device}
+        if batch_size is not None:
+            execution["batch_size"] = batch_size
+        moved = {
+            role.value: self.model(role).model_copy(update=execution)
+            for role in Role
+            if kind_of(self.model(role)).need is Need.DEVICE
+        }
+        return self.model_copy(update=moved)
 
 
 def load_profile(name: str) -> Profile:
@@ -80,9 +99,9 @@ def require_weights(profile: Profile) -> None:
     Raises:
         InputError: If some are missing; says what to download and where to put it.
     """
-    for role, marker in GENERATORS.items():
-        config = getattr(profile, role)
-        require_marker(resolve_weights(config.model, config.revision), marker)
+    for role in Role:
+        if kind_of(profile.model(role)).need is Need.DEVICE:
+            profile.model(role).check()
 
 
 def profile_names() -> list[str]:

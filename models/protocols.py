@@ -88,17 +88,21 @@ class PaintedPair:
     unsafe: bool
 
 
-class PairPainter(Protocol):
-    """Paints scenes and their counterfactuals."""
+class TokenCounter(Protocol):
+    """Knows how long a text is for a painter; threads may share it."""
 
     @property
     def max_tokens(self) -> int:
-        """Longest text that the text encoder reads, special tokens included."""
+        """Longest text that the painter reads, special tokens included."""
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Count a text's tokens, special tokens included, with the text encoder's tokenizer."""
+        """Count a text's tokens, special tokens included."""
         ...
+
+
+class PairPainter(Protocol):
+    """Paints scenes and their counterfactuals."""
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order; a pair depends on its own request alone."""

@@ -4,7 +4,7 @@ import difflib
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -97,6 +97,8 @@ def _walk(kind: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[Any], list[
 
 def _members(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation may hold."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in {Union, types.UnionType}:

@@ -1,27 +1,20 @@
 """Detections: the classes of a sample must be in its image and not in its counterfactual."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
-
-from pydantic import BaseModel
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from models.protocols import Detector, FoundBoxes
-from storage.records import Box, Detection, Reason, Rejected, Stage
-from storage.vocabulary import Vocabulary
+from models.registry import Role
+from storage.codecs import decode_image
+from storage.records import Box, Detection, Reason, Record, Rejected, Stage
+from storage.vocabulary import Vocabulary, load_vocabulary
+from tasks.declarations import Declaration, Made, StageWork
 from tasks.pairs import PaintedSample
+from tasks.recipe import Recipe
+from tasks.rules import DetectionRules
 
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
-
-
-class DetectionRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which detections are good enough; the detector has thresholds of its own."""
-
-    require: Literal["all", "any"] = "all"
-    """Whether every class of a sample must be found, or one is enough and the classes that are not
-    found leave the sample."""
-    counterfactual: Literal["reject", "record"] = "reject"
-    """What happens when the detector finds a class of the sample in the counterfactual."""
 
 
 def detect_objects(
@@ -69,11 +62,6 @@ def detect_objects(
     return results
 
 
-def found_classes(detection: Detection) -> tuple[int, ...]:
-    """Class ids that have a box in the image, by best score; the others left the sample."""
-    return tuple(dict.fromkeys(box.class_id for box in detection.boxes))
-
-
 def _phrases(class_ids: Sequence[int], vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(vocabulary[class_id].detector_phrase for class_id in class_ids)
 
@@ -118,3 +106,44 @@ def _boxes(found: FoundBoxes, class_ids: Sequence[int]) -> tuple[Box, ...]:
 
 def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
     return Rejected(key=key, stage=Stage.DETECTIONS, reason=reason, detail=detail)
+
+
+def stored_images(work: StageWork) -> Iterator[PaintedSample]:
+    """The stored images: what later stages see is what readers of the dataset will see."""
+    for pair in work.store.pairs(work.done[Stage.PAIRS]):
+        images = (pair.image_bytes, pair.counterfactual_bytes)
+        yield PaintedSample(pair.key, *map(decode_image, images))
+
+
+def _depends_on(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "vocabulary": load_vocabulary(recipe.profile.vocabulary).digest,
+        "detector": recipe.profile.detector.identity(),
+        "rules": recipe.detections,
+    }
+
+
+def _make(work: StageWork) -> Made:
+    config, rules = work.recipe.profile.detector, work.recipe.detections
+    vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
+    classes = {sample.key: sample.class_ids for sample in work.shard.samples}
+    total, name = work.done[Stage.PAIRS].counts.written, work.shard.name
+    detector = work.machine.models.model(config, work.store.objects)
+    rows: list[Record] = []
+    steps = work.machine.progress.in_steps(
+        stored_images(work), config.batch_size, Stage.DETECTIONS, name, total
+    )
+    for step in steps:
+        rows += detect_objects(step, classes, vocabulary, detector, rules)
+    return Made.of_rows(rows, total)
+
+
+DECLARATION = Declaration(
+    stage=Stage.DETECTIONS,
+    version=1,
+    inputs=(Stage.PAIRS,),
+    role=Role.DETECTOR,
+    depends_on=_depends_on,
+    make=_make,
+    about="every class must be found in the image, and none in the counterfactual",
+)

@@ -1,12 +1,13 @@
 """Masks: boxes become instance masks, and instance masks a label map."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt16
-from pydantic import BaseModel, Field
 
 from models.protocols import CutMasks, Segmenter
+from models.registry import Role
 from storage.codecs import decode_rle, encode_rle
 from storage.errors import DataError
 from storage.records import (
@@ -15,21 +16,18 @@ from storage.records import (
     Instance,
     MaskSample,
     Reason,
+    Record,
     Rejected,
     Stage,
 )
+from storage.rows import split_rows
+from tasks.declarations import Declaration, Made, StageWork
+from tasks.detections import stored_images
 from tasks.pairs import PaintedSample
+from tasks.recipe import Recipe
+from tasks.rules import MaskRules
 
 _IOU_DIGITS = 4
-
-
-class MaskRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which masks are good enough."""
-
-    min_area: float = Field(default=0.002, ge=0, le=1)
-    """Smallest share of the image that a class may cover in the label map."""
-    max_area: float = Field(default=0.9, ge=0, le=1)
-    """Largest share of the image that a class may cover: more is a mask of the background."""
 
 
 def cut_masks(
@@ -121,3 +119,31 @@ def _outside(sample: MaskSample, detection: Detection, rules: MaskRules) -> Reje
 
 def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
     return Rejected(key=key, stage=Stage.MASKS, reason=reason, detail=detail)
+
+
+def _depends_on(recipe: Recipe) -> dict[str, Any]:
+    return {"segmenter": recipe.profile.segmenter.identity(), "rules": recipe.masks}
+
+
+def _make(work: StageWork) -> Made:
+    found, _ = split_rows(work.store.rows(work.done[Stage.DETECTIONS]), Detection)
+    boxes = {detection.key: detection for detection in found}
+    config, name = work.recipe.profile.segmenter, work.shard.name
+    segmenter = work.machine.models.model(config, work.store.objects)
+    rows: list[Record] = []
+    stored = (pair for pair in stored_images(work) if pair.key in boxes)
+    steps = work.machine.progress.in_steps(stored, config.batch_size, Stage.MASKS, name, len(found))
+    for step in steps:
+        rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, work.recipe.masks)
+    return Made.of_rows(rows, len(found))
+
+
+DECLARATION = Declaration(
+    stage=Stage.MASKS,
+    version=1,
+    inputs=(Stage.PAIRS, Stage.DETECTIONS),
+    role=Role.SEGMENTER,
+    depends_on=_depends_on,
+    make=_make,
+    about="a mask is cut for each box; where masks overlap the better box wins",
+)

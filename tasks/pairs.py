@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from pydantic import BaseModel, Field
 
 from models.protocols import PaintedPair, PairPainter, PairRequest
+from models.registry import Role
+from storage.codecs import encode_image
+from storage.commits import Counts
+from storage.pairs import EncodedPair, pack_pairs
 from storage.records import Prompt, Reason, Rejected, Stage
-
-
-class PairRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which pairs of images are good enough."""
-
-    min_deviation: float = Field(default=2.0, ge=0, le=128)
-    """An image is blank if no colour channel's standard deviation over the pixels (0..255) reaches
-    this; a black frame has 0."""
+from storage.rows import split_rows
+from tasks.declarations import Declaration, Made, StageWork
+from tasks.recipe import Recipe
+from tasks.rules import PairRules
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,42 @@ def _blank(pair: PaintedPair, rules: PairRules) -> Iterator[str]:
         deviation = float(image.std(axis=(0, 1)).max())
         if deviation < rules.min_deviation:
             yield f"{name} has standard deviation {deviation:.2f}"
+
+
+def _depends_on(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "painter": recipe.profile.painter.identity(),
+        "rules": recipe.pairs,
+        "image_format": recipe.profile.image_format,
+    }
+
+
+def _make(work: StageWork) -> Made:
+    """Paint the pairs of a shard; images are encoded as soon as they are there."""
+    texts, _ = split_rows(work.store.rows(work.done[Stage.PROMPTS]), Prompt)
+    seeds = {sample.key: sample.seed for sample in work.shard.samples}
+    profile, progress = work.recipe.profile, work.machine.progress
+    painter = work.machine.models.model(profile.painter, work.store.objects)
+    kept: list[EncodedPair] = []
+    dropped: list[Rejected] = []
+    size, name = profile.painter.batch_size, work.shard.name
+    for step in progress.in_steps(texts, size, Stage.PAIRS, name, len(texts)):
+        for result in paint_pairs(step, seeds, painter, work.recipe.pairs):
+            if isinstance(result, Rejected):
+                dropped.append(result)
+                continue
+            pixels = (result.image, result.counterfactual)
+            encoded = (encode_image(each, profile.image_format) for each in pixels)
+            kept.append(EncodedPair(result.key, *encoded))
+    return Made(pack_pairs(kept, dropped), Counts.of(len(texts), len(kept), dropped))
+
+
+DECLARATION = Declaration(
+    stage=Stage.PAIRS,
+    version=1,
+    inputs=(Stage.PROMPTS,),
+    role=Role.PAINTER,
+    depends_on=_depends_on,
+    make=_make,
+    about="both texts are painted from one initial noise",
+)

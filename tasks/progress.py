@@ -1,16 +1,22 @@
-"""What the stages are doing right now, for whoever wants to show it.
+"""What the stages of a run are doing right now, for whoever wants to show it, and their stop.
 
-Progress is told, not stored: the store alone knows what is finished. A listener is called from the
-thread that does the work and must be quick.
+Progress is told, not stored: the store alone knows what is finished.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from storage.commits import Commit
 from storage.errors import EngineError
 from storage.records import Stage
+
+_ItemT = TypeVar("_ItemT")
+
+_BATCHES_A_STEP = 2
+"""Batches of a network between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +42,76 @@ Listener = Callable[[Step], None]
 
 
 class StoppedError(EngineError):
-    """A stage ended early because its process was asked to stop; it commits nothing."""
+    """A stage ended early because its run was asked to stop; it commits nothing."""
 
 
-_stopping = threading.Event()
-_listeners: list[Listener] = []
+class Progress:
+    """Tells the listeners of one run what its stages do; threads may share it.
 
-
-def listen(listener: Listener) -> Callable[[], None]:
-    """Call a listener at every step from now on.
-
-    Returns:
-        A function that ends it.
+    A listener is called from the thread that does the work and must be quick.
     """
-    _listeners.append(listener)
-    return lambda: _listeners.remove(listener)
 
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._listeners: list[Listener] = []
 
-def ask_to_stop(*, stop: bool = True) -> None:
-    """Let the stages of this process end at their next step, or let them go on again."""
-    if stop:
-        _stopping.set()
-    else:
-        _stopping.clear()
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call a listener at every step from now on.
 
+        Returns:
+            A function that ends it.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
-def tell(step: Step) -> None:
-    """Tell every listener of a step.
+    def stop(self) -> None:
+        """Let the stages of this run end at their next step."""
+        self._stopping.set()
 
-    Raises:
-        StoppedError: The stages were asked to stop.
-    """
-    if _stopping.is_set():
-        message = f"{step.stage} of {step.shard} was interrupted after {step.done} samples"
-        raise StoppedError(message)
-    for listener in tuple(_listeners):
-        listener(step)
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._stopping.is_set()
 
+    def check(self, what: str) -> None:
+        """Raise StoppedError if the run was asked to stop.
 
-def tell_commit(commit: Commit, *, cached: bool) -> None:
-    """Tell that a stage of a shard is done, and how many samples it dealt with."""
-    count = commit.counts.requested
-    tell(Step(commit.stage, commit.shard, count, count, cached))
+        Args:
+            what: What is interrupted.
+        """
+        if self._stopping.is_set():
+            message = f"{what} was interrupted"
+            raise StoppedError(message)
+
+    def tell(self, step: Step) -> None:
+        """Tell every listener of a step.
+
+        Raises:
+            StoppedError: The run was asked to stop.
+        """
+        self.check(f"{step.stage} of {step.shard} after {step.done} samples")
+        for listener in tuple(self._listeners):
+            listener(step)
+
+    def tell_commit(self, commit: Commit, *, cached: bool) -> None:
+        """Tell that a stage of a shard is done, and how many samples it dealt with."""
+        count = commit.counts.requested
+        self.tell(Step(commit.stage, commit.shard, count, count, cached))
+
+    def in_steps(
+        self, items: Iterable[_ItemT], batch_size: int, stage: Stage, shard: str, total: int
+    ) -> Iterator[list[_ItemT]]:
+        """Cut items into whole batches, and tell after each step how far the stage is.
+
+        Args:
+            items: Samples of the shard that reached the stage.
+            batch_size: What the network takes at once.
+            stage: The stage.
+            shard: Shard name.
+            total: How many items there are.
+        """
+        iterator, size, done = iter(items), batch_size * _BATCHES_A_STEP, 0
+        while step := list(islice(iterator, size)):
+            yield step
+            done += len(step)
+            self.tell(Step(stage, shard, done, total))

@@ -2,18 +2,21 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, pairwise
+from typing import Any
 
-from pydantic import BaseModel, Field
-
-from models.protocols import PromptWriter, TextAnswer, TextRequest
+from models.protocols import PromptWriter, TextAnswer, TextRequest, TokenCounter
+from models.registry import Role
 from models.writing.mentions import CounterfactualRule, counterfactual_text, find_mentions
 from storage.errors import TransientError
 from storage.records import Mention, PlannedSample, PlannedShard, Prompt, Reason, Rejected, Stage
-from storage.vocabulary import ClassRecord, Vocabulary
+from storage.vocabulary import ClassRecord, Vocabulary, load_vocabulary
+from tasks.declarations import Declaration, Made, StageWork
+from tasks.recipe import Recipe
+from tasks.rules import PromptRules
 
 _SHORT_WORDS = 8
 _WORD = re.compile(r"\w+")
@@ -21,24 +24,11 @@ _WORD = re.compile(r"\w+")
 Problem = tuple[Reason, str]
 
 
-class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which texts are good enough."""
-
-    max_rounds: int = Field(default=3, ge=1)
-    """How often texts are asked for; after the first time only for those that are missing."""
-    duplicate_similarity: float | None = Field(default=0.8, gt=0, le=1)
-    """Share of common word pairs (Jaccard) from which on a text is too like another one of the
-    same classes in its shard; texts under 8 words must be equal word for word. null keeps all."""
-    counterfactual: CounterfactualRule = "nothing"
-    """How a mention is replaced: by the word "nothing" as in the paper, or by a gap."""
-
-
 def write_prompts(
     shard: PlannedShard,
     vocabulary: Vocabulary,
     writer: PromptWriter,
-    count_tokens: Callable[[str], int],
-    max_tokens: int,
+    tokens: TokenCounter,
     rules: PromptRules,
 ) -> list[Prompt | Rejected]:
     """Write the texts of a shard.
@@ -50,8 +40,7 @@ def write_prompts(
         shard: The samples.
         vocabulary: Their classes.
         writer: Who writes.
-        count_tokens: Counts a text's tokens with the painter's tokenizer, special tokens included.
-        max_tokens: Longest text that the painter reads, special tokens included.
+        tokens: Knows how long a text is for the painter.
         rules: What is good enough.
 
     Returns:
@@ -63,14 +52,14 @@ def write_prompts(
         InputError: If the writer cannot be asked in this way.
         TransientError: If the writer answered nothing at all.
     """
-    jury = _Jury(count_tokens, max_tokens, rules.duplicate_similarity)
+    judge = _Judge(tokens, rules.duplicate_similarity)
     batches = _batches(shard, vocabulary)
     for number in range(rules.max_rounds):
         wanting = [batch for batch in batches if batch.num_missing]
         if not wanting:
             break
-        for batch, answer in zip(wanting, _ask(writer, wanting, jury, number), strict=True):
-            batch.take(answer, jury)
+        for batch, answer in zip(wanting, _ask(writer, wanting, judge, number), strict=True):
+            batch.take(answer, judge)
     return [
         record for batch in batches for record in _records(batch, writer.name, rules.counterfactual)
     ]
@@ -85,11 +74,10 @@ class _Text:
 
 
 @dataclass
-class _Jury:
+class _Judge:
     """Decides which texts pass, and remembers them."""
 
-    count_tokens: Callable[[str], int]
-    max_tokens: int
+    tokens: TokenCounter
     similarity: float | None
     passed: dict[frozenset[int], list[str]] = field(default_factory=dict)
 
@@ -104,9 +92,9 @@ class _Jury:
         absent = [record.name for record in classes if record.class_id not in mentioned]
         if absent:
             return Reason.CLASS_NOT_MENTIONED, f"no {' and no '.join(absent)} in {text!r}"
-        num_tokens = self.count_tokens(text)
-        if num_tokens > self.max_tokens:
-            excess = f"{num_tokens} tokens, at most {self.max_tokens} are read: {text!r}"
+        num_tokens, most = self.tokens.count_tokens(text), self.tokens.max_tokens
+        if num_tokens > most:
+            excess = f"{num_tokens} tokens, at most {most} are read: {text!r}"
             return Reason.TEXT_TOO_LONG, excess
         for other in self.texts(classes):
             if self.similarity is not None and _likeness(text, other) >= self.similarity:
@@ -128,11 +116,11 @@ class _Batch:
     def num_missing(self) -> int:
         return len(self.samples) - len(self.texts)
 
-    def take(self, answer: TextAnswer, jury: _Jury) -> None:
+    def take(self, answer: TextAnswer, judge: _Judge) -> None:
         """Take what passes; remember why the rest did not."""
         self.problems = []
         for text in answer.texts[: self.num_missing]:
-            verdict = jury.judge(_cleaned(text), self.classes)
+            verdict = judge.judge(_cleaned(text), self.classes)
             if isinstance(verdict, _Text):
                 self.texts.append(verdict)
             else:
@@ -150,7 +138,7 @@ def _batches(shard: PlannedShard, vocabulary: Vocabulary) -> list[_Batch]:
 
 
 def _ask(
-    writer: PromptWriter, batches: Sequence[_Batch], jury: _Jury, number: int
+    writer: PromptWriter, batches: Sequence[_Batch], judge: _Judge, number: int
 ) -> list[TextAnswer]:
     requests = [
         TextRequest(
@@ -158,7 +146,7 @@ def _ask(
             count=batch.num_missing,
             seed=batch.samples[0].seed,
             round=number,
-            avoid=tuple(jury.texts(batch.classes)),
+            avoid=tuple(judge.texts(batch.classes)),
         )
         for batch in batches
     ]
@@ -203,3 +191,37 @@ def _likeness(text: str, other: str) -> float:
 def _word_pairs(text: str) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
     words = tuple(_WORD.findall(text.casefold()))
     return words, frozenset(pairwise(words))
+
+
+def _depends_on(recipe: Recipe) -> dict[str, Any]:
+    profile = recipe.profile
+    return {
+        "vocabulary": load_vocabulary(profile.vocabulary).digest,
+        "writer": profile.writer.identity(),
+        "tokenizer": profile.painter.identity()["weights"],
+        "rules": recipe.prompts,
+    }
+
+
+def _make(work: StageWork) -> Made:
+    profile, models = work.recipe.profile, work.machine.models
+    rows = write_prompts(
+        work.shard,
+        load_vocabulary(profile.vocabulary),
+        models.model(profile.writer, work.store.objects),
+        models.tokens(profile.painter),
+        work.recipe.prompts,
+    )
+    return Made.of_rows(rows, len(work.shard.samples))
+
+
+DECLARATION = Declaration(
+    stage=Stage.PROMPTS,
+    version=1,
+    inputs=(),
+    role=Role.WRITER,
+    depends_on=_depends_on,
+    make=_make,
+    about="a writer gives a text that names every class; from where the names stand comes the "
+    "counterfactual text",
+)

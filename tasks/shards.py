@@ -18,9 +18,9 @@ from storage.records import (
 from storage.rows import split_rows
 from storage.shards import Sample, pack
 from storage.store import Store
-from storage.vocabulary import Vocabulary
+from storage.vocabulary import Vocabulary, load_vocabulary
+from tasks.declarations import Declaration, Done, Made, StageWork
 from tasks.masks import label_map
-from tasks.recipe import Done, Made
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,19 @@ def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
     """The classes that have a mask, in planned order."""
     present = {instance.class_id for instance in parts.masks.instances}
     return tuple(class_id for class_id in parts.planned.class_ids if class_id in present)
+
+
+def _make(work: StageWork) -> Made:
+    vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
+    return pack_shard(work.store, vocabulary, work.shard, work.done)
+
+
+DECLARATION = Declaration(
+    stage=Stage.SHARDS,
+    version=1,
+    inputs=(Stage.PROMPTS, Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS),
+    role=None,
+    depends_on=lambda _recipe: {},
+    make=_make,
+    about="samples that came through are packed; every planned sample gets a row in the manifest",
+)

@@ -1,6 +1,6 @@
 """Settings of the models that label images; nothing here needs torch."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,10 @@ from models.configs import ModelConfig
 class DetectorConfig(ModelConfig, frozen=True):
     """A Grounding DINO checkpoint and its thresholds; the defaults are those of MagicSeg."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    kind: Literal["grounding-dino"] = "grounding-dino"
+    """Tells this detector from others."""
     box_threshold: float = Field(0.30, ge=0, lt=1)
     """A box is kept if the best token of its phrase scores more than this."""
     text_threshold: float = Field(0.25, ge=0, lt=1)
@@ -23,6 +27,10 @@ class DetectorConfig(ModelConfig, frozen=True):
 class SegmenterConfig(ModelConfig, frozen=True):
     """A SAM checkpoint and how its masks are read; the defaults are those of Grounded-SAM."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    kind: Literal["sam"] = "sam"
+    """Tells this segmenter from others."""
     mask_threshold: float = 0.0
     """Logit above which a pixel belongs to the object."""
     multimask: bool = False

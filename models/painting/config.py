@@ -1,6 +1,6 @@
 """Settings of the painter; nothing here needs torch."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,11 @@ from models.configs import ModelConfig
 class PainterConfig(ModelConfig, frozen=True):
     """A diffusion checkpoint and how it is sampled; the defaults are those of MagicSeg."""
 
+    marker: ClassVar[str] = "model_index.json"
+    added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    kind: Literal["stable-diffusion"] = "stable-diffusion"
+    """Tells this painter from others."""
     steps: int = Field(20, ge=1)
     """Denoising steps."""
     guidance: float = Field(7.5, ge=1)

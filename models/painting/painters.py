@@ -13,13 +13,13 @@ from torch import Tensor
 
 from models.devices import pick_device
 from models.painting.config import PainterConfig
+from models.painting.tokens import read_index
 from models.protocols import PaintedPair, PairRequest
-from models.weights import Weights, explained, read_json, require_marker, resolve_weights
+from models.weights import Weights, explained, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-_PIPELINE = "StableDiffusionPipeline"
 _SCHEDULERS = {
     "ddim": ("DDIMScheduler", {}),
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
@@ -53,21 +53,11 @@ class DiffusionPairPainter:
         self._shape = _latent_shape(self._pipeline, config)
         self._unconditional = self._embed([""])
 
-    @property
-    def max_tokens(self) -> int:
-        """Longest text that the text encoder reads, special tokens included."""
-        positions = self._pipeline.text_encoder.config.max_position_embeddings
-        return min(self._pipeline.tokenizer.model_max_length, positions)
-
-    def count_tokens(self, text: str) -> int:
-        """Count a text's tokens, special tokens included, with the text encoder's tokenizer."""
-        return len(self._pipeline.tokenizer(text, verbose=False).input_ids)
-
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order.
 
         Args:
-            requests: What to paint; a text longer than `max_tokens` is cut by the tokenizer.
+            requests: What to paint; a text that is too long for the text encoder is cut.
 
         Returns:
             Pairs of the config's size; pictures that the safety checker flagged are black.
@@ -149,12 +139,7 @@ def _load(config: PainterConfig) -> Any:
 
 def _parts(weights: Weights) -> set[str]:
     """Names of the pipeline's parts that have weights of their own."""
-    index = read_json(require_marker(weights, "model_index.json"))
-    if index.get("_class_name") != _PIPELINE:
-        message = (
-            f"painter {weights.source!r} is a {index.get('_class_name')}, expected a {_PIPELINE}"
-        )
-        raise InputError(message)
+    index = read_index(weights)
     return {name for name, part in index.items() if isinstance(part, list) and part[0] is not None}
 
 

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from models.weights import require_marker, resolve_weights
+
 CHANNELS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -43,6 +45,15 @@ class StudentConfig(
     CLIP's space, from which a short training on little data gets much further."""
     similarity_scale: float = Field(default=10.0, gt=0)
     """First logit of a patch that equals its class text, under the third way to start."""
+
+    def check(self) -> str:
+        """Look for CLIP's weights without loading them; say where they are.
+
+        Raises:
+            InputError: If they are missing; says what to download and where to put it.
+        """
+        path = require_marker(resolve_weights(self.clip, self.revision), "config.json")
+        return f"{self.clip} in {path.parent}"
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:

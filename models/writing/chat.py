@@ -1,15 +1,16 @@
 """The prompt writer that asks a language model."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from models.protocols import TextAnswer, TextRequest
-from models.writing.endpoints import ChatEndpoint, DeclinedError, EndpointConfig
+from models.writing.endpoints import ChatEndpoint, DeclinedError, EndpointConfig, api_key
 from models.writing.instructions import (
     INSTRUCTIONS_VERSION,
     RESPONSE_FORMATS,
@@ -22,6 +23,24 @@ from storage.identity import derive_seed, digest
 from storage.ledger import Answer, Ledger
 
 _STREAK = 3  # calls given up one after the other before the service counts as down
+_LOOK_SECONDS = 0.1  # between two looks at whether a call that waits for its turn is still wanted
+
+_EXECUTION = frozenset(
+    {
+        "base_url",
+        "api_key_env",
+        "max_tokens_field",
+        "timeout",
+        "max_retries",
+        "first_wait",
+        "max_wait",
+        "prices",
+        "budget_usd",
+        "budget_tokens",
+        "concurrency",
+    }
+)
+"""Where a model is served and what it may cost says nothing about its texts."""
 
 
 class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -39,7 +58,22 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     texts_per_call: int = Field(default=10, ge=1, le=100)
     """Most texts asked for in one call."""
     concurrency: int = Field(default=8, ge=1, le=256)
-    """Most calls in flight."""
+    """Most calls in flight, of all shards of a run together."""
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the texts depend on; where a model is served and what it costs is no part."""
+        fields = self.model_dump(mode="json", exclude=set(_EXECUTION))
+        return {**fields, "instructions": INSTRUCTIONS_VERSION}
+
+    def check(self) -> str:
+        """Look for the key; say which model is asked, and whether its cost will be known.
+
+        Raises:
+            InputError: If the environment variable for the key is not set.
+        """
+        api_key(self)
+        prices = "known" if self.prices else "unknown: the cost will be unknown too"
+        return f"{self.model} at {self.base_url}, prices {prices}"
 
 
 class ChatWriter:
@@ -56,6 +90,7 @@ class ChatWriter:
     def __init__(self, config: ChatWriterConfig, ledger: Ledger) -> None:
         self._config = config
         self._endpoint = ChatEndpoint(config, ledger)
+        self._slots = threading.BoundedSemaphore(config.concurrency)
 
     @property
     def name(self) -> str:
@@ -74,7 +109,7 @@ class ChatWriter:
             call for index, request in enumerate(requests) for call in self._calls(index, request)
         ]
         self._endpoint.refresh()
-        outcomes = _Round(self._endpoint, self._config.concurrency).run(calls)
+        outcomes = _Round(self._endpoint, self._slots, self._config.concurrency).run(calls)
         parts: list[list[TextAnswer]] = [[] for _ in requests]
         for call, outcome in zip(calls, outcomes, strict=True):
             parts[call.request].append(_read(outcome, call.count, self._config.max_tokens))
@@ -126,8 +161,11 @@ _Outcome = Answer | DeclinedError | TransientError
 class _Round:
     """Makes calls at the same time and keeps what came of each, in order."""
 
-    def __init__(self, endpoint: ChatEndpoint, concurrency: int) -> None:
+    def __init__(
+        self, endpoint: ChatEndpoint, slots: threading.BoundedSemaphore, concurrency: int
+    ) -> None:
         self._endpoint = endpoint
+        self._slots = slots  # rounds of other shards take theirs from the same ones
         self._concurrency = concurrency
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -149,17 +187,33 @@ class _Round:
         if (answer := self._endpoint.find(call.key)) is not None:
             return answer
         try:
-            outcome: _Outcome = self._endpoint.send(call.key, call.body, call.about, self._stop)
+            with self._slot():
+                outcome: _Outcome = self._endpoint.send(call.key, call.body, call.about, self._stop)
         except (DeclinedError, TransientError) as error:
             outcome = error
         except InputError:
             self._stop.set()  # the other calls are of the same kind
             raise
+        self._count_failures(outcome)
+        return outcome
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Wait until one call fewer than allowed is in flight."""
+        while not self._slots.acquire(timeout=_LOOK_SECONDS):
+            if self._stop.is_set():
+                message = "the call was given up, because others were given up too"
+                raise TransientError(message)
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _count_failures(self, outcome: _Outcome) -> None:
         with self._lock:
             self._streak = self._streak + 1 if isinstance(outcome, TransientError) else 0
             if self._streak == _STREAK:
                 self._stop.set()
-        return outcome
 
 
 class _Message(BaseModel):

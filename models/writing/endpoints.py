@@ -87,7 +87,7 @@ class ChatEndpoint:
 
         self._config = config
         self._ledger = ledger
-        self._key = _api_key(config)
+        self._key = api_key(config)
         self._client = openai.OpenAI(
             api_key=self._key, base_url=config.base_url, timeout=config.timeout, max_retries=0
         )
@@ -257,7 +257,12 @@ def _beyond(spent: str, worst: str, limit: str) -> str:
     )
 
 
-def _api_key(config: EndpointConfig) -> str:
+def api_key(config: EndpointConfig) -> str:
+    """Read the service's key from the environment.
+
+    Raises:
+        InputError: If the variable is not set.
+    """
     if config.api_key_env is None:
         return "none"
     key = os.environ.get(config.api_key_env, "")

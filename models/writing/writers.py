@@ -1,15 +1,13 @@
-"""Prompt writers, and their configuration."""
+"""The prompt writer that fills templates."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from models.protocols import PromptWriter, TextAnswer, TextRequest
-from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.protocols import TextAnswer, TextRequest
 from models.writing.templates import load_templates
-from storage.identity import derive_seed
-from storage.ledger import Ledger
+from storage.identity import derive_seed, digest
 
 
 class TemplateWriterConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -20,9 +18,21 @@ class TemplateWriterConfig(BaseModel, frozen=True, extra="forbid", use_attribute
     templates: str = "miniature"
     """A template set of the engine (miniature, simple, rich) or the path of a .yaml file."""
 
+    def identity(self) -> dict[str, Any]:
+        """Say what the texts depend on: the contents of the grammar.
 
-WriterConfig = Annotated[TemplateWriterConfig | ChatWriterConfig, Field(discriminator="kind")]
-"""Any writer's configuration; ``kind`` says which."""
+        Raises:
+            InputError: If the grammar does not exist or is faulty.
+        """
+        return {"templates": digest(load_templates(self.templates))}
+
+    def check(self) -> str:
+        """Read the grammar; say how many texts it can write.
+
+        Raises:
+            InputError: If the grammar does not exist or is faulty.
+        """
+        return f"{load_templates(self.templates).capacity(1)} texts a class from templates"
 
 
 class TemplateWriter:
@@ -56,18 +66,3 @@ class TemplateWriter:
         seed = derive_seed(request.seed, request.round)
         texts = self._templates.texts(request.classes, request.count, seed, avoid=request.avoid)
         return TextAnswer(tuple(texts))
-
-
-def build_writer(config: TemplateWriterConfig | ChatWriterConfig, ledger: Ledger) -> PromptWriter:
-    """Make the writer that a configuration describes.
-
-    Args:
-        config: Which writer.
-        ledger: For writers that pay for their texts.
-
-    Raises:
-        InputError: If what the writer needs is missing: a grammar, or a key in the environment.
-    """
-    if isinstance(config, ChatWriterConfig):
-        return ChatWriter(config, ledger)
-    return TemplateWriter(config)

@@ -1,9 +1,9 @@
 import pytest
 from prefect import task
+from tasks.policies import stage_options
 
 from storage.errors import DataError, LeaseHeldError, TransientError
 from storage.records import Stage
-from tasks.policies import stage_options
 
 
 class Shard:

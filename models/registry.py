@@ -1,0 +1,227 @@
+"""The registry: which kinds of model each role has, and how one is built.
+
+Adding a kind is a module with its configuration and its class, and a row in `KINDS`. Profiles, the
+recipe, resident models, `magicseg doctor` and the table in `docs/profiles.md` read the rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union, runtime_checkable
+
+from pydantic import BaseModel, Discriminator, Tag
+
+from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.painting.config import PainterConfig
+from models.protocols import TokenCounter
+from models.writing.chat import ChatWriterConfig
+from models.writing.writers import TemplateWriterConfig
+from storage.errors import InputError
+
+
+class Role(StrEnum):
+    """What a model does for a sample, in the order in which a sample meets it."""
+
+    WRITER = "writer"
+    PAINTER = "painter"
+    DETECTOR = "detector"
+    SEGMENTER = "segmenter"
+
+
+class Need(StrEnum):
+    """What a model or a stage takes up while it works."""
+
+    DEVICE = "device"
+    """A GPU, or the CPU in its place: one caller at a time."""
+    SERVICE = "paid service"
+    """Calls that may cost money and are written into the dataset's ledger."""
+    DISK = "disk"
+    """Nothing but reading and writing the dataset."""
+
+
+@runtime_checkable
+class KindConfig(Protocol):
+    """What every configuration of a kind can say."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What the model's outputs depend on; part of the keys of what it makes.
+
+        Raises:
+            InputError: If weights or templates are missing.
+        """
+        ...
+
+    def check(self) -> str:
+        """Look for everything that the model needs, without loading it; say what was found.
+
+        Raises:
+            InputError: If something is missing; says how to get it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to fill a role.
+
+    Attributes:
+        role: What it does.
+        config: Its configuration, importable without torch; `kind` has the kind's name as its
+            default.
+        model: `module:class` of the model, imported when one is built. The class takes the
+            configuration, and the dataset's ledger if the kind needs a service.
+        need: What it takes up while it works.
+        about: What it is, in a few words.
+        tokens: For painters: `module:class` that counts a text's tokens without the painter.
+    """
+
+    role: Role
+    config: type[BaseModel]
+    model: str
+    need: Need
+    about: str
+    tokens: str = ""
+
+    @property
+    def name(self) -> str:
+        """The kind's name, as profiles write it."""
+        return self.config.model_fields["kind"].default
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        Role.WRITER,
+        TemplateWriterConfig,
+        "models.writing.writers:TemplateWriter",
+        Need.DISK,
+        "fills a grammar of templates: offline and free",
+    ),
+    Kind(
+        Role.WRITER,
+        ChatWriterConfig,
+        "models.writing.chat:ChatWriter",
+        Need.SERVICE,
+        "asks a language model behind an OpenAI-compatible endpoint",
+    ),
+    Kind(
+        Role.PAINTER,
+        PainterConfig,
+        "models.painting.painters:DiffusionPairPainter",
+        Need.DEVICE,
+        "a Stable Diffusion pipeline of `diffusers`",
+        tokens="models.painting.tokens:PipelineTokens",
+    ),
+    Kind(
+        Role.DETECTOR,
+        DetectorConfig,
+        "models.labelling.detectors:GroundingDino",
+        Need.DEVICE,
+        "Grounding DINO of `transformers`, asked for a closed set of phrases",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        SegmenterConfig,
+        "models.labelling.segmenters:Sam",
+        Need.DEVICE,
+        "SAM of `transformers`, prompted with boxes",
+    ),
+)
+"""All kinds; the first of a role is the one that a configuration without `kind` means."""
+
+
+def kinds_of(role: Role) -> list[Kind]:
+    """The kinds of a role, the default one first."""
+    return [kind for kind in KINDS if kind.role is role]
+
+
+def kind_of(config: object) -> Kind:
+    """The kind that a configuration belongs to.
+
+    Raises:
+        InputError: If its class is in no row.
+    """
+    for kind in KINDS:
+        if type(config) is kind.config:
+            return kind
+    message = f"{type(config).__name__} is no configuration of a kind: add a row to models.registry"
+    raise InputError(message)
+
+
+def build(config: Any, *resources: Any) -> Any:
+    """Build the model that a configuration describes.
+
+    Args:
+        config: Of any kind.
+        resources: What the kind's class takes besides: the ledger for a paid service.
+
+    Raises:
+        InputError: If weights, a key or a package are missing.
+    """
+    return _load(kind_of(config).model)(config, *resources)
+
+
+def build_tokens(config: Any) -> TokenCounter:
+    """Build what counts the tokens of texts for a painter, without loading the painter.
+
+    Raises:
+        InputError: If the painter's tokenizer is missing.
+    """
+    return _load(kind_of(config).tokens)(config)
+
+
+def config_type(role: Role) -> Any:
+    """The type of a role's configuration: any of its kinds, told apart by `kind`."""
+    kinds = kinds_of(role)
+    if len(kinds) == 1:
+        return kinds[0].config
+
+    def tag(value: Any) -> str:
+        if isinstance(value, dict):
+            return value.get("kind", kinds[0].name)
+        return getattr(value, "kind", "")
+
+    members = tuple(Annotated[kind.config, Tag(kind.name)] for kind in kinds)
+    return Annotated[Union[members], Discriminator(tag)]  # noqa: UP007 - made of a tuple
+
+
+def kinds_table() -> str:
+    """All kinds as a Markdown table, for `docs/profiles.md`."""
+    rows = ["| role | kind | what it is | takes up |", "|---|---|---|---|"]
+    rows += [
+        f"| {kind.role.value} | `{kind.name}`{_default_mark(kind)} | {kind.about} | {kind.need} |"
+        for kind in _by_role()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _by_role() -> Iterator[Kind]:
+    for role in Role:
+        yield from kinds_of(role)
+
+
+def _default_mark(kind: Kind) -> str:
+    own = kinds_of(kind.role)
+    return " (default)" if len(own) > 1 and own[0] is kind else ""
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+if TYPE_CHECKING:
+    WriterConfig = TemplateWriterConfig | ChatWriterConfig
+    AnyPainterConfig = PainterConfig
+    AnyDetectorConfig = DetectorConfig
+    AnySegmenterConfig = SegmenterConfig
+else:
+    WriterConfig = config_type(Role.WRITER)
+    AnyPainterConfig = config_type(Role.PAINTER)
+    AnyDetectorConfig = config_type(Role.DETECTOR)
+    AnySegmenterConfig = config_type(Role.SEGMENTER)

@@ -1,0 +1,53 @@
+"""The machine: what one run owns of it - devices, models, progress, and its stop.
+
+Nothing is process-wide: two runs in one process neither stop nor count each other, and one that was
+stopped leaves nothing behind for the next. Only GPUs are shared, by locks that the kernel keeps.
+"""
+
+from typing import Self
+
+from tasks.progress import Progress
+from tasks.resident import ResidentModels
+from tasks.turns import Turns
+
+
+class Machine:
+    """The owner of the machine for one run.
+
+    Args:
+        models: Models of an earlier run to go on with; they stay when this run ends. Without them
+            the run builds its own, and lets go of them at its end.
+        turns: How devices are shared; by default GPUs are locked by their UUID.
+        service_limit: Prefect concurrency limit that the use of a paid service must fit into, over
+            all workers.
+
+    Attributes:
+        progress: What the stages do, and the run's stop.
+        models: The resident models.
+        turns: Turns on devices.
+        service_limit: As given.
+    """
+
+    def __init__(
+        self,
+        models: ResidentModels | None = None,
+        turns: Turns | None = None,
+        service_limit: str | None = None,
+    ) -> None:
+        self.progress = Progress()
+        self.models = models or ResidentModels()
+        self.turns = turns or Turns(lambda: self.progress.check("the wait for a device"))
+        self.service_limit = service_limit
+        self._owns_models = models is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what still works, and let go of the models that this run has built."""
+        self.progress.stop()
+        if self._owns_models:
+            self.models.release()

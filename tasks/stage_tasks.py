@@ -1,0 +1,138 @@
+"""The stages as Prefect tasks: each is a lookup, the stage's plain function, and a commit."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.states import Completed
+
+from models.devices import is_out_of_memory
+from models.registry import Need
+from storage.errors import EngineError, LeaseHeldError, TransientError
+from storage.records import Stage
+from storage.store import Payload
+from tasks.declarations import Declaration, Made, StageWork
+from tasks.stages import STAGES
+
+
+class OutOfMemoryError(EngineError):
+    """A stage needs more memory than there is."""
+
+
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Retry what may work later.
+
+    A lease that somebody else holds is not retried: the holder makes the output, and the flow
+    comes back to the shard.
+    """
+    error = state.data if isinstance(state.data, BaseException) else None
+    error = error or state.result(raise_on_failure=False)
+    return isinstance(error, TransientError) and not isinstance(error, LeaseHeldError)
+
+
+def stage_options(stage: Stage) -> dict[str, Any]:
+    """The options of a stage's task.
+
+    Prefect's own result cache is off, because the store decides what is done. There are no tags:
+    for every tag Prefect asks its server for a concurrency slot, which takes a second or two.
+    """
+    return {
+        "name": stage.value,
+        "task_run_name": f"{stage.value} {{work.shard.name}}",
+        "cache_policy": NO_CACHE,
+        "persist_result": False,
+        "retries": 3,
+        "retry_delay_seconds": [5, 30, 120],
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": is_transient,
+    }
+
+
+def make_once(declaration: Declaration, work: StageWork) -> Any:
+    """Commit a stage's output for a shard, unless that is done already.
+
+    Args:
+        declaration: The stage.
+        work: What is wanted.
+
+    Returns:
+        The commit; as a Prefect state named ``Cached`` that holds it if nothing was executed.
+
+    Raises:
+        LeaseHeldError: Somebody else is at it.
+        OutOfMemoryError: The stage needs more memory than there is.
+        StoppedError: The run was asked to stop.
+    """
+    store, stage, name = work.store, declaration.stage, work.shard.name
+    progress = work.machine.progress
+    found = store.find(stage, name, work.key)
+    if found is None:
+        progress.check(f"{stage} of {name}")
+        with store.lease(stage, name):
+            # Whoever held the lease before us may have made it.
+            found = store.find(stage, name, work.key)
+            if found is None:
+                made, seconds = _make(declaration, work)
+                payload = Payload(made.data, made.manifest, seconds)
+                commit = store.commit(stage, name, work.key, payload, made.counts)
+                progress.tell_commit(commit, cached=False)
+                return commit
+    progress.tell_commit(found, cached=True)
+    return Completed(name="Cached", message="committed before, nothing executed", data=found)
+
+
+def _make(declaration: Declaration, work: StageWork) -> tuple[Made, float]:
+    """Do the work with what it needs; waiting for that is no working time."""
+    with _needed(declaration, work), _memory_explained(declaration, work):
+        started = time.monotonic()
+        made = declaration.make(work)
+        return made, time.monotonic() - started
+
+
+@contextmanager
+def _needed(declaration: Declaration, work: StageWork) -> Iterator[None]:
+    """Hold the device, or the slot of the paid service, that the stage works with."""
+    device = declaration.device(work.recipe)
+    limit = work.machine.service_limit
+    if declaration.need(work.recipe) is not Need.SERVICE:
+        limit = None
+    slot = concurrency(limit, strict=True) if limit else nullcontext()
+    turn = work.machine.turns.turn(device) if device else nullcontext()
+    with slot, turn:
+        yield
+
+
+@contextmanager
+def _memory_explained(declaration: Declaration, work: StageWork) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        way = "free memory on this machine"
+        if declaration.role and declaration.device(work.recipe):
+            size = work.recipe.profile.model(declaration.role).batch_size
+            way = f"lower batch_size, which is {size}, or free memory on the device"
+        message = f"{declaration.stage} of {work.shard.name} ran out of memory ({error}): {way}"
+        raise OutOfMemoryError(message) from error
+
+
+def _stage_task(declaration: Declaration) -> Any:
+    def stage(work: StageWork) -> Any:
+        return make_once(declaration, work)
+
+    # Prefect tells tasks apart by the name of their function.
+    stage.__name__ = stage.__qualname__ = f"{declaration.stage.value}_stage"
+    stage.__doc__ = f"{declaration.about.capitalize()}."
+    return task(**stage_options(declaration.stage))(stage)
+
+
+STAGE_TASKS: Mapping[Stage, Any] = {
+    stage: _stage_task(declaration) for stage, declaration in STAGES.items()
+}
+"""The Prefect task of every stage: it takes a `StageWork`, and returns the commit, or a state named
+``Cached`` that holds it."""
