@@ -63,22 +63,11 @@ class FakePainter:
     Args:
         vocabulary: The classes to look for in a text.
         size: Width and height of the images in pixels.
-        max_tokens: Longest text in words, and two special tokens.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, size: int = 32, max_tokens: int = 77) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, size: int = 32) -> None:
         self._vocabulary = vocabulary
         self._size = size
-        self._max_tokens = max_tokens
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text, special tokens included."""
-        return self._max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Count words, and two special tokens."""
-        return len(text.split()) + 2
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order."""

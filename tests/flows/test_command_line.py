@@ -100,7 +100,8 @@ def test_other_settings_for_the_same_dataset_are_refused_in_words(refused, tmp_p
     from flows.generation_parameters import GenerationParameters
     from flows.generation_run import prepare
 
-    prepare(GenerationParameters(root=str(tmp_path / "d"), samples=8))
+    with prepare(GenerationParameters(root=str(tmp_path / "d"), samples=8)):
+        pass
     said = refused(*generate(tmp_path / "d", "--set", "seed=1"))
     assert "plan.seed: 0 -> 1" in said
     assert "another root" in said

@@ -2,48 +2,50 @@ import io
 
 from rich.console import Console
 
-from flows.display import Tally, describe, show_progress, show_steps
+from flows.display import SampleCounts, describe, show_progress, show_steps
 from storage.records import Stage
-from tasks.progress import Step, tell
+from tasks.progress import Progress, Step
 
 
 def test_samples_that_never_arrive_count_with_the_rest_of_their_shard():
-    tally = Tally({"a": 10, "b": 10})
-    tally.note(Step(Stage.PAIRS, "a", 10, 10))
-    tally.note(Step(Stage.MASKS, "a", 6, 6))
-    tally.note(Step(Stage.MASKS, "b", 1, 4))
-    assert tally.done(Stage.PAIRS) == 10
-    assert tally.done(Stage.MASKS) == 12
+    counts = SampleCounts({"a": 10, "b": 10})
+    counts.note(Step(Stage.PAIRS, "a", 10, 10))
+    counts.note(Step(Stage.MASKS, "a", 6, 6))
+    counts.note(Step(Stage.MASKS, "b", 1, 4))
+    assert counts.done(Stage.PAIRS) == 10
+    assert counts.done(Stage.MASKS) == 12
 
 
 def test_a_shard_without_survivors_is_done():
-    tally = Tally({"a": 10})
-    tally.note(Step(Stage.MASKS, "a", 0, 0))
-    assert tally.done(Stage.MASKS) == 10
+    counts = SampleCounts({"a": 10})
+    counts.note(Step(Stage.MASKS, "a", 0, 0))
+    assert counts.done(Stage.MASKS) == 10
 
 
 def test_the_time_left_follows_from_the_pace_so_far():
-    tally = Tally({"a": 10})
-    assert "time left unknown" in describe(tally, 5.0)
+    counts = SampleCounts({"a": 10})
+    assert "time left unknown" in describe(counts, 5.0)
     for stage in list(Stage)[:-1]:
-        tally.note(Step(stage, "a", 10, 10))
-    assert "80 s: prompts 10/10" in describe(tally, 80.0)
-    assert "20 s left" in describe(tally, 80.0)
+        counts.note(Step(stage, "a", 10, 10))
+    assert "80 s: prompts 10/10" in describe(counts, 80.0)
+    assert "20 s left" in describe(counts, 80.0)
 
 
 def test_elsewhere_than_on_a_terminal_progress_is_a_plain_line():
     out = io.StringIO()
-    with show_progress({"a": 4}, Console(file=out, width=200)) as tally:
-        tell(Step(Stage.PROMPTS, "a", 4, 4, cached=True))
-        assert tally.cached() == 1
+    progress = Progress()
+    with show_progress(progress, {"a": 4}, Console(file=out, width=200)) as counts:
+        progress.tell(Step(Stage.PROMPTS, "a", 4, 4, cached=True))
+        assert counts.cached() == 1
     assert "prompts 4/4, pairs 0/4" in out.getvalue()
     assert "\x1b" not in out.getvalue()
 
 
 def test_on_a_terminal_progress_is_a_bar_for_each_stage():
     out = io.StringIO()
-    with show_progress({"a": 4}, Console(file=out, width=120, force_terminal=True)):
-        tell(Step(Stage.PROMPTS, "a", 4, 4))
+    progress = Progress()
+    with show_progress(progress, {"a": 4}, Console(file=out, width=120, force_terminal=True)):
+        progress.tell(Step(Stage.PROMPTS, "a", 4, 4))
     for stage in Stage:
         assert stage.value in out.getvalue()
 

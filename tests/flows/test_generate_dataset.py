@@ -6,10 +6,15 @@ import time
 import pytest
 import yaml
 
-from flows.generation_run import select_shards
+from flows.generate_dataset import generate_dataset
+from flows.generation_parameters import GenerationParameters
+from flows.generation_run import prepare, select_shards
+from models.labelling.config import DetectorConfig
 from storage.errors import IncompleteError, InputError
 from storage.records import Stage
 from storage.store import Store
+from tasks.progress import StoppedError
+from tasks.resident import ResidentModels
 
 pytestmark = pytest.mark.server
 
@@ -142,3 +147,59 @@ def test_a_run_that_is_told_to_end_does_so_soon_and_says_that_it_can_go_on(
     assert process.returncode == 130
     assert "run the command again to go on" in " ".join(err.split())
     assert "Traceback" not in err
+
+
+class FailingOnce(ResidentModels):
+    """A machine whose detector breaks down once, in a way that nobody foresaw."""
+
+    def __init__(self):
+        super().__init__()
+        self.broken = False
+
+    def model(self, config, objects):
+        built = super().model(config, objects)
+        if not isinstance(config, DetectorConfig) or self.broken:
+            return built
+        self.broken = True
+        return BrokenDetector()
+
+
+class BrokenDetector:
+    def detect(self, images, phrases):
+        message = "device-side assert triggered"
+        raise RuntimeError(message)
+
+
+@pytest.mark.slow
+def test_an_error_that_nobody_foresaw_costs_its_shard_and_no_other(server, quick, tmp_path, tars):
+    parameters = GenerationParameters.model_validate({**quick, "root": str(tmp_path / "d")})
+    with prepare(parameters, FailingOnce()) as run, run.handed_on():
+        state = generate_dataset(parameters, return_state=True)
+    with pytest.raises(IncompleteError, match=r"1 of 3 shards .*RuntimeError: device-side assert"):
+        state.result()
+    assert len(tars(tmp_path / "d")) == 2
+    # Advice of the message: run again.
+    assert generate_dataset(parameters, return_state=True).is_completed()
+    assert len(tars(tmp_path / "d")) == 3
+
+
+@pytest.mark.slow
+def test_a_stopped_run_does_not_stop_the_next_one_in_the_process(server, quick, tmp_path):
+    parameters = GenerationParameters.model_validate({**quick, "root": str(tmp_path / "d")})
+    with prepare(parameters) as run, run.handed_on():
+        run.machine.progress.stop()
+        state = generate_dataset(parameters, return_state=True)
+    with pytest.raises(StoppedError):
+        state.result()
+    assert generate_dataset(parameters, return_state=True).result().written
+
+
+@pytest.mark.slow
+def test_shards_in_flight_share_the_calls_that_a_writer_may_have_in_flight(
+    make, chat_server, tmp_path
+):
+    chat_server.delay = 0.1
+    writer = {"kind": "chat", "model": "m", "base_url": chat_server.url, "api_key_env": None}
+    writer |= {"concurrency": 2, "texts_per_call": 1}
+    make(tmp_path / "d", writer=writer, shards_in_flight=3, prompts={"max_rounds": 1})
+    assert chat_server.most_in_flight == 2

@@ -10,8 +10,9 @@ from storage.errors import DataError
 from storage.records import Box, Detection, MaskSample, Reason, Stage
 from storage.vocabulary import load_vocabulary
 from tasks.detections import DetectionRules, detect_objects
-from tasks.masks import MaskRules, cut_masks, label_map
+from tasks.masks import cut_masks, label_map
 from tasks.pairs import PaintedSample
+from tasks.rules import MaskRules
 
 VOCABULARY = load_vocabulary("miniature")
 DEFAULT = MaskRules()

@@ -6,7 +6,8 @@ import pytest
 from models.fakes import FakePainter
 from storage.records import Mention, Prompt, Reason, Rejected, Stage
 from storage.vocabulary import load_vocabulary
-from tasks.pairs import PaintedSample, PairRules, paint_pairs
+from tasks.pairs import PaintedSample, paint_pairs
+from tasks.rules import PairRules
 
 VOCABULARY = load_vocabulary("miniature")
 DEFAULT = PairRules()

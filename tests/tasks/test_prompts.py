@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 
@@ -11,7 +12,8 @@ from storage.ledger import Ledger
 from storage.objects import open_objects
 from storage.records import PlannedSample, PlannedShard, Prompt, Reason, Rejected, Stage
 from storage.vocabulary import load_vocabulary
-from tasks.prompts import PromptRules, write_prompts
+from tasks.prompts import write_prompts
+from tasks.rules import PromptRules
 
 VOCABULARY = load_vocabulary("lvis1205")
 CAT, DOG, BUS, SCHOOL_BUS, BOW, RIBBON = (
@@ -56,14 +58,18 @@ def plan(*class_sets):
     return PlannedShard(slice_id="0badcafe", index=0, samples=samples)
 
 
-def count_words(text):
-    return len(text.split())
+@dataclass(frozen=True)
+class Words:
+    """Counts words for tokens."""
+
+    max_tokens: int
+
+    def count_tokens(self, text):
+        return len(text.split())
 
 
 def run(shard, writer, *, max_tokens=77, **rules):
-    records = write_prompts(
-        shard, VOCABULARY, writer, count_words, max_tokens, PromptRules(**rules)
-    )
+    records = write_prompts(shard, VOCABULARY, writer, Words(max_tokens), PromptRules(**rules))
     assert [record.key for record in records] == [sample.key for sample in shard.samples]
     return records
 

@@ -173,13 +173,6 @@ def test_the_safety_checker_can_be_left_out(build_pipeline, tmp_path):
     assert not painter.paint(REQUESTS[:1])[0].unsafe
 
 
-def test_tokens_are_counted_with_the_text_encoders_own_tokenizer(checkpoint):
-    painter = DiffusionPairPainter(config(checkpoint))
-    assert painter.max_tokens == 20
-    assert painter.count_tokens("a b c") == 5
-    assert painter.count_tokens(" ".join("abcdefghijklmnopqrstuvwxyz")) == 28
-
-
 def test_half_precision_stays_near_single(checkpoint, painted):
     half = DiffusionPairPainter(config(checkpoint, dtype="bfloat16")).paint(REQUESTS[:1])[0]
     assert np.abs(half.image.astype(int) - painted[0].image).mean() < 12

@@ -1,11 +1,19 @@
+from pathlib import Path
+
 import pytest
 
 from flows.generation_parameters import GenerationParameters
+from flows.generation_run import prepare
+from models.painting.config import PainterConfig
 from models.writing.chat import ChatWriterConfig
 from storage.plan import plan_shard
 from storage.records import Stage
 from storage.slices import resolve_slice
 from storage.vocabulary import load_vocabulary
+from tasks.resident import ResidentModels
+from tasks.stages import STAGES, StageKeys, stage_table
+
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 @pytest.fixture
@@ -16,7 +24,7 @@ def parameters(tmp_path):
 def key(parameters, stage=Stage.PROMPTS):
     classes = resolve_slice(load_vocabulary(parameters.spec.vocabulary), parameters.slice)
     shard = plan_shard(parameters.spec, classes, 0, parameters.samples)
-    return parameters.recipe.key(stage, shard, {})
+    return StageKeys(parameters.recipe).key(stage, shard, {})
 
 
 def test_the_same_question_has_the_same_key(parameters):
@@ -36,7 +44,8 @@ def test_rules_of_later_stages_leave_earlier_keys_alone(parameters):
     document = parameters.model_dump() | {"masks": {"min_area": 0.3}}
     other = GenerationParameters.model_validate(document)
     assert key(other) == key(parameters)
-    assert other.recipe.config(Stage.MASKS) != parameters.recipe.config(Stage.MASKS)
+    declared = STAGES[Stage.MASKS]
+    assert declared.config(other.recipe) != declared.config(parameters.recipe)
 
 
 def test_prices_and_addresses_are_no_part_of_what_a_language_model_writes(parameters):
@@ -45,13 +54,37 @@ def test_prices_and_addresses_are_no_part_of_what_a_language_model_writes(parame
     def with_writer(**fields):
         writer = ChatWriterConfig(model="m", **fields)
         profile = recipe.profile.model_copy(update={"writer": writer})
-        return recipe.model_copy(update={"profile": profile}).config(Stage.PROMPTS)
+        return STAGES[Stage.PROMPTS].config(recipe.model_copy(update={"profile": profile}))
 
     assert with_writer() == with_writer(base_url="http://localhost:1/v1", concurrency=2)
     assert with_writer() != with_writer(temperature=0.5)
 
 
 def test_every_stage_says_what_it_depends_on(parameters):
-    described = parameters.recipe.describe()
+    described = StageKeys(parameters.recipe).describe()
     assert set(described) == {"prompts", "pairs", "detections", "masks"}
     assert described["pairs"]["painter"]["weights"].startswith("sha256:")
+
+
+def test_the_stages_stand_in_the_order_of_their_names_and_read_earlier_ones_alone():
+    assert list(STAGES) == list(Stage)
+    for number, declaration in enumerate(STAGES.values()):
+        assert set(declaration.inputs) <= set(list(Stage)[:number])
+
+
+def test_the_page_shows_every_stage():
+    assert stage_table() in PAGE.read_text(encoding="utf-8")
+
+
+def test_writing_texts_builds_no_painter(parameters, tmp_path):
+    """Its tokenizer is enough, and the GPU may be another worker's."""
+
+    class NoPainter(ResidentModels):
+        def model(self, config, objects):
+            assert not isinstance(config, PainterConfig)
+            return super().model(config, objects)
+
+    with prepare(parameters, NoPainter()) as run:
+        [shard] = run.planned
+        made = STAGES[Stage.PROMPTS].make(run.work(Stage.PROMPTS, shard, {}))
+    assert made.counts.written == 8
