@@ -20,7 +20,7 @@ from storage.identity import derive_seed, digest
 from storage.vocabulary import Vocabulary, load_vocabulary
 from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 from training.config import OptimiserConfig, TrainingConfig
-from training.data import Batch, Batches, SampleFiles, ViewPlan, find_shards
+from training.data import Batch, Batches, BatchPlan, SampleFiles, find_shards
 from training.disk import explain_no_room
 from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
@@ -75,7 +75,7 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
                 samples = SampleFiles(
                     shards, vocabulary, cache_bytes=config.cache_bytes, shard_cache=cache
                 )
-                batches = Batches(samples, _view_plan(config))
+                batches = Batches(samples, _batch_plan(config))
                 _run(learner, batches, share, out, meta, first, on_step)
         processes.wait()
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
@@ -121,11 +121,11 @@ class _Share:
     def of(cls, config: OptimiserConfig, processes: Processes) -> "_Share":
         size = config.micro_batch_size or max(1, config.batch_size // processes.count)
         if config.batch_size % (size * processes.count):
-            msg = (
+            message = (
                 f"a batch of {config.batch_size} cannot be shared by {processes.count} processes "
                 f"in micro-batches of {size}: change batch_size or micro_batch_size"
             )
-            raise InputError(msg)
+            raise InputError(message)
         each = config.batch_size // (size * processes.count)
         first = processes.rank * each
         return cls(size, range(first, first + each), each * processes.count)
@@ -307,8 +307,8 @@ def _shard_cache(config: TrainingConfig, shards: Sequence[ShardFile]) -> ShardCa
     return cache
 
 
-def _view_plan(config: TrainingConfig) -> ViewPlan:
-    return ViewPlan(
+def _batch_plan(config: TrainingConfig) -> BatchPlan:
+    return BatchPlan(
         side=config.student.image_size,
         classes_per_image=config.classes_per_image,
         negatives=config.negatives,

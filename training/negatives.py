@@ -10,35 +10,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel
-
 from storage.tables import read_table
 from storage.vocabulary import ClassRecord, Vocabulary
+from training.config import NegativesConfig
 
 _WORD = re.compile(r"\w+")
 
 Words = tuple[str, ...]
 Pair = tuple[int, int]
-
-
-class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which names are kept out of an image's negatives: by default none, as released."""
-
-    synonyms: bool = False
-    """Classes that share a name or a synonym with one of the image's own: "fish" the animal and
-    "fish" the food."""
-    contained_names: bool = False
-    """Classes whose names contain, or are contained in, a name of one of the image's own: "school
-    bus" for "bus", but "dog collar" for "dog" too."""
-    broader: bool = False
-    """Hypernyms of the image's own classes, at any remove: "bus" and "motor vehicle" for "school
-    bus". Such a name is true of the object."""
-    narrower: bool = False
-    """Hyponyms of the image's own classes, at any remove: "school bus" for "bus". Such a name may
-    be true of the object."""
-    mentioned: bool = False
-    """Classes that the sample's text names, whether they were asked for or not: "sofa" for "a dog
-    on a sofa" that was written for "dog"."""
 
 
 class Exclusions:

@@ -98,11 +98,11 @@ def remap(
     targets = np.stack([own.take(image) for own, image in zip(table, labels, strict=True)])
     if targets.min(initial=0) == _UNKNOWN:
         found = labels[targets == _UNKNOWN].max()
-        msg = (
+        message = (
             f"a mask holds the label {found}, expected at most {num_classes}, the size of the "
             "vocabulary: verify the shards, or name their vocabulary"
         )
-        raise DataError(msg)
+        raise DataError(message)
     return targets
 
 

@@ -23,11 +23,11 @@ def require_wandb() -> None:
         InputError: If it is not installed.
     """
     if find_spec("wandb") is None:
-        msg = (
+        message = (
             "wandb is set, but the package is not installed: run `pip install wandb` (or install "
             "the engine with its extra `wandb`), or leave the field wandb out"
         )
-        raise InputError(msg)
+        raise InputError(message)
 
 
 class Tracker:
@@ -58,11 +58,11 @@ class Tracker:
                 settings=wandb.Settings(console="off", silent=True),
             )
         except wandb.Error as error:
-            msg = (
+            message = (
                 f"Weights & Biases refuses project {project!r} ({error}): run `wandb login`, or "
                 "set WANDB_MODE=offline and upload later with `wandb sync`"
             )
-            raise InputError(msg) from error
+            raise InputError(message) from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         _log.info("Weights & Biases run %s in %s", self._run.id, self._run.dir)

@@ -124,8 +124,10 @@ class MaskDecoder(nn.Module):
         width = config.decoder_width or embed_width
         heads = config.decoder_heads
         if width % heads:
-            msg = f"the decoder is {width} wide, which {heads} heads do not divide evenly: change "
-            raise InputError(msg + "decoder_heads or decoder_width")
+            message = (
+                f"the decoder is {width} wide, which {heads} heads do not divide evenly: change "
+            )
+            raise InputError(message + "decoder_heads or decoder_width")
         self.descriptor = nn.Linear(2 * embed_width, width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, embed_width, heads, config.decoder_dropout)
@@ -166,11 +168,11 @@ class MaskDecoder(nn.Module):
         """Let queries be texts, layers change them little, and the last layer compare them."""
         width, embed = self.descriptor.out_features, self.scores.key.in_features
         if width != embed:
-            msg = (
+            message = (
                 f"the decoder is {width} wide and CLIP's space {embed}; decoder_init "
                 "'similarity' needs them equal: leave decoder_width out"
             )
-            raise InputError(msg)
+            raise InputError(message)
         identity = torch.eye(width)
         self.descriptor.weight.copy_(torch.cat([torch.zeros_like(identity), identity], dim=1))
         self.descriptor.bias.zero_()

@@ -68,11 +68,11 @@ def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
     own = dict(student.trainable_parameters())
     wrong = own.keys() ^ weights.keys() or {n for n in own if own[n].shape != weights[n].shape}
     if wrong:
-        msg = (
+        message = (
             f"the checkpoint and the student differ in {len(wrong)} tensors, {min(wrong)!r} one"
             " of them: it was written by another version of the student"
         )
-        raise DataError(msg)
+        raise DataError(message)
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name])
@@ -94,19 +94,19 @@ def read_checked(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / RECORD_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
-        msg = (
+        message = (
             f"{path} is no checkpoint (it has no {RECORD_FILE}); train first, or give "
             "another folder"
         )
-        raise InputError(msg) from error
+        raise InputError(message) from error
     except ValueError as error:
-        msg = f"{path / RECORD_FILE} is no JSON ({error})"
-        raise DataError(msg) from error
+        message = f"{path / RECORD_FILE} is no JSON ({error})"
+        raise DataError(message) from error
     for name, expected in record["files"].items():
         found = describe_file(path / name) if (path / name).is_file() else "nothing"
         if found != expected:
-            msg = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
-            raise DataError(msg)
+            message = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
+            raise DataError(message)
     return record
 
 
@@ -120,8 +120,8 @@ def describe_file(path: Path) -> str:
 def _refuse_other_clip(path: Path, meta: Mapping[str, Any], config: StudentConfig) -> None:
     trained, found = meta.get("clip"), weights_identity(config.clip, config.revision)
     if found != trained:
-        msg = (
+        message = (
             f"checkpoint {path} was trained on CLIP weights {trained}, but {config.clip} holds "
             f"{found}: put the old weights back there"
         )
-        raise InputError(msg)
+        raise InputError(message)

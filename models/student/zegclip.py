@@ -44,11 +44,11 @@ class ZegClip(nn.Module):
         self.patch_size = int(tower.patch_size)
         self.embed_width = int(self.projection.out_features)
         if config.image_size % self.patch_size:
-            msg = (
+            message = (
                 f"image_size is {config.image_size}, expected a multiple of CLIP's patch size"
                 f" {self.patch_size}: change the student's image_size"
             )
-            raise InputError(msg)
+            raise InputError(message)
         width, depth = int(tower.hidden_size), int(tower.num_hidden_layers)
         self.prompts = nn.Parameter(torch.empty(depth, config.num_prompt_tokens, width))
         self.prompt_projection = nn.Linear(width, width)
@@ -208,11 +208,11 @@ class ZegClip(nn.Module):
         """Tokens before the first layer, and the patch grid."""
         height, width = image.shape[2:]
         if min(height, width) < self.patch_size:
-            msg = (
+            message = (
                 f"the image is {height} x {width} pixels, expected at least one patch of "
                 f"{self.patch_size} pixels: enlarge it"
             )
-            raise InputError(msg)
+            raise InputError(message)
         embeddings = self.vision.embeddings
         patches = embeddings.patch_embedding(image)
         grid = (patches.shape[2], patches.shape[3])
