@@ -102,8 +102,8 @@ def restore_checkpoint(
 
     Raises:
         DataError: If it is damaged; an earlier one is taken only if it is chosen.
-        InputError: If it belongs to a run of other data or another config, or if there is no
-            checkpoint where the chosen one should be.
+        InputError: If it belongs to a run of other data or another config, if its values are not
+            finite, or if there is no checkpoint where the chosen one should be.
     """
     present = list_checkpoints(folder)
     if chosen is None and not present:

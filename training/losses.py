@@ -146,17 +146,16 @@ class _Streamed(torch.autograd.Function):
         counted = None if valid is None else valid.float()
         rows, weights = logits.flatten(0, 1), weights.flatten()  # (B * Q, h, w), (B * Q,)
         gradient = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
-        total = logits.new_zeros(())
+        losses = torch.empty_like(weights)  # (B * Q,)
         for part, shown in _chunks(targets, queries):
             image, query = part // queries, part % queries  # (R,) each
             positive = targets[image] == query[:, None, None] if shown else None  # (R, H, W)
             kept = None if counted is None else counted[image]  # (R, H, W)
-            loss, slope = row_loss(stretch.enlarge(rows[part]), positive, kept)
-            total += loss @ weights[part]
+            losses[part], slope = row_loss(stretch.enlarge(rows[part]), positive, kept)
             if gradient is not None:
                 gradient[part] = stretch.gather(slope) * weights[part, None, None]  # (R, h, w)
         ctx.save_for_backward(None if gradient is None else gradient.view_as(logits))
-        return total
+        return losses @ weights
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from storage.errors import InputError
+from storage.files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -85,5 +86,5 @@ class Tracker:
 
 def _run_id(path: Path) -> str:
     if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12], encoding="ascii")
+        write_whole(path, uuid.uuid4().hex[:12].encode())
     return path.read_text(encoding="ascii").strip()

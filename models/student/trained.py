@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.finiteness import find_not_finite
 from models.student.config import StudentConfig
 from models.student.zegclip import ZegClip
 from models.weights import weights_identity
@@ -43,8 +44,8 @@ def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
 
     Raises:
         DataError: If the checkpoint is damaged.
-        InputError: If there is none, or CLIP's weights are not there or are not those that it was
-            trained on.
+        InputError: If there is none, its values are not finite, or CLIP's weights are not there or
+            are not those that it was trained on.
     """
     folder = Path(path).expanduser()
     newest = list_checkpoints(folder / "checkpoints")
@@ -79,8 +80,20 @@ def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The trained tensors of a checkpoint by name, and their running mean if it has one."""
+    """The trained tensors of a checkpoint by name, and their running mean if it has one.
+
+    Raises:
+        InputError: If a value is not finite: the training had diverged.
+    """
     tensors = load_file(path / WEIGHTS_FILE)
+    wrong = find_not_finite(tensors)
+    if wrong is not None:
+        message = (
+            f"checkpoint {path} holds a tensor that is not finite, {wrong}: its training had "
+            "diverged. Take an earlier checkpoint, or train into another out folder with a lower "
+            "optimiser.learning_rate"
+        )
+        raise InputError(message)
     average = {
         n.removeprefix(AVERAGE_PREFIX): t
         for n, t in tensors.items()
