@@ -14,7 +14,8 @@ from benchmarks.measurement import Row, compare
 from benchmarks.pictures import SIDE, discs, label_map, picture
 from benchmarks.results_file import write_results
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-from training.augmentation import AugmentationConfig, View, augment
+from training.augmentation import LabelledPair, augment
+from training.config import AugmentationConfig
 
 PADDING = (122, 117, 104)
 SEEDS = range(30)
@@ -26,17 +27,17 @@ Pixels = UInt8[np.ndarray, "height width 3"]
 
 
 def transformed(
-    view: View, side: int, config: AugmentationConfig, rng: np.random.Generator
-) -> View:
+    pair: LabelledPair, side: int, config: AugmentationConfig, rng: np.random.Generator
+) -> LabelledPair:
     """Make a view as mmsegmentation 0.24 does: resize, crop, flip, distort, pad."""
-    height, width = view.labels.shape
+    height, width = pair.labels.shape
     scale = rng.uniform(config.min_scale, config.max_scale) * side / min(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image, twin = (
         np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-        for pixels in (view.image, view.counterfactual)
+        for pixels in (pair.image, pair.counterfactual)
     )
-    resized = Image.fromarray(view.labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    resized = Image.fromarray(pair.labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     labels = np.asarray(resized)
     rows, columns = _crop(labels, side, config, rng)
     image, twin, labels = (part[rows, columns] for part in (image, twin, labels))
@@ -45,7 +46,7 @@ def transformed(
     image, twin = (distorted(pixels, config, rng) for pixels in (image, twin))
     below, beside = side - labels.shape[0], side - labels.shape[1]
     corner = ((0, below), (0, beside))
-    return View(
+    return LabelledPair(
         image=_padded(image, below, beside),
         counterfactual=_padded(twin, below, beside),
         labels=np.pad(labels.astype(np.uint16), corner, constant_values=IGNORE_LABEL),
@@ -103,20 +104,20 @@ def _padded(pixels: Pixels, below: int, beside: int) -> Pixels:
     return canvas
 
 
-def stored_view() -> View:
+def stored_pair() -> LabelledPair:
     """A drawn pair with two classes."""
     rng = np.random.default_rng(0)
     shapes = discs(rng, 2)
-    return View(picture(rng, shapes), picture(rng, shapes[:0]), label_map(shapes, (4, 700)))
+    return LabelledPair(picture(rng, shapes), picture(rng, shapes[:0]), label_map(shapes, (4, 700)))
 
 
-def check(view: View) -> None:
+def check(pair: LabelledPair) -> None:
     """Assert that both make the same views, but for rounding, where no crop is judged."""
     for recipe in (PLAIN, AugmentationConfig()):
         config = recipe.model_copy(update={"crop_tries": 1})
         for seed in SEEDS:
-            found = augment(view, SIDE, config, np.random.default_rng(seed), padding=PADDING)
-            expected = transformed(view, SIDE, config, np.random.default_rng(seed))
+            found = augment(pair, SIDE, config, np.random.default_rng(seed), padding=PADDING)
+            expected = transformed(pair, SIDE, config, np.random.default_rng(seed))
             assert (found.labels == expected.labels).mean() > 0.999, seed
             for name in ("image", "counterfactual"):
                 levels = (vars(part)[name].astype(int) for part in (found, expected))
@@ -133,26 +134,26 @@ def windows() -> list[tuple[tuple[int, int], tuple[float, float, float, float]]]
     return drawn
 
 
-def measure(view: View, config: AugmentationConfig) -> list[Row]:
+def measure(pair: LabelledPair, config: AugmentationConfig) -> list[Row]:
     """Time a recipe."""
     identity = list(range(256)) * 3
     places = windows()
 
     def ours() -> None:
         for seed in SEEDS:
-            augment(view, SIDE, config, np.random.default_rng(seed), padding=PADDING)
+            augment(pair, SIDE, config, np.random.default_rng(seed), padding=PADDING)
 
     def peer() -> None:
         for seed in SEEDS:
-            transformed(view, SIDE, config, np.random.default_rng(seed))
+            transformed(pair, SIDE, config, np.random.default_rng(seed))
 
     def limit() -> None:
         for size, box in places:
-            for pixels in (view.image, view.counterfactual):
+            for pixels in (pair.image, pair.counterfactual):
                 image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, box)
                 np.asarray(image.point(identity))
             nearest = np.linspace(0, box[2], size[0], endpoint=False).astype(np.int64)
-            view.labels[nearest[:, None], nearest]
+            pair.labels[nearest[:, None], nearest]
 
     return compare(
         {"ours": ours, "mmsegmentation's steps": peer, "limit: resize, table, gather": limit},
@@ -163,10 +164,10 @@ def measure(view: View, config: AugmentationConfig) -> list[Row]:
 
 def main() -> None:
     """Check both recipes, then time them."""
-    view = stored_view()
-    check(view)
-    rows = [{"part": "without colours", **row} for row in measure(view, PLAIN)]
-    rows += [{"part": "released recipe", **row} for row in measure(view, AugmentationConfig())]
+    pair = stored_pair()
+    check(pair)
+    rows = [{"part": "without colours", **row} for row in measure(pair, PLAIN)]
+    rows += [{"part": "released recipe", **row} for row in measure(pair, AugmentationConfig())]
     packages = ("magicseg-engine", "numpy", "pillow")
     write_results("augment", rows, packages, setting={"side": SIDE, "images": 2})
 

@@ -23,16 +23,16 @@ from benchmarks.pictures import SIDE, draw_samples
 from benchmarks.results_file import write_results
 from storage.shards import pack
 from storage.vocabulary import load_vocabulary
-from training.augmentation import AugmentationConfig, augment
-from training.data import Batch, Batches, SampleFiles, ViewPlan, find_shards
-from training.negatives import NegativesConfig
+from training.augmentation import augment
+from training.config import AugmentationConfig, NegativesConfig
+from training.data import Batch, Batches, BatchPlan, SampleFiles, find_shards
 from training.sampling import BACKGROUND, IGNORE
 
 SAMPLES = 64
 BATCH = 16
 NAMES = 100
 
-PLAN = ViewPlan(
+PLAN = BatchPlan(
     side=SIDE,
     classes_per_image=NAMES,
     negatives=NegativesConfig(),
@@ -71,7 +71,7 @@ def released_item(samples: SampleFiles, position: int) -> Item:
     """Make a sample as the release does."""
     stored = samples[position]
     view = transformed(
-        stored.view, SIDE, AugmentationConfig(), np.random.default_rng((0, position))
+        stored.pair, SIDE, AugmentationConfig(), np.random.default_rng((0, position))
     )
     rest = [i for i in torch.arange(len(samples.vocabulary)) if i not in stored.class_ids]
     generator = random.Random(position)  # noqa: S311 - a benchmark, not a secret
@@ -109,7 +109,7 @@ def all_ways(samples: SampleFiles) -> dict[str, Callable[[], list[Item] | None]]
     def views() -> None:
         for position in range(SAMPLES):
             rng = np.random.default_rng((0, position))
-            augment(samples[position].view, SIDE, PLAN.augmentation, rng, padding=PADDING)
+            augment(samples[position].pair, SIDE, PLAN.augmentation, rng, padding=PADDING)
 
     def decoded() -> None:
         for position in range(SAMPLES):

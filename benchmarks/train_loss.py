@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from benchmarks.measurement import compare, peak_megabytes, seconds_on
 from benchmarks.results_file import write_results
-from training.losses import FOCAL_ALPHA, LossConfig, mask_losses, weighted_sum
+from training.config import LossConfig
+from training.losses import FOCAL_ALPHA, mask_losses, weighted_sum
 from training.sampling import BACKGROUND
 
 NAMES = 100

@@ -25,7 +25,8 @@ from benchmarks.train_loss import plain_losses
 from models.profiles import load_profile
 from models.student.config import StudentConfig
 from models.student.zegclip import ZegClip
-from training.losses import LossConfig, counterfactual_loss, mask_losses, weighted_sum
+from training.config import LossConfig
+from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.sampling import BACKGROUND
 
 LOSSES = LossConfig(ignored_pixels="negative")

@@ -326,7 +326,7 @@ def ablate(
         set_: Any other parameter, as name=value; may be repeated.
         json_: Print JSON; progress goes to standard error.
     """
-    from evaluation.reports.ablations import format_ablation
+    from evaluation.reports.ablation_files import format_ablation
     from flows.ablation_grid import require_all
     from flows.local_runs import ablate_locally
 

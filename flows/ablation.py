@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from evaluation.reports.ablations import Ablation, format_ablation
+from evaluation.reports.ablation_files import format_ablation
+from evaluation.reports.ablations import Ablation
 from evaluation.scoring.measured import Measured
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generate_dataset import generate_dataset

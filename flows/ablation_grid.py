@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
-from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield, write_ablation
+from evaluation.reports.ablation_files import write_ablation
+from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield
 from evaluation.scoring.measured import Measured, headline
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.reports.boards import protocol_words
+from evaluation.reports.protocol_words import protocol_words
 from evaluation.scoring.point_results import PointScores
 from evaluation.scoring.points import Aggregate
 from evaluation.scoring.results import Scores

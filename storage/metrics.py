@@ -1,14 +1,59 @@
 """The curve of a training run: one JSON line an update."""
 
 import json
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from storage.errors import DataError
+from storage.files import write_whole
 
 METRICS_FILE = "metrics.jsonl"
 
+Row = dict[str, float]
 
-def read_metrics(out: Path) -> list[dict[str, float]]:
-    """Read the rows of a run, oldest first; a line that a crash has cut is left out."""
+
+def read_metrics(out: Path) -> list[Row]:
+    """Read the rows of a run by ascending step; none if it has no curve.
+
+    A step that was done again after a resume counts once, as it was computed last. A last line that
+    a crash has cut is left out.
+
+    Args:
+        out: Folder of the run.
+
+    Raises:
+        DataError: If another line is no JSON object with a step.
+    """
     path = out / METRICS_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
-    return [json.loads(line) for line in whole]
+    lines = path.read_bytes().rstrip(b"\n").split(b"\n") if path.exists() else []
+    by_step: dict[int, Row] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            by_step[int(row["step"])] = row
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            message = (
+                f"{path} line {number} is no JSON object with a step: remove the line; the "
+                "checkpoints do not depend on it"
+            )
+            raise DataError(message) from error
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def write_metrics(out: Path, rows: Iterable[Mapping[str, float]]) -> Path:
+    """Write the curve of a run anew, whole or not at all.
+
+    Returns:
+        The file, to which lines may be added.
+    """
+    path = out / METRICS_FILE
+    write_whole(path, "".join(map(format_row, rows)).encode())
+    return path
+
+
+def format_row(row: Mapping[str, float]) -> str:
+    """One line of the curve; a value that is no finite number is no JSON and is left out."""
+    return json.dumps({name: value for name, value in row.items() if math.isfinite(value)}) + "\n"

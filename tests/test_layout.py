@@ -63,3 +63,33 @@ def test_plan_and_status_start_without_prefect():
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+LIGHT = (
+    "training.config",
+    "training.closed_sets.config",
+    "evaluation.benchmarks.contract",
+    "evaluation.scoring.config",
+    "evaluation.scoring.measured",
+    "evaluation.scoring.presets",
+    *(
+        f"evaluation.reports.{path.stem}"
+        for path in sorted((ROOT / "evaluation" / "reports").glob("[a-z]*.py"))
+    ),
+    "storage.metrics",
+)
+"""What settings, status and reports are made of: they start without the networks' libraries."""
+
+
+def test_settings_results_and_reports_start_without_torch():
+    heavy = {"torch", "torchvision", "transformers", "diffusers", "tensorboard", "prefect"}
+    code = (
+        f"import sys, importlib\n"
+        f"for name in {LIGHT}:\n"
+        f"    importlib.import_module(name)\n"
+        f"    found = sorted({heavy} & set(sys.modules))\n"
+        f"    assert not found, (name, found)\n"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not found.returncode, found.stderr

@@ -41,15 +41,15 @@ def read_config(path: Path) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}); expected a TrainingConfig as JSON"
-        raise InputError(msg) from error
+        message = f"{path} cannot be read ({error.strerror}); expected a TrainingConfig as JSON"
+        raise InputError(message) from error
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        msg = f"{path} is no TrainingConfig: {fields}"
-        raise InputError(msg) from error
+        message = f"{path} is no TrainingConfig: {fields}"
+        raise InputError(message) from error
     except ValueError as error:
-        msg = f"{path} is no JSON ({error}); expected a TrainingConfig"
-        raise InputError(msg) from error
+        message = f"{path} is no JSON ({error}); expected a TrainingConfig"
+        raise InputError(message) from error
 
 
 if __name__ == "__main__":

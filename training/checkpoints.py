@@ -102,8 +102,8 @@ def restore_checkpoint(
 
     Raises:
         DataError: If it is damaged; an earlier one is taken only if it is chosen.
-        InputError: If it belongs to a run of other data or another config, or if there is no
-            checkpoint where the chosen one should be.
+        InputError: If it belongs to a run of other data or another config, if its values are not
+            finite, or if there is no checkpoint where the chosen one should be.
     """
     present = list_checkpoints(folder)
     if chosen is None and not present:
@@ -128,8 +128,8 @@ def read_record(path: Path) -> dict[str, Any]:
     except DataError as error:
         earlier = [str(p) for p in list_checkpoints(path.parent) if p.name < path.name]
         way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start anew"
-        msg = f"{error}; to go on, {way}"
-        raise DataError(msg) from error
+        message = f"{error}; to go on, {way}"
+        raise DataError(message) from error
 
 
 def set_later_aside(folder: Path, step: int) -> None:
@@ -169,11 +169,11 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     drift = describe_drift(old, new)
     if drift:
-        msg = (
+        message = (
             f"checkpoint {path} belongs to another run: {'; '.join(drift)}. Train into another "
             "out folder, or take the old values back"
         )
-        raise InputError(msg)
+        raise InputError(message)
 
 
 def _sync(path: Path) -> None:

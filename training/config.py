@@ -1,13 +1,84 @@
-"""What a training run is made of; the defaults are those of the released code."""
+"""What a training run is made of; nothing here needs torch.
+
+The defaults are those of the released code.
+"""
 
 from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from models.student.config import StudentConfig
-from training.augmentation import AugmentationConfig
-from training.losses import LossConfig
-from training.negatives import NegativesConfig
+
+
+class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Which names are kept out of an image's negatives: by default none, as released."""
+
+    synonyms: bool = False
+    """Classes that share a name or a synonym with one of the image's own: "fish" the animal and
+    "fish" the food."""
+    contained_names: bool = False
+    """Classes whose names contain, or are contained in, a name of one of the image's own: "school
+    bus" for "bus", but "dog collar" for "dog" too."""
+    broader: bool = False
+    """Hypernyms of the image's own classes, at any remove: "bus" and "motor vehicle" for "school
+    bus". Such a name is true of the object."""
+    narrower: bool = False
+    """Hyponyms of the image's own classes, at any remove: "school bus" for "bus". Such a name may
+    be true of the object."""
+    mentioned: bool = False
+    """Classes that the sample's text names, whether they were asked for or not: "sofa" for "a dog
+    on a sofa" that was written for "dog"."""
+
+
+class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How views differ from the stored images."""
+
+    min_scale: float = Field(default=0.5, gt=0)
+    """Smallest short side of the resized image, in crops."""
+    max_scale: float = Field(default=2.0, gt=0)
+    """Largest short side of the resized image, in crops."""
+    crop_rule: Literal["released", "object"] = "released"
+    """Which of `crop_tries` random crops is taken: the first with two classes of which none has
+    more than `max_class_share` (else the last, which may show no object at all), or the first that
+    shows a quarter of the labelled pixels."""
+    crop_tries: int = Field(default=10, gt=0)
+    """Crops tried."""
+    max_class_share: float = Field(default=0.75, gt=0, le=1)
+    """Share of the labelled pixels that one class may have under the released rule."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a left-right flip; 0 where orientation means something."""
+    brightness: float = Field(default=32.0, ge=0, le=255)
+    """Largest shift of all levels of 255; each of the four distortions happens every other time."""
+    contrast: float = Field(default=0.5, ge=0, lt=1)
+    """Levels are multiplied by up to 1 plus or minus this."""
+    saturation: float = Field(default=0.5, ge=0, lt=1)
+    """Saturation is multiplied by up to 1 plus or minus this."""
+    hue: float = Field(default=36.0, ge=0, le=180)
+    """Largest turn of the hue in degrees."""
+    shared_colours: bool = False
+    """Distort the colours of both images of a pair alike."""
+
+    @model_validator(mode="after")
+    def _check_scales(self) -> "AugmentationConfig":
+        if self.min_scale > self.max_scale:
+            message = f"min_scale is {self.min_scale}, expected at most max_scale {self.max_scale}"
+            raise ValueError(message)
+        return self
+
+
+class LossConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Which losses, and how much of each."""
+
+    normalisation: Literal["released", "paper"] = "released"
+    """`released`: focal sum over queries by present classes; `paper`: means over everything."""
+    ignored_pixels: Literal["negative", "mask"] = "mask"
+    """Pixels of unknown class and padding: `negative` for all names as released, or left out."""
+    focal_weight: float = Field(default=100.0, ge=0)
+    """Weight of the focal loss."""
+    dice_weight: float = Field(default=1.0, ge=0)
+    """Weight of the dice loss."""
+    counterfactual_weight: float = Field(default=1.0, ge=0)
+    """Weight of the counterfactual loss; at 0 the counterfactual images are not even encoded."""
 
 
 class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -106,11 +177,11 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     def _check_batch(self) -> "TrainingConfig":
         micro = self.optimiser.micro_batch_size
         if micro is not None and self.optimiser.batch_size % micro:
-            msg = (
+            message = (
                 f"batch_size is {self.optimiser.batch_size}, expected a multiple of "
                 f"micro_batch_size {micro}"
             )
-            raise ValueError(msg)
+            raise ValueError(message)
         return self
 
     def identity(self) -> dict[str, object]:

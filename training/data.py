@@ -25,9 +25,10 @@ from storage.objects import open_objects
 from storage.shards import read_index
 from storage.store import SPEC_PATH, Store
 from storage.vocabulary import Vocabulary
-from training.augmentation import AugmentationConfig, View, augment
+from training.augmentation import LabelledPair, augment
+from training.config import AugmentationConfig, NegativesConfig
 from training.epochs import Epochs
-from training.negatives import Exclusions, NegativesConfig
+from training.negatives import Exclusions
 from training.sampling import IGNORE, remap, sample_subsets
 from training.shard_cache import ShardCache, ShardFile
 
@@ -42,12 +43,12 @@ class Stored:
     """A decoded sample.
 
     Attributes:
-        view: Images and labels as stored.
+        pair: Images and labels as stored.
         class_ids: Vocabulary indices of its classes.
         text: What the positive image shows.
     """
 
-    view: View
+    pair: LabelledPair
     class_ids: tuple[int, ...]
     text: str
 
@@ -74,7 +75,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class ViewPlan:
+class BatchPlan:
     """How samples become batches.
 
     Attributes:
@@ -111,8 +112,10 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
         return _committed_shards(dataset, use_degraded=use_degraded)
     tars = sorted(Path(dataset).expanduser().glob("*.tar"))
     if not tars:
-        msg = f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"
-        raise InputError(msg)
+        message = (
+            f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"
+        )
+        raise InputError(message)
     sizes = [tar.stat().st_size for tar in tars]
     return [
         ShardFile(str(tar.absolute()), f"{tar.name}:{size}", size)
@@ -130,11 +133,11 @@ def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
         and (use_degraded or not shard.degraded)
     ]
     if not files:
-        msg = (
+        message = (
             f"{dataset} has {len(shards)} committed shards of which none can be trained on: "
             "generate more, or set degraded_shards to 'use' if their yield is merely low"
         )
-        raise InputError(msg)
+        raise InputError(message)
     return files
 
 
@@ -198,7 +201,7 @@ class SampleFiles:
             self._cache.prefetch(remote)
 
     def _can_keep(self, stored: Stored) -> bool:
-        size = sum(part.nbytes for part in vars(stored.view).values())
+        size = sum(part.nbytes for part in vars(stored.pair).values())
         return size * len(self) <= self._cache_bytes
 
     def _count(self, number: int) -> int:
@@ -207,8 +210,8 @@ class SampleFiles:
         if not shard.is_remote or shard.num_samples is None:
             return len(self._index(number))
         if self._cache is None:
-            msg = f"{shard.path} is in an object store: give a shard_cache to keep it in"
-            raise InputError(msg)
+            message = f"{shard.path} is in an object store: give a shard_cache to keep it in"
+            raise InputError(message)
         return shard.num_samples
 
     def _index(self, number: int) -> list[Members]:
@@ -219,11 +222,11 @@ class SampleFiles:
             for key, members in found.items():
                 _check_members(shard.path, key, members)
             if shard.num_samples not in {None, len(found)}:
-                msg = (
+                message = (
                     f"{shard.path} holds {len(found)} samples, but its commit record says "
                     f"{shard.num_samples}: verify the dataset"
                 )
-                raise DataError(msg)
+                raise DataError(message)
             self._indexes[number] = list(found.values())
         return self._indexes[number]
 
@@ -247,23 +250,23 @@ class SampleFiles:
         span = self._read(shard, first, last - first)
         part = {e: span[o - first : o - first + size] for e, (o, size) in members.items()}
         suffix = "png" if "png" in part else "jpg"
-        view = View(
+        pair = LabelledPair(
             decode_image(part[suffix]),
             decode_image(part[f"cf.{suffix}"]),
             decode_label_map(part["mask.png"]),
         )
         fields = json.loads(part["json"])
-        return Stored(view, self._class_ids(fields, shard.path), fields["text"])
+        return Stored(pair, self._class_ids(fields, shard.path), fields["text"])
 
     def _class_ids(self, fields: dict[str, Any], where: str) -> tuple[int, ...]:
         for class_id, name in zip(fields["class_ids"], fields["class_names"], strict=True):
             known = self.vocabulary[class_id].name if class_id < len(self.vocabulary) else "nothing"
             if known != name:
-                msg = (
+                message = (
                     f"{where} calls class {class_id} {name!r}, but the vocabulary "
                     f"{self.vocabulary.name!r} has {known!r} there: train with the dataset's own"
                 )
-                raise InputError(msg)
+                raise InputError(message)
         return tuple(fields["class_ids"])
 
 
@@ -278,10 +281,10 @@ class Batches:
         InputError: If there is no sample.
     """
 
-    def __init__(self, samples: SampleFiles, plan: ViewPlan) -> None:
+    def __init__(self, samples: SampleFiles, plan: BatchPlan) -> None:
         if not len(samples):
-            msg = "the shards hold no sample, expected at least one: generate the dataset first"
-            raise InputError(msg)
+            message = "the shards hold no sample, expected at least one: generate the dataset first"
+            raise InputError(message)
         self.samples = samples
         self.plan = plan
         self._epochs = Epochs(plan.seed, samples.sizes, plan.mixed_shards)
@@ -301,10 +304,10 @@ class Batches:
             np.array([own.seed for own in drawn], np.uint64),
             [own.excluded for own in drawn],
         )
-        targets = remap(np.stack([own.view.labels for own in drawn]), subsets, number)
+        targets = remap(np.stack([own.pair.labels for own in drawn]), subsets, number)
         return Batch(
-            image=_channels_first([own.view.image for own in drawn]),
-            counterfactual=_channels_first([own.view.counterfactual for own in drawn]),
+            image=_channels_first([own.pair.image for own in drawn]),
+            counterfactual=_channels_first([own.pair.counterfactual for own in drawn]),
             targets=torch.from_numpy(targets),
             class_ids=torch.from_numpy(np.ascontiguousarray(subsets.class_ids)),
             active=torch.from_numpy(subsets.active),
@@ -356,7 +359,7 @@ class Batches:
         rng = np.random.default_rng((self.plan.seed, epoch, index))
         plan = self.plan
         return _Drawn(
-            view=augment(stored.view, plan.side, plan.augmentation, rng, padding=plan.padding),
+            pair=augment(stored.pair, plan.side, plan.augmentation, rng, padding=plan.padding),
             class_ids=stored.class_ids,
             excluded=self._exclusions.of(stored.class_ids, stored.text),
             seed=int(rng.integers(2**63)),
@@ -365,9 +368,9 @@ class Batches:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A view with its classes, what must not be their negatives, and the seed of its names."""
+    """A random view, its classes, what must not be their negatives, and the seed of its names."""
 
-    view: View
+    pair: LabelledPair
     class_ids: tuple[int, ...]
     excluded: tuple[int, ...]
     seed: int
@@ -387,5 +390,5 @@ def _check_members(path: str, key: str, members: Members) -> None:
     suffix = "png" if "png" in members else "jpg"
     missing = {suffix, f"cf.{suffix}", "mask.png", "json"} - members.keys()
     if missing:
-        msg = f"{path}: sample {key} has no {', '.join(sorted(missing))}: verify the dataset"
-        raise DataError(msg)
+        message = f"{path}: sample {key} has no {', '.join(sorted(missing))}: verify the dataset"
+        raise DataError(message)

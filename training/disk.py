@@ -27,9 +27,9 @@ def explain_no_room(folder: Path) -> Iterator[None]:
         if error.errno not in _NO_ROOM:
             raise
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        msg = (
+        message = (
             f"no room in {folder} ({error.strerror}, {shutil.disk_usage(there).free} bytes are "
             "free): free some space and start the same run again; it goes on from its newest "
             "checkpoint, which is still there"
         )
-        raise InputError(msg) from error
+        raise InputError(message) from error

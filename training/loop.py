@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.finiteness import find_not_finite
 from models.student.text_embeddings import load_embeddings
 from models.student.trained import list_checkpoints, load_trained
 from models.student.zegclip import ZegClip
@@ -20,8 +21,9 @@ from storage.identity import derive_seed, digest
 from storage.vocabulary import Vocabulary, load_vocabulary
 from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 from training.config import OptimiserConfig, TrainingConfig
-from training.data import Batch, Batches, SampleFiles, ViewPlan, find_shards
+from training.data import Batch, Batches, BatchPlan, SampleFiles, find_shards
 from training.disk import explain_no_room
+from training.divergence import diverged, lower_settings, not_finite
 from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
@@ -49,6 +51,8 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
 
     Raises:
         DataError: If shards or the newest checkpoint are damaged.
+        DivergedError: If a loss, a gradient or a weight is no finite number; no checkpoint of such
+            a state is written.
         InputError: If data, weights or vocabulary are missing, the batch cannot be shared among
             the processes, `out` belongs to another run, the disk is full, or Weights & Biases is
             wanted and not to be had.
@@ -75,7 +79,7 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
                 samples = SampleFiles(
                     shards, vocabulary, cache_bytes=config.cache_bytes, shard_cache=cache
                 )
-                batches = Batches(samples, _view_plan(config))
+                batches = Batches(samples, _batch_plan(config))
                 _run(learner, batches, share, out, meta, first, on_step)
         processes.wait()
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
@@ -121,11 +125,11 @@ class _Share:
     def of(cls, config: OptimiserConfig, processes: Processes) -> "_Share":
         size = config.micro_batch_size or max(1, config.batch_size // processes.count)
         if config.batch_size % (size * processes.count):
-            msg = (
+            message = (
                 f"a batch of {config.batch_size} cannot be shared by {processes.count} processes "
                 f"in micro-batches of {size}: change batch_size or micro_batch_size"
             )
-            raise InputError(msg)
+            raise InputError(message)
         each = config.batch_size // (size * processes.count)
         first = processes.rank * each
         return cls(size, range(first, first + each), each * processes.count)
@@ -199,6 +203,10 @@ class Learner:
         Returns:
             `step`, `loss` and its terms without weights (means over the whole batch), `lr` and
             `gradient` (norm before clipping).
+
+        Raises:
+            DivergedError: If one of them is no finite number, in which case the weights stay what
+                they were, or if the weights that a checkpoint would get are not finite.
         """
         rate = self.config.optimiser.rate(step)
         for group in self.optimiser.param_groups:
@@ -217,11 +225,44 @@ class Learner:
         norm = nn.utils.clip_grad_norm_(
             self.parameters.values(), self.config.optimiser.clip_norm or float("inf")
         )
+        totals = self.processes.total(torch.stack(list(sums.values()))) / share.count
+        # The only wait for the device in an update; every process has the same numbers here.
+        *means, gradient = torch.cat([totals, norm[None]]).tolist()
+        row = {"step": step, **dict(zip(sums, means, strict=True)), "lr": rate}
+        row["gradient"] = gradient
+        self._refuse(step, not_finite(row))
         self.optimiser.step()
         self._follow()
-        totals = self.processes.total(torch.stack(list(sums.values()))) / share.count
-        means = dict(zip(sums, totals.tolist(), strict=True))
-        return {"step": step, **means, "lr": rate, "gradient": norm.item()}
+        if self.is_kept(step + 1):
+            self._refuse_weights(step)
+        return row
+
+    def is_kept(self, done: int) -> bool:
+        """Whether a checkpoint is written after so many updates."""
+        return done % self.config.checkpoint_every == 0 or done == self.config.optimiser.steps
+
+    def _refuse(self, step: int, found: list[str]) -> None:
+        """Stop a run of which some numbers are not finite, in all processes."""
+        if not found:
+            return
+        config = self.config.optimiser
+        where = f"step {step + 1} of {config.steps} (learning rate {config.rate(step):.4g})"
+        ways = lower_settings("optimiser.", config.learning_rate, config.clip_norm)
+        if self.dtype != torch.float32:
+            ways.append("set precision to float32")
+        then = "start again; there is no checkpoint yet"
+        out = Path(self.config.out).expanduser()
+        for newest in list_checkpoints(out / CHECKPOINT_FOLDER)[-1:]:
+            then = (
+                f"train into another out folder, since {out} keeps its settings; its last good "
+                f"checkpoint is {newest}"
+            )
+        raise diverged(where, found, ways, then)
+
+    def _refuse_weights(self, step: int) -> None:
+        averages = {f"the mean of {name}": mean for name, mean in (self.average or {}).items()}
+        name = find_not_finite(self.parameters | averages)
+        self._refuse(step, [f"the weight {name} is not finite"] if name else [])
 
     def _losses(self, batch: Batch, present: Tensor) -> dict[str, Tensor]:
         """Terms of one micro-batch, without weights."""
@@ -291,9 +332,8 @@ def _run(  # noqa: PLR0913
             row["seconds"], began = time.monotonic() - began, time.monotonic()
             for write in sinks:
                 write(row)
-            done = step + 1
-            if done % config.checkpoint_every == 0 or done == steps:
-                state = learner.checkpoint(done, meta)
+            if learner.is_kept(step + 1):
+                state = learner.checkpoint(step + 1, meta)
                 save_checkpoint(out / CHECKPOINT_FOLDER, state, keep=config.keep_checkpoints)
             if on_step is not None:
                 on_step(row)
@@ -307,8 +347,8 @@ def _shard_cache(config: TrainingConfig, shards: Sequence[ShardFile]) -> ShardCa
     return cache
 
 
-def _view_plan(config: TrainingConfig) -> ViewPlan:
-    return ViewPlan(
+def _batch_plan(config: TrainingConfig) -> BatchPlan:
+    return BatchPlan(
         side=config.student.image_size,
         classes_per_image=config.classes_per_image,
         negatives=config.negatives,

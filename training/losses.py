@@ -6,20 +6,25 @@ weights 100, 1 and 1 belong to it. The paper (MagicSeg, arXiv 2603.19575, sectio
 over queries and pixels. Targets are positions of an image's name subset; anything negative is a
 negative example for every query, `training.sampling.IGNORE` only as long as it is not masked.
 
-The focal loss is streamed: a few queries at a time are brought to full size and their gradient with
-respect to the small logits is taken at once, so that (batch, queries, height, width) never exists.
+Losses over all queries are streamed: a few queries at a time are brought to full size and their
+gradient with respect to the small logits is taken at once, so that (batch, queries, height, width)
+never exists. The released dice loss has full-size maps of the present classes, which are few.
+
+In the comments below B is the batch, Q the queries of an image, (h, w) the patch grid, (H, W) the
+targets' size, and R the rows of a chunk: some of the B * Q (image, query) pairs.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.sampling import BACKGROUND, IGNORE
+from training.config import LossConfig
+from training.sampling import IGNORE
 
 FOCAL_ALPHA = 0.25
 """Weight of positives in the released focal loss; negatives weigh 1 - alpha."""
@@ -31,60 +36,12 @@ _CHUNK_VALUES = {"cpu": 2**18, "cuda": 2**26}
 busy."""
 
 
-class LossConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which losses, and how much of each."""
-
-    normalisation: Literal["released", "paper"] = "released"
-    """`released`: focal sum over queries by present classes; `paper`: means over everything."""
-    ignored_pixels: Literal["negative", "mask"] = "mask"
-    """Pixels of unknown class and padding: `negative` for all names as released, or left out."""
-    focal_weight: float = Field(default=100.0, ge=0)
-    """Weight of the focal loss."""
-    dice_weight: float = Field(default=1.0, ge=0)
-    """Weight of the dice loss."""
-    counterfactual_weight: float = Field(default=1.0, ge=0)
-    """Weight of the counterfactual loss; at 0 the counterfactual images are not even encoded."""
-
+_RowLoss = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
+"""From full-size logits (R, H, W), where their classes are and which pixels count, to the loss of
+each row (R,) and its derivative with respect to the logits (R, H, W)."""
 
 Targets = Int[Tensor, "batch height width"]
 LowLogits = Float[Tensor, "batch queries h w"]
-
-
-def released_losses(
-    logits: LowLogits, label: Targets, ignore_index: int = 255
-) -> dict[str, Tensor]:
-    """Mask and dice losses as the authors coded them, without weights.
-
-    Args:
-        logits: Mask logits of any size; they are resized to the label's.
-        label: Position of the pixel's class among the queries; `ignore_index` is a negative for
-            every query, which is how background is learned.
-        ignore_index: Value of ignored pixels.
-
-    Returns:
-        `mask` (focal) and `dice`, each a sum over the batch by the number of present classes.
-    """
-    targets = torch.where(label == ignore_index, BACKGROUND, label)
-    return mask_losses(logits, targets, LossConfig(ignored_pixels="negative"))
-
-
-def paper_losses(logits: LowLogits, label: Targets, ignore_index: int = 255) -> dict[str, Tensor]:
-    """Mask and dice losses as the paper prints them, without weights.
-
-    The focal loss is the mean over queries and pixels of the cross entropy times (1 - p_t)^2, with
-    no balance of positives and negatives. The dice loss has squares in the denominator and runs
-    over all queries, absent ones too. Its printed leading minus is left out, because it would
-    reward bad overlap, and 1 is added to both sides of the fraction, so that an absent class
-    teaches its query to stay silent.
-
-    Args:
-        logits: Mask logits of any size; they are resized to the label's.
-        label: Position of the pixel's class among the queries.
-        ignore_index: Value of ignored pixels, which are negatives for every query.
-    """
-    targets = torch.where(label == ignore_index, BACKGROUND, label)
-    config = LossConfig(normalisation="paper", ignored_pixels="negative")
-    return mask_losses(logits, targets, config)
 
 
 def mask_losses(
@@ -96,6 +53,14 @@ def mask_losses(
     num_present: Tensor | float | None = None,
 ) -> dict[str, Tensor]:
     """Mask and dice losses without weights, streamed over the queries.
+
+    `released`, as the authors coded them: focal loss with balanced positives and negatives, and the
+    linear dice loss of the present classes; each a sum over the batch by their number.
+
+    `paper`, as it prints them: the mean over queries and pixels of the cross entropy times
+    (1 - p_t)^2, and a dice loss with squares in the denominator over all queries, absent ones too.
+    Its printed leading minus is left out, because it would reward bad overlap, and 1 is added to
+    both sides of the fraction, so that an absent class teaches its query to stay silent.
 
     Args:
         logits: Mask logits at the patch grid.
@@ -110,15 +75,12 @@ def mask_losses(
     """
     batch, queries = logits.shape[:2]
     valid = targets != IGNORE if config.ignored_pixels == "mask" else None
-    weights = _query_weights(logits, valid, active, targets[0].numel())
-    released = config.normalisation == "released"
-    alpha = FOCAL_ALPHA if released else None
-    # Enlarging is a matrix product, which autocast would do in less than float32.
-    with torch.autocast(logits.device.type, enabled=False):
-        focal = _StreamedFocal.apply(logits.float(), targets, valid, weights, alpha)
-    if not released:
-        dice = _squared_dice(logits, targets, valid, active)
-        return {"mask": focal / (batch * queries), "dice": dice}
+    pixel_weights = _pixel_weights(logits, valid, active, targets[0].numel())
+    if config.normalisation == "paper":
+        focal = _streamed(logits, targets, valid, pixel_weights, _focal)
+        dice = _streamed(logits, targets, valid, _row_weights(logits, active), _squared_dice)
+        return {"mask": focal / (batch * queries), "dice": dice / (batch * queries)}
+    focal = _streamed(logits, targets, valid, pixel_weights, partial(_focal, alpha=FOCAL_ALPHA))
     if num_present is None:
         num_present = count_present(targets, queries)
     divisor = torch.as_tensor(num_present, device=logits.device).clamp(min=1)
@@ -148,8 +110,17 @@ def weighted_sum(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     return torch.stack([weights[name] * term for name, term in losses.items()]).sum()
 
 
-class _StreamedFocal(torch.autograd.Function):
-    """Sum over queries of the weighted mean focal loss, with the gradient taken on the way."""
+def _streamed(
+    logits: Tensor, targets: Tensor, valid: Tensor | None, weights: Tensor, row_loss: _RowLoss
+) -> Tensor:
+    """Weighted sum of the losses of all queries."""
+    # Enlarging is a matrix product, which autocast would do in less than float32.
+    with torch.autocast(logits.device.type, enabled=False):
+        return _Streamed.apply(logits.float(), targets, valid, weights, row_loss)
+
+
+class _Streamed(torch.autograd.Function):
+    """Weighted sum of a loss over all queries, with the gradient taken on the way."""
 
     @staticmethod
     def forward(
@@ -158,34 +129,33 @@ class _StreamedFocal(torch.autograd.Function):
         targets: Tensor,
         valid: Tensor | None,
         weights: Tensor,
-        alpha: float | None,
+        row_loss: _RowLoss,
     ) -> Tensor:
         """Add up chunk by chunk.
 
         Args:
             ctx: Keeps the gradient.
-            logits: Small logits, (batch, queries, h, w).
-            targets: Positions, (batch, height, width).
-            valid: Pixels that count, or nothing for all.
-            weights: What one pixel of a query counts, (batch, queries).
-            alpha: Balance of positives, or nothing for none.
+            logits: Small logits, (B, Q, h, w).
+            targets: Positions, (B, H, W).
+            valid: Pixels that count, (B, H, W), or nothing for all.
+            weights: What the loss of a query is multiplied by, (B, Q).
+            row_loss: The loss.
         """
-        size = (targets.shape[1], targets.shape[2])
+        queries, size = logits.shape[1], (targets.shape[1], targets.shape[2])
         stretch = _Stretch((logits.shape[2], logits.shape[3]), size, logits.device)
         counted = None if valid is None else valid.float()
-        rows, weights = logits.flatten(0, 1), weights.flatten()
+        rows, weights = logits.flatten(0, 1), weights.flatten()  # (B * Q, h, w), (B * Q,)
         gradient = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
-        total = logits.new_zeros(())
-        for part, shown in _chunks(targets, logits.shape[1]):
-            image, query = part // logits.shape[1], part % logits.shape[1]
-            positive = targets[image] == query[:, None, None] if shown else None
-            kept = None if counted is None else counted[image]
-            loss, slope = _focal(stretch.enlarge(rows[part]), positive, kept, alpha)
-            total += loss.flatten(1).sum(dim=1) @ weights[part]
+        losses = torch.empty_like(weights)  # (B * Q,)
+        for part, shown in _chunks(targets, queries):
+            image, query = part // queries, part % queries  # (R,) each
+            positive = targets[image] == query[:, None, None] if shown else None  # (R, H, W)
+            kept = None if counted is None else counted[image]  # (R, H, W)
+            losses[part], slope = row_loss(stretch.enlarge(rows[part]), positive, kept)
             if gradient is not None:
-                gradient[part] = stretch.gather(slope) * weights[part, None, None]
+                gradient[part] = stretch.gather(slope) * weights[part, None, None]  # (R, h, w)
         ctx.save_for_backward(None if gradient is None else gradient.view_as(logits))
-        return total
+        return losses @ weights
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -194,42 +164,73 @@ class _StreamedFocal(torch.autograd.Function):
         return gradient * outer[0], None, None, None, None
 
 
-def _chunks(targets: Tensor, queries: int) -> Iterator[tuple[Tensor, bool]]:
-    """(image, query) pairs as numbers image * queries + query, a few at a time.
-
-    Pairs without a pixel are by far the most and take less work; they come by themselves, with
-    False.
-    """
-    chunk = max(1, _CHUNK_VALUES.get(targets.device.type, 2**18) // targets[0].numel())
-    present = _presence(targets, queries).flatten()
-    for shown in (True, False):
-        for part in (present == shown).nonzero()[:, 0].split(chunk):
-            if len(part):
-                yield part, shown
-
-
 def _focal(
-    logits: Tensor, positive: Tensor | None, kept: Tensor | None, alpha: float | None
+    logits: Tensor, positive: Tensor | None, kept: Tensor | None, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Focal loss of every pixel and its derivative with respect to the logit.
+    """Focal loss of every row and its derivative with respect to the logits.
 
     Args:
-        logits: Full-size logits, (rows, height, width); overwritten.
-        positive: Where a row's class is, of the same shape; nothing means nowhere.
-        kept: 1 where a pixel counts and 0 elsewhere, of the same shape, or nothing for all.
+        logits: Full-size logits, (R, H, W); overwritten.
+        positive: Where a row's class is, (R, H, W); nothing means nowhere.
+        kept: 1 where a pixel counts and 0 elsewhere, (R, H, W), or nothing for all.
         alpha: Balance of positives, or nothing for none.
     """
     # With x the logit away from the truth, cross entropy is softplus(x) and 1 - p_t sigmoid(x).
     sign = None if positive is None else torch.where(positive, -1.0, 1.0)
-    away = logits if sign is None else logits.mul_(sign)
-    wrong, entropy = away.sigmoid(), F.softplus(away)
-    focus = wrong**FOCAL_GAMMA
+    away = logits if sign is None else logits.mul_(sign)  # x
+    wrong, entropy = away.sigmoid(), F.softplus(away)  # s, e
+    focus = wrong**FOCAL_GAMMA  # what e is multiplied by: s^2, and the balance
     if kept is not None:
         focus *= kept
     if alpha is not None:
         focus *= 1.0 - alpha if positive is None else torch.where(positive, alpha, 1.0 - alpha)
+    # d(s^2 e)/dx = s^2 (s + 2 e (1 - s)), since de/dx = s and ds/dx = s (1 - s).
     slope = torch.addcmul(wrong, entropy, 1.0 - wrong, value=FOCAL_GAMMA).mul_(focus)
-    return entropy.mul_(focus), slope if sign is None else slope.mul_(sign)
+    loss = entropy.mul_(focus).flatten(1).sum(dim=1)  # (R, H, W) -> (R,)
+    return loss, slope if sign is None else slope.mul_(sign)
+
+
+def _squared_dice(
+    logits: Tensor, positive: Tensor | None, kept: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Printed dice loss of every row, squares in the denominator, and its derivative.
+
+    With p the probability, t the truth, O = 2 sum(p t) + 1 and S = sum(p^2) + sum(t) + 1, the loss
+    is 1 - O / S. Its derivative with respect to p is (2 p O / S - 2 t) / S, and dp/dx is p (1 - p).
+
+    Args:
+        logits: Full-size logits, (R, H, W); overwritten.
+        positive: Where a row's class is, (R, H, W); nothing means nowhere.
+        kept: 1 where a pixel counts and 0 elsewhere, (R, H, W), or nothing for all.
+    """
+    p = logits.sigmoid_()
+    falls = 1.0 - p  # (R, H, W)
+    if kept is not None:
+        p = p.mul_(kept)
+    squares = p.square().flatten(1).sum(dim=1)  # (R,)
+    if positive is None:
+        share = 1.0 / (squares + 1.0)  # O / S with O = 1
+        slope = p * (2.0 * share.square())[:, None, None]
+    else:
+        overlap = (p * positive).flatten(1).sum(dim=1)  # (R,)
+        whole = squares + positive.flatten(1).sum(dim=1) + 1.0  # S
+        share = (2.0 * overlap + 1.0) / whole  # O / S
+        slope = (p * share[:, None, None] - positive.float()) * (2.0 / whole)[:, None, None]
+    return 1.0 - share, slope.mul_(p).mul_(falls)
+
+
+def _chunks(targets: Tensor, queries: int) -> Iterator[tuple[Tensor, bool]]:
+    """(image, query) pairs as numbers image * Q + query, a few at a time.
+
+    Pairs without a pixel are by far the most and take less work; they come by themselves, with
+    False.
+    """
+    chunk = max(1, _CHUNK_VALUES.get(targets.device.type, 2**18) // targets[0].numel())  # R
+    present = _presence(targets, queries).flatten()  # (B * Q,)
+    for shown in (True, False):
+        for part in (present == shown).nonzero()[:, 0].split(chunk):
+            if len(part):
+                yield part, shown
 
 
 class _Stretch:
@@ -245,6 +246,7 @@ class _Stretch:
     """
 
     def __init__(self, short: tuple[int, int], long: tuple[int, int], device: torch.device) -> None:
+        # Enlarging each unit vector gives the matrix of the enlargement: (h, H) and (w, W).
         self._rows, self._columns = (
             F.interpolate(torch.eye(few, device=device)[None], size=many, mode="linear")[0]
             for few, many in zip(short, long, strict=True)
@@ -252,63 +254,52 @@ class _Stretch:
 
     def enlarge(self, low: Tensor) -> Tensor:
         """Bring (..., h, w) to full size."""
-        return self._rows.T @ low @ self._columns
+        return self._rows.T @ low @ self._columns  # (H, h) (R, h, w) (w, W) -> (R, H, W)
 
     def gather(self, slope: Tensor) -> Tensor:
         """Bring the gradient at full size to the small map."""
-        return self._rows @ slope @ self._columns.T
+        return self._rows @ slope @ self._columns.T  # (h, H) (R, H, W) (W, w) -> (R, h, w)
 
 
-def _query_weights(
+def _pixel_weights(
     logits: Tensor, valid: Tensor | None, active: Tensor | None, num_pixels: int
 ) -> Tensor:
     """What one pixel of a query counts, so that each active query is a mean over its pixels."""
     if valid is None:
-        weights = logits.new_full(logits.shape[:2], 1.0 / num_pixels, dtype=torch.float32)
+        weights = logits.new_full(logits.shape[:2], 1.0 / num_pixels, dtype=torch.float32)  # (B, Q)
     else:
-        counts = valid.flatten(1).sum(dim=1).clamp(min=1)
-        weights = (1.0 / counts)[:, None].expand(logits.shape[:2]).float()
+        counts = valid.flatten(1).sum(dim=1).clamp(min=1)  # (B,)
+        weights = (1.0 / counts)[:, None].expand(logits.shape[:2]).float()  # (B, Q)
     return weights if active is None else weights * active
+
+
+def _row_weights(logits: Tensor, active: Tensor | None) -> Tensor:
+    """What a query counts: 1, or 0 if it is not active; (B, Q)."""
+    ones = logits.new_ones(logits.shape[:2], dtype=torch.float32)
+    return ones if active is None else ones * active
 
 
 def _presence(targets: Tensor, queries: int) -> Tensor:
     """Which class of its subset has a pixel in the image; (batch, queries)."""
-    index = targets.flatten(1).long().clamp(min=-1) + 1
+    # Place 0 stands for every negative number, place q + 1 for query q.
+    index = targets.flatten(1).long().clamp(min=-1) + 1  # (B, H * W)
     seen = torch.zeros(len(targets), queries + 1, dtype=torch.bool, device=targets.device)
-    return seen.scatter_(1, index, value=True)[:, 1:]
+    return seen.scatter_(1, index, value=True)[:, 1:]  # (B, Q)
 
 
 def _present_dice(logits: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
     """Released dice loss: linear, with 1 added to both sides, summed over present classes."""
-    rows, positions = _presence(targets, logits.shape[1]).nonzero(as_tuple=True)
-    if not len(rows):
+    image, query = _presence(targets, logits.shape[1]).nonzero(as_tuple=True)  # (P,) each
+    if not len(image):
         return logits.float().sum() * 0.0
-    probability = _resize(logits[rows, positions][:, None].float(), targets.shape[1:])[:, 0]
-    probability = probability.sigmoid()
-    truth = (targets[rows] == positions[:, None, None]).float()
+    low = logits[image, query][:, None].float()  # (P, 1, h, w)
+    probability = _resize(low, targets.shape[1:])[:, 0].sigmoid()  # (P, H, W)
+    truth = (targets[image] == query[:, None, None]).float()  # (P, H, W)
     if valid is not None:
-        probability = probability * valid[rows]
-    overlap = (probability * truth).flatten(1).sum(dim=1)
-    size = (probability + truth).flatten(1).sum(dim=1)
+        probability = probability * valid[image]
+    overlap = (probability * truth).flatten(1).sum(dim=1)  # (P,)
+    size = (probability + truth).flatten(1).sum(dim=1)  # (P,)
     return (1.0 - (2.0 * overlap + 1.0) / (size + 1.0)).sum()
-
-
-def _squared_dice(
-    logits: Tensor, targets: Tensor, valid: Tensor | None, active: Tensor | None
-) -> Tensor:
-    """Printed dice loss: squared denominator, mean over all queries; inactive ones give nothing."""
-    losses = []
-    for i in range(len(logits)):
-        probability = _resize(logits[i][None].float(), targets.shape[1:])[0].sigmoid()
-        positions = torch.arange(logits.shape[1], device=logits.device)
-        truth = (targets[i] == positions[:, None, None]).float()
-        if valid is not None:
-            probability = probability * valid[i]
-        overlap = (probability * truth).flatten(1).sum(dim=1)
-        size = (probability.square() + truth).flatten(1).sum(dim=1)
-        losses.append(1.0 - (2.0 * overlap + 1.0) / (size + 1.0))
-    losses = torch.stack(losses)
-    return losses.mean() if active is None else (losses * active).mean()
 
 
 def _resize(low: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:

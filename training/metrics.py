@@ -1,6 +1,5 @@
 """The record of a run: a JSON line for every update, TensorBoard curves, and the log."""
 
-import json
 import logging
 import math
 import time
@@ -10,7 +9,7 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from storage.metrics import METRICS_FILE, read_metrics
+from storage.metrics import format_row, read_metrics, write_metrics
 
 _log = logging.getLogger(__name__)
 
@@ -23,14 +22,15 @@ class MetricsLog:
         first: Update that the run begins or goes on with.
         steps: Updates of the whole run.
         log_every: Updates between lines of the log.
+
+    Raises:
+        DataError: If the curve that is there has a broken line.
     """
 
     def __init__(self, out: Path, *, first: int, steps: int, log_every: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        path = out / METRICS_FILE
         kept = [row for row in read_metrics(out) if row["step"] < first]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
+        self._file = write_metrics(out, kept).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first)
         self._first = first
         self._steps = steps
@@ -55,7 +55,7 @@ class MetricsLog:
         Args:
             row: `step` (from 0) and what was measured.
         """
-        self._file.write(json.dumps({k: _rounded(v) for k, v in row.items()}) + "\n")
+        self._file.write(format_row({name: _rounded(value) for name, value in row.items()}))
         self._file.flush()
         step = int(row["step"])
         for name, value in row.items():

@@ -9,36 +9,16 @@ for it. The released code makes no difference; here each kind can be kept out by
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-
-from pydantic import BaseModel
+from itertools import product
 
 from storage.tables import read_table
 from storage.vocabulary import ClassRecord, Vocabulary
+from training.config import NegativesConfig
 
 _WORD = re.compile(r"\w+")
 
 Words = tuple[str, ...]
 Pair = tuple[int, int]
-
-
-class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Which names are kept out of an image's negatives: by default none, as released."""
-
-    synonyms: bool = False
-    """Classes that share a name or a synonym with one of the image's own: "fish" the animal and
-    "fish" the food."""
-    contained_names: bool = False
-    """Classes whose names contain, or are contained in, a name of one of the image's own: "school
-    bus" for "bus", but "dog collar" for "dog" too."""
-    broader: bool = False
-    """Hypernyms of the image's own classes, at any remove: "bus" and "motor vehicle" for "school
-    bus". Such a name is true of the object."""
-    narrower: bool = False
-    """Hyponyms of the image's own classes, at any remove: "school bus" for "bus". Such a name may
-    be true of the object."""
-    mentioned: bool = False
-    """Classes that the sample's text names, whether they were asked for or not: "sofa" for "a dog
-    on a sofa" that was written for "dog"."""
 
 
 class Exclusions:
@@ -89,19 +69,38 @@ def related_classes(vocabulary: Vocabulary, config: NegativesConfig) -> tuple[tu
     owners = _owners(names)
     pairs: set[Pair] = set()
     if config.synonyms:
-        pairs |= {(i, j) for own in owners.values() for i in own for j in own}
+        pairs |= _sharing(owners)
     if config.contained_names:
-        within = {(i, j) for form, i in _forms(names) for j in _owning(owners, _parts(form))}
-        pairs |= within | {(j, i) for i, j in within}
+        within = _within(names, owners)
+        pairs |= within | _turned(within)
     if config.broader or config.narrower:
         broader = _closure(_hypernyms(vocabulary) | _heads(names, owners))
         pairs |= broader if config.broader else set()
-        pairs |= {(j, i) for i, j in broader} if config.narrower else set()
-    related: list[list[int]] = [[] for _ in vocabulary]
+        pairs |= _turned(broader) if config.narrower else set()
+    return _by_first(pairs, len(vocabulary))
+
+
+def _by_first(pairs: set[Pair], count: int) -> tuple[tuple[int, ...], ...]:
+    """For each class the second ones of its pairs, ascending; a class is not related to itself."""
+    related: list[list[int]] = [[] for _ in range(count)]
     for i, j in sorted(pairs):
         if i != j:
             related[i].append(j)
     return tuple(map(tuple, related))
+
+
+def _turned(pairs: set[Pair]) -> set[Pair]:
+    return {(j, i) for i, j in pairs}
+
+
+def _sharing(owners: dict[Words, set[int]]) -> set[Pair]:
+    """Pairs of classes that have a name in common."""
+    return {pair for own in owners.values() for pair in product(own, own)}
+
+
+def _within(names: Sequence[set[Words]], owners: dict[Words, set[int]]) -> set[Pair]:
+    """(class, class that has a part of its name as a name)."""
+    return {(i, j) for form, i in _forms(names) for j in _owning(owners, _parts(form))}
 
 
 def _hypernyms(vocabulary: Vocabulary) -> set[Pair]:

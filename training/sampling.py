@@ -58,7 +58,8 @@ def sample_subsets(
         excluded: Indices that must not be negatives of the image, see `training.negatives`.
     """
     size = min(size, num_classes)
-    keys = _keys(seeds, num_classes)
+    keys = _keys(seeds, num_classes)  # (batch, N)
+    # The two highest bits say own, other or excluded, the others are drawn.
     rank = np.full(keys.shape, _OTHER)
     if excluded is not None:
         _mark(rank, excluded, _EXCLUDED)
@@ -68,6 +69,7 @@ def sample_subsets(
         ids = np.argpartition(keys, size - 1, axis=1)[:, :size]
     else:
         ids = np.broadcast_to(np.arange(num_classes), keys.shape)
+    # ids holds the `size` lowest keys of each image in any order: (batch, size).
     order = np.argsort(np.take_along_axis(keys, ids, axis=1), axis=1)
     ids = np.take_along_axis(ids, order, axis=1)
     return Subsets(ids, np.take_along_axis(rank, ids, axis=1) != _EXCLUDED)
@@ -91,6 +93,7 @@ def remap(
         DataError: If a label names no class of the vocabulary.
     """
     batch, size = subsets.class_ids.shape
+    # For each image the target of every label that 16 bits can hold: (batch, 65536).
     table = np.full((batch, IGNORE_LABEL + 1), _UNKNOWN, np.int16)
     table[:, : num_classes + 1] = BACKGROUND
     table[:, IGNORE_LABEL] = IGNORE
@@ -98,11 +101,11 @@ def remap(
     targets = np.stack([own.take(image) for own, image in zip(table, labels, strict=True)])
     if targets.min(initial=0) == _UNKNOWN:
         found = labels[targets == _UNKNOWN].max()
-        msg = (
+        message = (
             f"a mask holds the label {found}, expected at most {num_classes}, the size of the "
             "vocabulary: verify the shards, or name their vocabulary"
         )
-        raise DataError(msg)
+        raise DataError(message)
     return targets
 
 
@@ -118,8 +121,9 @@ def _keys(seeds: UInt64[np.ndarray, " batch"], num_classes: int) -> UInt64[np.nd
     A hash needs no generator an image, and gives the same keys in every version of numpy.
     """
     with np.errstate(over="ignore"):
+        # The state of seed s after k steps is s + k * 0x9E37...: all of them at once.
         step = np.arange(1, num_classes + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        keys = seeds[:, None] + step
+        keys = seeds[:, None] + step  # (batch, 1) + (N,) -> (batch, N)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
     return keys ^ (keys >> np.uint64(31))

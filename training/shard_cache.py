@@ -95,11 +95,11 @@ class ShardCache:
         if wanted > self.capacity:
             fitting = sum(sum(sizes[: 2 * n]) <= self.capacity for n in range(1, len(sizes) + 1))
             way = f"set mixed_shards to at most {fitting}, or " if fitting else ""
-            msg = (
+            message = (
                 f"{wanted} bytes of shards are needed at a time, but shard_cache_bytes is "
                 f"{self.capacity}: {way}let it be {wanted}"
             )
-            raise InputError(msg)
+            raise InputError(message)
 
     def prefetch(self, shards: Iterable[ShardFile]) -> None:
         """Begin to fetch shards that are going to be needed, the first one first.

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from storage.errors import InputError
+from storage.files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -23,11 +24,11 @@ def require_wandb() -> None:
         InputError: If it is not installed.
     """
     if find_spec("wandb") is None:
-        msg = (
+        message = (
             "wandb is set, but the package is not installed: run `pip install wandb` (or install "
             "the engine with its extra `wandb`), or leave the field wandb out"
         )
-        raise InputError(msg)
+        raise InputError(message)
 
 
 class Tracker:
@@ -58,11 +59,11 @@ class Tracker:
                 settings=wandb.Settings(console="off", silent=True),
             )
         except wandb.Error as error:
-            msg = (
+            message = (
                 f"Weights & Biases refuses project {project!r} ({error}): run `wandb login`, or "
                 "set WANDB_MODE=offline and upload later with `wandb sync`"
             )
-            raise InputError(msg) from error
+            raise InputError(message) from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         _log.info("Weights & Biases run %s in %s", self._run.id, self._run.dir)
@@ -85,5 +86,5 @@ class Tracker:
 
 def _run_id(path: Path) -> str:
     if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12], encoding="ascii")
+        write_whole(path, uuid.uuid4().hex[:12].encode())
     return path.read_text(encoding="ascii").strip()

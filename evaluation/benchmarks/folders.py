@@ -4,6 +4,7 @@ A reader brings the names of the images, a `Layout` that finds files and decodes
 `Origin` that says what it reads; `LabelledImages` makes a benchmark of them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,8 +227,8 @@ def listed_names(text: str, where: str) -> list[str]:
     if not keys:
         message = f"{where} names no image, expected one name a line: choose another split"
         raise InputError(message)
-    if len(set(keys)) < len(keys):
-        [twice, *_] = (key for key in keys if keys.count(key) > 1)
+    [(twice, count)] = Counter(keys).most_common(1)
+    if count > 1:
         message = f"{where} names {twice} twice, expected every image once: fetch it anew"
         raise DataError(message)
     return keys

@@ -5,8 +5,9 @@ have the CSS classes ``line s0``, ``line s1`` and so on; the page gives them the
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from markupsafe import Markup
 
@@ -14,6 +15,7 @@ _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 20, 36
 _MAX_POINTS = 400
 _MAX_DOTS = 40
+_STYLES = 5
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Line:
     Attributes:
         name: What the legend and the tooltips call it.
         points: (x, y) in ascending x; not finite values are left out.
-        style: Number of its colour.
+        style: Number of its colour; the page has five, which then come again.
         faint: Whether it is drawn thin behind the others, without a legend.
     """
 
@@ -56,18 +58,15 @@ def line_chart(lines: Sequence[Line], axes: Axes) -> Markup:
     Returns:
         An ``<svg>`` element; empty markup if no line has a finite point.
     """
-    shown = [(line, _thinned(_finite(line.points))) for line in lines]
-    shown = [(line, points) for line, points in shown if points]
+    shown = [line for line in map(_drawable, lines) if line.points]
     if not shown:
         return Markup("")
-    frame = _Frame.around([p for _, points in shown for p in points], axes)
+    frame = _Frame.around([*chain.from_iterable(line.points for line in shown)], axes)
     parts = [*_grid(frame), *_axis_labels(frame, axes)]
     parts += [_mark(frame, x, label) for x, label in axes.marks]
-    for line, points in shown:
-        parts.append(_polyline(frame, line, points))
-        if len(points) <= _MAX_DOTS and not line.faint:
-            parts += [_dot(frame, line, point) for point in points]
-    names = ", ".join(line.name for line, _ in shown if not line.faint)
+    for line in shown:
+        parts += _line_parts(frame, line)
+    names = ", ".join(line.name for line in shown if not line.faint)
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">{body}</svg>'
     ).format(w=_WIDTH, h=_HEIGHT, label=f"{axes.y}: {names}", body=Markup("").join(parts))
@@ -148,15 +147,19 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+def _drawable(line: Line) -> Line:
+    """The line without points that are not finite, and with no more than a chart can show."""
+    points = [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y)]
+    if len(points) > _MAX_POINTS:
+        step = (len(points) - 1) / (_MAX_POINTS - 1)
+        points = [points[round(index * step)] for index in range(_MAX_POINTS)]
+    return replace(line, points=tuple(points))
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    if len(points) <= _MAX_POINTS:
-        return points
-    step = (len(points) - 1) / (_MAX_POINTS - 1)
-    return [points[round(index * step)] for index in range(_MAX_POINTS)]
+def _line_parts(frame: _Frame, line: Line) -> list[Markup]:
+    """A line, with dots where there are few points."""
+    dots = line.points if len(line.points) <= _MAX_DOTS and not line.faint else ()
+    return [_polyline(frame, line), *(_dot(frame, line, point) for point in dots)]
 
 
 def _grid(frame: _Frame) -> list[Markup]:
@@ -199,11 +202,11 @@ def _mark(frame: _Frame, value: float, label: str) -> Markup:
     )
 
 
-def _polyline(frame: _Frame, line: Line, points: Sequence[tuple[float, float]]) -> Markup:
-    path = " ".join(f"{frame.x(x):g},{frame.y(y):g}" for x, y in points)
+def _polyline(frame: _Frame, line: Line) -> Markup:
+    path = " ".join(f"{frame.x(x):g},{frame.y(y):g}" for x, y in line.points)
     kind = "faint" if line.faint else "line"
     return Markup('<polyline class="{} s{}" points="{}"><title>{}</title></polyline>').format(
-        kind, line.style, path, line.name
+        kind, line.style % _STYLES, path, line.name
     )
 
 
@@ -212,4 +215,4 @@ def _dot(frame: _Frame, line: Line, point: tuple[float, float]) -> Markup:
     tooltip = f"{line.name}: {number(y)} at {number(x)}"
     return Markup(
         '<circle class="dot s{}" cx="{}" cy="{}" r="2.6"><title>{}</title></circle>'
-    ).format(line.style, frame.x(x), frame.y(y), tooltip)
+    ).format(line.style % _STYLES, frame.x(x), frame.y(y), tooltip)

@@ -8,10 +8,12 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from evaluation.reports.boards import KINDS, ClassIou, mean_and_deviation, ranked, series_name
+from evaluation.reports.boards import ClassIou, ranked, used, weights_words
 from evaluation.reports.charts import Axes, Line, line_chart
-from evaluation.scoring.point_results import PointProtocol, PointScores
-from evaluation.scoring.points import Aggregate, Binarise, Candidates, way_words
+from evaluation.reports.protocol_words import point_protocol_words
+from evaluation.reports.series import Series, make_series, mean_and_deviation
+from evaluation.scoring.point_results import PointCurvePoint, PointProtocol, PointScores
+from evaluation.scoring.points import Aggregate, Candidates, way_words
 from evaluation.scoring.results import PublishedResult
 
 _WAYS = tuple((aggregate, both) for aggregate in Aggregate for both in (False, True))
@@ -63,17 +65,16 @@ def make_point_boards(scores: Sequence[PointScores]) -> list[PointBoard]:
     for each in scores:
         own = each.protocol
         thresholds = tuple(point.threshold for point in each.curve)
-        key = (own.benchmark, own.split, own.num_images, own.candidates, thresholds)
+        images = (own.benchmark, own.split, own.num_images)
+        key = (*images, own.num_classes, own.candidates, thresholds)
         groups[key].append(each)
     return [_board(group) for group in groups.values()]
 
 
 def _board(group: Sequence[PointScores]) -> PointBoard:
     protocol, answers = group[0].protocol, group[0].answers
-    by_kind = [[s for s in group if s.subject.kind == kind] for kind in KINDS]
-    shown = [scores for scores in by_kind if scores]
-    series = [series_name([each.subject for each in scores]) for scores in shown]
-    classes, note = _class_ious(shown)
+    shown = make_series(group)
+    classes, note = ranked(_class_ious(shown))
     return PointBoard(
         title=f"{protocol.benchmark}, {protocol.split}, points",
         note=(
@@ -83,12 +84,12 @@ def _board(group: Sequence[PointScores]) -> PointBoard:
             f"is predicted at a point by its own map alone. Numbers in percent."
         ),
         ways=[way_words(aggregate, both=both) for aggregate, both in _WAYS],
-        rows=[row for scores in shown for row in _rows(scores)],
+        rows=[row for each in shown for row in _rows(each.scores)],
         published=group[0].published,
-        series=series,
+        series=[each.name for each in shown],
         classes=classes,
         classes_note=f"Foreground IoU, points summed over the images. {note}",
-        curve=_curve(shown, series),
+        curve=_curve(shown),
     )
 
 
@@ -107,16 +108,15 @@ def _rows(scores: Sequence[PointScores]) -> Iterator[_PointRow]:
             kind=each.subject.kind,
             p_miou=f"{100 * each.p_miou:.1f}",
             averages=[_percent(_average(each, *way)) for way in _WAYS],
-            protocol=_protocol_words(each),
+            protocol=_row_protocol(each),
             details=", ".join(f"{name} {value}" for name, value in each.subject.details.items()),
         )
     if len(scores) > 1:
-        values = [[v for s in scores if (v := _average(s, *way)) is not None] for way in _WAYS]
         yield _PointRow(
             name=f"mean and deviation of {len(scores)}",
             kind=scores[0].subject.kind,
-            p_miou=mean_and_deviation([s.p_miou for s in scores]),
-            averages=[mean_and_deviation(own) if len(own) > 1 else "-" for own in values],
+            p_miou=mean_and_deviation(s.p_miou for s in scores),
+            averages=[mean_and_deviation(_average(s, *way) for s in scores) for way in _WAYS],
             protocol="sample standard deviation",
             details="",
         )
@@ -135,53 +135,41 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _protocol_words(scores: PointScores) -> str:
-    protocol = scores.protocol
-    value = {
-        Binarise.SCORE: "the score",
-        Binarise.MIN_MAX: "the score, stretched to [0, 1] over the image,",
-    }[protocol.binarise]
-    rule = f"predicted where {value} is {'>' if protocol.strict else '>='} {protocol.threshold:g}"
-    mean = f"mean over {way_words(protocol.aggregate, both=protocol.with_background)} IoU"
-    weights = scores.subject.fingerprint
-    weights = weights if len(weights) < 60 else f"{weights[:12]}..."
-    parts = [mean, rule, f"score: {protocol.scores}", protocol.text, protocol.view]
-    if protocol.preset:
-        changes = ", ".join(protocol.preset_changes) or "nothing"
-        parts.append(f"preset {protocol.preset}, changed: {changes}")
-        parts.append(f"without: {', '.join(protocol.preset_omits) or 'nothing'}")
-    return "; ".join([*parts, f"weights {weights}", f"{scores.seconds:.1f} s"])
+def _row_protocol(scores: PointScores) -> str:
+    words, weights = point_protocol_words(scores.protocol), weights_words(scores.subject)
+    return f"{words}; {weights}; {scores.seconds:.1f} s"
 
 
-def _class_ious(groups: Sequence[Sequence[PointScores]]) -> tuple[list[ClassIou], str]:
-    """Foreground IoU of each class that was asked for, the mean over a kind's scores."""
-    found = [[{c.label: c for c in s.classes} for s in scores] for scores in groups]
-    labels = sorted({label for own in found for each in own for label in each})
-    rows = []
-    for label in labels:
-        known = [[each[label] for each in own if label in each] for own in found]
-        name = next(own[0].name for own in known if own)
-        ious = [[c.iou for c in own if c.iou is not None] for own in known]
-        rows.append(ClassIou(name, [fmean(own) if own else None for own in ious]))
-    return ranked(rows)
+def _class_ious(shown: Sequence[Series[PointScores]]) -> list[ClassIou]:
+    """Foreground IoU of each class that was asked for, the mean over a series, by label."""
+    asked = [row for each in shown for scores in each.scores for row in scores.classes]
+    names = {row.label: row.name for row in asked}
+    columns = [_mean_ious(each.scores) for each in shown]
+    return [
+        ClassIou(names[label], [ious.get(label) for ious in columns]) for label in sorted(names)
+    ]
 
 
-def _curve(groups: Sequence[Sequence[PointScores]], series: Sequence[str]) -> Markup:
+def _mean_ious(scores: Sequence[PointScores]) -> dict[str, float]:
+    """Mean foreground IoU by label, of the classes that have one."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for each in scores:
+        for row in each.classes:
+            if row.iou is not None:
+                found[row.label].append(row.iou)
+    return {label: fmean(ious) for label, ious in found.items()}
+
+
+def _curve(shown: Sequence[Series[PointScores]]) -> Markup:
     lines = []
-    for style, (name, scores) in enumerate(zip(series, groups, strict=True)):
-        points = [
-            (
-                each[0].threshold,
-                100 * fmean(math.nan if p.p_miou is None else p.p_miou for p in each),
-            )
-            for each in zip(*(s.curve for s in scores), strict=True)
-        ]
-        lines.append(Line(name, tuple(points), style=style))
-    threshold = groups[0][0].protocol.threshold
-    return line_chart(
-        lines, Axes(x="threshold", y="p-mIoU", marks=((threshold, f"in use: {threshold:g}"),))
-    )
+    for style, series in enumerate(shown):
+        points = zip(*(scores.curve for scores in series.scores), strict=True)
+        means = [(each[0].threshold, _mean_percent(each)) for each in points]
+        lines.append(Line(series.name, tuple(means), style=style))
+    thresholds = [each.scores[0].protocol.threshold for each in shown]
+    return line_chart(lines, Axes(x="threshold", y="p-mIoU", marks=used(thresholds)))
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+def _mean_percent(points: Sequence[PointCurvePoint]) -> float:
+    """Mean of a series at one threshold; NaN, which no chart draws, where one has no value."""
+    return 100 * fmean(math.nan if each.p_miou is None else each.p_miou for each in points)

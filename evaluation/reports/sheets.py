@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import InputError
+from storage.files import write_whole
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 from storage.shards import Sample, iterate
 from storage.store import Store
@@ -151,8 +152,7 @@ def write_sheet(
     while len(data) > max_bytes and tile > _MIN_TILE:
         tile = int(tile * 0.85)
         data = draw_sheet(quadruplets, tile=tile)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(data)
+    write_whole(out, data)
     return out
 
 

@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from evaluation.scoring.point_results import PointScores
-from evaluation.scoring.results import Scores
+from evaluation.scoring.point_results import PointProtocol, PointScores
+from evaluation.scoring.results import ScoreProtocol, Scores
 from storage.errors import DataError, InputError
 
 Measured = Scores | PointScores
+
+Protocol = ScoreProtocol | PointProtocol
 
 _FILE: TypeAdapter[Measured] = TypeAdapter(Annotated[Measured, Field(discriminator="measure")])
 

@@ -11,6 +11,7 @@ from evaluation.benchmarks.contract import Benchmark
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
 from evaluation.scoring.config import Background, ScoringConfig, ViewConfig
 from evaluation.scoring.on_labels import measure
+from evaluation.scoring.predictors import require_finite
 from evaluation.scoring.protocols import describe_protocol
 from evaluation.scoring.results import Scores, Subject, write_scores
 from evaluation.scoring.windows import View
@@ -61,15 +62,21 @@ class ClosedSetPredictor:
     def predict(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
     ) -> ScoreMap:
-        """Find the best class of every pixel; `BACKGROUND_WORD` where it is background."""
+        """Find the best class of every pixel; `BACKGROUND_WORD` where it is background.
+
+        Raises:
+            InputError: If scores are not finite.
+        """
         size = (image.shape[0], image.shape[1])
         shown = View(size, self.view, patch_size=1).resized(image)
-        scores = self._network.scores(shown.to(self._device), size)
-        asked = [p for p in self._outputs if candidates is None or p in candidates]
+        scores = self._network.scores(shown.to(self._device), size)  # (labels, height, width)
+        require_finite(scores, "scores")
+        wanted = set(self._outputs if candidates is None else candidates)
+        asked = [position for position in self._outputs if position in wanted]
         if not asked:
             nothing = np.zeros(size, np.float32)
             return ScoreMap(nothing, np.full(size, BACKGROUND_WORD, np.int32))
-        best, place = scores[[self._outputs[position] for position in asked]].max(dim=0)
+        best, place = scores[[self._outputs[p] for p in asked]].max(dim=0)  # (height, width) each
         index = torch.tensor(asked, dtype=torch.int32, device=place.device)[place]
         if self._background:
             # Of equal outputs the first wins, as in an arg-max with background in front.

@@ -42,6 +42,7 @@ from models.student.text_embeddings import TextEncoder
 from storage.class_sets import BenchmarkClasses
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError
+from storage.files import write_whole
 from storage.vocabulary import load_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -212,7 +213,6 @@ class _Examples:
         self.kept: list[Example] = []
 
     def keep(self, sample: BenchmarkSample, labels: np.ndarray) -> None:
-        (self._out / self._folder).mkdir(parents=True, exist_ok=True)
         stem = f"{self._folder}/{slug(sample.key)}"
         example = Example(
             key=sample.key,
@@ -220,10 +220,10 @@ class _Examples:
             truth=f"{stem}.truth.png",
             prediction=f"{stem}.prediction.png",
         )
-        (self._out / example.image).write_bytes(encode_image(sample.image, "png"))
-        (self._out / example.truth).write_bytes(encode_label_map(sample.labels))
+        write_whole(self._out / example.image, encode_image(sample.image, "png"))
+        write_whole(self._out / example.truth, encode_label_map(sample.labels))
         prediction = encode_label_map(labels.astype(np.uint16))
-        (self._out / example.prediction).write_bytes(prediction)
+        write_whole(self._out / example.prediction, prediction)
         self.kept.append(example)
 
 

@@ -6,6 +6,10 @@ threshold.
 
 No score is ever held for all classes at full size: classes are taken in chunks and only the best so
 far is kept, which needs megabytes where 1,204 full maps need gigabytes.
+
+In the comments below V is the number of windows of an image, R that of text rows, C the rows of a
+chunk, D the width of the embeddings, (h, w) the patch grid of a window, (H, W) its pixels, and
+(rows, columns) the image's own size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +24,7 @@ from jaxtyping import Bool, Float, UInt8
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
 from evaluation.scoring.config import Background, InferenceConfig, Overlap
 from evaluation.scoring.windows import View
+from storage.errors import InputError
 
 _NEAREST = 5
 
@@ -166,13 +171,17 @@ class StudentPredictor:
     def predict(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
     ) -> ScoreMap:
-        """Find the best class of every pixel of one image."""
+        """Find the best class of every pixel of one image.
+
+        Raises:
+            InputError: If the student's logits are not finite.
+        """
         rows = self._rows.among(candidates)
         device = rows.embeddings.device
         best = torch.zeros(image.shape[:2], device=device)
         row = torch.full(image.shape[:2], -1, dtype=torch.int32, device=device)
         for own, scores in self._scored(image, rows):
-            value, place = scores.max(dim=0)
+            value, place = scores.max(dim=0)  # (C, rows, columns) -> (rows, columns) each
             # Strictly greater, so that the lowest of equal classes stays.
             better = (value > best) | (row < 0)
             best = torch.where(better, value, best)
@@ -184,7 +193,11 @@ class StudentPredictor:
     def class_scores(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
     ) -> Iterator[ClassScores]:
-        """Score every candidate at every pixel, a few classes at a time."""
+        """Score every candidate at every pixel, a few classes at a time.
+
+        Raises:
+            InputError: If the student's logits are not finite.
+        """
         rows = self._rows.among(candidates)
         for own, scores in self._scored(image, rows):
             owners = torch.tensor(rows.owners[own])
@@ -202,12 +215,13 @@ class StudentPredictor:
         config = self._config
         view = View((image.shape[0], image.shape[1]), config, self._student.patch_size)
         shown = self._student.normalise(view.resized(image).to(rows.embeddings.device))
-        logits, nearest = self._logits(view.cut(shown), rows)
+        logits, nearest = self._logits(view.cut(shown), rows)  # (V, R, h, w), (V, R)
+        require_finite(logits * config.softmax_scale, "logits")
         by_window = config.overlap is Overlap.SCORES
 
         def maps(own: slice) -> _Maps:
-            large = view.enlarged(logits[:, own])
-            return large if by_window else view.merged(large)
+            large = view.enlarged(logits[:, own])  # (V, C, H, W)
+            return large if by_window else view.merged(large)  # or (1, C, rows, columns)
 
         chunks = list(rows.chunks(config.class_chunk))
         score = _scoring(config, maps, chunks, nearest)
@@ -221,12 +235,31 @@ class StudentPredictor:
         """Logits of all windows, and which rows are nearest to each of them as a whole."""
         logits, nearest = [], []
         for batch in crops.split(self._config.batch_size):
-            patches, cls = self._student.encode(batch)
-            logits.append(self._student.scores(patches, cls, rows.embeddings))
-            alike = cls.float() @ rows.embeddings.float().T
-            top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices
+            patches, cls = self._student.encode(batch)  # (v, D, h, w), (v, D); v of V windows
+            logits.append(self._student.scores(patches, cls, rows.embeddings))  # (v, R, h, w)
+            alike = cls.float() @ rows.embeddings.float().T  # (v, D) (D, R) -> (v, R)
+            top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices  # (v, at most 5)
             nearest.append(torch.zeros_like(alike, dtype=torch.bool).scatter(1, top, value=True))
         return torch.cat(logits).float(), torch.cat(nearest)
+
+
+def require_finite(values: torch.Tensor, what: str) -> None:
+    """Refuse an answer of a network that is no number: its arg-max would be one of no meaning.
+
+    Args:
+        values: Of any shape.
+        what: What messages call them.
+
+    Raises:
+        InputError: If one is NaN or infinite.
+    """
+    if not values.isfinite().all():
+        message = (
+            f"the network's {what} for an image are not finite, so that nothing can be measured: "
+            "its training has diverged, or the weights do not belong to it. Score an earlier "
+            "checkpoint, or train again with a lower learning rate"
+        )
+        raise InputError(message)
 
 
 def _scoring(
@@ -242,6 +275,10 @@ def _scoring(
         maps: Logits of some rows at full size.
         chunks: All rows; a denominator needs them all, but only one map.
         nearest: For each window the rows that GroupViT's rule leaves in the race.
+
+    Returns:
+        A function from some rows to their scores, (maps, C, height, width). A softmax is taken as
+        exp(logit - log of the sum of all exponentials), so that no two chunks are held at once.
     """
 
     def scaled(own: slice) -> _Maps:
@@ -251,12 +288,14 @@ def _scoring(
         return scaled(own).masked_fill(~nearest[:, own, None, None], -torch.inf)
 
     if config.background is Background.GROUPVIT:
+        # Two softmaxes, (maps, 1, height, width) each: among all rows, and among the nearest.
         everyone = _log_total(map(scaled, chunks))
         few = _log_total(left(own) for own in chunks if nearest[:, own].any())
 
         def race(own: slice) -> _Maps:
             if not nearest[:, own].any():
                 return torch.zeros_like(everyone).expand(-1, own.stop - own.start, -1, -1)
+            # The product of both probabilities; a row that is not near has -inf here, which is 0.
             return (2 * left(own) - everyone - few).exp()
 
         return race
@@ -268,7 +307,7 @@ def _scoring(
 
 def _log_total(maps: Iterator[_Maps]) -> Float[torch.Tensor, "maps 1 height width"]:
     """Logarithm of the sum of all exponentials, over all classes of all chunks."""
-    total = next(maps).logsumexp(dim=1, keepdim=True)
+    total = next(maps).logsumexp(dim=1, keepdim=True)  # (maps, C, h, w) -> (maps, 1, h, w)
     for each in maps:
         total = torch.logaddexp(total, each.logsumexp(dim=1, keepdim=True))
     return total

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, Field
 
 from evaluation.scoring.config import ScoringConfig
-from storage.documents import suggest, validate
+from storage.documents import merge, suggest, validate
 from storage.errors import InputError
 
 _EXECUTION: Mapping[str, Any] = {
@@ -40,11 +40,6 @@ class Preset(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     benchmarks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings that differ by benchmark. The work says nothing about other benchmarks; if there
     are none here, the preset serves all of them."""
-
-
-def preset_names() -> tuple[str, ...]:
-    """The presets that ship, in the order of the table."""
-    return tuple(_presets())
 
 
 def load_preset(name: str) -> Preset:
@@ -77,7 +72,7 @@ def preset_settings(name: str, benchmark: str) -> dict[str, Any]:
             f"{', '.join(preset.benchmarks)}: choose another, or name the settings one by one"
         )
         raise InputError(message)
-    own = _merged(preset.scoring, preset.benchmarks.get(benchmark, {}))
+    own = merge(preset.scoring, preset.benchmarks.get(benchmark, {}))
     return _protocol(validate(ScoringConfig, own, f"preset {name}")) | {"preset": name}
 
 
@@ -107,15 +102,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values of both, those of the second where both have one."""
-    merged = dict(low)
-    for name, value in high.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], value) if nested else value
-    return merged
 
 
 @cache

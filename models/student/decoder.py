@@ -1,4 +1,7 @@
-"""The student's decoder: one query a class, scored against every patch."""
+"""The student's decoder: one query a class, scored against every patch.
+
+In the comments below B is the batch, Q the classes, and P the patches of an image.
+"""
 
 import math
 
@@ -38,6 +41,7 @@ class CrossAttention(nn.Module):
         memory: Float[Tensor, "batch patches memory"],
     ) -> Float[Tensor, "batch classes width"]:
         """Mix the memory's values by the queries' softmax scores."""
+        # (B, Q, width) and (B, P, memory) -> (B, heads, Q or P, width / heads)
         q, k, v = (
             split_heads(project(tokens), self.heads)
             for project, tokens in (
@@ -47,7 +51,8 @@ class CrossAttention(nn.Module):
             )
         )
         dropout = self.dropout if self.training else 0.0
-        return self.output(merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return self.output(merge_heads(mixed))  # (B, heads, Q, width / heads) -> (B, Q, width)
 
 
 class DecoderLayer(nn.Module):
@@ -77,9 +82,9 @@ class DecoderLayer(nn.Module):
         memory: Float[Tensor, "batch patches memory"],
     ) -> Float[Tensor, "batch classes width"]:
         """Refine the queries by what the patches hold."""
-        attended = self.dropout(self.attention(queries, memory))
+        attended = self.dropout(self.attention(queries, memory))  # (B, Q, width)
         queries = self.attention_norm(queries + attended)
-        hidden = self.dropout(F.relu(self.expand(queries)))
+        hidden = self.dropout(F.relu(self.expand(queries)))  # (B, Q, 4 * width)
         return self.feedforward_norm(queries + self.dropout(self.contract(hidden)))
 
 
@@ -105,6 +110,7 @@ class ScoreLayer(nn.Module):
         memory: Float[Tensor, "batch patches memory"],
     ) -> Float[Tensor, "batch classes patches"]:
         """Score every patch for every query."""
+        # (B, Q, width) (B, width, P) -> (B, Q, P)
         return self.query(queries) @ self.key(memory).transpose(1, 2) * self.scale
 
 
@@ -124,8 +130,10 @@ class MaskDecoder(nn.Module):
         width = config.decoder_width or embed_width
         heads = config.decoder_heads
         if width % heads:
-            msg = f"the decoder is {width} wide, which {heads} heads do not divide evenly: change "
-            raise InputError(msg + "decoder_heads or decoder_width")
+            message = (
+                f"the decoder is {width} wide, which {heads} heads do not divide evenly: change "
+            )
+            raise InputError(message + "decoder_heads or decoder_width")
         self.descriptor = nn.Linear(2 * embed_width, width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, embed_width, heads, config.decoder_dropout)
@@ -144,12 +152,15 @@ class MaskDecoder(nn.Module):
         text: Float[Tensor, "... classes embed"],
     ) -> Float[Tensor, "batch classes h w"]:
         """Score the patches for all classes."""
-        text = text if text.ndim == 3 else text.expand(len(cls), *text.shape)
-        queries = self.descriptor(torch.cat([cls[:, None] * text, text], dim=-1))
-        memory = patches.flatten(2).transpose(1, 2)
+        text = text if text.ndim == 3 else text.expand(len(cls), *text.shape)  # (B, Q, embed)
+        # ZegCLIP's relationship descriptor: image times text, beside the text itself.
+        described = torch.cat([cls[:, None] * text, text], dim=-1)  # (B, Q, 2 * embed)
+        queries = self.descriptor(described)  # (B, Q, width)
+        memory = patches.flatten(2).transpose(1, 2)  # (B, embed, h, w) -> (B, P = h * w, embed)
         for layer in self.layers:
             queries = layer(queries, memory)
-        return self.scores(queries, memory).unflatten(2, patches.shape[2:])
+        scores = self.scores(queries, memory)  # (B, Q, P)
+        return scores.unflatten(2, patches.shape[2:])  # (B, Q, h, w)
 
     @torch.no_grad()
     def _copy_first_layer(self) -> None:
@@ -166,11 +177,11 @@ class MaskDecoder(nn.Module):
         """Let queries be texts, layers change them little, and the last layer compare them."""
         width, embed = self.descriptor.out_features, self.scores.key.in_features
         if width != embed:
-            msg = (
+            message = (
                 f"the decoder is {width} wide and CLIP's space {embed}; decoder_init "
                 "'similarity' needs them equal: leave decoder_width out"
             )
-            raise InputError(msg)
+            raise InputError(message)
         identity = torch.eye(width)
         self.descriptor.weight.copy_(torch.cat([torch.zeros_like(identity), identity], dim=1))
         self.descriptor.bias.zero_()

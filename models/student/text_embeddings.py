@@ -86,8 +86,8 @@ def embed_phrases(
     """
     empty = [str(i) for i, own in enumerate(phrases) if not own]
     if empty or not phrases:
-        msg = f"classes without a phrase: {', '.join(empty) or 'all'}; give each at least one"
-        raise InputError(msg)
+        message = f"classes without a phrase: {', '.join(empty) or 'all'}; give each at least one"
+        raise InputError(message)
     filled = text_templates(templates)
     unique = list(dict.fromkeys(phrase for own in phrases for phrase in own))
     texts = [template.replace("{}", phrase) for phrase in unique for template in filled]

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.finiteness import find_not_finite
 from models.student.config import StudentConfig
 from models.student.zegclip import ZegClip
 from models.weights import weights_identity
@@ -43,8 +44,8 @@ def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
 
     Raises:
         DataError: If the checkpoint is damaged.
-        InputError: If there is none, or CLIP's weights are not there or are not those that it was
-            trained on.
+        InputError: If there is none, its values are not finite, or CLIP's weights are not there or
+            are not those that it was trained on.
     """
     folder = Path(path).expanduser()
     newest = list_checkpoints(folder / "checkpoints")
@@ -68,19 +69,31 @@ def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
     own = dict(student.trainable_parameters())
     wrong = own.keys() ^ weights.keys() or {n for n in own if own[n].shape != weights[n].shape}
     if wrong:
-        msg = (
+        message = (
             f"the checkpoint and the student differ in {len(wrong)} tensors, {min(wrong)!r} one"
             " of them: it was written by another version of the student"
         )
-        raise DataError(msg)
+        raise DataError(message)
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name])
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The trained tensors of a checkpoint by name, and their running mean if it has one."""
+    """The trained tensors of a checkpoint by name, and their running mean if it has one.
+
+    Raises:
+        InputError: If a value is not finite: the training had diverged.
+    """
     tensors = load_file(path / WEIGHTS_FILE)
+    wrong = find_not_finite(tensors)
+    if wrong is not None:
+        message = (
+            f"checkpoint {path} holds a tensor that is not finite, {wrong}: its training had "
+            "diverged. Take an earlier checkpoint, or train into another out folder with a lower "
+            "optimiser.learning_rate"
+        )
+        raise InputError(message)
     average = {
         n.removeprefix(AVERAGE_PREFIX): t
         for n, t in tensors.items()
@@ -94,19 +107,19 @@ def read_checked(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / RECORD_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
-        msg = (
+        message = (
             f"{path} is no checkpoint (it has no {RECORD_FILE}); train first, or give "
             "another folder"
         )
-        raise InputError(msg) from error
+        raise InputError(message) from error
     except ValueError as error:
-        msg = f"{path / RECORD_FILE} is no JSON ({error})"
-        raise DataError(msg) from error
+        message = f"{path / RECORD_FILE} is no JSON ({error})"
+        raise DataError(message) from error
     for name, expected in record["files"].items():
         found = describe_file(path / name) if (path / name).is_file() else "nothing"
         if found != expected:
-            msg = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
-            raise DataError(msg)
+            message = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
+            raise DataError(message)
     return record
 
 
@@ -120,8 +133,8 @@ def describe_file(path: Path) -> str:
 def _refuse_other_clip(path: Path, meta: Mapping[str, Any], config: StudentConfig) -> None:
     trained, found = meta.get("clip"), weights_identity(config.clip, config.revision)
     if found != trained:
-        msg = (
+        message = (
             f"checkpoint {path} was trained on CLIP weights {trained}, but {config.clip} holds "
             f"{found}: put the old weights back there"
         )
-        raise InputError(msg)
+        raise InputError(message)

@@ -50,11 +50,11 @@ def entry(state_dict: Mapping[str, Tensor], name: str) -> Tensor:
         InputError: If it is not there.
     """
     if name not in state_dict:
-        msg = (
+        message = (
             f"the state dict has no {name!r}, expected the names of a released ZegCLIP: give the"
             " checkpoint's 'state_dict' entry"
         )
-        raise InputError(msg)
+        raise InputError(message)
     return state_dict[name]
 
 
@@ -75,11 +75,11 @@ def tower_config(
     rows, expected = len(entry(state_dict, "backbone.positional_embedding")), 1
     expected += (image_size // patch_size) ** 2
     if rows != expected:
-        msg = (
+        message = (
             f"the position table has {rows} rows, expected {expected} for image_size {image_size}"
             f" and patch_size {patch_size}: give the sizes it was trained with"
         )
-        raise InputError(msg)
+        raise InputError(message)
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=len(entry(state_dict, f"{_TOWER}0.mlp.c_fc.weight")),
@@ -156,8 +156,8 @@ def _check_shapes(converted: Mapping[str, Tensor], shapes: Mapping[str, torch.Si
     for name, shape in shapes.items():
         found = tuple(converted[name].shape) if name in converted else "missing"
         if found != tuple(shape):
-            msg = (
+            message = (
                 f"{name} is {found} in the state dict, expected {tuple(shape)}: give the sizes"
                 " and heads that the checkpoint was trained with"
             )
-            raise InputError(msg)
+            raise InputError(message)

@@ -3,6 +3,9 @@
 Deep visual prompts tune the tower, a relationship descriptor makes one query a class from the text
 vector and the image's CLS vector, and a light decoder of cross-attention layers scores every patch
 for every query. No parameter belongs to a class, so that any list of names works at test time.
+
+In the comments below B is the batch, P the patches of an image on their (h, w) grid, and T = 1 + P
+its tokens, CLS first.
 """
 
 import math
@@ -44,11 +47,11 @@ class ZegClip(nn.Module):
         self.patch_size = int(tower.patch_size)
         self.embed_width = int(self.projection.out_features)
         if config.image_size % self.patch_size:
-            msg = (
+            message = (
                 f"image_size is {config.image_size}, expected a multiple of CLIP's patch size"
                 f" {self.patch_size}: change the student's image_size"
             )
-            raise InputError(msg)
+            raise InputError(message)
         width, depth = int(tower.hidden_size), int(tower.num_hidden_layers)
         self.prompts = nn.Parameter(torch.empty(depth, config.num_prompt_tokens, width))
         self.prompt_projection = nn.Linear(width, width)
@@ -169,12 +172,13 @@ class ZegClip(nn.Module):
             Patch map and CLS vector of the images, and CLS vector of the counterfactuals.
         """
         count = len(image)
-        tokens, grid = self._embed(torch.cat([image, counterfactual]))
+        tokens, grid = self._embed(torch.cat([image, counterfactual]))  # (2 * B, T, width)
         *early, (layer, prompts) = self._layers()
         for each, own in early:
             tokens = _block(each, tokens, self._project(own, 2 * count))
         shown = self._project(prompts, 2 * count)
         patches, cls = self._joint(_block(layer, tokens[:count], shown[:count]), grid)
+        # Of the counterfactual only the CLS token is wanted, so that it alone asks: (B, 1, width).
         last = _block(layer, tokens[count:], shown[count:], num_queries=1)
         return patches, cls, self._joint(last, (0, 0))[1]
 
@@ -208,17 +212,17 @@ class ZegClip(nn.Module):
         """Tokens before the first layer, and the patch grid."""
         height, width = image.shape[2:]
         if min(height, width) < self.patch_size:
-            msg = (
+            message = (
                 f"the image is {height} x {width} pixels, expected at least one patch of "
                 f"{self.patch_size} pixels: enlarge it"
             )
-            raise InputError(msg)
+            raise InputError(message)
         embeddings = self.vision.embeddings
-        patches = embeddings.patch_embedding(image)
+        patches = embeddings.patch_embedding(image)  # (B, width, h, w)
         grid = (patches.shape[2], patches.shape[3])
-        cls = embeddings.class_embedding.expand(len(image), 1, -1)
-        tokens = torch.cat([cls, patches.flatten(2).transpose(1, 2)], dim=1)
-        positions = _resized_positions(self.positions, *grid)
+        cls = embeddings.class_embedding.expand(len(image), 1, -1)  # (B, 1, width)
+        tokens = torch.cat([cls, patches.flatten(2).transpose(1, 2)], dim=1)  # (B, T, width)
+        positions = _resized_positions(self.positions, *grid)  # (T, width)
         if self.config.class_embedding_twice:
             first = positions[:1] + embeddings.class_embedding
             positions = torch.cat([first, positions[1:]])
@@ -231,8 +235,8 @@ class ZegClip(nn.Module):
     def _joint(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Patch map and CLS vector in the joint space, from the tokens after the last layer."""
         tokens = self.vision.post_layernorm(self.prompt_norm(tokens))
-        tokens = F.normalize(self.projection(tokens), dim=-1)
-        return tokens[:, 1:].transpose(1, 2).unflatten(2, grid), tokens[:, 0]
+        tokens = F.normalize(self.projection(tokens), dim=-1)  # (B, T, width) -> (B, T, embed)
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, grid), tokens[:, 0]  # (B, embed, h, w)
 
     def _project(self, prompts: Tensor, batch: int) -> Tensor:
         """One layer's prompts for every image; dropout differs from image to image."""
@@ -260,8 +264,9 @@ def _block(
         num_queries: How many of the first tokens are wanted; nothing means all.
     """
     attention = layer.self_attn
-    normed = layer.layer_norm1(tokens)
-    context = torch.cat([normed, layer.layer_norm1(prompts)], dim=1)
+    normed = layer.layer_norm1(tokens)  # (B, T, width)
+    context = torch.cat([normed, layer.layer_norm1(prompts)], dim=1)  # (B, T + prompts, width)
+    # (B, heads, queries, width / heads), and twice (B, heads, T + prompts, width / heads)
     q, k, v = (
         split_heads(project(x), attention.num_heads)
         for project, x in (
@@ -280,6 +285,6 @@ def _resized_positions(positions: Tensor, height: int, width: int) -> Tensor:
     side = math.isqrt(len(positions) - 1)
     if (height, width) == (side, side):
         return positions
-    grid = positions[1:].T.unflatten(1, (side, side))[None]
+    grid = positions[1:].T.unflatten(1, (side, side))[None]  # (1, channels, side, side)
     resized = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
-    return torch.cat([positions[:1], resized[0].flatten(1).T])
+    return torch.cat([positions[:1], resized[0].flatten(1).T])  # (1 + height * width, channels)

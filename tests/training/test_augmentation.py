@@ -3,20 +3,21 @@ import pytest
 
 from storage.errors import InputError
 from storage.records import IGNORE_LABEL
-from training.augmentation import AugmentationConfig, View, augment
+from training.augmentation import LabelledPair, augment
+from training.config import AugmentationConfig
 
 GREY = (122, 116, 104)
 STILL = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 
 
-def view(height=48, width=64):
+def pair(height=48, width=64):
     """A picture whose red channel is the label, with an object in one corner."""
     labels = np.zeros((height, width), np.uint16)
     labels[4:16, 40:60] = 200
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = labels
     image[..., 1] = np.linspace(0, 255, width).astype(np.uint8)
-    return View(image, image[..., ::-1].copy(), labels)
+    return LabelledPair(image, image[..., ::-1].copy(), labels)
 
 
 def config(**changes):
@@ -25,7 +26,7 @@ def config(**changes):
 
 def run(seed, settings, side=32, stored=None):
     rng = np.random.default_rng(seed)
-    return augment(stored or view(), side, settings, rng, padding=GREY)
+    return augment(stored or pair(), side, settings, rng, padding=GREY)
 
 
 def test_pair_and_labels_stay_aligned():
@@ -54,14 +55,14 @@ def test_small_views_are_padded_at_the_bottom_and_right_with_ignored_pixels():
 
 
 def test_a_view_of_the_stored_size_is_the_image_itself():
-    stored = view(32, 32)
+    stored = pair(32, 32)
     found = run(0, config(min_scale=1, max_scale=1, flip=0), stored=stored)
     np.testing.assert_array_equal(found.image, stored.image)
     np.testing.assert_array_equal(found.labels, stored.labels)
 
 
 def test_a_flip_turns_all_three():
-    stored = view(32, 32)
+    stored = pair(32, 32)
     found = run(0, config(min_scale=1, max_scale=1, flip=1), stored=stored)
     np.testing.assert_array_equal(found.image, stored.image[:, ::-1])
     np.testing.assert_array_equal(found.counterfactual, stored.counterfactual[:, ::-1])
@@ -78,7 +79,7 @@ def test_the_object_rule_keeps_the_object_in_view():
 
 
 def test_the_released_rule_looks_for_two_balanced_classes():
-    stored = view()
+    stored = pair()
     stored.labels[20:32, 30:42] = 7
 
     def balanced(tries):
@@ -95,8 +96,8 @@ def test_the_released_rule_looks_for_two_balanced_classes():
 
 
 def test_colours_differ_within_a_pair_unless_shared():
-    stored = view()
-    same = View(stored.image, stored.image, stored.labels)
+    stored = pair()
+    same = LabelledPair(stored.image, stored.image, stored.labels)
     settings = AugmentationConfig(min_scale=1, max_scale=1)
     apart = [run(s, settings, stored=same) for s in range(5)]
     assert any((v.image != v.counterfactual).any() for v in apart)
@@ -108,7 +109,7 @@ def test_colours_differ_within_a_pair_unless_shared():
 
 def test_brightness_shifts_levels_by_its_draw():
     flat = np.full((32, 32, 3), 100, np.uint8)
-    stored = View(flat, flat, np.zeros((32, 32), np.uint16))
+    stored = LabelledPair(flat, flat, np.zeros((32, 32), np.uint16))
     settings = config(min_scale=1, max_scale=1, brightness=32)
     levels = {int(run(s, settings, stored=stored).image[0, 0, 0]) for s in range(60)}
     assert 100 in levels
@@ -120,7 +121,7 @@ def test_brightness_shifts_levels_by_its_draw():
 def test_hue_turns_colours_and_leaves_grey_alone():
     image = np.full((32, 32, 3), 100, np.uint8)
     image[:16] = (200, 20, 20)
-    stored = View(image, image, np.zeros((32, 32), np.uint16))
+    stored = LabelledPair(image, image, np.zeros((32, 32), np.uint16))
     settings = config(min_scale=1, max_scale=1, hue=180, flip=0)
     found = [run(s, settings, stored=stored).image for s in range(20)]
     assert any(v[0, 0, 0] < 100 for v in found)
@@ -128,8 +129,8 @@ def test_hue_turns_colours_and_leaves_grey_alone():
 
 
 def test_a_pair_of_two_sizes_is_refused():
-    stored = view()
-    broken = View(stored.image, stored.counterfactual[:10], stored.labels)
+    stored = pair()
+    broken = LabelledPair(stored.image, stored.counterfactual[:10], stored.labels)
     with pytest.raises(InputError, match="expected one size"):
         run(0, config(), stored=broken)
 

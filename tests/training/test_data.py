@@ -9,9 +9,8 @@ from storage.errors import DataError, InputError
 from storage.shards import pack
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from training.augmentation import AugmentationConfig
-from training.data import Batches, SampleFiles, ViewPlan, find_shards
-from training.negatives import NegativesConfig
+from training.config import AugmentationConfig, NegativesConfig
+from training.data import Batches, BatchPlan, SampleFiles, find_shards
 from training.shard_cache import ShardCache
 
 
@@ -29,7 +28,7 @@ def plan(**changes):
         "padding": (1, 2, 3),
         "seed": 0,
     }
-    return ViewPlan(**{**fields, **changes})
+    return BatchPlan(**{**fields, **changes})
 
 
 def assert_same(first, second):
@@ -42,9 +41,9 @@ def test_every_sample_is_found_and_decoded(samples):
     assert len(samples) == 10
     for i in range(10):
         stored = samples[i]
-        assert stored.view.image.shape == (64, 64, 3)
+        assert stored.pair.image.shape == (64, 64, 3)
         (class_id,) = stored.class_ids
-        assert set(np.unique(stored.view.labels)) == {0, class_id + 1}
+        assert set(np.unique(stored.pair.labels)) == {0, class_id + 1}
 
 
 def test_a_batch_is_what_its_position_says(samples):
@@ -72,7 +71,7 @@ def test_an_epoch_shows_every_sample_once_in_its_own_order(samples):
         min_scale=1, max_scale=1, flip=0, brightness=0, contrast=0, saturation=0, hue=0
     )
     batches = Batches(samples, plan(side=64, augmentation=unaltered))
-    stored = [samples[i].view.image.tobytes() for i in range(10)]
+    stored = [samples[i].pair.image.tobytes() for i in range(10)]
     for epoch in range(2):
         images = batches.batch(10 * epoch, 10).image.permute(0, 2, 3, 1).numpy()
         shown.append([stored.index(image.tobytes()) for image in images])

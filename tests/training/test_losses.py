@@ -10,11 +10,28 @@ from training.losses import (
     count_present,
     counterfactual_loss,
     mask_losses,
-    paper_losses,
-    released_losses,
     weighted_sum,
 )
 from training.sampling import BACKGROUND, IGNORE
+
+RELEASED = LossConfig(ignored_pixels="negative")
+PAPER = LossConfig(normalisation="paper", ignored_pixels="negative")
+
+
+def losses_of(logits, label, config=RELEASED):
+    """The losses for labels as the authors' code has them: 255 is a negative for every query."""
+    return mask_losses(logits, torch.where(label == 255, BACKGROUND, label), config)
+
+
+def plain_squared_dice(logits, targets, valid=None, active=None):
+    """The printed dice loss on full-size maps, as one expression."""
+    full = F.interpolate(logits, size=targets.shape[1:], mode="bilinear", align_corners=False)
+    truth = (targets[:, None] == torch.arange(full.shape[1])[:, None, None]).float()
+    probability = full.sigmoid() if valid is None else full.sigmoid() * valid[:, None]
+    overlap = (probability * truth).sum(dim=(2, 3))
+    size = (probability.square() + truth).sum(dim=(2, 3))
+    losses = 1 - (2 * overlap + 1) / (size + 1)
+    return (losses if active is None else losses * active).mean()
 
 
 def plain_released(logits, label, valid=None, active=None):
@@ -49,7 +66,7 @@ def random_case(size=24, queries=7):
 def test_two_pixels_give_the_values_computed_by_hand():
     logits = torch.tensor([[[[0.0, math.log(3.0)]]]])  # probabilities 1/2 and 3/4
     label = torch.tensor([[[0, 255]]])
-    losses = released_losses(logits, label)
+    losses = losses_of(logits, label)
     positive = 0.25 * -math.log(0.5) * 0.5**2
     negative = 0.75 * -math.log(0.25) * 0.75**2
     assert losses["mask"].item() == pytest.approx((positive + negative) / 2, rel=1e-6)
@@ -59,7 +76,7 @@ def test_two_pixels_give_the_values_computed_by_hand():
 def test_the_paper_means_over_queries_and_squares_the_denominator():
     logits = torch.tensor([[[[0.0, math.log(3.0)]], [[0.0, 0.0]]]])
     label = torch.tensor([[[0, 255]]])
-    losses = paper_losses(logits, label)
+    losses = losses_of(logits, label, PAPER)
     quarter = -math.log(0.5) * 0.25
     focal = (quarter + -math.log(0.25) * 0.75**2 + 2 * quarter) / 4
     present = 1 - (2 * 0.5 + 1) / (0.25 + 0.5625 + 1 + 1)
@@ -70,7 +87,7 @@ def test_the_paper_means_over_queries_and_squares_the_denominator():
 
 def test_streaming_equals_the_plain_form_in_value_and_gradient():
     logits, label = random_case()
-    streamed = released_losses(logits, label)
+    streamed = losses_of(logits, label)
     plain = plain_released(logits, label)
     for name in ("mask", "dice"):
         assert streamed[name].item() == pytest.approx(plain[name].item(), rel=1e-6)
@@ -81,9 +98,9 @@ def test_streaming_equals_the_plain_form_in_value_and_gradient():
 
 def test_autocast_around_the_losses_changes_nothing():
     logits, label = random_case()
-    expected = released_losses(logits, label)["mask"]
+    expected = losses_of(logits, label)["mask"]
     with torch.autocast("cpu", torch.bfloat16):
-        found = released_losses(logits, label)["mask"]
+        found = losses_of(logits, label)["mask"]
     found.backward()
     assert found.item() == expected.item()
     assert logits.grad.dtype == torch.float32
@@ -92,16 +109,16 @@ def test_autocast_around_the_losses_changes_nothing():
 def test_a_class_on_every_pixel_has_the_gradient_of_the_plain_form():
     logits, _ = random_case(queries=4)
     label = torch.full((3, 24, 24), 2)
-    got = torch.autograd.grad(released_losses(logits, label)["mask"], logits)[0]
+    got = torch.autograd.grad(losses_of(logits, label)["mask"], logits)[0]
     expected = torch.autograd.grad(plain_released(logits, label)["mask"], logits)[0]
     assert (got - expected).norm() / expected.norm() < 1e-5
 
 
 def test_chunks_of_queries_give_the_same_loss(monkeypatch):
     logits, label = random_case(queries=5)
-    whole = released_losses(logits, label)["mask"]
+    whole = losses_of(logits, label)["mask"]
     monkeypatch.setitem(_CHUNK_VALUES, "cpu", 2 * label[0].numel())
-    assert released_losses(logits, label)["mask"].item() == pytest.approx(whole.item(), rel=1e-6)
+    assert losses_of(logits, label)["mask"].item() == pytest.approx(whole.item(), rel=1e-6)
 
 
 def test_raising_logits_on_ignored_pixels_costs_only_where_they_are_negatives():
@@ -145,6 +162,40 @@ def test_inactive_queries_give_no_loss_and_no_gradient(normalisation):
     other[~active] = 9.0
     again = mask_losses(other, targets, config, active=active)
     assert {n: t.item() for n, t in terms.items()} == {n: t.item() for n, t in again.items()}
+
+
+@pytest.mark.parametrize("rule", ["mask", "negative"])
+def test_the_printed_dice_equals_the_plain_form_in_value_and_gradient(rule):
+    logits, label = random_case()
+    valid = torch.rand(label.shape) < 0.7
+    active = torch.rand(logits.shape[:2]) < 0.6
+    targets = torch.where(label == 255, BACKGROUND, label)
+    targets[~valid] = IGNORE
+    config = LossConfig(normalisation="paper", ignored_pixels=rule)
+    found = mask_losses(logits, targets, config, active=active)["dice"]
+    expected = plain_squared_dice(logits, targets, valid if rule == "mask" else None, active)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    got, wanted = (torch.autograd.grad(value, logits)[0] for value in (found, expected))
+    assert (got - wanted).norm() / wanted.norm() < 1e-5
+
+
+@pytest.mark.parametrize(("normalisation", "present"), [("paper", 3), ("released", 1)])
+def test_no_map_of_all_queries_at_full_size_is_kept_for_the_gradient(normalisation, present):
+    logits = torch.randn(2, 40, 4, 4, requires_grad=True)
+    targets = torch.full((2, 64, 64), BACKGROUND)
+    for query in range(present):
+        targets[:, query] = query
+    kept = []
+
+    def note(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    config = LossConfig(normalisation=normalisation)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        weighted_sum(mask_losses(logits, targets, config), config)
+    assert kept
+    assert max(kept) < 40 * 64 * 64
 
 
 def test_background_only_images_give_finite_losses_and_a_gradient():

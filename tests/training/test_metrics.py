@@ -1,6 +1,12 @@
 import json
+import signal
+import subprocess
+import sys
 
-from storage.metrics import METRICS_FILE, read_metrics
+import pytest
+
+from storage.errors import DataError
+from storage.metrics import METRICS_FILE, read_metrics, write_metrics
 from training.metrics import MetricsLog
 
 
@@ -23,6 +29,57 @@ def test_a_line_that_a_crash_has_cut_is_left_out(tmp_path):
     lines = [json.dumps(row(0)), json.dumps(row(1))]
     (tmp_path / METRICS_FILE).write_text(lines[0] + "\n" + lines[1][:9])
     assert [r["step"] for r in read_metrics(tmp_path)] == [0]
+
+
+def test_a_repeated_step_counts_once_as_it_was_computed_last(tmp_path):
+    lines = ['{"step": 2, "loss": 2}', '{"step": 1, "loss": 3}', '{"step": 2, "loss": 1}', '{"st']
+    (tmp_path / METRICS_FILE).write_text("\n".join(lines))
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 3}, {"step": 2, "loss": 1}]
+
+
+@pytest.mark.parametrize("broken", [b'{"loss": 2}', b"17", b"\xff\xfe", b"\0\0\0", b""])
+def test_a_broken_line_in_the_middle_is_named_and_the_advice_works(tmp_path, broken):
+    lines = [b'{"step": 0}', broken, b'{"step": 1}']
+    (tmp_path / METRICS_FILE).write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(
+        DataError, match=r"metrics\.jsonl line 2 is no JSON object.*remove the line"
+    ):
+        read_metrics(tmp_path)
+    with pytest.raises(DataError, match="line 2"):
+        MetricsLog(tmp_path, first=1, steps=2, log_every=1)
+    (tmp_path / METRICS_FILE).write_bytes(b"\n".join([lines[0], lines[2]]) + b"\n")
+    assert [r["step"] for r in read_metrics(tmp_path)] == [0, 1]
+
+
+KILLED = """
+import resource, signal, sys
+from pathlib import Path
+from training.metrics import MetricsLog
+out = Path(sys.argv[1])
+size = (out / "metrics.jsonl").stat().st_size
+# The kernel kills the process in the middle of the write that would pass this size.
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
+MetricsLog(out, first=5000, steps=9000, log_every=100)
+"""
+
+
+def test_a_run_that_is_killed_while_it_resumes_keeps_its_curve(tmp_path):
+    rows = [row(step) for step in range(5000)]
+    write_metrics(tmp_path, rows)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=300)
+    assert ended.returncode == -signal.SIGXFSZ
+    assert [r["step"] for r in read_metrics(tmp_path)] == list(range(5000))
+
+
+def test_what_is_no_finite_number_never_comes_into_the_file(tmp_path):
+    with MetricsLog(tmp_path, first=0, steps=9, log_every=100) as log:
+        log.write({"step": 0, "loss": float("nan"), "lr": 1.0})
+    assert (tmp_path / METRICS_FILE).read_text() == '{"step": 0, "lr": 1.0}\n'
+    # A file of an earlier version is cleaned when its run goes on.
+    (tmp_path / METRICS_FILE).write_text('{"step": 0, "loss": NaN, "lr": 2.0}\n')
+    with MetricsLog(tmp_path, first=1, steps=9, log_every=100):
+        assert (tmp_path / METRICS_FILE).read_text() == '{"step": 0, "lr": 2.0}\n'
 
 
 def test_a_run_without_updates_has_no_rows(tmp_path):

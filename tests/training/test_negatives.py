@@ -2,7 +2,8 @@ import pytest
 
 from storage.tables import read_table
 from storage.vocabulary import VOCABULARIES, load_vocabulary
-from training.negatives import Exclusions, NegativesConfig, related_classes
+from training.config import NegativesConfig
+from training.negatives import Exclusions, related_classes
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ import pytest
 from storage.errors import DataError, InputError
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from training.augmentation import AugmentationConfig
-from training.config import TrainingConfig
-from training.data import Batches, SampleFiles, ViewPlan, find_shards
+from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
+from training.data import Batches, BatchPlan, SampleFiles, find_shards
 from training.loop import train
-from training.negatives import NegativesConfig
 from training.shard_cache import ShardCache
 
 
@@ -31,7 +29,7 @@ def tars(bucket):
 
 def batches(shards, cache, mixed_shards):
     samples = SampleFiles(shards, load_vocabulary("miniature"), shard_cache=cache)
-    plan = ViewPlan(
+    plan = BatchPlan(
         side=32,
         classes_per_image=5,
         negatives=NegativesConfig(),

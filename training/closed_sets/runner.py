@@ -23,8 +23,10 @@ from models.closed_sets.openmmlab import (
     IterBasedTrainLoop,
     Runner,
 )
+from models.finiteness import find_not_finite
 from storage.exports.folders import IMAGE_FOLDER, LABEL_FOLDER, SPLIT_FILE, ExportedSet
 from training.closed_sets.config import ClosedSetConfig
+from training.divergence import diverged, lower_settings, not_finite
 from training.metrics import MetricsLog
 
 _BACKBONES = {"deeplabv3": "backbone", "mask2former": "pixel_level_module.encoder"}
@@ -83,11 +85,13 @@ class MetricsHook(Hook):
     Args:
         out: Folder of the run.
         log_every: Updates between lines of the log.
+        ways: What may be changed if the run diverges.
     """
 
-    def __init__(self, out: str, log_every: int) -> None:
+    def __init__(self, out: str, log_every: int, ways: list[str]) -> None:
         self._out = Path(out)
         self._log_every = log_every
+        self._ways = ways
 
     def before_train(self, runner: Any) -> None:
         """Open the record."""
@@ -99,23 +103,40 @@ class MetricsHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Write a line."""
+        """Write a line.
+
+        Raises:
+            DivergedError: If the loss is no finite number; mmengine's checkpoint comes later.
+        """
         del data_batch
         row = {name: float(value.detach()) for name, value in outputs.items()}
         rate = max(runner.optim_wrapper.get_lr()["lr"])
+        self._refuse(runner, not_finite(row))
         now = time.monotonic()
         self._log.write({"step": batch_idx, **row, "lr": rate, "seconds": now - self._began})
         self._began = now
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Leave mmengine's record out: torch refuses its classes when the checkpoint is read."""
-        del runner
+        """Leave mmengine's record out: torch refuses its classes when the checkpoint is read.
+
+        Raises:
+            DivergedError: If the weights are not finite.
+        """
+        name = find_not_finite(checkpoint["state_dict"])
+        self._refuse(runner, [f"the weight {name} is not finite"] if name else [])
         checkpoint["message_hub"].update(log_scalars={}, resumed_keys={})
 
     def after_train(self, runner: Any) -> None:
         """Close the record."""
         del runner
         self._log.__exit__(None, None, None)
+
+    def _refuse(self, runner: Any, found: list[str]) -> None:
+        if found:
+            rate = max(runner.optim_wrapper.get_lr()["lr"])
+            where = f"step {runner.iter + 1} of {runner.max_iters} (learning rate {rate:.4g})"
+            then = f"train into another out folder, since {self._out} keeps its settings"
+            raise diverged(where, found, self._ways, then)
 
 
 def run(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> nn.Module:
@@ -128,6 +149,9 @@ def run(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> nn.Module
 
     Returns:
         The trained network.
+
+    Raises:
+        DivergedError: If a loss or a weight is no finite number.
     """
     runner = Runner.from_cfg(Config(runner_document(config, exported, work)))
     runner.train()
@@ -174,7 +198,14 @@ def runner_document(config: ClosedSetConfig, exported: ExportedSet, work: Path) 
                 "max_keep_ckpts": 2,
             },
         },
-        "custom_hooks": [{"type": "MetricsHook", "out": config.out, "log_every": config.log_every}],
+        "custom_hooks": [
+            {
+                "type": "MetricsHook",
+                "out": config.out,
+                "log_every": config.log_every,
+                "ways": lower_settings("", config.learning_rate, config.clip_norm),
+            }
+        ],
         "randomness": {"seed": config.seed},
         "env_cfg": {"mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
         "log_level": "ERROR",

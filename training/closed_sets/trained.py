@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.closed_sets.networks import build_network
+from models.finiteness import find_not_finite
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import ClosedSet
 from storage.exports.folders import ExportedSet, read_export
@@ -83,7 +85,8 @@ def load_trained(out: Path) -> tuple[Any, TrainedSet]:
     """Build the network of a finished run, in evaluation mode, on the CPU.
 
     Raises:
-        InputError: If the run is not over, or mmsegmentation is missing.
+        InputError: If the run is not over, its weights are not finite, or mmsegmentation is
+            missing.
         DataError: If its files are damaged.
     """
     record = load_record(out)
@@ -93,18 +96,25 @@ def load_trained(out: Path) -> tuple[Any, TrainedSet]:
         message = f"{path} is {found}, expected {record.weights_sha256}: train again elsewhere"
         raise DataError(message)
     network = build_network(record.config.network, len(record.closed_set.labels))
-    network.load_state_dict(load_file(path))
+    tensors = load_file(path)
+    _refuse_not_finite(tensors, out)
+    network.load_state_dict(tensors)
     return network.eval(), record
 
 
 def save_trained(
     network: nn.Module, config: ClosedSetConfig, exported: ExportedSet, out: Path
 ) -> TrainedSet:
-    """Write the weights of a finished run and the record that vouches for them."""
+    """Write the weights of a finished run and the record that vouches for them.
+
+    Raises:
+        InputError: If the weights are not finite.
+    """
     tensors: dict[str, Tensor] = {
         name: tensor.detach().cpu().clone().contiguous()
         for name, tensor in network.state_dict().items()
     }
+    _refuse_not_finite(tensors, out)
     temporary = out / f".{WEIGHTS_FILE}.{os.getpid()}"
     save_file(tensors, temporary)
     temporary.replace(out / WEIGHTS_FILE)
@@ -117,6 +127,16 @@ def save_trained(
     )
     write_whole(out / RECORD_FILE, record.model_dump_json(indent=1).encode())
     return record
+
+
+def _refuse_not_finite(tensors: Mapping[str, Tensor], out: Path) -> None:
+    wrong = find_not_finite(tensors)
+    if wrong is not None:
+        message = (
+            f"the weights in {out} are not finite, {wrong} to begin with: the training has "
+            "diverged. Train into another folder with a lower learning_rate"
+        )
+        raise InputError(message)
 
 
 def _sha256(path: Path) -> str:

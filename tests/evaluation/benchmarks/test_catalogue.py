@@ -1,5 +1,6 @@
 """Which benchmarks there are, and the layout of PASCAL VOC."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig, LvisConfig, scored_names
+from evaluation.benchmarks.folders import listed_names
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
     label_map,
@@ -179,3 +181,11 @@ def test_a_list_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\na\n")
     with pytest.raises(DataError, match=r"val\.txt names a twice"):
         open_benchmark(BenchmarkConfig(name="voc21", root=root))
+
+
+def test_a_doubled_name_is_found_in_a_list_of_any_length() -> None:
+    names = [f"{number:012d}" for number in range(200_000)]
+    began = time.monotonic()
+    with pytest.raises(DataError, match=f"names {names[-1]} twice"):
+        listed_names("\n".join([*names, names[-1]]), "train.txt")
+    assert time.monotonic() - began < 20

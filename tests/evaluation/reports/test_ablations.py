@@ -4,15 +4,9 @@ import json
 
 import pytest
 
-from evaluation.reports.ablations import (
-    Ablation,
-    Arm,
-    Cell,
-    DatasetYield,
-    format_ablation,
-    make_tables,
-    write_ablation,
-)
+from evaluation.reports.ablation_files import format_ablation, write_ablation
+from evaluation.reports.ablation_tables import make_tables
+from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield
 
 VAL, TEST = "miniature val", "miniature test"
 ARMS = [

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.reports.boards import Board, Scored, make_boards
 from evaluation.reports.page import MAX_PAGE_BYTES, write_report
+from evaluation.reports.tiles import score_tiles
 from evaluation.scoring.config import Background
 from evaluation.scoring.presets import load_preset
 from evaluation.scoring.results import (
@@ -101,8 +102,81 @@ def test_scores_under_two_protocols_are_never_averaged() -> None:
         scores_of(seed=1),
         scores_of(rule=Background.GROUPVIT, preset="pgseg", changes=("templates a instead of b",)),
     )
-    assert board.series == ["trained student, mean of 2, raw 0.35", "trained student, pgseg"]
+    assert board.series == [
+        "trained student, mean of 2, raw 0.35",
+        "trained student, pgseg (changed: templates a instead of b)",
+    ]
     assert [row.name for row in board.rows].count("mean and deviation of 2") == 1
+
+
+def test_a_missing_foreground_is_left_out_of_the_mean() -> None:
+    missing = scores_of(seed=2).model_copy(update={"foreground_miou": None})
+    [board] = boards_of(scores_of(seed=0), scores_of(seed=1, scale=2), missing)
+    [mean] = [row for row in board.rows if row.name.startswith("mean")]
+    assert mean.foreground == "13.5 \u00b1 6.4 (of 2)"
+    assert mean.miou == "13.3 \u00b1 5.8"
+    [board] = boards_of(missing, missing_of(seed=3))
+    assert board.rows[-1].foreground == "-"
+
+
+def missing_of(seed: int) -> Scores:
+    return scores_of(seed=seed).model_copy(update={"foreground_miou": None})
+
+
+def with_details(scores: Scores, **details: str) -> Scores:
+    subject = scores.subject.model_copy(update={"details": details})
+    return scores.model_copy(update={"subject": subject})
+
+
+def test_students_of_other_recipes_are_no_seeds_of_each_other() -> None:
+    """Other steps are another recipe; so are other weights of the same seed."""
+    [board] = boards_of(
+        with_details(scores_of(seed=0), steps="10", seed="0"),
+        with_details(scores_of(seed=1), steps="10", seed="1"),
+        with_details(scores_of(seed=2), steps="20", seed="0"),
+    )
+    assert board.series == ["trained student, mean of 2, steps 10", "trained student, steps 20"]
+    [board] = boards_of(
+        with_details(scores_of(seed=0), steps="10", seed="0"),
+        with_details(scores_of(seed=1), steps="10", seed="0"),
+    )
+    assert board.series == [
+        "trained student, weights 00000000",
+        "trained student, weights 11111111",
+    ]
+    assert [row.name for row in board.rows] == ["student", "student"]
+
+
+def test_of_one_measurement_the_newest_counts() -> None:
+    old = scores_of(scale=2.0).model_copy(update={"created": "2025-12-31T00:00:00+00:00"})
+    for scores in ([old, scores_of()], [scores_of(), old]):
+        [board] = boards_of(*scores)
+        assert [row.miou for row in board.rows] == ["10.0"]
+
+
+def test_scores_of_other_classes_make_a_board_of_their_own() -> None:
+    other = scores_of(seed=1)
+    protocol = other.protocol.model_copy(update={"class_names": (*NAMES[:-1], "zebra crossing")})
+    assert len(boards_of(scores_of(), other.model_copy(update={"protocol": protocol}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": "test"}, "split test"),
+        ({"text": "official names"}, "official names"),
+        ({"view": "whole image"}, "whole image"),
+        ({"threshold": 0.5}, "raw 0.5"),
+    ],
+)
+def test_what_differs_between_two_protocols_is_said_in_the_tiles(
+    changes: dict[str, object], words: str
+) -> None:
+    other = scores_of(seed=1)
+    protocol = other.protocol.model_copy(update=changes)
+    tiles = score_tiles([scores_of(), other.model_copy(update={"protocol": protocol})])
+    assert [tile.value for tile in tiles] == ["10.0", "10.0"]
+    assert tiles[1].label == f"mIoU on lvis, trained, {words}"
 
 
 def test_a_preset_stands_with_what_was_changed_and_what_it_omits() -> None:

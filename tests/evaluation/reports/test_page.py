@@ -1,6 +1,8 @@
 """The self-contained HTML page."""
 
 import json
+import resource
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +13,7 @@ import pytest
 
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.voc import open_voc
-from evaluation.reports.page import MAX_PAGE_BYTES, read_metrics, write_report
+from evaluation.reports.page import MAX_PAGE_BYTES, write_report
 from evaluation.scoring.background import ScoreMap
 from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.on_labels import score
@@ -109,8 +111,15 @@ def make_run(tmp_path: Path, name: str = "run") -> Path:
     rows = [{"step": s, "loss": 5 / s, "lr": 1e-4, "seconds": 0.5} for s in range(1, 31)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     subjects = (
-        Subject(kind="student", name="seed 0", fingerprint="a" * 64, details={"steps": "30"}),
-        Subject(kind="student", name="seed 1", fingerprint="b" * 64),
+        *(
+            Subject(
+                kind="student",
+                name=f"seed {seed}",
+                fingerprint=letter * 64,
+                details={"steps": "30", "seed": str(seed)},
+            )
+            for seed, letter in enumerate("ab")
+        ),
         Subject(kind="untrained", name="before training", fingerprint="c" * 64),
         Subject(kind="baseline", name="Grounding DINO + SAM", fingerprint="d@1 + e@2"),
     )
@@ -218,13 +227,62 @@ def test_a_lost_example_is_named(tmp_path: Path) -> None:
         write_report(None, [run], tmp_path / "r.html")
 
 
-def test_a_repeated_step_counts_once_and_a_cut_off_last_line_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 2, "loss": 1}\n{"st')
-    assert [(row["step"], row["loss"]) for row in read_metrics(path)] == [(1, 3), (2, 1)]
-    path.write_text('{"step": 1}\n{"loss": 2}\n{"step": 3}\n')
+def test_a_broken_line_of_a_curve_is_named_and_a_cut_off_last_line_is_left_out(
+    tmp_path: Path,
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "r.html"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"st')
+    assert "2 updates" in write_report(None, [run], out).read_text(encoding="utf-8")
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"loss": 2}\n{"step": 3}\n')
     with pytest.raises(DataError, match=r"metrics\.jsonl line 2"):
-        read_metrics(path)
+        write_report(None, [run], out)
+
+
+def copied(scores: Scores, out: Path, changes: dict[str, object], miou: float) -> None:
+    """The same scores under another protocol, with another number."""
+    protocol = scores.protocol.model_copy(update=changes)
+    write_scores(scores.model_copy(update={"protocol": protocol, "miou": miou}), out)
+
+
+def test_a_number_at_the_head_is_never_a_mean_over_two_protocols(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    subject = Subject(kind="student", name="student", fingerprint="a" * 64)
+    scores = make_scores(tmp_path, run / "one", subject)
+    copied(scores, run / "one", {}, 0.542)
+    copied(scores, run / "two", {"split": "test", "threshold": 0.3}, 0.1)
+    page = Page(write_report(None, [run], tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "54.2 mIoU on miniature, trained, split val, raw 0.5" in page.text
+    assert "10.0 mIoU on miniature, trained, split test, raw 0.3" in page.text
+    assert "32.1" not in page.text
+    assert "mean of" not in page.text
+
+
+def test_one_measurement_in_two_folders_counts_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    subject = Subject(kind="student", name="student", fingerprint="a" * 64)
+    scores = make_scores(tmp_path, run / "scores" / "f8c60c7e", subject)
+    copied(scores, run / "scores" / "f8c60c7e", {}, 0.542)
+    shutil.copytree(run / "scores" / "f8c60c7e", run / "scores" / "31efda8c")
+    # The run is named twice too, once by way of the folder around it.
+    out = write_report(None, [run, tmp_path / "run" / "scores"], tmp_path / "r.html")
+    page = Page(out.read_text(encoding="utf-8"))
+    assert page.text.count("54.2 mIoU on miniature, trained ") == 1
+    assert "mean of" not in page.text
+    assert "mean and deviation" not in page.text
+
+
+def test_a_report_that_finds_no_room_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
+    out = write_report(None, [make_run(tmp_path)], tmp_path / "r.html")
+    before = out.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_report(None, [tmp_path / "run"], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert out.read_bytes() == before
 
 
 def test_a_page_shows_eighteen_quadruplets_at_most(

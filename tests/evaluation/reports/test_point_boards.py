@@ -20,7 +20,11 @@ from evaluation.scoring.results import PublishedResult, Subject, write_record
 
 
 def made(
-    kind: str = "student", name: str = "seed 0", value: float = 0.5, **changes: object
+    kind: str = "student",
+    name: str = "seed 0",
+    value: float = 0.5,
+    weights: str = "f" * 64,
+    **changes: object,
 ) -> PointScores:
     """Scores whose four averages are the value and 0.1, 0.2 and 0.3 less."""
     protocol = {
@@ -43,7 +47,7 @@ def made(
     }
     ways = [(aggregate, both) for aggregate in Aggregate for both in (False, True)]
     return PointScores(
-        subject=Subject.model_validate({"kind": kind, "name": name, "fingerprint": "f" * 64}),
+        subject=Subject.model_validate({"kind": kind, "name": name, "fingerprint": weights}),
         protocol=PointProtocol.model_validate(protocol | changes),
         p_miou=value,
         averages=tuple(
@@ -111,9 +115,32 @@ def test_every_rule_is_said() -> None:
     assert "classes with a yes or a no in it" in board.note
 
 
+def test_points_under_two_protocols_and_two_baselines_are_never_averaged() -> None:
+    [board] = make_point_boards(
+        [
+            made(value=0.5),
+            made(name="seed 1", value=0.7, weights="e" * 64, threshold=0.25),
+            made("baseline", "boxes", 0.9),
+            made("baseline", "frames", 0.1, weights="d" * 64),
+        ]
+    )
+    assert not any("mean" in row.name for row in board.rows)
+    assert board.series == [
+        "trained student, the score is >= 0.5",
+        "trained student, the score is >= 0.25",
+        "boxes",
+        "frames",
+    ]
+    assert str(board.curve).count("in use: ") == 2
+
+
 def test_several_of_a_kind_get_their_mean() -> None:
     [board] = make_point_boards(
-        [made(value=0.5), made(name="seed 1", value=0.7), made("baseline", "boxes", 0.9)]
+        [
+            made(value=0.5),
+            made(name="seed 1", value=0.7, weights="e" * 64),
+            made("baseline", "boxes", 0.9),
+        ]
     )
     assert [row.name for row in board.rows] == [
         "seed 0",

@@ -50,6 +50,13 @@ def test_background_wins_where_its_output_is_the_largest():
     assert network.shown == [((32, 43), (3, 4))]
 
 
+def test_scores_that_are_not_finite_are_no_answer():
+    pair = resolve_closed_set(MINIATURE, "rocket,bus")
+    network = Painted([[0.5, 0.1], [0.1, float("nan")], [0.4, 0.3]])
+    with pytest.raises(InputError, match="the network's scores for an image are not finite"):
+        predictor(network, pair, "miniature").predict(np.zeros((3, 2, 3), np.uint8))
+
+
 def test_on_a_class_set_without_background_the_best_class_always_wins():
     voc = resolve_closed_set(LVIS, "voc20")
     columns = np.zeros((21, 2))

@@ -1,6 +1,7 @@
 """Presets hold what the published works hold, and say what was changed."""
 
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 
 from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
 from evaluation.scoring.config import Background, Overlap, ScoringConfig, Several
 from evaluation.scoring.on_labels import score_student
 from evaluation.scoring.phrases import background_words, class_phrases
-from evaluation.scoring.presets import load_preset, preset_changes, preset_names, preset_settings
+from evaluation.scoring.presets import load_preset, preset_changes, preset_settings
 from evaluation.scoring.results import Subject
 from models.student.text_embeddings import TextEncoder
 from storage.class_sets import load_benchmark
@@ -25,9 +27,10 @@ def config_of(name: str, benchmark: str) -> ScoringConfig:
     return ScoringConfig.model_validate(preset_settings(name, benchmark))
 
 
-SERVED = [
-    (name, benchmark) for name in preset_names() for benchmark in load_preset(name).benchmarks
-]
+NAMES = yaml.safe_load(
+    files("evaluation.scoring").joinpath("data", "presets.yaml").read_text(encoding="utf-8")
+)
+SERVED = [(name, benchmark) for name in NAMES for benchmark in load_preset(name).benchmarks]
 
 
 @pytest.mark.parametrize(("name", "benchmark"), SERVED)

@@ -1,10 +1,16 @@
+import hashlib
 import json
+import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmseg.registry import DATASETS
+from safetensors.torch import load_file, save_file
 
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
@@ -173,6 +179,44 @@ def test_damaged_weights_are_refused(run):
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(DataError, match="expected"):
         load_trained(Path(run["out"]))
+
+
+@pytest.mark.parametrize("network", [DEEPLAB, MASK2FORMER])
+def test_a_training_that_diverges_ends_in_words_and_leaves_nothing_of_it(run, tmp_path, network):
+    steep = {**run, "network": network, "steps": 6, "learning_rate": 1e20, "clip_norm": None}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(steep))
+    command = [sys.executable, "-m", "training.closed_sets", "--config", str(path)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    [said] = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in ended.stderr
+    assert "training has diverged at step " in said
+    assert "lower learning_rate (now 1e+20), or set clip_norm (1 is usual)" in said
+    out = Path(run["out"])
+    assert not (out / "model.safetensors").exists()
+    for row in rows_of(run):
+        assert all(math.isfinite(value) for value in row.values())
+    for checkpoint in (out / "work").glob("*.pth"):
+        weights = torch.load(checkpoint, weights_only=False)["state_dict"]
+        assert all(tensor.isfinite().all() for tensor in weights.values())
+    # As advised.
+    other = {**run, "network": network, "out": str(tmp_path / "other")}
+    assert train(ClosedSetConfig.model_validate(other)).num_samples == 10
+
+
+def test_weights_that_are_not_finite_are_not_loaded(run):
+    out = Path(run["out"])
+    train(ClosedSetConfig.model_validate({**run, "steps": 1}))
+    tensors = load_file(out / "model.safetensors")
+    name = max(tensors)
+    tensors[name] = torch.full_like(tensors[name], float("inf"), dtype=torch.float32)
+    save_file(tensors, out / "model.safetensors")
+    record = json.loads((out / "closed_set.json").read_text())
+    digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    (out / "closed_set.json").write_text(json.dumps({**record, "weights_sha256": digest}))
+    with pytest.raises(InputError, match=f"not finite, {re.escape(name)}"):
+        load_trained(out)
 
 
 @pytest.mark.parametrize(
