@@ -19,8 +19,9 @@ from flows.generation_run import Run, prepare
 from storage.commits import Commit
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
+from storage.layout import ENGINE_FOLDER
 from storage.records import PlannedShard, Record, Stage
-from storage.store import ENGINE_FOLDER, Store
+from storage.store import Store
 from tasks.progress import StoppedError, ask_to_stop
 from tasks.stages import detections, masks, pairs, prompts, shards
 

@@ -1,4 +1,4 @@
-"""The three kinds of error that the engine raises on purpose.
+"""The errors that the engine raises on purpose.
 
 * `EngineError`: everything below; the command line prints its text and no traceback.
     * `InputError`: the caller must change something (exit code 2).

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
-from storage.records import Record
+from storage.records import Record, read_record
 
 _READERS = 16
 
@@ -195,15 +194,9 @@ class Ledger:
         return f"{self._folder}/answers/{key}.json"
 
     def _read(self, path: str) -> Answer:
-        try:
-            return Answer.model_validate_json(self._objects.read(path))
-        except ValidationError as error:
-            message = (
-                f"{self._objects.url}/{path} is no record of a call ({error.error_count()} faults, "
-                f"the first: {error.errors()[0]['msg']}); move it away, and the request is sent "
-                "again"
-            )
-            raise DataError(message) from error
+        place = f"{self._objects.url}/{path}"
+        way_out = "move it away, and the request is sent again"
+        return read_record(Answer, self._objects.read(path), place, way_out=way_out)
 
 
 @dataclass

@@ -1,5 +1,10 @@
 """Manifests: one row for every planned sample of a shard, whatever became of it."""
 
+# pyarrow comes without types
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false
+
 import hashlib
 import io
 from collections import Counter
@@ -100,11 +105,6 @@ SCHEMA = pa.schema(
 )
 
 
-def manifest_path(shard: str) -> str:
-    """Where a shard's manifest lives, relative to the root."""
-    return f".engine/manifests/{shard}.parquet"
-
-
 def describe_samples(
     planned: PlannedShard,
     class_names: Mapping[int, str],
@@ -133,11 +133,11 @@ def describe_samples(
     texts = {prompt.key: prompt for prompt in prompts}
     fates = sorted([*written, *lost])
     if fates != sorted(sample.key for sample in planned.samples):
-        msg = (
+        message = (
             f"{planned.name}: {len(written)} samples written and {len(lost)} dropped do not match "
             f"the {len(planned.samples)} planned ones key by key; each must have exactly one fate"
         )
-        raise DataError(msg)
+        raise DataError(message)
     rows = []
     for sample in planned.samples:
         fields = {
@@ -192,12 +192,12 @@ def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
         table = parquet.read_table(io.BytesIO(data), columns=columns)
     except pa.ArrowException as error:
-        msg = f"manifest is no readable Parquet file ({error}); verify the dataset"
-        raise DataError(msg) from error
+        message = f"manifest is no readable Parquet file ({error}); verify the dataset"
+        raise DataError(message) from error
     found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
     if found != str(SCHEMA_VERSION):
-        msg = f"manifest has schema version {found}; this engine reads version {SCHEMA_VERSION}"
-        raise DataError(msg)
+        message = f"manifest has schema version {found}; this engine reads version {SCHEMA_VERSION}"
+        raise DataError(message)
     return table
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -90,6 +90,26 @@ class Vocabulary:
             message = f'class name "{name}" is ambiguous in {self.name}: write one of {names}'
             raise InputError(message)
         raise InputError(self._unknown(name))
+
+    def check_names(self, class_ids: Sequence[int], names: Sequence[str], where: str) -> None:
+        """Refuse classes that another vocabulary numbered.
+
+        Args:
+            class_ids: Ids of the classes of a sample.
+            names: Their names, in the same order.
+            where: What they stand in, for the message.
+
+        Raises:
+            InputError: If an id stands for another name here.
+        """
+        for class_id, name in zip(class_ids, names, strict=True):
+            known = self[class_id].name if 0 <= class_id < len(self) else "nothing"
+            if known != name:
+                message = (
+                    f"{where} calls class {class_id} {name!r}, but vocabulary {self.name!r} has "
+                    f"{known!r} there: use the vocabulary that the dataset was made with"
+                )
+                raise InputError(message)
 
     @cached_property
     def _by_display(self) -> dict[str, ClassRecord]:

@@ -10,8 +10,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from storage.errors import LeaseHeldError, TransientError
+from storage.payloads import Payload
 from storage.records import PlannedShard, Stage
-from storage.store import Payload, Store
+from storage.store import Store
 from tasks import resident
 from tasks.progress import tell_commit
 from tasks.recipe import Done, Made, Recipe
@@ -82,11 +83,11 @@ def make_once(job: Job, make: Callable[[Store], Made], *, device: str | None = N
     store = Store.open(job.root)
     stage, name = job.stage, job.shard.name
     key = job.recipe.key(stage, job.shard, job.done)
-    found = store.find(stage, name, key)
+    found = store.look(stage, name, key)
     if found is None:
         with store.lease(stage, name):
-            # Whoever held the lease before us may have made it.
-            found = store.find(stage, name, key)
+            # Whoever held the lease before us may have made it, or left it all but committed.
+            found = store.heal(stage, name, key)
             if found is None:
                 with resident.turn(device) if device else nullcontext():
                     started = time.monotonic()

@@ -165,14 +165,14 @@ def _writer_identity(config: WriterConfig) -> dict[str, Any]:
 
 
 def find_done(store: Store, recipe: Recipe, shard: PlannedShard) -> dict[Stage, Commit]:
-    """Look up how far a shard is.
+    """Look up how far a shard is; changes nothing.
 
     Returns:
         The commits of its stages, in order, up to the first one that is missing.
     """
     done: dict[Stage, Commit] = {}
     for stage in Stage:
-        commit = store.find(stage, shard.name, recipe.key(stage, shard, done))
+        commit = store.look(stage, shard.name, recipe.key(stage, shard, done))
         if commit is None:
             break
         done[stage] = commit

@@ -28,7 +28,8 @@ from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
 from storage.errors import DataError, InputError
 from storage.shards import Sample
-from storage.store import CommittedShard, Store
+from storage.store import Store
+from storage.summaries import CommittedShard
 
 MAX_PAGE_BYTES = 3_000_000
 """Largest page; its pictures are made smaller until it fits."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import InputError
-from storage.objects import LocalObjects, ObjectStore, open_file, open_objects
+from storage.local_objects import LocalObjects
+from storage.objects import ObjectStore, open_file, open_objects
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from storage.errors import InputError
-from storage.objects import LocalObjects
+from storage.local_objects import LocalObjects
 objects = LocalObjects(Path(sys.argv[1]))
 objects.replace("x", b"old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -6,9 +6,10 @@ import pytest
 from storage.codecs import encode_label_map
 from storage.commits import Counts, ObjectRef
 from storage.manifest import describe_samples, encode_manifest
+from storage.payloads import Payload
 from storage.records import Stage
 from storage.shards import pack
-from storage.store import Payload, Store
+from storage.store import Store
 from storage.verification import verify_bytes, verify_records
 
 SHARD = "0badcafe-000000"
@@ -65,7 +66,7 @@ def test_a_broken_record_is_found_and_does_not_hide_the_rest(store):
     store.objects.write_new(f".engine/commits/prompts/{SHARD}/{KEY[:16]}.json", b"{}")
     store.objects.delete(f".engine/manifests/{SHARD}.parquet")
     found = problems(verify_bytes(store, 1205))
-    assert "is no commit record" in found
+    assert "is no Commit record" in found
     assert "manifests/0badcafe-000000.parquet: found nothing" in found
 
 
