@@ -3,7 +3,8 @@
 A file is written under a hidden name beside its own, forced to the disk, and then renamed; the
 folder is forced to the disk too. So after a crash or a loss of power the name stands for the old
 bytes or for the new ones, and what was written later never survives without what was written
-before it.
+before it. That takes some ten milliseconds a file; who writes thousands asks for `durable=False`
+and calls `sync_all` before writing what vouches for them.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ def temp_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Generator[Path]:
+def whole_file(path: Path, *, durable: bool = True) -> Generator[Path]:
     """Give a library that writes files itself a place for one.
 
     Any number of threads and processes may write the same path: each has a hidden file of its own,
@@ -32,10 +33,11 @@ def whole_file(path: Path) -> Generator[Path]:
 
     Args:
         path: The file; its folder is made if missing.
+        durable: Whether it survives a loss of power when the block has ended.
 
     Yields:
-        An empty hidden file to write to. It gets its name, durably, when the block ends, and is
-        removed if the block ends with an error.
+        An empty hidden file to write to. It gets its name when the block ends, and is removed if
+        the block ends with an error.
 
     Raises:
         OSError: If the file cannot be written.
@@ -45,22 +47,24 @@ def whole_file(path: Path) -> Generator[Path]:
     temporary.touch(exist_ok=False)  # `tempfile` would keep other users from reading it
     try:
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         crash_point(f"temp:{path}")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
     crash_point(f"named:{path}")
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file, durably, in a folder that is made if missing; see `whole_file`.
+def write_whole(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
+    """Write a file, in a folder that is made if missing; see `whole_file`.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    with whole_file(path) as temporary:
+    with whole_file(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
@@ -70,6 +74,11 @@ def remove(path: Path) -> None:
         path.unlink()
         sync_folder(path.parent)
     crash_point(f"deleted:{path}")
+
+
+def sync_all() -> None:
+    """Force everything that was written so far to the disk, whoever wrote it."""
+    os.sync()
 
 
 def sync_folder(folder: Path) -> None:

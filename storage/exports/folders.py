@@ -26,7 +26,7 @@ from PIL import Image
 from storage.codecs import decode_label_map, image_format
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
-from storage.files import remove, write_whole
+from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
 from storage.leases import take_lease
 from storage.local_objects import LocalObjects
@@ -103,6 +103,7 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         raise InputError(message)
     _refuse_other_files(out)
     with _locked(out):
+        _remove_temporary(out)
         _check_request(out, closed_set)
         done = _finished_records(out, identities)
         if done.keys() != identities.keys():
@@ -112,6 +113,7 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
             name = _name(path)
             if name not in done:
                 done[name] = _export_shard(path, identities[name], closed_set, vocabulary, out)
+                sync_all()  # before there is a record that vouches for the files
                 write_whole(_record_path(out, name), done[name].model_dump_json().encode())
             _log.info("%d of %d shards exported to %s", number, len(shards), out)
         return _finish([done[_name(path)] for path in sorted(shards)], closed_set, out)
@@ -139,6 +141,13 @@ def _locked(out: Path) -> Generator[None]:
         yield
     finally:
         lease.release()
+
+
+def _remove_temporary(out: Path) -> None:
+    """Remove what exports left that were killed; whoever waits for the lock may make a file."""
+    for path in out.rglob(f".*{TEMP_SUFFIX}"):
+        if not path.name.startswith(f".{Path(_LOCK_FILE).name}."):
+            remove(path)
 
 
 def _refuse_other_files(out: Path) -> None:
@@ -277,8 +286,8 @@ def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
     """Write both files of a sample; returns the image's format."""
     suffix = image_format(sample.image_bytes)
     labels = closed_set.encode(decode_label_map(sample.mask_bytes))
-    write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes)
-    write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels))
+    write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
+    write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
     return suffix
 
 
