@@ -1,4 +1,4 @@
-"""Documents that people write: YAML files and values for a model, with errors in words."""
+"""YAML files and settings that people write, checked against a model."""
 
 import difflib
 import types
@@ -57,7 +57,7 @@ def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> Mod
 
 
 def explain(kind: type[BaseModel] | None, error: ValidationError) -> str:
-    """Say in words what does not fit a model.
+    """Explain what does not fit a model.
 
     Args:
         kind: The model, from which close names are suggested; nothing for a union of models.
@@ -169,7 +169,7 @@ def nest(values: Mapping[str, Any], document: dict[str, Any] | None = None) -> d
 
 
 def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values of both, those of the second where both have one."""
+    """Merge two nested mappings; where both have a value the second wins."""
     merged = dict(low)
     for name, value in high.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)

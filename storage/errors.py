@@ -13,7 +13,7 @@ A message says what was found, what was expected, and the way out.
 
 
 class EngineError(Exception):
-    """An error that the engine explains in words."""
+    """An error whose message is written for the user."""
 
 
 class InputError(EngineError):

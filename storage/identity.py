@@ -1,4 +1,4 @@
-"""Identity: canonical bytes of a value, digests of them, seeds, and drift in words."""
+"""Identity: canonical bytes of a value, digests, seeds, and how two specifications differ."""
 
 import hashlib
 import json

@@ -85,7 +85,7 @@ class Totals(Record, frozen=True):
     completion_tokens: int
     """Tokens written, where the service said so."""
     unmetered: int
-    """Calls whose tokens the service did not tell."""
+    """Calls for which the service reported no tokens."""
     cost_usd: float | None
     """Money spent; None if it is unknown for any call."""
 
@@ -148,7 +148,7 @@ class Ledger:
         self._objects.write_new(path, canonical_json(entry))
 
     def refresh(self) -> None:
-        """Take in what other processes wrote since the last time."""
+        """Read the answers that other processes have added since the last call."""
         paths = self._objects.paths(f"{self._folder}/answers")
         new = [path for path in paths if path not in self._counted]
         with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time for each

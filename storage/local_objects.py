@@ -151,7 +151,7 @@ class LocalObjects:
             raise self._explained(error, target, len(data)) from error
 
     def _explained(self, error: OSError, target: Path, wanted: int) -> Exception:
-        """Put into words what a user can change; leave the rest as it is."""
+        """Explain the errors that a user can do something about; leave the others."""
         if error.errno in _NO_SPACE:
             free = shutil.disk_usage(_existing(target)).free
             return InputError(

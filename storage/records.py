@@ -176,7 +176,7 @@ class Detection(Record, frozen=True):
     boxes: tuple[Box, ...] = Field(min_length=1)
     """Objects found in the positive image, best score first."""
     counterfactual_boxes: tuple[Box, ...]
-    """Objects of the same classes found in the counterfactual; empty is what one wants."""
+    """Objects of the same classes found in the counterfactual; ideally none."""
 
 
 class Instance(Record, frozen=True):

@@ -1,4 +1,4 @@
-"""Records as JSON lines: what a stage made of each sample, and why it made nothing of others."""
+"""Records as JSON lines: what a stage made of each sample, or why it made nothing."""
 
 import json
 from collections.abc import Iterable

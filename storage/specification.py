@@ -11,7 +11,7 @@ from storage.objects import ObjectStore
 
 
 def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a root a dataset, or find that it is this one.
+    """Create the specification, or check that the same one is there.
 
     Args:
         objects: The root.

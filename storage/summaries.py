@@ -77,7 +77,7 @@ class SliceStatus:
     seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
 
     def add(self, commit: Commit, min_yield: float) -> None:
-        """Count a record of this slice in."""
+        """Add a record of this slice."""
         self.shards[commit.stage] += 1
         self.seconds[commit.stage] = self.seconds.get(commit.stage, 0.0) + commit.seconds
         if commit.stage is not Stage.SHARDS:
@@ -92,7 +92,7 @@ class SliceStatus:
 
 
 def summarise(commits: Iterable[Commit], min_yield: float) -> list[SliceStatus]:
-    """Add records up, slice by slice; of several about one output the youngest counts.
+    """Summarise records by slice; of several about one output the newest counts.
 
     Args:
         commits: The records, in any order.

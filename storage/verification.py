@@ -20,10 +20,10 @@ _REMAKE = "run 'magicseg generate' again: it puts this aside and remakes what is
 
 
 class Finding(Record, frozen=True):
-    """Something that is not as the records say."""
+    """A difference between the files and the records."""
 
     path: str
-    """What it is about, relative to the root."""
+    """The file, relative to the root."""
     problem: str
     """What was found and what was expected."""
     way_out: str

@@ -25,7 +25,7 @@ _QUALIFIER = re.compile(r"\s*\(([^)]*)\)\s*")
 
 
 class ClassRecord(Record, frozen=True):
-    """A class is more than a string."""
+    """A class of a vocabulary: its names, and what models are asked for."""
 
     class_id: int = Field(ge=0)
     """Index in its vocabulary."""
@@ -127,7 +127,7 @@ class Vocabulary:
         nearest = f"the nearest are {', '.join(names[:5])}" if names else "nothing comes near"
         return (
             f'class name "{name}" is not in vocabulary {self.name}: {nearest}; '
-            f"all names stand in {table_file(self.name + '.csv')}"
+            f"all names are in {table_file(self.name + '.csv')}"
         )
 
 

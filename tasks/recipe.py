@@ -165,7 +165,7 @@ def _writer_identity(config: WriterConfig) -> dict[str, Any]:
 
 
 def find_done(store: Store, recipe: Recipe, shard: PlannedShard) -> dict[Stage, Commit]:
-    """Look up how far a shard is; changes nothing.
+    """Find the finished stages of a shard; changes nothing.
 
     Returns:
         The commits of its stages, in order, up to the first one that is missing.
