@@ -31,7 +31,7 @@ configs:
 ---
 """
 
-LOADING = """\
+_LOADING = """\
 ## How to read it
 
 With `datasets` (images decoded, `mask.png` as 16-bit grayscale, `json` as a dictionary):
@@ -108,7 +108,7 @@ def render_card(store: Store) -> str:
     except FileNotFoundError as error:
         message = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"
         raise TransientError(message) from error
-    loading = LOADING.replace("{root}", "<root>").replace("{extension}", extension)
+    loading = _LOADING.replace("{root}", "<root>").replace("{extension}", extension)
     parts = (_summary(store), loading, _classes(fates), _models(store.spec), _LICENCES)
     return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
 

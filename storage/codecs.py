@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from storage.errors import DataError, InputError
 
-IMAGE_FORMATS = ("jpg", "png")
+_IMAGE_FORMATS = ("jpg", "png")
 
 _RUN_LENGTH_STRATEGY = 3  # zlib's Z_RLE: faster and smaller than the default on label maps
 _SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
@@ -39,7 +39,7 @@ def encode_image(
         Image.fromarray(image).save(buffer, "PNG")
     else:
         message = (
-            f"image format {image_format!r} is unknown; choose one of {', '.join(IMAGE_FORMATS)}"
+            f"image format {image_format!r} is unknown; choose one of {', '.join(_IMAGE_FORMATS)}"
         )
         raise InputError(message)
     return buffer.getvalue()

@@ -17,12 +17,12 @@ from storage.objects import ObjectStore
 from storage.records import Record
 from storage.remote_objects import RemoteObjects
 
-LIFETIME_SECONDS = 90.0
+_LIFETIME_SECONDS = 90.0
 
 _log = logging.getLogger(__name__)
 
 
-class Holder(Record, frozen=True):
+class _Holder(Record, frozen=True):
     """What a lease says about its holder."""
 
     host: str
@@ -35,7 +35,7 @@ class Holder(Record, frozen=True):
     """When the lease was taken, seconds since the epoch."""
     released: bool = False
     """Whether the holder gave it back."""
-    lifetime: float = Field(default=LIFETIME_SECONDS, gt=0)
+    lifetime: float = Field(default=_LIFETIME_SECONDS, gt=0)
     """Seconds after the last renewal at which anybody may take it over (object stores only)."""
 
 
@@ -51,7 +51,7 @@ class Lease(Protocol):
         ...
 
 
-def take_lease(objects: ObjectStore, path: str, *, lifetime: float = LIFETIME_SECONDS) -> Lease:
+def take_lease(objects: ObjectStore, path: str, *, lifetime: float = _LIFETIME_SECONDS) -> Lease:
     """Take a lease, at once or not at all.
 
     On a local root it is a lock that the kernel frees when the process ends, however it ends (a
@@ -67,7 +67,7 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = LIFETIME_SE
     Raises:
         LeaseHeldError: Somebody else holds it; the message names the holder and its age.
     """
-    holder = Holder(
+    holder = _Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
         token=secrets.token_hex(8),
@@ -75,17 +75,17 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = LIFETIME_SE
         lifetime=lifetime,
     )
     if isinstance(objects, LocalObjects):
-        return FileLease(objects, path, holder)
+        return _FileLease(objects, path, holder)
     if isinstance(objects, RemoteObjects):
-        return ObjectLease(objects, path, holder)
+        return _ObjectLease(objects, path, holder)
     message = f"no kind of lease is known for {type(objects).__name__}"
     raise TypeError(message)
 
 
-class FileLease:
+class _FileLease:
     """A kernel lock on a file that is never removed; the file tells who holds it."""
 
-    def __init__(self, objects: LocalObjects, path: str, holder: Holder) -> None:
+    def __init__(self, objects: LocalObjects, path: str, holder: _Holder) -> None:
         name = f"{objects.url}/{path}"
         if objects.size(path) is None:
             objects.write_new(path, b"")
@@ -108,10 +108,10 @@ class FileLease:
         self._file.close()
 
 
-class ObjectLease:
+class _ObjectLease:
     """An object that only its last writer can renew, by conditional requests."""
 
-    def __init__(self, objects: RemoteObjects, path: str, holder: Holder) -> None:
+    def __init__(self, objects: RemoteObjects, path: str, holder: _Holder) -> None:
         self._objects = objects
         self._path = path
         self._name = f"{objects.url}/{path}"
@@ -159,7 +159,7 @@ class ObjectLease:
             raise _held(self._name, self._objects.read(self._path))
         return version
 
-    def _put(self, holder: Holder, *, expected: dict[str, str] | None) -> dict[str, str] | None:
+    def _put(self, holder: _Holder, *, expected: dict[str, str] | None) -> dict[str, str] | None:
         return self._objects.write_version(self._path, holder.model_dump_json().encode(), expected)
 
     def _renew_forever(self) -> None:
@@ -188,9 +188,9 @@ class ObjectLease:
         return version if ours else None
 
 
-def _parsed(text: bytes) -> Holder | None:
+def _parsed(text: bytes) -> _Holder | None:
     try:
-        return Holder.model_validate_json(text)
+        return _Holder.model_validate_json(text)
     except ValidationError:
         return None
 

@@ -27,7 +27,7 @@ from storage.records import (
 )
 from storage.shards import Sample
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 _VERSION_FIELD = b"magicseg_manifest_version"
 
@@ -101,7 +101,7 @@ SCHEMA = pa.schema(
         pa.field(name, _COLUMNS.get(name, pa.string()), nullable=False)
         for name in ManifestRow.model_fields
     ],
-    metadata={_VERSION_FIELD: str(SCHEMA_VERSION).encode()},
+    metadata={_VERSION_FIELD: str(_SCHEMA_VERSION).encode()},
 )
 
 
@@ -195,8 +195,10 @@ def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
         message = f"manifest is no readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error
     found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
-    if found != str(SCHEMA_VERSION):
-        message = f"manifest has schema version {found}; this engine reads version {SCHEMA_VERSION}"
+    if found != str(_SCHEMA_VERSION):
+        message = (
+            f"manifest has schema version {found}; this engine reads version {_SCHEMA_VERSION}"
+        )
         raise DataError(message)
     return table
 

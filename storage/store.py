@@ -36,7 +36,7 @@ from storage.specification import (
 )
 from storage.summaries import CommittedShard, SliceStatus, summarise
 
-DEFAULT_MIN_YIELD = 0.5
+_DEFAULT_MIN_YIELD = 0.5
 """Smallest share of written samples with which a shard counts as good, unless the spec says."""
 
 _log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Store:
     @property
     def min_yield(self) -> float:
         """Smallest share of written samples with which a shard is not degraded."""
-        return float(self.spec.get("min_yield", DEFAULT_MIN_YIELD))
+        return float(self.spec.get("min_yield", _DEFAULT_MIN_YIELD))
 
     @contextlib.contextmanager
     def lease(self, stage: Stage, shard: str) -> Generator[None]:

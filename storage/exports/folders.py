@@ -34,7 +34,7 @@ from storage.records import Record, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
-CLASSES_FILE = "classes.json"
+_CLASSES_FILE = "classes.json"
 SPLIT_FILE = "splits/train.txt"
 IMAGE_FOLDER = "images/train"
 LABEL_FOLDER = "labels/train"
@@ -126,10 +126,10 @@ def read_export(folder: Path) -> ExportedSet:
         InputError: If the folder holds no export, or an unfinished one.
         DataError: If its description is damaged.
     """
-    if not (folder / SPLIT_FILE).is_file() or not (folder / CLASSES_FILE).is_file():
+    if not (folder / SPLIT_FILE).is_file() or not (folder / _CLASSES_FILE).is_file():
         message = f"{folder} holds no finished export (no {SPLIT_FILE}): run `magicseg export`"
         raise InputError(message)
-    place = folder / CLASSES_FILE
+    place = folder / _CLASSES_FILE
     return read_record(ExportedSet, place.read_bytes(), str(place), way_out="export anew")
 
 
@@ -226,7 +226,7 @@ def _finish(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> Ex
     exported = _summary(records, closed_set, out)
     keys = sorted(key for record in records for key in record.keys)
     contents = {
-        CLASSES_FILE: exported.model_dump_json(indent=1).encode(),
+        _CLASSES_FILE: exported.model_dump_json(indent=1).encode(),
         SPLIT_FILE: "".join(f"{key}\n" for key in keys).encode(),
     }
     wanted = {
