@@ -20,8 +20,9 @@ from storage.card import write_card
 from storage.commits import Commit
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
+from storage.layout import ENGINE_FOLDER
 from storage.records import PlannedShard, Record, Stage
-from storage.store import ENGINE_FOLDER, Store
+from storage.store import Store
 from tasks.progress import StoppedError
 from tasks.stage_tasks import STAGE_TASKS
 

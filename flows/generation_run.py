@@ -17,11 +17,12 @@ from flows.generation_parameters import GenerationParameters
 from models.profiles import require_weights
 from storage.commits import Commit
 from storage.errors import InputError
+from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.plan import count_shards, plan_shard
 from storage.records import PlannedShard, Stage
 from storage.slices import Slice, resolve_slice
-from storage.store import SPEC_PATH, Store
+from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.declarations import Done, StageWork
 from tasks.machine import Machine

@@ -22,9 +22,10 @@ from flows.training_parameters import TrainAndEvaluateParameters, closed_set_job
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
+from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.records import Stage
-from storage.store import SPEC_PATH, Store
+from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.resident import ResidentModels
 

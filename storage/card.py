@@ -3,15 +3,16 @@
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from storage.archives import index_archive
 from storage.errors import TransientError
+from storage.layout import CARD_PATH
 from storage.manifest import count_fates
 from storage.records import Stage
-from storage.store import CARD_PATH, Store
+from storage.store import Store
 
 _FRONT_MATTER = """\
 ---
@@ -30,7 +31,7 @@ configs:
 ---
 """
 
-LOADING = """\
+_LOADING = """\
 ## How to read it
 
 With `datasets` (images decoded, `mask.png` as 16-bit grayscale, `json` as a dictionary):
@@ -105,9 +106,9 @@ def render_card(store: Store) -> str:
                 fates += count_fates(store.objects.read(commit.manifest.path))
         extension = _extension(store)
     except FileNotFoundError as error:
-        msg = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"
-        raise TransientError(msg) from error
-    loading = LOADING.replace("{root}", "<root>").replace("{extension}", extension)
+        message = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"
+        raise TransientError(message) from error
+    loading = _LOADING.replace("{root}", "<root>").replace("{extension}", extension)
     parts = (_summary(store), loading, _classes(fates), _models(store.spec), _LICENCES)
     return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
 
@@ -159,8 +160,9 @@ def _models(spec: dict[str, Any]) -> str:
 def _sections(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every mapping inside a spec, with its dotted path."""
     if isinstance(value, Mapping):
-        yield path, value
-        for key, item in value.items():
+        section = cast("Mapping[str, Any]", value)
+        yield path, section
+        for key, item in section.items():
             yield from _sections(item, f"{path}.{key}" if path else str(key))
 
 

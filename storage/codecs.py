@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from storage.errors import DataError, InputError
 
-IMAGE_FORMATS = ("jpg", "png")
+_IMAGE_FORMATS = ("jpg", "png")
 
 _RUN_LENGTH_STRATEGY = 3  # zlib's Z_RLE: faster and smaller than the default on label maps
 _SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
@@ -38,8 +38,10 @@ def encode_image(
     elif image_format == "png":
         Image.fromarray(image).save(buffer, "PNG")
     else:
-        msg = f"image format {image_format!r} is unknown; choose one of {', '.join(IMAGE_FORMATS)}"
-        raise InputError(msg)
+        message = (
+            f"image format {image_format!r} is unknown; choose one of {', '.join(_IMAGE_FORMATS)}"
+        )
+        raise InputError(message)
     return buffer.getvalue()
 
 
@@ -61,8 +63,8 @@ def image_format(data: bytes) -> str:
     for signature, name in _SIGNATURES.items():
         if data.startswith(signature):
             return name
-    msg = f"image bytes start with {data[:8]!r}; expected a JPEG or PNG signature"
-    raise DataError(msg)
+    message = f"image bytes start with {data[:8]!r}; expected a JPEG or PNG signature"
+    raise DataError(message)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -98,8 +100,8 @@ def decode_label_map(data: bytes) -> UInt16[np.ndarray, "height width"]:
     """
     image = _opened(data)
     if image.mode != "I;16":
-        msg = f"label map has Pillow mode {image.mode!r}; expected 16-bit grayscale ('I;16')"
-        raise DataError(msg)
+        message = f"label map has Pillow mode {image.mode!r}; expected 16-bit grayscale ('I;16')"
+        raise DataError(message)
     return np.array(image, dtype=np.uint16)
 
 

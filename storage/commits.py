@@ -17,9 +17,9 @@ class Counts(Record, frozen=True):
     """Samples that the stage was asked for."""
     written: int = Field(ge=0)
     """Samples that the stage made."""
-    rejected: dict[Reason, int] = Field(default_factory=dict)
+    rejected: dict[Reason, int] = Field(default_factory=dict[Reason, int])
     """Samples that are not good enough, by reason; a rerun gives the same answer."""
-    failed: dict[Reason, int] = Field(default_factory=dict)
+    failed: dict[Reason, int] = Field(default_factory=dict[Reason, int])
     """Samples that a service did not deliver, by reason; a rerun may end differently."""
 
     @classmethod
@@ -51,11 +51,11 @@ class Counts(Record, frozen=True):
             where: What the message is about.
         """
         if self.requested != self.written + self.dropped:
-            msg = (
+            message = (
                 f"{where}: {self.requested} samples requested, but {self.written} written and "
                 f"{self.dropped} dropped; every sample must have exactly one fate"
             )
-            raise DataError(msg)
+            raise DataError(message)
 
 
 class ObjectRef(Record, frozen=True):

@@ -1,10 +1,10 @@
-"""Documents that people write: YAML files and values for a model, with errors in words."""
+"""YAML files and settings that people write, checked against a model."""
 
 import difflib
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,9 @@ from pydantic import BaseModel, ValidationError
 from storage.errors import InputError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_MOST_FAULTS = 5
+_LONGEST_VALUE = 200
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         message = f"{file} holds a {type(document).__name__}, expected a mapping of names to values"
         raise InputError(message)
-    return document
+    return cast("dict[str, Any]", document)
 
 
 def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> ModelT:
@@ -49,9 +52,23 @@ def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> Mod
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        lines = [_explain(kind, detail["loc"], dict(detail)) for detail in error.errors()]
-        message = f"{where}: {'; '.join(lines)}"
+        message = f"{where}: {explain(kind, error)}"
         raise InputError(message) from error
+
+
+def explain(kind: type[BaseModel] | None, error: ValidationError) -> str:
+    """Explain what does not fit a model.
+
+    Args:
+        kind: The model, from which close names are suggested; nothing for a union of models.
+        error: What pydantic found.
+
+    Returns:
+        At most five faults between semicolons, and how many more there are.
+    """
+    lines = [_explain(kind, detail["loc"], detail) for detail in error.errors(include_url=False)]
+    more = [f"and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
+    return "; ".join(lines[:_MOST_FAULTS] + more)
 
 
 def suggest(value: str, known: Iterable[str]) -> str:
@@ -62,18 +79,22 @@ def suggest(value: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(names)}"
 
 
-def _explain(kind: type[BaseModel], loc: tuple[Any, ...], detail: Mapping[str, Any]) -> str:
-    path, known = _walk(kind, loc)
+def _explain(
+    kind: type[BaseModel] | None, loc: tuple[int | str, ...], detail: Mapping[str, Any]
+) -> str:
+    path, known = (list(loc), []) if kind is None else _walk(kind, loc)
     name = ".".join(map(str, path))
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {name!r}; {suggest(str(loc[-1]), known)}"
+        return f"unknown key {name!r}" + (f"; {suggest(str(loc[-1]), known)}" if known else "")
     if detail["type"] == "missing":
         return f"{name!r} is missing"
     problem = detail["msg"].removeprefix("Value error, ")
-    return f"{name!r} is {detail['input']!r}: {problem}" if name else problem
+    found = repr(detail["input"])
+    found = found if len(found) <= _LONGEST_VALUE else f"{found[:_LONGEST_VALUE]}..."
+    return f"{name!r} is {found}: {problem}" if name else problem
 
 
-def _walk(kind: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[Any], list[str]]:
+def _walk(kind: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[int | str], list[str]]:
     """Follow an error's location.
 
     Returns:
@@ -81,7 +102,7 @@ def _walk(kind: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[Any], list[
         fields that are known where the last key stands.
     """
     models: list[type[BaseModel]] = [kind]
-    path: list[Any] = []
+    path: list[int | str] = []
     known: list[str] = []
     for part in loc:
         tagged = [model for model in models if part in _tags(model)]
@@ -150,11 +171,11 @@ def nest(values: Mapping[str, Any], document: dict[str, Any] | None = None) -> d
 
 
 def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values of both, those of the second where both have one."""
+    """Merge two nested mappings; where both have a value the second wins."""
     merged = dict(low)
     for name, value in high.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = merge(merged[name], value) if nested else value
+        merged[name] = merge(merged[name], cast("Mapping[str, Any]", value)) if nested else value
     return merged
 
 
@@ -177,8 +198,9 @@ def split_assignment(text: str) -> tuple[str, Any]:
 
 def _put(document: dict[str, Any], path: list[str], value: Any, name: str) -> None:
     for part in path[:-1]:
-        document = document.setdefault(part, {})
-        if not isinstance(document, dict):
+        inner: Any = document.setdefault(part, {})
+        if not isinstance(inner, dict):
             message = f"{name} cannot be set: {part} holds a single value"
             raise InputError(message)
+        document = cast("dict[str, Any]", inner)
     document[path[-1]] = value

@@ -1,4 +1,4 @@
-"""The three kinds of error that the engine raises on purpose.
+"""The errors that the engine raises on purpose.
 
 * `EngineError`: everything below; the command line prints its text and no traceback.
     * `InputError`: the caller must change something (exit code 2).
@@ -13,7 +13,7 @@ A message says what was found, what was expected, and the way out.
 
 
 class EngineError(Exception):
-    """An error that the engine explains in words."""
+    """An error whose message is written for the user."""
 
 
 class InputError(EngineError):

@@ -1,9 +1,9 @@
-"""Identity: canonical bytes of a value, digests of them, seeds, and drift in words."""
+"""Identity: canonical bytes of a value, digests, seeds, and how two specifications differ."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, cast
 
 from pydantic import BaseModel, Field
 
@@ -72,7 +72,7 @@ class Fingerprint(Record, frozen=True):
 
 
 def describe_drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say in words where two specifications differ.
+    """List the differences of two specifications.
 
     Args:
         old: What a resumed dataset was made with, JSON types only.
@@ -90,15 +90,36 @@ def describe_drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def refuse_drift(
+    what: str, old: Mapping[str, Any], new: Mapping[str, Any], *, way_out: str
+) -> None:
+    """Refuse to go on with what was made in another way.
+
+    Args:
+        what: What is there, such as "folder x holds another run".
+        old: What it was made with, JSON types only.
+        new: What is asked for now.
+        way_out: What the caller can do, a sentence without its full stop.
+
+    Raises:
+        InputError: If the two differ; says where.
+    """
+    drift = describe_drift(old, new)
+    if drift:
+        message = f"{what}: {'; '.join(drift)}. {way_out}"
+        raise InputError(message)
+
+
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Dotted path and JSON text of everything that holds nothing else."""
+    whole, items = value, list[tuple[str, object]]()
     if isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in value.items()]
+        mapping = cast("Mapping[object, object]", value)
+        items = [(str(key), item) for key, item in mapping.items()]
     elif isinstance(value, list | tuple):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        items = []
+        sequence = cast("Sequence[object]", value)
+        items = [(str(index), item) for index, item in enumerate(sequence)]
     if path and not items:
-        yield path, canonical_json(value).decode()
+        yield path, canonical_json(whole).decode()
     for key, item in items:
         yield from _leaves(item, f"{path}.{key}" if path else key)

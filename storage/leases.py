@@ -12,15 +12,17 @@ from typing import IO, Protocol
 from pydantic import Field, ValidationError
 
 from storage.errors import LeaseHeldError, TransientError
-from storage.objects import LocalObjects, ObjectStore, RemoteObjects
+from storage.local_objects import LocalObjects
+from storage.objects import ObjectStore
 from storage.records import Record
+from storage.remote_objects import RemoteObjects
 
-LIFETIME_SECONDS = 90.0
+_LIFETIME_SECONDS = 90.0
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-class Holder(Record, frozen=True):
+class _Holder(Record, frozen=True):
     """What a lease says about its holder."""
 
     host: str
@@ -33,7 +35,7 @@ class Holder(Record, frozen=True):
     """When the lease was taken, seconds since the epoch."""
     released: bool = False
     """Whether the holder gave it back."""
-    lifetime: float = Field(default=LIFETIME_SECONDS, gt=0)
+    lifetime: float = Field(default=_LIFETIME_SECONDS, gt=0)
     """Seconds after the last renewal at which anybody may take it over (object stores only)."""
 
 
@@ -49,7 +51,7 @@ class Lease(Protocol):
         ...
 
 
-def take_lease(objects: ObjectStore, path: str, *, lifetime: float = LIFETIME_SECONDS) -> Lease:
+def take_lease(objects: ObjectStore, path: str, *, lifetime: float = _LIFETIME_SECONDS) -> Lease:
     """Take a lease, at once or not at all.
 
     On a local root it is a lock that the kernel frees when the process ends, however it ends (a
@@ -65,7 +67,7 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = LIFETIME_SE
     Raises:
         LeaseHeldError: Somebody else holds it; the message names the holder and its age.
     """
-    holder = Holder(
+    holder = _Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
         token=secrets.token_hex(8),
@@ -73,17 +75,18 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = LIFETIME_SE
         lifetime=lifetime,
     )
     if isinstance(objects, LocalObjects):
-        return FileLease(objects, path, holder)
+        return _FileLease(objects, path, holder)
     if isinstance(objects, RemoteObjects):
-        return ObjectLease(objects, path, holder)
-    msg = f"no kind of lease is known for {type(objects).__name__}"
-    raise TypeError(msg)
+        return _ObjectLease(objects, path, holder)
+    message = f"no kind of lease is known for {type(objects).__name__}"
+    raise TypeError(message)
 
 
-class FileLease:
+class _FileLease:
     """A kernel lock on a file that is never removed; the file tells who holds it."""
 
-    def __init__(self, objects: LocalObjects, path: str, holder: Holder) -> None:
+    def __init__(self, objects: LocalObjects, path: str, holder: _Holder) -> None:
+        name = f"{objects.url}/{path}"
         if objects.size(path) is None:
             objects.write_new(path, b"")
         self._file: IO[bytes] = (objects.root / path).open("r+b")
@@ -92,7 +95,7 @@ class FileLease:
         except BlockingIOError:
             text = self._file.read()
             self._file.close()
-            raise _held(path, text) from None
+            raise _held(name, text) from None
         self._file.truncate()
         self._file.write(holder.model_dump_json().encode())
         self._file.flush()
@@ -105,12 +108,13 @@ class FileLease:
         self._file.close()
 
 
-class ObjectLease:
+class _ObjectLease:
     """An object that only its last writer can renew, by conditional requests."""
 
-    def __init__(self, objects: RemoteObjects, path: str, holder: Holder) -> None:
+    def __init__(self, objects: RemoteObjects, path: str, holder: _Holder) -> None:
         self._objects = objects
         self._path = path
+        self._name = f"{objects.url}/{path}"
         self._holder = holder
         self._stopped = threading.Event()
         self._version: dict[str, str] | None = self._acquired()
@@ -122,11 +126,11 @@ class ObjectLease:
         """Raise LeaseHeldError if renewal has failed for a lifetime or another one took over."""
         age = time.monotonic() - self._renewed
         if self._version is None or age > self._holder.lifetime:
-            msg = (
-                f"{self._path}: lost after {age:.0f} s without renewal (lifetime "
+            message = (
+                f"{self._name}: lost after {age:.0f} s without renewal (lifetime "
                 f"{self._holder.lifetime:.0f} s); nothing was committed, another worker may have it"
             )
-            raise LeaseHeldError(msg)
+            raise LeaseHeldError(message)
 
     def release(self) -> None:
         """Mark it released, if it is still ours."""
@@ -148,14 +152,14 @@ class ObjectLease:
             return seen  # our own request, repeated after its answer was lost
         if current is not None and not current.released:
             if time.time() - written < current.lifetime:
-                raise _held(self._path, text)
-            logger.warning("%s: took over from %s, who stopped", self._path, current.host)
+                raise _held(self._name, text)
+            _log.warning("%s: took over from %s, who stopped", self._name, current.host)
         version = self._put(self._holder, expected=seen)
         if version is None:
-            raise _held(self._path, self._objects.read(self._path))
+            raise _held(self._name, self._objects.read(self._path))
         return version
 
-    def _put(self, holder: Holder, *, expected: dict[str, str] | None) -> dict[str, str] | None:
+    def _put(self, holder: _Holder, *, expected: dict[str, str] | None) -> dict[str, str] | None:
         return self._objects.write_version(self._path, holder.model_dump_json().encode(), expected)
 
     def _renew_forever(self) -> None:
@@ -168,10 +172,10 @@ class ObjectLease:
         try:
             self._version = self._put(self._holder, expected=self._version) or self._own_version()
         except TransientError as error:
-            logger.warning("%s: not renewed, will try again: %s", self._path, error)
+            _log.warning("%s: not renewed, will try again: %s", self._name, error)
             return True
         if self._version is None:
-            logger.warning("%s: lost to another worker", self._path)
+            _log.warning("%s: lost to another worker", self._name)
             return False
         self._renewed = time.monotonic()
         return True
@@ -184,19 +188,19 @@ class ObjectLease:
         return version if ours else None
 
 
-def _parsed(text: bytes) -> Holder | None:
+def _parsed(text: bytes) -> _Holder | None:
     try:
-        return Holder.model_validate_json(text)
+        return _Holder.model_validate_json(text)
     except ValidationError:
         return None
 
 
-def _held(path: str, text: bytes) -> LeaseHeldError:
+def _held(name: str, text: bytes) -> LeaseHeldError:
     holder = _parsed(text)
     if holder is None:
         who = "a worker that has not written its name yet"
     else:
         age = time.time() - holder.since
         who = f"process {holder.pid} on {holder.host} for {age:.0f} s"
-    msg = f"{path} is held by {who}; wait for it, or stop that process"
-    return LeaseHeldError(msg)
+    message = f"{name} is held by {who}; wait for it, or stop that process"
+    return LeaseHeldError(message)

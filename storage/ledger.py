@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
-from storage.records import Record
+from storage.records import Record, read_record
 
 _READERS = 16
 
@@ -86,7 +85,7 @@ class Totals(Record, frozen=True):
     completion_tokens: int
     """Tokens written, where the service said so."""
     unmetered: int
-    """Calls whose tokens the service did not tell."""
+    """Calls for which the service reported no tokens."""
     cost_usd: float | None
     """Money spent; None if it is unknown for any call."""
 
@@ -149,7 +148,7 @@ class Ledger:
         self._objects.write_new(path, canonical_json(entry))
 
     def refresh(self) -> None:
-        """Take in what other processes wrote since the last time."""
+        """Read the answers that other processes have added since the last call."""
         paths = self._objects.paths(f"{self._folder}/answers")
         new = [path for path in paths if path not in self._counted]
         with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time for each
@@ -195,15 +194,9 @@ class Ledger:
         return f"{self._folder}/answers/{key}.json"
 
     def _read(self, path: str) -> Answer:
-        try:
-            return Answer.model_validate_json(self._objects.read(path))
-        except ValidationError as error:
-            message = (
-                f"{self._objects.url}/{path} is no record of a call ({error.error_count()} faults, "
-                f"the first: {error.errors()[0]['msg']}); move it away, and the request is sent "
-                "again"
-            )
-            raise DataError(message) from error
+        place = f"{self._objects.url}/{path}"
+        way_out = "move it away, and the request is sent again"
+        return read_record(Answer, self._objects.read(path), place, way_out=way_out)
 
 
 @dataclass

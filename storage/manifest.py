@@ -1,5 +1,10 @@
 """Manifests: one row for every planned sample of a shard, whatever became of it."""
 
+# pyarrow comes without types
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false
+
 import hashlib
 import io
 from collections import Counter
@@ -22,7 +27,7 @@ from storage.records import (
 )
 from storage.shards import Sample
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 _VERSION_FIELD = b"magicseg_manifest_version"
 
@@ -96,13 +101,8 @@ SCHEMA = pa.schema(
         pa.field(name, _COLUMNS.get(name, pa.string()), nullable=False)
         for name in ManifestRow.model_fields
     ],
-    metadata={_VERSION_FIELD: str(SCHEMA_VERSION).encode()},
+    metadata={_VERSION_FIELD: str(_SCHEMA_VERSION).encode()},
 )
-
-
-def manifest_path(shard: str) -> str:
-    """Where a shard's manifest lives, relative to the root."""
-    return f".engine/manifests/{shard}.parquet"
 
 
 def describe_samples(
@@ -133,11 +133,11 @@ def describe_samples(
     texts = {prompt.key: prompt for prompt in prompts}
     fates = sorted([*written, *lost])
     if fates != sorted(sample.key for sample in planned.samples):
-        msg = (
+        message = (
             f"{planned.name}: {len(written)} samples written and {len(lost)} dropped do not match "
             f"the {len(planned.samples)} planned ones key by key; each must have exactly one fate"
         )
-        raise DataError(msg)
+        raise DataError(message)
     rows = []
     for sample in planned.samples:
         fields = {
@@ -192,12 +192,14 @@ def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
         table = parquet.read_table(io.BytesIO(data), columns=columns)
     except pa.ArrowException as error:
-        msg = f"manifest is no readable Parquet file ({error}); verify the dataset"
-        raise DataError(msg) from error
+        message = f"manifest is no readable Parquet file ({error}); verify the dataset"
+        raise DataError(message) from error
     found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
-    if found != str(SCHEMA_VERSION):
-        msg = f"manifest has schema version {found}; this engine reads version {SCHEMA_VERSION}"
-        raise DataError(msg)
+    if found != str(_SCHEMA_VERSION):
+        message = (
+            f"manifest has schema version {found}; this engine reads version {_SCHEMA_VERSION}"
+        )
+        raise DataError(message)
     return table
 
 

@@ -58,8 +58,10 @@ def iterate_pairs(source: Source, name: str) -> Iterator[EncodedPair]:
         image_name, image = next(members, ("nothing", b""))
         other_name, counterfactual = next(members, ("nothing", b""))
         if not (image_name.startswith(pair.key) and other_name.startswith(f"{pair.key}.cf.")):
-            msg = f"{name} holds {image_name}, {other_name} where {pair.key} should be; verify it"
-            raise DataError(msg)
+            message = (
+                f"{name} holds {image_name}, {other_name} where {pair.key} should be; verify it"
+            )
+            raise DataError(message)
         yield EncodedPair(pair.key, image, counterfactual)
 
 
@@ -80,6 +82,6 @@ def _members(
 def _rows_of(member: tuple[str, bytes]) -> tuple[list[Pair], list[Rejected]]:
     name, data = member
     if name != _ROWS:
-        msg = f"a pairs archive starts with {name!r}; expected {_ROWS!r}; verify the dataset"
-        raise DataError(msg)
+        message = f"a pairs archive starts with {name!r}; expected {_ROWS!r}; verify the dataset"
+        raise DataError(message)
     return split_rows(read_rows(data), Pair)

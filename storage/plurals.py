@@ -12,7 +12,7 @@ _CONSONANT_Y = re.compile(r"(?<=[^aeiou])y$", re.IGNORECASE)
 
 
 def plural_forms(phrase: str) -> tuple[str, ...]:
-    """Name several of what a phrase names one of.
+    """List the plurals of a noun phrase.
 
     The last word carries the plural ("school bus" -> "school buses"). A word of
     `data/plurals.csv` has the plurals listed there; any other one that ends in a single s after

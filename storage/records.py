@@ -5,8 +5,12 @@ A sample is known by its ``key`` everywhere. Class identity is the vocabulary in
 """
 
 from enum import StrEnum
+from typing import TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
+
+from storage.documents import explain
+from storage.errors import DataError
 
 BACKGROUND_LABEL = 0
 IGNORE_LABEL = 65535
@@ -50,6 +54,28 @@ class Reason(StrEnum):
 
 class Record(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """A frozen, strict record."""
+
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+def read_record(kind: type[RecordT], data: bytes, place: str, *, way_out: str) -> RecordT:
+    """Read a record from its JSON.
+
+    Args:
+        kind: Which record.
+        data: JSON text.
+        place: Where it was read, for messages.
+        way_out: What to do if it is damaged.
+
+    Raises:
+        DataError: The bytes are no such record.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        message = f"{place} is no {kind.__name__} record ({explain(kind, error)}); {way_out}"
+        raise DataError(message) from error
 
 
 class PlannedSample(Record, frozen=True):
@@ -150,7 +176,7 @@ class Detection(Record, frozen=True):
     boxes: tuple[Box, ...] = Field(min_length=1)
     """Objects found in the positive image, best score first."""
     counterfactual_boxes: tuple[Box, ...]
-    """Objects of the same classes found in the counterfactual; empty is what one wants."""
+    """Objects of the same classes found in the counterfactual; ideally none."""
 
 
 class Instance(Record, frozen=True):

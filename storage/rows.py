@@ -1,24 +1,54 @@
-"""Records as JSON lines: what a stage made of each sample, and why it made nothing of others."""
+"""Records as JSON lines: what a stage made of each sample, or why it made nothing."""
 
 import json
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Annotated, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter, ValidationError
 
+from storage.documents import explain
 from storage.errors import DataError
 from storage.records import Detection, MaskSample, Pair, Prompt, Record, Rejected
 
 RecordT = TypeVar("RecordT", bound=Record)
 
-_KINDS: dict[str, type[Record]] = {
-    "prompt": Prompt,
-    "pair": Pair,
-    "detection": Detection,
-    "masks": MaskSample,
-    "rejected": Rejected,
+_KIND = "record"
+_NAMES: dict[type[Record], str] = {
+    Prompt: "prompt",
+    Pair: "pair",
+    Detection: "detection",
+    MaskSample: "masks",
+    Rejected: "rejected",
 }
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def _kind_of(line: object) -> str | None:
+    kind = cast("dict[str, object]", line).get(_KIND) if isinstance(line, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _without_kind(line: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in line.items() if name != _KIND}
+
+
+_KINDS = ", ".join(_NAMES.values())
+
+# the kind stands beside the fields of a record and is none of them
+_Fields = BeforeValidator(_without_kind)
+_ROW: TypeAdapter[Prompt | Pair | Detection | MaskSample | Rejected] = TypeAdapter(
+    Annotated[
+        Annotated[Prompt, _Fields, Tag("prompt")]
+        | Annotated[Pair, _Fields, Tag("pair")]
+        | Annotated[Detection, _Fields, Tag("detection")]
+        | Annotated[MaskSample, _Fields, Tag("masks")]
+        | Annotated[Rejected, _Fields, Tag("rejected")],
+        Discriminator(
+            _kind_of,
+            custom_error_type="unknown_kind",
+            custom_error_message=f"expected an object whose {_KIND} is one of {_KINDS}",
+        ),
+    ]
+)
 
 
 def write_rows(rows: Iterable[Record]) -> bytes:
@@ -30,7 +60,7 @@ def write_rows(rows: Iterable[Record]) -> bytes:
     Returns:
         UTF-8 lines; the same for the same records.
     """
-    lines = ({"record": _NAMES[type(row)], **row.model_dump(mode="json")} for row in rows)
+    lines = ({_KIND: _NAMES[type(row)], **row.model_dump(mode="json")} for row in rows)
     encoded = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
     return "".join(f"{line}\n" for line in encoded).encode()
 
@@ -68,16 +98,15 @@ def split_rows(rows: Iterable[Record], kind: type[RecordT]) -> tuple[list[Record
         elif isinstance(row, Rejected):
             dropped.append(row)
         else:
-            msg = f"found a {type(row).__name__} row; expected {kind.__name__} or Rejected"
-            raise DataError(msg)
+            message = f"found a {type(row).__name__} row; expected {kind.__name__} or Rejected"
+            raise DataError(message)
     return kept, dropped
 
 
 def _read_row(line: bytes, number: int) -> Record:
     try:
-        fields = json.loads(line)
-        kind = _KINDS[fields.pop("record")]
-        return kind.model_validate_json(json.dumps(fields))
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        msg = f"line {number} of a stage's output is no record ({error}); verify the dataset"
-        raise DataError(msg) from error
+        return _ROW.validate_json(line)
+    except ValidationError as error:
+        faults = explain(None, error)
+        message = f"line {number} of a stage's output is no record ({faults}); verify the dataset"
+        raise DataError(message) from error

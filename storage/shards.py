@@ -15,8 +15,6 @@ from storage.errors import DataError, InputError
 from storage.objects import open_file
 from storage.records import Box, Instance, Mention
 
-SHARD_FOLDER = "data"
-
 _MENTIONS = TypeAdapter(tuple[Mention, ...])
 _INSTANCES = TypeAdapter(tuple[Instance, ...])
 _BOXES = TypeAdapter(tuple[Box, ...])
@@ -59,11 +57,6 @@ class Sample:
     counterfactual_boxes: tuple[Box, ...] = ()
 
 
-def shard_path(shard: str) -> str:
-    """Where a shard's tar lives, relative to the root; the name holds no class name."""
-    return f"{SHARD_FOLDER}/train-{shard}.tar"
-
-
 def pack(samples: Sequence[Sample]) -> memoryview:
     """Pack samples into a tar archive.
 
@@ -80,8 +73,8 @@ def pack(samples: Sequence[Sample]) -> memoryview:
     ordered = sorted(samples, key=lambda sample: sample.key)
     for before, after in pairwise(ordered):
         if before.key == after.key:
-            msg = f"sample key {after.key} occurs twice in a shard; keys must be unique"
-            raise InputError(msg)
+            message = f"sample key {after.key} occurs twice in a shard; keys must be unique"
+            raise InputError(message)
     return write_archive(member for sample in ordered for member in _members(sample))
 
 
@@ -132,11 +125,13 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
     }
     sizes = {size for _, size in shapes} | {image_size(sample.mask_bytes)}
     if len(shapes) != 1 or len(sizes) != 1:
-        msg = f"sample {sample.key}: image, counterfactual and mask differ: {shapes}, {sizes}"
-        raise InputError(msg)
+        message = f"sample {sample.key}: image, counterfactual and mask differ: {shapes}, {sizes}"
+        raise InputError(message)
     if not sample.class_ids or len(sample.class_ids) != len(sample.class_names):
-        msg = f"sample {sample.key}: {len(sample.class_ids)} class ids; expected one or more, named"
-        raise InputError(msg)
+        message = (
+            f"sample {sample.key}: {len(sample.class_ids)} class ids; expected one or more, named"
+        )
+        raise InputError(message)
     yield f"{sample.key}.{extension}", sample.image_bytes
     yield f"{sample.key}.cf.{extension}", sample.counterfactual_bytes
     yield f"{sample.key}.mask.png", sample.mask_bytes

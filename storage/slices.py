@@ -1,6 +1,7 @@
 """Slices: named parts of a vocabulary, planned, run and extended on their own."""
 
 import re
+from collections import Counter
 
 from pydantic import Field
 
@@ -83,7 +84,7 @@ def _listed_ids(vocabulary: Vocabulary, text: str) -> list[int]:
         message = f'slice "{text}" holds an empty class name: {_ways(vocabulary)}'
         raise InputError(message)
     ids = [vocabulary.by_name(name).class_id for name in names]
-    doubled = [vocabulary[i].name for i in sorted(set(ids)) if ids.count(i) > 1]
+    doubled = [vocabulary[i].name for i, count in sorted(Counter(ids).items()) if count > 1]
     if doubled:
         message = f'slice "{text}" names a class twice: {", ".join(doubled)}; name each one once'
         raise InputError(message)

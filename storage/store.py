@@ -2,110 +2,52 @@
 
 import contextlib
 import hashlib
-import json
 import logging
-import secrets
-import socket
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+import threading
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
-
 from storage.commits import Commit, Counts, ObjectRef
 from storage.errors import DataError, InputError, TransientError
-from storage.identity import SCHEME, canonical_json, describe_drift
+from storage.layout import (
+    COMMIT_FOLDER,
+    ENGINE_FOLDER,
+    INTENT_FOLDER,
+    SHARD_FOLDER,
+    commit_path,
+    intent_path,
+    lease_path,
+    shard_path,
+)
 from storage.leases import Lease, take_lease
-from storage.manifest import ManifestRow, decode_manifest, manifest_path
-from storage.objects import LocalObjects, ObjectStore, open_objects
+from storage.local_objects import LocalObjects
+from storage.manifest import ManifestRow, decode_manifest
+from storage.objects import ObjectStore, open_objects
 from storage.pairs import EncodedPair, iterate_pairs, read_pair_rows
-from storage.records import Reason, Record, Rejected, Stage
+from storage.payloads import Payload, check_payload, describe_payload
+from storage.quarantine import put_aside
+from storage.records import Record, Stage, read_record
 from storage.rows import read_rows
-from storage.shards import SHARD_FOLDER, count_samples, shard_path
+from storage.specification import (
+    check_specification,
+    read_specification,
+    write_specification,
+)
+from storage.summaries import CommittedShard, SliceStatus, summarise
 
-ENGINE_FOLDER = ".engine"
-SPEC_PATH = f"{ENGINE_FOLDER}/spec.json"
-CARD_PATH = "README.md"
-DEFAULT_MIN_YIELD = 0.5
+_DEFAULT_MIN_YIELD = 0.5
 """Smallest share of written samples with which a shard counts as good, unless the spec says."""
 
-_KEY_DIGITS = 16
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Payload:
-    """What a stage made.
-
-    Attributes:
-        data: The bytes to store; empty if there is nothing (a shard without survivors).
-        manifest: Parquet bytes of the manifest; final stage only.
-        seconds: Wall time of the work.
-    """
-
-    data: bytes | memoryview
-    manifest: bytes = b""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class CommittedShard:
-    """A finished shard, as training sees it.
-
-    Attributes:
-        name: ``<slice id>-<six digits>``.
-        path: Absolute path or URL of the tar; None if no sample survived.
-        samples: Samples in the tar.
-        sha256: Digest of the tar, or an empty string.
-        share_written: Yield in [0, 1].
-        degraded: Whether the yield is below the spec's minimum; not counted as training data.
-        commit: The whole record.
-    """
-
-    name: str
-    path: str | None
-    samples: int
-    sha256: str
-    share_written: float
-    degraded: bool
-    commit: Commit
-
-
-@dataclass
-class SliceStatus:
-    """What is committed of one slice.
-
-    Attributes:
-        slice_id: 8 hex digits.
-        shards: Shards committed, by stage.
-        requested: Samples of the finished shards.
-        written: Samples in tars.
-        dropped: Samples lost on the way, by reason.
-        degraded: Names of finished shards below the minimum yield.
-        num_bytes: Bytes of the tars.
-        seconds: Wall time spent, by stage.
-    """
-
-    slice_id: str
-    shards: Counter[Stage] = field(default_factory=Counter)
-    requested: int = 0
-    written: int = 0
-    dropped: Counter[Reason] = field(default_factory=Counter)
-    degraded: list[str] = field(default_factory=list)
-    num_bytes: int = 0
-    seconds: dict[Stage, float] = field(default_factory=dict)
+_log = logging.getLogger(__name__)
 
 
 class Store:
     """A dataset: stage outputs, shards, manifests and the commit records that vouch for them.
 
-    Nothing counts as done without its commit record; whoever reads lists records only. All
-    methods may be called from any thread.
+    Nothing counts as done without its commit record; whoever reads lists records only. What reads
+    (`look`, `read`, `rows`, `commits`, ...) never changes a file; what changes one output (`heal`,
+    `commit`) holds its lease. All methods may be called from any thread.
 
     Args:
         objects: Where the bytes live.
@@ -115,7 +57,8 @@ class Store:
     def __init__(self, objects: ObjectStore, spec: dict[str, Any]) -> None:
         self.objects = objects
         self.spec = spec
-        self._held: dict[tuple[Stage, str], Lease] = {}
+        # by thread too: a lease that another thread holds gives no right to this one
+        self._held: dict[tuple[Stage, str, int], Lease] = {}
 
     @classmethod
     def create(cls, root: str | Path, spec: Mapping[str, Any]) -> Self:
@@ -132,16 +75,7 @@ class Store:
                 differs), or a README.md of somebody else.
         """
         objects = open_objects(root)
-        contents = canonical_json({"scheme": SCHEME, "spec": spec})
-        if objects.size(SPEC_PATH) is None and objects.size(CARD_PATH) is not None:
-            msg = (
-                f"{objects.url} has a {CARD_PATH} but no dataset of this engine; the card would "
-                "replace it: choose an empty folder as root"
-            )
-            raise InputError(msg)
-        wanted = json.loads(contents)["spec"]
-        if not objects.write_new(SPEC_PATH, contents):
-            _refuse_drift(objects.url, _read_spec(objects), wanted)
+        wanted = write_specification(objects, spec)
         if isinstance(objects, LocalObjects):
             objects.sweep(ENGINE_FOLDER)
             objects.sweep(SHARD_FOLDER)
@@ -157,11 +91,11 @@ class Store:
             DataError: Its spec cannot be read.
         """
         objects = open_objects(root)
-        return cls(objects, _read_spec(objects))
+        return cls(objects, read_specification(objects))
 
     def refuse_drift(self, spec: Mapping[str, Any]) -> None:
         """Raise InputError if the dataset was made with another spec; says what differs."""
-        _refuse_drift(self.root, self.spec, json.loads(canonical_json(spec)))
+        check_specification(self.root, self.spec, spec)
 
     @property
     def root(self) -> str:
@@ -171,25 +105,45 @@ class Store:
     @property
     def min_yield(self) -> float:
         """Smallest share of written samples with which a shard is not degraded."""
-        return float(self.spec.get("min_yield", DEFAULT_MIN_YIELD))
+        return float(self.spec.get("min_yield", _DEFAULT_MIN_YIELD))
 
     @contextlib.contextmanager
-    def lease(self, stage: Stage, shard: str) -> Iterator[None]:
-        """Hold the right to make one output; see `storage.leases.take_lease`.
+    def lease(self, stage: Stage, shard: str) -> Generator[None]:
+        """Hold the right to make one output, in this thread; see `storage.leases.take_lease`.
 
         Raises:
             LeaseHeldError: Somebody else makes it right now; nothing was paid.
         """
-        lease = take_lease(self.objects, f"{ENGINE_FOLDER}/leases/{stage}/{shard}.lock")
-        self._held[stage, shard] = lease
+        place = (stage, shard, threading.get_ident())
+        lease = take_lease(self.objects, lease_path(stage, shard))
+        self._held[place] = lease
         try:
             yield
         finally:
-            del self._held[stage, shard]
+            del self._held[place]
             lease.release()
 
-    def find(self, stage: Stage, shard: str, key: str, *, deep: bool = False) -> Commit | None:
-        """Look up what is done.
+    def look(self, stage: Stage, shard: str, key: str, *, deep: bool = False) -> Commit | None:
+        """Look up what is done; changes nothing.
+
+        Args:
+            stage: The stage.
+            shard: Shard name.
+            key: Digest of everything that the output depends on.
+            deep: Hash the bytes too, instead of comparing their size only.
+
+        Returns:
+            The record; None if there is none, or what it vouches for is not as it says. `heal`
+            may still find the work done.
+        """
+        try:
+            commit = self.record(commit_path(stage, shard, key))
+        except (FileNotFoundError, DataError):
+            return None
+        return None if self._fault(commit, key, deep=deep) else commit
+
+    def heal(self, stage: Stage, shard: str, key: str, *, deep: bool = False) -> Commit | None:
+        """Look up what is done, and mend what a crash or damage left; needs the lease.
 
         A record whose bytes are missing or broken is moved to the quarantine. An output that a
         crash left complete but without a record is adopted: its record is written now.
@@ -202,19 +156,24 @@ class Store:
 
         Returns:
             The record, or None if the work has to be done.
+
+        Raises:
+            LeaseHeldError: The lease has been lost.
+            RuntimeError: This thread does not hold the lease.
         """
-        path = _record_path("commits", stage, shard, key)
+        self._require_lease(stage, shard)
+        path = commit_path(stage, shard, key)
         try:
             commit = self.record(path)
         except FileNotFoundError:
             return self._adopted(stage, shard, key)
         except DataError as error:
-            self._quarantine([path], str(error))
+            put_aside(self.objects, [path], str(error))
             return None
-        broken = self.defect(commit, deep=deep) if commit.key == key else f"its key is not {key}"
-        if not broken:
+        fault = self._fault(commit, key, deep=deep)
+        if not fault:
             return commit
-        self._quarantine([path], broken)
+        put_aside(self.objects, [path], fault)
         return None
 
     def commit(
@@ -240,20 +199,19 @@ class Store:
             DataError: The counts do not add up, or disagree with the payload.
             LeaseHeldError: Somebody else makes this output, or has taken the lease over.
         """
-        where = f"{stage} of {shard}"
-        counts.check(where)
-        _check_payload(stage, payload, counts, where)
+        check_payload(stage, shard, payload, counts)
         with contextlib.ExitStack() as stack:
-            if (stage, shard) not in self._held:
+            if (stage, shard, threading.get_ident()) not in self._held:
                 stack.enter_context(self.lease(stage, shard))
-            existing = self.find(stage, shard, key)
+            existing = self.heal(stage, shard, key)
             if existing is not None:
                 return existing
-            record = _describe(stage, shard, key, payload, counts)
+            record = describe_payload(stage, shard, key, payload, counts)
             self._publish(record, payload)
-        logger.info(
-            "%s: committed %d of %d samples in %.1f s",
-            where,
+        _log.info(
+            "%s of %s: committed %d of %d samples in %.1f s",
+            stage,
+            shard,
             counts.written,
             counts.requested,
             payload.seconds,
@@ -294,8 +252,8 @@ class Store:
     def manifest(self, commit: Commit) -> list[ManifestRow]:
         """Read the manifest of a finished shard, checked like `read`."""
         if commit.manifest is None:
-            msg = f"the record of {commit.stage} of {commit.shard} has no manifest"
-            raise InputError(msg)
+            message = f"the record of {commit.stage} of {commit.shard} has no manifest"
+            raise InputError(message)
         return decode_manifest(self._read_checked(commit.manifest))
 
     def commits(self, stage: Stage | None = None) -> list[Commit]:
@@ -304,7 +262,7 @@ class Store:
         Raises:
             DataError: A record cannot be read.
         """
-        found = []
+        found: list[Commit] = []
         for path in self.record_paths(stage):
             # another worker may have replaced a shard since the listing
             with contextlib.suppress(FileNotFoundError):
@@ -314,7 +272,7 @@ class Store:
     def record_paths(self, stage: Stage | None = None) -> list[str]:
         """List the paths of commit records, by stage, shard and key."""
         stages = Stage if stage is None else (stage,)
-        folders = [f"{ENGINE_FOLDER}/commits/{each}" for each in stages]
+        folders = [f"{COMMIT_FOLDER}/{each}" for each in stages]
         return [path for folder in folders for path in self.objects.paths(folder)]
 
     def record(self, path: str) -> Commit:
@@ -324,12 +282,7 @@ class Store:
             DataError: It cannot be read.
             FileNotFoundError: It is not there.
         """
-        text = self.objects.read(path)
-        try:
-            return Commit.model_validate_json(text)
-        except ValidationError as error:
-            msg = f"{path} is no commit record ({_first_line(error)}); run 'magicseg verify'"
-            raise DataError(msg) from error
+        return read_record(Commit, self.objects.read(path), path, way_out="run 'magicseg verify'")
 
     def defect(self, commit: Commit, *, deep: bool) -> str:
         """Say what is wrong with the bytes behind a record.
@@ -352,84 +305,66 @@ class Store:
 
     def shards(self) -> list[CommittedShard]:
         """List the finished shards, sorted by name, empty and degraded ones included."""
-        return [self._committed(commit) for commit in self.commits(Stage.SHARDS)]
+        commits = self.commits(Stage.SHARDS)
+        return [CommittedShard.of(commit, self.root, self.min_yield) for commit in commits]
 
     def status(self) -> list[SliceStatus]:
         """Summarise what is committed, slice by slice, from the records alone."""
-        slices: dict[str, SliceStatus] = {}
-        by_age = sorted(self.commits(), key=lambda commit: commit.created)
-        latest = {(commit.stage, commit.shard): commit for commit in by_age}
-        for commit in latest.values():
-            status = slices.setdefault(commit.slice_id, SliceStatus(commit.slice_id))
-            status.shards[commit.stage] += 1
-            status.seconds[commit.stage] = status.seconds.get(commit.stage, 0.0) + commit.seconds
-            if commit.stage is Stage.SHARDS:
-                self._add_shard(status, commit)
-        return [slices[slice_id] for slice_id in sorted(slices)]
+        return summarise(self.commits(), self.min_yield)
 
-    def _add_shard(self, status: SliceStatus, commit: Commit) -> None:
-        status.requested += commit.counts.requested
-        status.written += commit.counts.written
-        status.dropped.update(commit.counts.rejected)
-        status.dropped.update(commit.counts.failed)
-        status.num_bytes += commit.object.size if commit.object else 0
-        if self._committed(commit).degraded:
-            status.degraded.append(commit.shard)
+    def _fault(self, commit: Commit, key: str, *, deep: bool) -> str:
+        """Say why a record does not answer for a key; an empty string if it does."""
+        return self.defect(commit, deep=deep) if commit.key == key else f"its key is not {key}"
 
-    def _committed(self, commit: Commit) -> CommittedShard:
-        share = commit.counts.share_written
-        return CommittedShard(
-            name=commit.shard,
-            path=f"{self.root}/{commit.object.path}" if commit.object else None,
-            samples=commit.counts.written,
-            sha256=commit.object.sha256 if commit.object else "",
-            share_written=share,
-            degraded=share < self.min_yield or commit.object is None,
-            commit=commit,
-        )
+    def _require_lease(self, stage: Stage, shard: str) -> None:
+        lease = self._held.get((stage, shard, threading.get_ident()))
+        if lease is None:
+            message = f"{stage} of {shard} is changed without its lease: use Store.lease around it"
+            raise RuntimeError(message)
+        lease.check()
 
     def _publish(self, record: Commit, payload: Payload) -> None:
         """Write everything that the record vouches for, then the record."""
         stage, shard, key = record.stage, record.shard, record.key
         text = record.model_dump_json(indent=1).encode()
-        intent = _record_path("intents", stage, shard, key)
+        intent = intent_path(stage, shard, key)
         self.objects.replace(intent, text)
         if stage is Stage.SHARDS:
             self._withdraw_others(shard, key)
             if record.object is None and self.objects.size(shard_path(shard)) is not None:
-                self._quarantine([shard_path(shard)], f"the version with key {key} is empty")
+                put_aside(self.objects, [shard_path(shard)], f"the version with key {key} is empty")
         if record.object is not None:
             self._write_whole(record.object, payload.data)
         if record.manifest is not None:
             self._write_whole(record.manifest, payload.manifest)
-        self._held[stage, shard].check()
-        path = _record_path("commits", stage, shard, key)
+        self._require_lease(stage, shard)
+        path = commit_path(stage, shard, key)
         # a request that was repeated after a lost answer finds its own record
         if not self.objects.write_new(path, text) and self.objects.read(path) != text:
-            msg = f"{stage} of {shard} was committed by somebody else meanwhile; run again"
-            raise TransientError(msg)
+            message = f"{stage} of {shard} was committed by somebody else meanwhile; run again"
+            raise TransientError(message)
         self.objects.delete(intent)
 
     def _write_whole(self, ref: ObjectRef, data: bytes | memoryview) -> None:
         """Give bytes their name; adopt equal ones, put others aside."""
         if self.objects.write_new(ref.path, data) or self._holds(ref):
             return
-        self._quarantine([ref.path], "its bytes differ from what this commit made")
+        put_aside(self.objects, [ref.path], "its bytes differ from what this commit made")
         if not self.objects.write_new(ref.path, data):
-            msg = f"{ref.path} is being written by somebody else too; run again"
-            raise TransientError(msg)
+            message = f"{ref.path} is being written by somebody else too; run again"
+            raise TransientError(message)
 
     def _withdraw_others(self, shard: str, key: str) -> None:
         """Withdraw the records of other versions of a shard before its tar is replaced."""
-        folder = f"{ENGINE_FOLDER}/commits/{Stage.SHARDS}/{shard}"
-        kept = _record_path("commits", Stage.SHARDS, shard, key)
+        folder = f"{COMMIT_FOLDER}/{Stage.SHARDS}/{shard}"
+        kept = commit_path(Stage.SHARDS, shard, key)
         others = [path for path in self.objects.paths(folder) if path != kept]
         if others:
-            self._quarantine(others, f"replaced by a version with key {key}")
+            put_aside(self.objects, others, f"replaced by a version with key {key}")
 
     def _adopted(self, stage: Stage, shard: str, key: str) -> Commit | None:
         """Finish a commit that was cut short after its bytes were whole."""
-        intent = _record_path("intents", stage, shard, key)
+        intent = intent_path(stage, shard, key)
         try:
             record = self.record(intent)
         except (FileNotFoundError, DataError):
@@ -439,9 +374,9 @@ class Store:
         if stage is Stage.SHARDS:
             self._withdraw_others(shard, key)
         text = record.model_dump_json(indent=1).encode()
-        self.objects.write_new(_record_path("commits", stage, shard, key), text)
+        self.objects.write_new(commit_path(stage, shard, key), text)
         self.objects.delete(intent)
-        logger.info("%s of %s: adopted what an interrupted run left complete", stage, shard)
+        _log.info("%s of %s: adopted what an interrupted run left complete", stage, shard)
         return record
 
     def _holds(self, ref: ObjectRef) -> bool:
@@ -459,119 +394,20 @@ class Store:
             raise _gone(ref.path) from error
         found = hashlib.sha256(data).hexdigest()
         if found != ref.sha256:
-            msg = (
+            message = (
                 f"{ref.path}: sha256 is {found}, expected {ref.sha256}; run 'magicseg verify', "
                 "then generate again"
             )
-            raise DataError(msg)
+            raise DataError(message)
         return data
-
-    def _quarantine(self, paths: list[str], reason: str) -> None:
-        """Put files aside, with the reason beside them; nothing is ever deleted."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        folder = f"{ENGINE_FOLDER}/quarantine/{stamp}-{secrets.token_hex(4)}"
-        self.objects.write_new(f"{folder}/reason.txt", f"{reason}\n".encode())
-        for path in paths:
-            if self.objects.move(path, f"{folder}/{path.removeprefix(f'{ENGINE_FOLDER}/')}"):
-                logger.warning("moved %s to %s: %s", path, folder, reason)
 
 
 def _drop_finished_intents(objects: ObjectStore) -> None:
     """Remove what a crash left behind a finished commit."""
-    for path in objects.paths(f"{ENGINE_FOLDER}/intents"):
-        if objects.size(path.replace("/intents/", "/commits/", 1)) is not None:
+    for path in objects.paths(INTENT_FOLDER):
+        if objects.size(path.replace(INTENT_FOLDER, COMMIT_FOLDER, 1)) is not None:
             objects.delete(path)
-
-
-def _record_path(kind: str, stage: Stage, shard: str, key: str) -> str:
-    return f"{ENGINE_FOLDER}/{kind}/{stage}/{shard}/{key[:_KEY_DIGITS]}.json"
 
 
 def _gone(path: str) -> DataError:
     return DataError(f"{path} is committed but gone; run 'magicseg verify', then generate again")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split()[:12])
-
-
-def _reference(path: str, data: bytes | memoryview, sha256: str) -> ObjectRef:
-    return ObjectRef(path=path, sha256=sha256, size=memoryview(data).nbytes)
-
-
-def _describe(stage: Stage, shard: str, key: str, payload: Payload, counts: Counts) -> Commit:
-    made, manifest = None, None
-    if payload.data:
-        sha256 = hashlib.sha256(payload.data).hexdigest()
-        hashed = f"{ENGINE_FOLDER}/objects/{sha256[:2]}/{sha256}"
-        path = shard_path(shard) if stage is Stage.SHARDS else hashed
-        made = _reference(path, payload.data, sha256)
-    if payload.manifest:
-        sha256 = hashlib.sha256(payload.manifest).hexdigest()
-        manifest = _reference(manifest_path(shard), payload.manifest, sha256)
-    return Commit(
-        stage=stage,
-        shard=shard,
-        key=key,
-        object=made,
-        manifest=manifest,
-        counts=counts,
-        seconds=payload.seconds,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        engine_version=version("magicseg-engine"),
-        host=socket.gethostname(),
-    )
-
-
-def _check_payload(stage: Stage, payload: Payload, counts: Counts, where: str) -> None:
-    """Raise DataError if the payload does not hold what the counts say."""
-    if stage is Stage.SHARDS:
-        written = count_samples(payload.data) if payload.data else 0
-        fates = Counter(row.status for row in decode_manifest(payload.manifest))
-        expected = Counter(
-            written=counts.written,
-            rejected=sum(counts.rejected.values()),
-            failed=sum(counts.failed.values()),
-        )
-        if fates != expected:
-            msg = f"{where}: the manifest has {dict(fates)}, the counts say {dict(expected)}"
-            raise DataError(msg)
-    elif stage is Stage.PAIRS:
-        written = len(read_pair_rows(payload.data)[0]) if payload.data else 0
-    else:
-        rows = read_rows(bytes(payload.data))
-        written = sum(not isinstance(row, Rejected) for row in rows)
-    if written != counts.written:
-        msg = f"{where}: the output holds {written} samples, the counts say {counts.written}"
-        raise DataError(msg)
-
-
-def _read_spec(objects: ObjectStore) -> dict[str, Any]:
-    try:
-        text = objects.read(SPEC_PATH)
-    except FileNotFoundError as error:
-        msg = f"there is no dataset in {objects.url}; make one with 'magicseg generate'"
-        raise InputError(msg) from error
-    try:
-        contents = json.loads(text)
-        scheme, spec = contents["scheme"], contents["spec"]
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"{objects.url}/{SPEC_PATH} cannot be read ({error}); restore it from a copy"
-        raise DataError(msg) from error
-    if scheme != SCHEME:
-        msg = (
-            f"{objects.url} was made with identity scheme {scheme}, this engine has {SCHEME}; "
-            "use the engine version that made it, or another root"
-        )
-        raise InputError(msg)
-    return spec
-
-
-def _refuse_drift(url: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    drift = describe_drift(old, new)
-    if drift:
-        msg = (
-            f"{url} holds a dataset made with other settings: {'; '.join(drift)}. Go back to the "
-            "old values to resume it, or choose another root for the new ones"
-        )
-        raise InputError(msg)

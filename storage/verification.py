@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,19 +10,20 @@ import numpy as np
 from storage.codecs import decode_image, decode_label_map
 from storage.commits import Commit
 from storage.errors import DataError
+from storage.layout import COMMIT_FOLDER, INTENT_FOLDER, SHARD_FOLDER, commit_path
 from storage.manifest import ManifestRow
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Stage
-from storage.shards import SHARD_FOLDER, Sample, iterate
-from storage.store import ENGINE_FOLDER, Store
+from storage.shards import Sample, iterate
+from storage.store import Store
 
 _REMAKE = "run 'magicseg generate' again: it puts this aside and remakes what is missing"
 
 
 class Finding(Record, frozen=True):
-    """Something that is not as the records say."""
+    """A difference between the files and the records."""
 
     path: str
-    """What it is about, relative to the root."""
+    """The file, relative to the root."""
     problem: str
     """What was found and what was expected."""
     way_out: str
@@ -77,7 +79,7 @@ def verify_bytes(store: Store, num_classes: int) -> list[Finding]:
 
 
 def _check_record(store: Store, path: str, commit: Commit) -> Iterator[Finding]:
-    expected = f"{ENGINE_FOLDER}/commits/{commit.stage}/{commit.shard}/{commit.key[:16]}.json"
+    expected = commit_path(commit.stage, commit.shard, commit.key)
     if path != expected:
         problem = f"the record is about {expected}"
         yield Finding(path=path, problem=problem, way_out=_REMAKE)
@@ -93,7 +95,7 @@ def _check_record(store: Store, path: str, commit: Commit) -> Iterator[Finding]:
 def _check_tars(store: Store, commits: list[Commit]) -> Iterator[Finding]:
     """Every tar must have exactly one record."""
     finished = [each for each in commits if each.stage is Stage.SHARDS]
-    recorded = [each.object.path for each in finished if each.object is not None]
+    recorded = {each.object.path for each in finished if each.object is not None}
     for path in store.objects.paths(SHARD_FOLDER):
         if path not in recorded:
             yield Finding(
@@ -101,17 +103,17 @@ def _check_tars(store: Store, commits: list[Commit]) -> Iterator[Finding]:
                 problem="no commit record vouches for it, but readers of data/*.tar see it",
                 way_out="run 'magicseg generate' again to finish its commit, or move it away",
             )
-    shards = [each.shard for each in finished]
-    for shard in sorted({shard for shard in shards if shards.count(shard) > 1}):
-        yield Finding(
-            path=f"{ENGINE_FOLDER}/commits/{Stage.SHARDS}/{shard}",
-            problem=f"{shards.count(shard)} records are about one shard; expected one",
-            way_out=_REMAKE,
-        )
+    for shard, count in sorted(Counter(each.shard for each in finished).items()):
+        if count > 1:
+            yield Finding(
+                path=f"{COMMIT_FOLDER}/{Stage.SHARDS}/{shard}",
+                problem=f"{count} records are about one shard; expected one",
+                way_out=_REMAKE,
+            )
 
 
 def _check_intents(store: Store) -> Iterator[Finding]:
-    for path in store.objects.paths(f"{ENGINE_FOLDER}/intents"):
+    for path in store.objects.paths(INTENT_FOLDER):
         yield Finding(
             path=path,
             problem="a commit was begun and not finished",

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -25,7 +25,7 @@ _QUALIFIER = re.compile(r"\s*\(([^)]*)\)\s*")
 
 
 class ClassRecord(Record, frozen=True):
-    """A class is more than a string."""
+    """A class of a vocabulary: its names, and what models are asked for."""
 
     class_id: int = Field(ge=0)
     """Index in its vocabulary."""
@@ -91,6 +91,26 @@ class Vocabulary:
             raise InputError(message)
         raise InputError(self._unknown(name))
 
+    def check_names(self, class_ids: Sequence[int], names: Sequence[str], where: str) -> None:
+        """Refuse classes that another vocabulary numbered.
+
+        Args:
+            class_ids: Ids of the classes of a sample.
+            names: Their names, in the same order.
+            where: What they stand in, for the message.
+
+        Raises:
+            InputError: If an id stands for another name here.
+        """
+        for class_id, name in zip(class_ids, names, strict=True):
+            known = self[class_id].name if 0 <= class_id < len(self) else "nothing"
+            if known != name:
+                message = (
+                    f"{where} calls class {class_id} {name!r}, but vocabulary {self.name!r} has "
+                    f"{known!r} there: use the vocabulary that the dataset was made with"
+                )
+                raise InputError(message)
+
     @cached_property
     def _by_display(self) -> dict[str, ClassRecord]:
         return {_normalised(record.name): record for record in self.classes}
@@ -107,7 +127,7 @@ class Vocabulary:
         nearest = f"the nearest are {', '.join(names[:5])}" if names else "nothing comes near"
         return (
             f'class name "{name}" is not in vocabulary {self.name}: {nearest}; '
-            f"all names stand in {table_file(self.name + '.csv')}"
+            f"all names are in {table_file(self.name + '.csv')}"
         )
 
 

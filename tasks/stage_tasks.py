@@ -13,8 +13,8 @@ from prefect.states import Completed
 from models.devices import is_out_of_memory
 from models.registry import Need
 from storage.errors import EngineError, LeaseHeldError, TransientError
+from storage.payloads import Payload
 from storage.records import Stage
-from storage.store import Payload
 from tasks.declarations import Declaration, Made, StageWork
 from tasks.stages import STAGES
 
@@ -69,12 +69,12 @@ def make_once(declaration: Declaration, work: StageWork) -> Any:
     """
     store, stage, name = work.store, declaration.stage, work.shard.name
     progress = work.machine.progress
-    found = store.find(stage, name, work.key)
+    found = store.look(stage, name, work.key)
     if found is None:
         progress.check(f"{stage} of {name}")
         with store.lease(stage, name):
-            # Whoever held the lease before us may have made it.
-            found = store.find(stage, name, work.key)
+            # Whoever held the lease before us may have made it, or left it all but committed.
+            found = store.heal(stage, name, work.key)
             if found is None:
                 made, seconds = _make(declaration, work)
                 payload = Payload(made.data, made.manifest, seconds)

@@ -45,14 +45,14 @@ class StageKeys:
         return STAGES[stage].key(self._configs[stage], shard, done)
 
     def find_done(self, store: Store, shard: PlannedShard) -> dict[Stage, Commit]:
-        """Look up how far a shard is.
+        """Find the finished stages of a shard; changes nothing.
 
         Returns:
             The commits of its stages, in order, up to the first one that is missing.
         """
         done: dict[Stage, Commit] = {}
         for stage in STAGES:
-            commit = store.find(stage, shard.name, self.key(stage, shard, done))
+            commit = store.look(stage, shard.name, self.key(stage, shard, done))
             if commit is None:
                 break
             done[stage] = commit

@@ -11,8 +11,9 @@ from prefect.states import Completed
 from models.student.trained import list_checkpoints
 from storage.errors import IncompleteError
 from storage.identity import digest
+from storage.layout import SPEC_PATH
 from storage.objects import open_objects
-from storage.store import SPEC_PATH, Store
+from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.children import run_child
 from training.checkpoints import read_record

@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hypothesis import settings
 
 # Read when torch is imported: waiting threads must not take the cores from their neighbours.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -15,6 +16,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+
+# The same examples on every machine that only checks; new ones where people work.
+settings.register_profile("engine", max_examples=50, deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("engine")
 
 WORDS = [f"{first}{last}" for first in ("stone", "mist", "dusk", "hill") for last in "abcdefghijk"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from storage.documents import explain
 from storage.errors import EngineError, InputError
 from training.config import TrainingConfig
 from training.loop import train
@@ -44,8 +45,7 @@ def read_config(path: Path) -> TrainingConfig:
         message = f"{path} cannot be read ({error.strerror}); expected a TrainingConfig as JSON"
         raise InputError(message) from error
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        message = f"{path} is no TrainingConfig: {fields}"
+        message = f"{path} is no TrainingConfig: {explain(TrainingConfig, error)}"
         raise InputError(message) from error
     except ValueError as error:
         message = f"{path} is no JSON ({error}); expected a TrainingConfig"

@@ -30,7 +30,7 @@ from models.student.trained import (
     read_tensors,
 )
 from storage.errors import DataError, InputError
-from storage.identity import canonical_json, describe_drift, digest
+from storage.identity import canonical_json, digest, refuse_drift
 from training.disk import explain_no_room
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,12 @@ def restore_checkpoint(
         return None
     path = present[-1] if chosen is None else Path(chosen).expanduser()
     record = read_record(path)
-    _refuse_drift(path, record["meta"], meta)
+    refuse_drift(
+        f"checkpoint {path} belongs to another run",
+        record["meta"],
+        meta,
+        way_out="Train into another out folder, or take the old values back",
+    )
     weights, average = read_tensors(path)
     optimiser = torch.load(path / _OPTIMISER, weights_only=True)
     return Checkpoint(record["step"], record["meta"], weights, average, optimiser)
@@ -164,16 +169,6 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     (folder / RECORD_FILE).write_bytes(canonical_json(record))
     for path in (*sorted(folder.iterdir()), folder):
         _sync(path)
-
-
-def _refuse_drift(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    drift = describe_drift(old, new)
-    if drift:
-        message = (
-            f"checkpoint {path} belongs to another run: {'; '.join(drift)}. Train into another "
-            "out folder, or take the old values back"
-        )
-        raise InputError(message)
 
 
 def _sync(path: Path) -> None:

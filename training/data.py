@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,10 @@ from torch import Tensor
 
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
+from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.shards import read_index
-from storage.store import SPEC_PATH, Store
+from storage.store import Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import LabelledPair, augment
 from training.config import AugmentationConfig, NegativesConfig
@@ -256,18 +256,9 @@ class SampleFiles:
             decode_label_map(part["mask.png"]),
         )
         fields = json.loads(part["json"])
-        return Stored(pair, self._class_ids(fields, shard.path), fields["text"])
-
-    def _class_ids(self, fields: dict[str, Any], where: str) -> tuple[int, ...]:
-        for class_id, name in zip(fields["class_ids"], fields["class_names"], strict=True):
-            known = self.vocabulary[class_id].name if class_id < len(self.vocabulary) else "nothing"
-            if known != name:
-                message = (
-                    f"{where} calls class {class_id} {name!r}, but the vocabulary "
-                    f"{self.vocabulary.name!r} has {known!r} there: train with the dataset's own"
-                )
-                raise InputError(message)
-        return tuple(fields["class_ids"])
+        class_ids = tuple(fields["class_ids"])
+        self.vocabulary.check_names(class_ids, fields["class_names"], shard.path)
+        return Stored(pair, class_ids, fields["text"])
 
 
 class Batches:

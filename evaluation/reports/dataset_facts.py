@@ -7,7 +7,8 @@ from typing import Any
 
 from evaluation.reports.tiles import Tile
 from evaluation.reports.yields import ClassYield, StageYield, Yields
-from storage.store import CommittedShard, Store
+from storage.store import Store
+from storage.summaries import CommittedShard
 
 _MAX_CLASSES = 40
 _MAX_SHARDS_LISTED = 400

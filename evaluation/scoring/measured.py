@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from evaluation.scoring.point_results import PointProtocol, PointScores
 from evaluation.scoring.results import ScoreProtocol, Scores
+from storage.documents import explain
 from storage.errors import DataError, InputError
 
 Measured = Scores | PointScores
@@ -30,9 +31,7 @@ def read_measured(path: Path) -> Measured:
         message = f"{path} does not exist, expected a scores file: evaluate first"
         raise InputError(message) from error
     except ValidationError as error:
-        [first, *_] = error.errors()
-        where = ".".join(map(str, first["loc"])) or "the text"
-        message = f"{path} holds no scores ({where}: {first['msg']}): evaluate again"
+        message = f"{path} holds no scores ({explain(None, error)}): evaluate again"
         raise DataError(message) from error
 
 

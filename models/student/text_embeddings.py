@@ -1,7 +1,6 @@
 """Class names as unit vectors of CLIP's joint space, averaged over templates and phrases."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -17,6 +16,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 from models.student.clip import load_clip, load_tokenizer
 from models.weights import weights_identity
 from storage.errors import InputError
+from storage.files import whole_file
 from storage.identity import digest
 from storage.vocabulary import text_templates
 
@@ -126,10 +126,8 @@ def load_embeddings(
     if kept is not None:
         return kept
     table = embed_phrases(TextEncoder.load(clip, revision), phrases, templates)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"classes": table.contiguous()}, temporary)
-    temporary.replace(path)
+    with whole_file(path) as place:
+        save_file({"classes": table.contiguous()}, place)
     return table
 
 

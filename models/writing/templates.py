@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from storage.documents import explain
 from storage.errors import InputError
 from storage.identity import derive_seed
 from storage.plurals import plural_forms
@@ -168,10 +169,7 @@ def load_templates(name: str) -> TemplateSet:
         message = f"{source} cannot be read ({error}); give a YAML file with the key 'one'"
         raise InputError(message) from error
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ")
-            for fault in error.errors()
-        )
+        faults = explain(TemplateSet, error)
         message = f"{source} is not a grammar: {faults}; expected the keys one, two and slots"
         raise InputError(message) from error
 

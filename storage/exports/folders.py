@@ -2,41 +2,47 @@
 
     images/train/<key>.jpg|png     as they are in the shards
     labels/train/<key>.png         one byte a pixel, as `storage.exports.closed_sets` describes it
-    splits/train.txt               the keys, one a line: written last, so its presence says "whole"
+    splits/train.txt               the keys, one a line: there only while the folder is whole
     classes.json                   the names of the labels and where they come from
-    .export/                       what was asked for, and a record of each shard that is done
+    .export/                       what was asked for, a record of each shard that is done, a lock
 
-Only samples that show a class of the set are exported. An interrupted export goes on with the
-shards that are not done; a dataset that has grown is exported further.
+Only samples that show a class of the set are exported. An export can be repeated at any time: it
+goes on where it was interrupted, adds new shards, and replaces what came of shards that have
+changed or are gone. As long as anything differs from what the last files say, the split is missing
+and `read_export` refuses the folder; it is removed first and written last.
 """
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pydantic import ValidationError
 
 from storage.codecs import decode_label_map, image_format
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
-from storage.files import write_whole
-from storage.identity import describe_drift, digest
-from storage.records import Record
+from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
+from storage.identity import digest, refuse_drift
+from storage.leases import take_lease
+from storage.local_objects import LocalObjects
+from storage.records import Record, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
-CLASSES_FILE = "classes.json"
+_CLASSES_FILE = "classes.json"
 SPLIT_FILE = "splits/train.txt"
 IMAGE_FOLDER = "images/train"
 LABEL_FOLDER = "labels/train"
 
-_REQUEST_FILE = ".export/request.json"
-_SHARD_FOLDER = ".export/shards"
+_OWN_FOLDER = ".export"
+_REQUEST_FILE = f"{_OWN_FOLDER}/request.json"
+_SHARD_FOLDER = f"{_OWN_FOLDER}/shards"
+_LOCK_FILE = f"{_OWN_FOLDER}/lock"
 
 _log = logging.getLogger(__name__)
 
@@ -81,26 +87,36 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         out: The folder; made if missing.
 
     Returns:
-        What the folder holds now.
+        What the folder holds now: these shards, and nothing of others.
 
     Raises:
-        DataError: If a shard is damaged, or some images are JPEG and others PNG.
-        InputError: If the folder holds another export, the shards were made with another
-            vocabulary, or no sample shows a class of the set.
+        DataError: If a shard is damaged, a sample is in two shards, or some images are JPEG and
+            others PNG.
+        InputError: If the folder holds other files or an export of other classes, the shards were
+            made with another vocabulary, or no sample shows a class of the set.
+        LeaseHeldError: If another export into the folder is at work.
     """
     vocabulary = load_vocabulary(closed_set.vocabulary)
-    _check_request(out, closed_set)
-    for folder in (IMAGE_FOLDER, LABEL_FOLDER, _SHARD_FOLDER):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    records = []
-    for number, (path, identity) in enumerate(sorted(shards.items()), start=1):
-        records.append(_shard(path, identity, closed_set, vocabulary, out))
-        _log.info("%d of %d shards exported to %s", number, len(shards), out)
-    exported = _summary(records, closed_set, out)
-    write_whole(out / CLASSES_FILE, exported.model_dump_json(indent=1).encode())
-    keys = sorted(key for record in records for key in record.keys)
-    write_whole(out / SPLIT_FILE, "".join(f"{key}\n" for key in keys).encode())
-    return exported
+    identities = {_name(path): identity for path, identity in shards.items()}
+    if len(identities) < len(shards):
+        message = "two of the shards have the same file name, expected those of one dataset"
+        raise InputError(message)
+    _refuse_other_files(out)
+    with _locked(out):
+        _remove_temporary(out)
+        _check_request(out, closed_set)
+        done = _finished_records(out, identities)
+        if done.keys() != identities.keys():
+            remove(out / SPLIT_FILE)
+        _drop_records(out, done)
+        for number, path in enumerate(sorted(shards), start=1):
+            name = _name(path)
+            if name not in done:
+                done[name] = _export_shard(path, identities[name], closed_set, vocabulary, out)
+                sync_all()  # before there is a record that vouches for the files
+                write_whole(_record_path(out, name), done[name].model_dump_json().encode())
+            _log.info("%d of %d shards exported to %s", number, len(shards), out)
+        return _finish([done[_name(path)] for path in sorted(shards)], closed_set, out)
 
 
 def read_export(folder: Path) -> ExportedSet:
@@ -110,50 +126,84 @@ def read_export(folder: Path) -> ExportedSet:
         InputError: If the folder holds no export, or an unfinished one.
         DataError: If its description is damaged.
     """
-    if not (folder / SPLIT_FILE).is_file() or not (folder / CLASSES_FILE).is_file():
+    if not (folder / SPLIT_FILE).is_file() or not (folder / _CLASSES_FILE).is_file():
         message = f"{folder} holds no finished export (no {SPLIT_FILE}): run `magicseg export`"
         raise InputError(message)
+    place = folder / _CLASSES_FILE
+    return read_record(ExportedSet, place.read_bytes(), str(place), way_out="export anew")
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Generator[None]:
+    """Keep other exports out of a folder, from this process or another one."""
+    lease = take_lease(LocalObjects(out.absolute()), _LOCK_FILE)
     try:
-        return ExportedSet.model_validate_json((folder / CLASSES_FILE).read_bytes())
-    except ValidationError as error:
-        message = f"{folder / CLASSES_FILE} is no description of an export: export anew"
-        raise DataError(message) from error
+        yield
+    finally:
+        lease.release()
+
+
+def _remove_temporary(out: Path) -> None:
+    """Remove what exports left that were killed; whoever waits for the lock may make a file."""
+    for path in out.rglob(f".*{TEMP_SUFFIX}"):
+        if not path.name.startswith(f".{Path(_LOCK_FILE).name}."):
+            remove(path)
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Refuse a folder in which no export was ever begun; nothing is written there."""
+    if not out.is_dir() or (out / _REQUEST_FILE).is_file():
+        return
+    if any(path.name != _OWN_FOLDER for path in out.iterdir()):
+        message = f"{out} holds other files, expected an export or an empty folder"
+        raise InputError(message)
 
 
 def _check_request(out: Path, closed_set: ClosedSet) -> None:
-    """Refuse a folder that holds an export of other classes, or other files."""
+    """Write down which classes the folder is for, or refuse others."""
     path = out / _REQUEST_FILE
     asked = closed_set.model_dump(mode="json")
     if path.is_file():
-        drift = describe_drift(json.loads(path.read_bytes()), asked)
-        if drift:
-            message = f"{out} holds another export: {'; '.join(drift)}; choose another folder"
-            raise InputError(message)
-        return
-    if out.is_dir() and any(out.iterdir()):
-        message = f"{out} holds other files, expected an export or an empty folder"
-        raise InputError(message)
-    write_whole(path, json.dumps(asked).encode())
+        old = json.loads(path.read_bytes())
+        refuse_drift(f"{out} holds another export", old, asked, way_out="Choose another folder")
+    else:
+        write_whole(path, json.dumps(asked).encode())
 
 
-def _shard(
+def _finished_records(out: Path, identities: Mapping[str, str]) -> dict[str, _ShardRecord]:
+    """The shards whose samples are all there and still the same, by name."""
+    images = {path.stem for path in (out / IMAGE_FOLDER).glob("[!.]*")}
+    present = images & {path.stem for path in (out / LABEL_FOLDER).glob("[!.]*.png")}
+    done: dict[str, _ShardRecord] = {}
+    for name, identity in identities.items():
+        place = _record_path(out, name)
+        if not place.is_file():
+            continue
+        record = read_record(
+            _ShardRecord, place.read_bytes(), str(place), way_out="remove it and export again"
+        )
+        if record.identity == identity and present.issuperset(record.keys):
+            done[name] = record
+    return done
+
+
+def _drop_records(out: Path, done: Mapping[str, _ShardRecord]) -> None:
+    """Remove the records of shards that changed or are gone; their files go when all is there."""
+    for path in sorted((out / _SHARD_FOLDER).glob("[!.]*.json")):
+        if path.name.removesuffix(".json") not in done:
+            remove(out / SPLIT_FILE)
+            remove(path)
+
+
+def _export_shard(
     path: str, identity: str, closed_set: ClosedSet, vocabulary: Vocabulary, out: Path
 ) -> _ShardRecord:
-    """Export a shard, or find its record."""
-    place = out / _SHARD_FOLDER / f"{path.rpartition('/')[2]}.json"
-    if place.is_file():
-        record = _ShardRecord.model_validate_json(place.read_bytes())
-        if record.identity != identity:
-            message = (
-                f"{out} was exported from another {path} ({record.identity}, now {identity}): "
-                f"choose another folder"
-            )
-            raise InputError(message)
-        return record
-    keys, formats, skipped = [], set(), 0
+    keys: list[str] = []
+    formats: set[str] = set()
+    skipped = 0
     shown: dict[str, int] = {}
     for sample in iterate(path):
-        _check_names(sample, vocabulary, path)
+        vocabulary.check_names(sample.class_ids, sample.class_names, path)
         inside = [name for name, k in _members(closed_set) if k in sample.class_ids]
         if not inside:
             skipped += 1
@@ -162,46 +212,41 @@ def _shard(
         keys.append(sample.key)
         for name in inside:
             shown[name] = shown.get(name, 0) + 1
-    record = _ShardRecord(
+    return _ShardRecord(
         identity=identity,
         keys=tuple(keys),
         formats=tuple(sorted(formats)),
         num_skipped=skipped,
         samples_by_class=shown,
     )
-    write_whole(place, record.model_dump_json().encode())
-    return record
 
 
-def _members(closed_set: ClosedSet) -> list[tuple[str, int]]:
-    pairs = zip(closed_set.names, closed_set.class_ids, strict=True)
-    return [(name, class_id) for name, class_id in pairs if class_id is not None]
-
-
-def _check_names(sample: Sample, vocabulary: Vocabulary, path: str) -> None:
-    for class_id, name in zip(sample.class_ids, sample.class_names, strict=True):
-        known = vocabulary[class_id].name if class_id < len(vocabulary) else "nothing"
-        if known != name:
-            message = (
-                f"{path} calls class {class_id} {name!r}, but the vocabulary "
-                f"{vocabulary.name!r} has {known!r} there: export with the dataset's own"
-            )
-            raise InputError(message)
-
-
-def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
-    """Write both files of a sample; returns the image's format."""
-    suffix = image_format(sample.image_bytes)
-    labels = closed_set.encode(decode_label_map(sample.mask_bytes))
-    write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes)
-    write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels))
-    return suffix
-
-
-def _encode(labels: UInt8[np.ndarray, "height width"]) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(labels).save(buffer, "PNG")
-    return buffer.getvalue()
+def _finish(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> ExportedSet:
+    """Make the folder whole: no file but those of the records, the description, the split."""
+    exported = _summary(records, closed_set, out)
+    keys = sorted(key for record in records for key in record.keys)
+    contents = {
+        _CLASSES_FILE: exported.model_dump_json(indent=1).encode(),
+        SPLIT_FILE: "".join(f"{key}\n" for key in keys).encode(),
+    }
+    wanted = {
+        IMAGE_FOLDER: {f"{key}{exported.image_suffix}" for key in keys},
+        LABEL_FOLDER: {f"{key}.png" for key in keys},
+    }
+    strays = [
+        path
+        for folder, names in wanted.items()
+        for path in sorted((out / folder).iterdir())
+        if path.name not in names
+    ]
+    changed = [name for name, data in contents.items() if not _holds(out / name, data)]
+    if strays or changed:
+        remove(out / SPLIT_FILE)
+        for path in strays:
+            remove(path)
+        for name, data in contents.items():
+            write_whole(out / name, data)
+    return exported
 
 
 def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> ExportedSet:
@@ -215,6 +260,13 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
     if len(formats) > 1:
         message = f"{out} has both JPEG and PNG images, expected one format: export two datasets"
         raise DataError(message)
+    keys = [key for record in records for key in record.keys]
+    if len(set(keys)) < len(keys):
+        message = (
+            f"{len(keys) - len(set(keys))} of {len(keys)} samples are in two shards, expected "
+            "each in one: verify the dataset"
+        )
+        raise DataError(message)
     shown = dict.fromkeys((name for name, _ in _members(closed_set)), 0)
     for record in records:
         for name, count in record.samples_by_class.items():
@@ -223,8 +275,41 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
         closed_set=closed_set,
         labels=closed_set.labels,
         image_suffix=f".{formats.pop()}",
-        num_samples=sum(len(record.keys) for record in records),
+        num_samples=len(keys),
         num_skipped=sum(record.num_skipped for record in records),
         samples_by_class=shown,
         digest=digest([record.identity for record in records]),
     )
+
+
+def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
+    """Write both files of a sample; returns the image's format."""
+    suffix = image_format(sample.image_bytes)
+    labels = closed_set.encode(decode_label_map(sample.mask_bytes))
+    write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
+    write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
+    return suffix
+
+
+def _encode(labels: UInt8[np.ndarray, "height width"]) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(labels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _members(closed_set: ClosedSet) -> list[tuple[str, int]]:
+    pairs = zip(closed_set.names, closed_set.class_ids, strict=True)
+    return [(name, class_id) for name, class_id in pairs if class_id is not None]
+
+
+def _name(path: str) -> str:
+    """What the folder calls a shard: its file name, wherever the dataset lies."""
+    return path.rpartition("/")[2]
+
+
+def _record_path(out: Path, name: str) -> Path:
+    return out / _SHARD_FOLDER / f"{name}.json"
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data

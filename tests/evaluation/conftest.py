@@ -17,6 +17,7 @@ from models.protocols import CutMasks, FoundBoxes
 from storage.codecs import encode_image, encode_label_map, encode_rle
 from storage.commits import Counts
 from storage.manifest import describe_samples, encode_manifest
+from storage.payloads import Payload
 from storage.records import (
     Instance,
     Mention,
@@ -27,7 +28,7 @@ from storage.records import (
     Stage,
 )
 from storage.shards import Sample, pack
-from storage.store import Payload, Store
+from storage.store import Store
 
 SPEC = {
     "seed": 7,

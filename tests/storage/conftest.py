@@ -13,19 +13,22 @@ import numpy as np
 import pytest
 
 from storage.codecs import encode_image, encode_label_map, encode_rle
-from storage.commits import Counts
+from storage.commits import Commit, Counts
 from storage.manifest import describe_samples, encode_manifest
+from storage.payloads import Payload
 from storage.records import (
     Instance,
     Mention,
     PlannedSample,
     PlannedShard,
+    Prompt,
     Reason,
     Rejected,
     Stage,
 )
+from storage.rows import write_rows
 from storage.shards import Sample, pack
-from storage.store import Payload
+from storage.store import Store
 
 # test files are no package, so a helper beside them is loaded by its path
 serve_bucket = runpy.run_path(str(Path(__file__).with_name("bucket.py")))["serve_bucket"]
@@ -33,6 +36,20 @@ serve_bucket = runpy.run_path(str(Path(__file__).with_name("bucket.py")))["serve
 SLICE = "0badcafe"
 NAMES = {0: "train", 1204: "cat"}
 SIZE = 16
+KEY = "a" * 64
+PROMPTS = [
+    Prompt(
+        key=f"k{number}",
+        text="a cat",
+        counterfactual_text="nothing",
+        mentions=(Mention(class_id=0, start=2, end=5),),
+        writer="test",
+    )
+    for number in range(3)
+]
+LOST = Rejected(key="k9", stage=Stage.PROMPTS, reason=Reason.TEXT_TOO_LONG, detail="80 > 77")
+ROWS = Payload(write_rows([*PROMPTS, LOST]), seconds=2.0)
+ROW_COUNTS = Counts.of(4, 3, [LOST])
 
 
 def make_sample(index: int, *, class_id: int = 1204, seed: int = 7, fmt: str = "png") -> Sample:
@@ -109,6 +126,43 @@ def sample() -> Callable[..., Sample]:
 @pytest.fixture
 def payload() -> Callable[..., tuple[Payload, Counts]]:
     return make_payload
+
+
+@pytest.fixture
+def rows() -> tuple[Payload, Counts]:
+    """Four texts, of which one was rejected."""
+    return ROWS, ROW_COUNTS
+
+
+@pytest.fixture
+def commit_rows() -> Callable[..., Commit]:
+    """Commits the same four texts, of which one was rejected, under any key."""
+
+    def commit(store: Store, key: str = KEY) -> Commit:
+        return store.commit(Stage.PROMPTS, f"{SLICE}-000000", key, ROWS, ROW_COUNTS)
+
+    return commit
+
+
+@pytest.fixture
+def heal() -> Callable[..., Commit | None]:
+    """Looks for an output and mends what is broken, as a worker does."""
+
+    def look(store: Store, stage: Stage, shard: str, key: str, *, deep: bool = False):
+        with store.lease(stage, shard):
+            return store.heal(stage, shard, key, deep=deep)
+
+    return look
+
+
+@pytest.fixture
+def in_quarantine() -> Callable[[Store], list[str]]:
+    """Lists what was put aside, under its old name."""
+
+    def listed(store: Store) -> list[str]:
+        return [path.split("/", 3)[-1] for path in store.objects.paths(".engine/quarantine")]
+
+    return listed
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -98,3 +99,50 @@ def test_a_renewal_whose_answer_was_lost_does_not_lose_the_lease():
     lease.check()
     lease.release()
     take_lease(objects, PATH).release()
+
+
+def test_of_many_threads_one_gets_the_lease(root):
+    objects = open_objects(root)
+    start = threading.Barrier(6)
+    leases, refused = [], []
+
+    def take() -> None:
+        start.wait()
+        try:
+            leases.append(take_lease(objects, PATH))
+        except LeaseHeldError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(leases), len(refused)) == (1, 5)
+    leases[0].release()
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from storage.errors import LeaseHeldError
+from storage.leases import take_lease
+from storage.objects import open_objects
+counter, done = Path(sys.argv[1], "counter"), 0
+while done < 100:
+    try:
+        lease = take_lease(open_objects(sys.argv[1]), sys.argv[2])
+    except LeaseHeldError:
+        continue
+    counter.write_text(str(int(counter.read_text()) + 1))
+    lease.release()
+    done += 1
+"""
+
+
+def test_two_processes_never_hold_a_lease_at_once(tmp_path, in_process):
+    (tmp_path / "counter").write_text("0")
+    processes = [in_process(COUNT, str(tmp_path), PATH) for _ in range(2)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert (tmp_path / "counter").read_text() == "200"

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -138,3 +139,49 @@ def test_many_processes_agree_on_every_answer(tmp_path):
     assert len(seen[0]) == 15
     assert seen[0] == seen[1] == seen[2]
     assert Ledger(open_objects(tmp_path)).totals().calls == 45
+
+
+def test_threads_that_share_a_ledger_count_every_answer_once(objects):
+    ledger, keys = Ledger(objects), [f"{number:064x}" for number in range(8)]
+
+    def ask(key):
+        for _ in range(3):
+            ledger.add(make_answer(key))
+            ledger.refresh()
+        return ledger.find(key).key
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, keys)) == keys
+    totals = ledger.totals()
+    assert (totals.calls, totals.cached, totals.prompt_tokens) == (24, 8, 240)
+
+
+def test_threads_that_pay_for_one_request_agree_on_the_answer(objects):
+    ledger = Ledger(objects)
+    texts = [f"text {number}" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: ledger.add(make_answer(text=text)), texts))
+    assert len({answer.response["text"] for answer in answers}) == 1
+    assert ledger.totals().calls == 8
+
+
+PAY = """
+import sys
+from storage.ledger import Answer, Ledger
+from storage.objects import open_objects
+ledger = Ledger(open_objects(sys.argv[1]))
+for number in range(50):
+    answer = Answer(
+        key=f"{number:064x}", request={}, response={"text": sys.argv[2]}, prompt_tokens=1,
+        completion_tokens=1, most_prompt_tokens=1, most_completion_tokens=1, prices=None, seconds=0,
+    )
+    print(ledger.add(answer).response["text"])
+"""
+
+
+def test_two_processes_that_pay_for_the_same_requests_agree_on_the_answers(tmp_path, in_process):
+    processes = [in_process(PAY, str(tmp_path), name) for name in ("first", "second")]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert Ledger(open_objects(tmp_path)).totals().calls == 100

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import InputError
-from storage.objects import LocalObjects, ObjectStore, open_file, open_objects
+from storage.local_objects import LocalObjects
+from storage.objects import ObjectStore, open_file, open_objects
 
 
 @pytest.fixture
@@ -89,8 +90,7 @@ def test_a_finished_write_leaves_no_temporary_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_many_writers_of_one_name_have_one_winner(tmp_path):
-    objects = LocalObjects(tmp_path)
+def test_many_writers_of_one_name_have_one_winner(objects):
     start = threading.Barrier(8)
     won: list[int] = []
 
@@ -108,11 +108,36 @@ def test_many_writers_of_one_name_have_one_winner(tmp_path):
     assert objects.read("x") == bytes([won[0]]) * 100_000
 
 
+CLAIM = """
+import sys
+from storage.objects import open_objects
+objects = open_objects(sys.argv[1])
+for number in range(50):
+    print(objects.write_new(str(number), sys.argv[2].encode() * 10_000))
+"""
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_two_processes_that_write_one_name_have_one_winner(request, tmp_path, in_process, kind):
+    root = str(tmp_path)
+    if kind == "s3":
+        request.getfixturevalue("bucket")
+        root = "s3://bucket/prefix"
+    processes = [in_process(CLAIM, root, letter) for letter in "ab"]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    said = zip(*(output.split() for output, _ in outputs), strict=True)
+    for number, (first, second) in enumerate(said):
+        assert {first, second} == {"True", "False"}
+        winner = b"a" if first == "True" else b"b"
+        assert open_objects(root).read(str(number)) == winner * 10_000
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from storage.errors import InputError
-from storage.objects import LocalObjects
+from storage.local_objects import LocalObjects
 objects = LocalObjects(Path(sys.argv[1]))
 objects.replace("x", b"old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

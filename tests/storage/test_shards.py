@@ -9,7 +9,8 @@ import pytest
 
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError, InputError
-from storage.shards import count_samples, iterate, pack, read_index, shard_path
+from storage.layout import shard_path
+from storage.shards import count_samples, iterate, pack, read_index
 
 
 @pytest.fixture

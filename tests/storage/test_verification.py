@@ -6,10 +6,11 @@ import pytest
 from storage.codecs import encode_label_map
 from storage.commits import Counts, ObjectRef
 from storage.manifest import describe_samples, encode_manifest
+from storage.payloads import Payload
 from storage.records import Stage
 from storage.shards import pack
-from storage.store import Payload, Store
-from storage.verification import verify_bytes, verify_records
+from storage.store import Store
+from storage.verification import _check_tars, verify_bytes, verify_records
 
 SHARD = "0badcafe-000000"
 KEY = "a" * 64
@@ -65,7 +66,7 @@ def test_a_broken_record_is_found_and_does_not_hide_the_rest(store):
     store.objects.write_new(f".engine/commits/prompts/{SHARD}/{KEY[:16]}.json", b"{}")
     store.objects.delete(f".engine/manifests/{SHARD}.parquet")
     found = problems(verify_bytes(store, 1205))
-    assert "is no commit record" in found
+    assert "is no Commit record" in found
     assert "manifests/0badcafe-000000.parquet: found nothing" in found
 
 
@@ -83,6 +84,35 @@ def test_counts_that_do_not_add_up_are_found(store):
     wrong = commit.model_copy(update={"counts": commit.counts.model_copy(update={"requested": 9})})
     store.objects.replace(path, wrong.model_dump_json().encode())
     assert "9 samples requested, but 2 written" in problems(verify_records(store))
+
+
+class CountedName(str):
+    """A name that counts how often it is compared with another one."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        CountedName.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_the_work_of_verification_grows_with_the_shards_and_not_with_their_square(
+    tmp_path, payload
+):
+    store = Store.create(tmp_path, {"seed": 7})
+    record = store.commit(Stage.SHARDS, SHARD, KEY, *payload([], 1))
+    (tmp_path / "data").mkdir()
+    commits = []
+    for number in range(200):
+        path = CountedName(f"data/train-{number}.tar")
+        (tmp_path / path).touch()
+        tar = ObjectRef(path="", sha256="a" * 64, size=0).model_copy(update={"path": path})
+        shard = CountedName(f"0badcafe-{number:06d}")
+        commits.append(record.model_copy(update={"shard": shard, "object": tar}))
+    (doubled,) = _check_tars(store, [*commits, commits[5]])
+    assert doubled.problem == "2 records are about one shard; expected one"
+    assert CountedName.compared < 10 * len(commits)
 
 
 def test_an_unfinished_commit_is_found(store):

@@ -138,7 +138,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_where_all_stand(lvis, w
     with pytest.raises(InputError, match=f'"{wrong}" is not in vocabulary lvis1205') as error:
         lvis.by_name(wrong)
     assert f'nearest are "{near}"' in str(error.value)
-    listed = str(error.value).rsplit("all names stand in ", 1)[1]
+    listed = str(error.value).rsplit("all names are in ", 1)[1]
     assert near in Path(listed).read_text(encoding="utf-8")
 
 

@@ -12,9 +12,9 @@ from models.miniature import world
 from storage.codecs import encode_image, encode_label_map
 from storage.commits import Counts
 from storage.manifest import ManifestRow, encode_manifest
+from storage.payloads import Payload
 from storage.records import Mention, Reason, Stage
 from storage.shards import Sample, pack
-from storage.store import Payload
 
 
 @pytest.fixture(scope="session")

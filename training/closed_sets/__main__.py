@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from storage.documents import explain
 from storage.errors import EngineError
 from training.closed_sets.config import ClosedSetConfig
 from training.closed_sets.loop import train
@@ -22,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = ClosedSetConfig.model_validate_json(path.read_bytes())
         record = train(config)
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        sys.stderr.write(f"error: {path} is no ClosedSetConfig: {fields}\n")
+        faults = explain(ClosedSetConfig, error)
+        sys.stderr.write(f"error: {path} is no ClosedSetConfig: {faults}\n")
         return 2
     except OSError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.errors import InputError
 from storage.exports.folders import read_export
 from storage.files import write_whole
-from storage.identity import canonical_json, describe_drift
+from storage.identity import canonical_json, refuse_drift
 from training.closed_sets.config import ClosedSetConfig
 from training.closed_sets.trained import TrainedSet, describe_run, find_finished, save_trained
 
@@ -54,11 +53,10 @@ def _check_run(out: Path, meta: Mapping[str, Any]) -> None:
     """Refuse a folder in which another run was begun."""
     place = out / _RUN_FILE
     if place.is_file():
-        drift = describe_drift(json.loads(place.read_bytes()), meta)
-        if drift:
-            message = (
-                f"{out} belongs to another run: {'; '.join(drift)}. Train into another folder, or "
-                "take the old values back"
-            )
-            raise InputError(message)
+        refuse_drift(
+            f"{out} belongs to another run",
+            json.loads(place.read_bytes()),
+            meta,
+            way_out="Train into another folder, or take the old values back",
+        )
     write_whole(place, canonical_json(meta))

@@ -1,12 +1,11 @@
 """A trained closed-set segmenter: its file of weights and what they are."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -15,8 +14,9 @@ from models.finiteness import find_not_finite
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import ClosedSet
 from storage.exports.folders import ExportedSet, read_export
-from storage.files import write_whole
+from storage.files import whole_file, write_whole
 from storage.identity import digest
+from storage.records import read_record
 from training.closed_sets.config import ClosedSetConfig
 
 WEIGHTS_FILE = "model.safetensors"
@@ -72,13 +72,11 @@ def load_record(out: Path) -> TrainedSet:
     """
     path = out / RECORD_FILE
     try:
-        return TrainedSet.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError as error:
         message = f"{out} holds no trained segmenter (no {RECORD_FILE}): train first"
         raise InputError(message) from error
-    except ValidationError as error:
-        message = f"{path} is no record of a trained segmenter: train again elsewhere"
-        raise DataError(message) from error
+    return read_record(TrainedSet, data, str(path), way_out="train again elsewhere")
 
 
 def load_trained(out: Path) -> tuple[Any, TrainedSet]:
@@ -115,9 +113,8 @@ def save_trained(
         for name, tensor in network.state_dict().items()
     }
     _refuse_not_finite(tensors, out)
-    temporary = out / f".{WEIGHTS_FILE}.{os.getpid()}"
-    save_file(tensors, temporary)
-    temporary.replace(out / WEIGHTS_FILE)
+    with whole_file(out / WEIGHTS_FILE) as place:
+        save_file(tensors, place)
     record = TrainedSet(
         fingerprint=digest(describe_run(config, exported)),
         config=config,

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -78,6 +79,16 @@ def test_other_phrases_or_templates_have_a_table_of_their_own(folder, tmp_path):
     load_embeddings(str(folder), None, [("bus",)], "single", folder=tmp_path)
     load_embeddings(str(folder), None, [("cat",)], "imagenet80", folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_threads_that_make_one_table_at_once_all_get_it(folder, tmp_path):
+    def load(_):
+        return load_embeddings(str(folder), None, [("cat",), ("bus",)], "single", folder=tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        tables = list(pool.map(load, range(8)))
+    assert all(torch.equal(table, tables[0]) for table in tables)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
 
 
 def test_a_class_without_a_phrase_is_refused(folder):

@@ -224,7 +224,7 @@ def test_weights_that_are_not_finite_are_not_loaded(run):
     [
         ({"data": "nowhere"}, "no finished export"),
         ({"network": {"kind": "deeplabv3", "depth": 20}}, "is no ClosedSetConfig"),
-        ({"stepz": 1}, "is no ClosedSetConfig: stepz"),
+        ({"stepz": 1}, "is no ClosedSetConfig: unknown key 'stepz'; did you mean steps"),
     ],
 )
 def test_wrong_input_ends_with_two_and_a_reason(run, tmp_path, capsys, change, message):

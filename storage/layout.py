@@ -1,0 +1,53 @@
+"""Where everything lies in a dataset: paths relative to its root, as `docs/formats.md` lists them.
+
+Every path follows from what it holds; no class name is ever part of one.
+"""
+
+from storage.records import Stage
+
+ENGINE_FOLDER = ".engine"
+"""Everything but the tars and the card."""
+SHARD_FOLDER = "data"
+"""The tars, and nothing else."""
+COMMIT_FOLDER = f"{ENGINE_FOLDER}/commits"
+"""Records of what is done."""
+INTENT_FOLDER = f"{ENGINE_FOLDER}/intents"
+"""Records of commits that have begun."""
+SPEC_PATH = f"{ENGINE_FOLDER}/spec.json"
+"""What the dataset is; its presence makes a folder a dataset."""
+CARD_PATH = "README.md"
+"""The dataset card."""
+
+_KEY_DIGITS = 16
+
+
+def commit_path(stage: Stage, shard: str, key: str) -> str:
+    """Where the record of a finished output lies."""
+    return f"{COMMIT_FOLDER}/{stage}/{shard}/{key[:_KEY_DIGITS]}.json"
+
+
+def intent_path(stage: Stage, shard: str, key: str) -> str:
+    """Where the record of an output lies while it is being committed."""
+    return f"{INTENT_FOLDER}/{stage}/{shard}/{key[:_KEY_DIGITS]}.json"
+
+
+def lease_path(stage: Stage, shard: str) -> str:
+    """Where the lease on an output lies."""
+    return f"{ENGINE_FOLDER}/leases/{stage}/{shard}.lock"
+
+
+def output_path(stage: Stage, shard: str, sha256: str) -> str:
+    """Where an output lies: a tar under its shard's name, others under their digest."""
+    if stage is Stage.SHARDS:
+        return shard_path(shard)
+    return f"{ENGINE_FOLDER}/objects/{sha256[:2]}/{sha256}"
+
+
+def shard_path(shard: str) -> str:
+    """Where a shard's tar lies."""
+    return f"{SHARD_FOLDER}/train-{shard}.tar"
+
+
+def manifest_path(shard: str) -> str:
+    """Where a shard's manifest lies."""
+    return f"{ENGINE_FOLDER}/manifests/{shard}.parquet"

@@ -1,0 +1,82 @@
+"""A dataset's specification: what every sample of it depends on, written once and never changed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from storage.errors import DataError, InputError
+from storage.identity import SCHEME, canonical_json, refuse_drift
+from storage.layout import CARD_PATH, SPEC_PATH
+from storage.objects import ObjectStore
+
+
+def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Create the specification, or check that the same one is there.
+
+    Args:
+        objects: The root.
+        spec: JSON-like; what every sample depends on.
+
+    Returns:
+        The specification as it is read back.
+
+    Raises:
+        InputError: The root holds a dataset with another specification (the message says what
+            differs), or a README.md of somebody else.
+    """
+    if objects.size(SPEC_PATH) is None and objects.size(CARD_PATH) is not None:
+        message = (
+            f"{objects.url} has a {CARD_PATH} but no dataset of this engine; the card would "
+            "replace it: choose an empty folder as root"
+        )
+        raise InputError(message)
+    contents = canonical_json({"scheme": SCHEME, "spec": spec})
+    if not objects.write_new(SPEC_PATH, contents):
+        check_specification(objects.url, read_specification(objects), spec)
+    return json.loads(contents)["spec"]
+
+
+def read_specification(objects: ObjectStore) -> dict[str, Any]:
+    """Read the specification of the dataset in a root.
+
+    Raises:
+        DataError: It cannot be read.
+        InputError: There is no dataset, or one of another identity scheme.
+    """
+    try:
+        text = objects.read(SPEC_PATH)
+    except FileNotFoundError as error:
+        message = f"there is no dataset in {objects.url}; make one with 'magicseg generate'"
+        raise InputError(message) from error
+    try:
+        contents = json.loads(text)
+        scheme, spec = contents["scheme"], contents["spec"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{objects.url}/{SPEC_PATH} cannot be read ({error}); restore it from a copy"
+        raise DataError(message) from error
+    if scheme != SCHEME:
+        message = (
+            f"{objects.url} was made with identity scheme {scheme}, this engine has {SCHEME}; "
+            "use the engine version that made it, or another root"
+        )
+        raise InputError(message)
+    return spec
+
+
+def check_specification(url: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to go on with a dataset that was made with other settings.
+
+    Args:
+        url: Where the dataset is.
+        old: What it was made with.
+        new: What is asked for, JSON-like.
+
+    Raises:
+        InputError: They differ; says in what.
+    """
+    refuse_drift(
+        f"{url} holds a dataset made with other settings",
+        old,
+        json.loads(canonical_json(new)),
+        way_out="Go back to the old values to resume it, or choose another root for the new ones",
+    )
