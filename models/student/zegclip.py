@@ -27,7 +27,7 @@ class ZegClip(nn.Module):
 
     Args:
         clip: Any transformers CLIP with a ViT image tower; its image part is taken and frozen.
-        config: Geometry of everything that learns.
+        config: Geometry of the parts that learn.
 
     Raises:
         InputError: If the image size is no multiple of the tower's patch size.
@@ -44,11 +44,11 @@ class ZegClip(nn.Module):
         self.patch_size = int(tower.patch_size)
         self.embed_width = int(self.projection.out_features)
         if config.image_size % self.patch_size:
-            msg = (
+            message = (
                 f"image_size is {config.image_size}, expected a multiple of CLIP's patch size"
                 f" {self.patch_size}: change the student's image_size"
             )
-            raise InputError(msg)
+            raise InputError(message)
         width, depth = int(tower.hidden_size), int(tower.num_hidden_layers)
         self.prompts = nn.Parameter(torch.empty(depth, config.num_prompt_tokens, width))
         self.prompt_projection = nn.Linear(width, width)
@@ -126,7 +126,7 @@ class ZegClip(nn.Module):
         return self
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and tensors of all that learns, in a fixed order."""
+        """Names and tensors of the parameters that learn, in a fixed order."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
     def normalise(
@@ -171,11 +171,11 @@ class ZegClip(nn.Module):
         count = len(image)
         tokens, grid = self._embed(torch.cat([image, counterfactual]))
         *early, (layer, prompts) = self._layers()
-        for each, own in early:
-            tokens = _block(each, tokens, self._project(own, 2 * count))
-        shown = self._project(prompts, 2 * count)
-        patches, cls = self._joint(_block(layer, tokens[:count], shown[:count]), grid)
-        last = _block(layer, tokens[count:], shown[count:], num_queries=1)
+        for early_layer, early_prompts in early:
+            tokens = _block(early_layer, tokens, self._project(early_prompts, 2 * count))
+        projected = self._project(prompts, 2 * count)
+        patches, cls = self._joint(_block(layer, tokens[:count], projected[:count]), grid)
+        last = _block(layer, tokens[count:], projected[count:], num_queries=1)
         return patches, cls, self._joint(last, (0, 0))[1]
 
     def scores(
@@ -184,7 +184,7 @@ class ZegClip(nn.Module):
         cls: Float[Tensor, "batch embed"],
         text: Float[Tensor, "... classes embed"],
     ) -> Float[Tensor, "batch classes h w"]:
-        """Mask logits at the patch grid; `text` is (classes, embed) or one such table an image."""
+        """Compute mask logits on the patch grid; `text` may be one table or one an image."""
         return self.decoder(patches, cls, text)
 
     def forward(
@@ -192,7 +192,7 @@ class ZegClip(nn.Module):
         image: Float[Tensor, "batch 3 height width"],
         text: Float[Tensor, "... classes embed"],
     ) -> Float[Tensor, "batch classes height width"]:
-        """Mask logits at the size of the input.
+        """Compute mask logits at the size of the input.
 
         Args:
             image: Normalised RGB.
@@ -208,11 +208,11 @@ class ZegClip(nn.Module):
         """Tokens before the first layer, and the patch grid."""
         height, width = image.shape[2:]
         if min(height, width) < self.patch_size:
-            msg = (
+            message = (
                 f"the image is {height} x {width} pixels, expected at least one patch of "
                 f"{self.patch_size} pixels: enlarge it"
             )
-            raise InputError(msg)
+            raise InputError(message)
         embeddings = self.vision.embeddings
         patches = embeddings.patch_embedding(image)
         grid = (patches.shape[2], patches.shape[3])
