@@ -157,7 +157,7 @@ def _restore(checkpoint: Path, parts: Mapping[str, Stateful]) -> tuple[int, Cost
     """Give the parts their saved state; return the steps that are done and what they cost."""
     if not checkpoint.exists():
         return 0, Cost(0.0, 0.0)
-    # each part moves its own state to where it lives: a run may go on on another device
+    # each part moves its own state to where it lives: a run may continue on another device
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(saved[name])

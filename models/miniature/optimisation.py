@@ -93,8 +93,16 @@ def averaging_task(
     return Task({"network": network, "mean": mean, "optimiser": optimiser}, step, finish)
 
 
-def save_half(network: nn.Module, out: Path) -> None:
-    """Save a transformers model in half precision, so that it loads as float32."""
+def save_half(network: nn.Module, out: Path, processor: Any = None) -> None:
+    """Save a transformers model in half precision, so that it loads as float32.
+
+    Args:
+        network: The model.
+        out: Its `from_pretrained` folder.
+        processor: Its processor, if it is not there yet.
+    """
+    if processor is not None:
+        processor.save_pretrained(out)
     half = copy.deepcopy(network).half()
     half.save_pretrained(out)  # pyright: ignore[reportCallIssue]
     path = out / "config.json"

@@ -7,7 +7,6 @@ the decoder joins; in the last part all boxes that fit an object well may stand 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -57,12 +56,9 @@ def task(config: Config) -> Task:
     """A fresh detector and the step that trains it."""
     network, losses = objective(config)
     schedule = Schedule(config.steps, config.learning_rate, config.flat, config.refine_steps)
-
-    def save(folder: Path) -> None:
-        save_half(network, folder)
-        processor().save_pretrained(folder)
-
-    return averaging_task(network, losses, schedule, save)
+    return averaging_task(
+        network, losses, schedule, lambda folder: save_half(network, folder, processor())
+    )
 
 
 def objective(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:

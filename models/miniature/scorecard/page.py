@@ -53,7 +53,7 @@ def write(page: Path, weights: Path, results: Path) -> dict[str, float]:
 
     Args:
         page: The Markdown file; `<stem>.png` and `<stem>.json` are written beside it. What stands
-            there above the mark of this function is kept.
+            there above the mark stays.
         weights: Folder with one folder of weights for each miniature.
         results: What `python -m benchmarks.student_transfer` wrote.
 

@@ -5,7 +5,6 @@ Most scenes hold two objects, because a segmenter that only ever saw one learns 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -48,12 +47,9 @@ def task(config: Config) -> Task:
     """A fresh segmenter and the step that trains it."""
     network, losses = objective(config)
     schedule = Schedule(config.steps, config.learning_rate, config.flat)
-
-    def save(folder: Path) -> None:
-        save_half(network, folder)
-        processor().save_pretrained(folder)
-
-    return averaging_task(network, losses, schedule, save)
+    return averaging_task(
+        network, losses, schedule, lambda folder: save_half(network, folder, processor())
+    )
 
 
 def objective(config: Config) -> tuple[SamModel, LossOfStep]:

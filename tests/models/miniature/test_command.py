@@ -73,7 +73,8 @@ def test_a_training_that_fails_is_named_with_its_log(tmp_path):
 def test_the_card_that_ships_is_the_one_that_a_training_writes(name):
     folder, miniature = WEIGHTS / FOLDERS[name], MINIATURES[name]
     entry = json.loads((folder / "training.json").read_text())
-    card = miniature.card(miniature.config(**entry["config"]), entry["metrics"])
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["config"].items()}
+    card = miniature.card(miniature.config(**config), entry["metrics"])
     shipped = (folder / "README.md").read_text().partition("\n## Origin")[0]
     # a metric is rounded once for the card, and twice on its way through the record
     assert re.sub(r"\d+\.\d+", "#", shipped) == re.sub(r"\d+\.\d+", "#", card)
