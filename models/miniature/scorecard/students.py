@@ -15,7 +15,7 @@ _SUBJECTS = {
 }
 
 
-def read_students(results: Path) -> dict[str, float]:
+def read_students(results: Path) -> dict[str, int | float]:
     """Read how the students scored.
 
     Args:
@@ -36,14 +36,14 @@ def read_students(results: Path) -> dict[str, float]:
     scores = {
         f"{row['subject']}, {row['split']}": row["miou"] for row in rows if row["seed"] == "mean"
     }
-    found: dict[str, float] = {"seeds": len({row["seed"] for row in rows} - {"mean"})}
+    found: dict[str, int | float] = {"seeds": len({row["seed"] for row in rows} - {"mean"})}
     for split in ("val", "test"):
         first, second = (scores[f"student on {kind}, {split}"] for kind in ("generated", "drawn"))
         found[f"share, {split}"] = first / second
     return found | scores
 
 
-def student_section(compared: Mapping[str, float]) -> str:
+def student_section(compared: Mapping[str, int | float]) -> str:
     """Write the page's section about what `read_students` found."""
     lines = [
         "### student",
