@@ -25,7 +25,7 @@ _MULTIPLE = 32
 
 @MODELS.register_module()
 class Mask2Former(BaseModel):
-    """A Mask2Former in the clothes of mmengine.
+    """A Mask2Former that mmengine can train.
 
     Args:
         settings: Fields of `models.closed_sets.configs.Mask2FormerConfig`.
@@ -112,17 +112,17 @@ def _start(network: Any, model: str, revision: str | None, **options: Any) -> No
     weights = resolve_weights(model, revision)
     with explained(weights):
         trained = type(network).from_pretrained(weights.source, **weights.options, **options)
-    found, own = _lasting(trained), _lasting(network)
-    if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in own.items()}:
+    given, wanted = _without_classes(trained), _without_classes(network)
+    if {n: t.shape for n, t in given.items()} != {n: t.shape for n, t in wanted.items()}:
         message = (
-            f"weights {model} have another geometry than the network: give the settings of theirs "
-            "that differ in network.backbone and network.decoder"
+            f"weights {model} have another geometry than the network: give their settings in "
+            "network.backbone and network.decoder"
         )
         raise InputError(message)
-    network.load_state_dict(found, strict=False)
+    network.load_state_dict(given, strict=False)
 
 
-def _lasting(network: Any) -> dict[str, Tensor]:
+def _without_classes(network: Any) -> dict[str, Tensor]:
     """The tensors that do not depend on the classes."""
     return {
         name: tensor

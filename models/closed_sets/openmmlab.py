@@ -1,4 +1,4 @@
-"""The door to mmsegmentation: importing this module makes it usable, or says what is missing.
+"""mmsegmentation: importing this module makes it usable, or says what is missing.
 
 mmsegmentation 1.2 asks for mmcv with compiled operators, which does not compile against current
 torch. `mmcv-lite` holds everything but the operators, and nothing that we use needs one; only their
@@ -41,7 +41,7 @@ class _NoOperators(ModuleType):
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Put the stand-in up, unless there are operators, and explain what is missing.
+    """Import with the stand-in, unless there are operators; explain what is missing.
 
     Raises:
         InputError: If a package is missing or cannot be loaded.

@@ -14,9 +14,10 @@ import torch
 from cyclopts import App, Parameter
 
 from models.devices import pick_device
+from models.miniature import miniatures
 from storage.errors import EngineError, IncompleteError, InputError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
 STATE = Path("runs/miniature")
@@ -79,7 +80,7 @@ def train(
     """Train one miniature; an interrupted training goes on where it was saved.
 
     Args:
-        name: vae, painter, detector, segmenter, clip or judge; all others need the vae.
+        name: One of vae, painter, detector, segmenter, clip and judge; most need the vae first.
         out: Folder with one folder of weights for each miniature.
         state: Folder for checkpoints, one folder for each miniature.
         options: How to train.
@@ -94,11 +95,12 @@ def train(
     if name not in ("vae", "segmenter") and not autoencoder.is_dir():
         message = f"{name} needs {autoencoder}, which is not there; train vae first"
         raise InputError(message)
-    module = importlib.import_module(f"models.miniature.{name}")
+    miniature = importlib.import_module(f"models.miniature.{name}.training").MINIATURE
     changes = options.changes()
-    if "autoencoder" in {field.name for field in fields(module.Config)}:
+    if "autoencoder" in {field.name for field in fields(miniature.config)}:
         changes["autoencoder"] = str(autoencoder)
-    metrics = module.train(module.Config(**changes), out / FOLDERS[name], state / name)
+    config = miniature.config(**changes)
+    metrics = miniatures.train(miniature, config, out / FOLDERS[name], state / name)
     print(json.dumps({name: metrics}))
 
 
@@ -127,19 +129,19 @@ def train_all(
     if jobs < 1:
         message = f"{jobs} jobs, expected at least 1"
         raise InputError(message)
-    options.changes()  # what cannot be done shall fail here, not in a log
+    options.changes()  # a device that is not there fails here, not in a log
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "models.miniature", "train"]
     places = ["--out", str(out), "--state", str(state), *options.flags()]
 
     def run(name: str) -> str | None:
         log = state / f"{name}.log"
-        logger.info("%s: started, its log is %s", name, log)
+        _log.info("%s: started, its log is %s", name, log)
         with log.open("ab") as file:
             done = subprocess.run(
                 [*command, name, *places], stdout=file, stderr=subprocess.STDOUT, check=False
             )
-        logger.info("%s: ended with status %d", name, done.returncode)
+        _log.info("%s: ended with status %d", name, done.returncode)
         return f"{name} failed, see {log}" if done.returncode else None
 
     first, *others = FOLDERS
@@ -165,8 +167,8 @@ def scorecard(
         threads: Threads of torch.
     """
     torch.set_num_threads(threads)
-    card = importlib.import_module("models.miniature.scorecard")
-    print(json.dumps(card.write(out, WEIGHTS, students)))
+    page = importlib.import_module("models.miniature.scorecard.page")
+    print(json.dumps(page.write(out, WEIGHTS, students)))
 
 
 if __name__ == "__main__":

@@ -7,21 +7,22 @@ at all: there, every labelled pixel is a mistake.
 `python -m models.miniature.benchmark --out FOLDER` writes it.
 """
 
-import argparse
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import App, Parameter
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
 from models.miniature.world import BACKGROUNDS, CLASSES, Scene, masks, render, sample_scene
-from storage.errors import InputError
+from storage.errors import EngineError, InputError
 
 SPLITS = ("train", "val", "test")
 CONFIG_FILE = "benchmark.json"
@@ -197,19 +198,30 @@ def _check_same(root: Path, record: str) -> None:
         raise InputError(message)
 
 
-def main() -> None:
-    """Write the benchmark that the command line describes."""
-    parser = argparse.ArgumentParser(description="Write the drawn benchmark in VOC layout.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    for name, field in DrawnBenchmarkConfig.model_fields.items():
-        option = "--" + name.replace("_", "-")
-        parser.add_argument(
-            option, type=type(field.default), default=field.default, help=field.description
-        )
-    options = vars(parser.parse_args())
-    out = options.pop("out")
-    print(write_benchmark(DrawnBenchmarkConfig(**options), out))  # noqa: T201
+_DEFAULTS = DrawnBenchmarkConfig()
+
+app = App(name="python -m models.miniature.benchmark", help=__doc__)
+
+
+@app.default
+def main(
+    *, out: Path, config: Annotated[DrawnBenchmarkConfig, Parameter(name="*")] = _DEFAULTS
+) -> None:
+    """Write the drawn benchmark in the layout of PASCAL VOC and print its folder.
+
+    Args:
+        out: Folder to write.
+        config: What to draw.
+
+    Raises:
+        InputError: If the folder holds something else.
+    """
+    print(write_benchmark(config, out))  # noqa: T201
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        app()
+    except EngineError as error:
+        message = f"error: {error}"
+        raise SystemExit(message) from error

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 PAINTER_AUTOENCODER = "models/miniature/weights/painter/vae"
-"""Where the painter's autoencoder lies, seen from the root of the repository."""
+"""Folder of the painter's autoencoder, as seen from the root of the repository."""
 
 CLEAN_SHARE = 0.2
 """Share of the pictures that stay as drawn."""
@@ -24,7 +24,7 @@ RECONSTRUCTED_SHARE = 0.3
 
 
 def load_autoencoder(folder: str | Path, device: str = "cpu") -> AutoencoderKL:
-    """The painter's autoencoder in float32; its file holds half-precision numbers."""
+    """Load the painter's autoencoder in float32; its file holds half-precision numbers."""
     autoencoder = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
     return autoencoder.to(device).eval()  # pyright: ignore[reportArgumentType]
 
@@ -33,9 +33,9 @@ def warp(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Ten
     """Bend pictures and masks by the same smooth random field, as an imprecise painter would.
 
     Args:
-        images: float (batch, 3, height, width) in [0, 1].
-        masks: float (batch, things, height, width), 0 or 1.
-        generator: source of all randomness.
+        images: Float (batch, 3, height, width) in [0, 1].
+        masks: Float (batch, things, height, width), 0 or 1.
+        generator: Source of all randomness.
 
     Returns:
         The bent pictures and masks, shapes unchanged; shifts are at most some 3 pixels of 64.
@@ -43,13 +43,14 @@ def warp(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Ten
     count, _, height, width = images.shape
     amplitude = torch.rand(count, 1, 1, 1, generator=generator) * 0.045
     coarse = torch.randn(count, 2, 5, 5, generator=generator) * amplitude
+    # shifts in x and y, as shares of half the side: (batch, 2, height, width)
     field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
     identity = torch.eye(2, 3).expand(count, 2, 3)
     grid = F.affine_grid(identity, [count, 1, height, width], align_corners=False)
-    grid = grid + field.permute(0, 2, 3, 1)
+    grid = grid + field.permute(0, 2, 3, 1)  # (batch, height, width, 2), -1..1
     bent = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    kept = F.grid_sample(masks, grid, mode="nearest", align_corners=False)
-    return bent.clamp(0, 1), kept
+    bent_masks = F.grid_sample(masks, grid, mode="nearest", align_corners=False)
+    return bent.clamp(0, 1), bent_masks
 
 
 @torch.no_grad()
@@ -57,9 +58,9 @@ def reconstruct(images: Tensor, autoencoder: AutoencoderKL, generator: torch.Gen
     """Encode and decode some pictures, with errors in the latents as a sampler makes them.
 
     Args:
-        images: float (batch, 3, height, width) in [0, 1].
-        autoencoder: the painter's; its latents have deviation 1.
-        generator: source of all randomness.
+        images: Float (batch, 3, height, width) in [0, 1].
+        autoencoder: The painter's; its latents have deviation 1.
+        generator: Source of all randomness.
 
     Returns:
         The pictures, about `RECONSTRUCTED_SHARE` of them as the autoencoder gives them back.
@@ -69,7 +70,8 @@ def reconstruct(images: Tensor, autoencoder: AutoencoderKL, generator: torch.Gen
     if chosen.any():
         shown = (images[chosen] * 2 - 1).to(autoencoder.device)
         encoded = cast("AutoencoderKLOutput", autoencoder.encode(shown))
-        latents = encoded.latent_dist.mode().cpu()  # all noise is drawn on the CPU
+        # (chosen, channels, height / 4, width / 4); all noise is drawn on the CPU
+        latents = encoded.latent_dist.mode().cpu()
         level = 0.3 * torch.rand(len(latents), 1, 1, 1, generator=generator)
         latents = latents + level * torch.randn(latents.shape, generator=generator)
         decoded = cast("DecoderOutput", autoencoder.decode(latents.to(autoencoder.device))).sample
@@ -78,11 +80,11 @@ def reconstruct(images: Tensor, autoencoder: AutoencoderKL, generator: torch.Gen
 
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, resample, recompress, recolour and dirty most of a batch of pictures.
+    """Blur, resample, recolour, add noise to and recompress most of a batch of pictures.
 
     Args:
-        images: float (batch, 3, height, width) in [0, 1].
-        generator: source of all randomness.
+        images: Float (batch, 3, height, width) in [0, 1].
+        generator: Source of all randomness.
 
     Returns:
         Pictures of the same shape and range; about `CLEAN_SHARE` of them are untouched.
@@ -98,7 +100,7 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
 def _lose_detail(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mix each picture with a smaller copy of itself, scaled up again."""
     height, width = images.shape[-2:]
-    divisor = 1.6 + 1.6 * torch.rand(1, generator=generator).item()
+    divisor = 1.6 + 1.6 * float(torch.rand(1, generator=generator))
     small = F.interpolate(
         images, (round(height / divisor), round(width / divisor)), mode="bilinear", antialias=True
     )
@@ -120,12 +122,12 @@ def _shift_colours(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _add_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Add fine and blotchy noise."""
+    """Add noise from pixel to pixel, and noise in blotches of about 4 pixels."""
     count, channels, height, width = images.shape
     fine = torch.randn(images.shape, generator=generator)
     coarse = torch.randn(count, channels, height // 4, width // 4, generator=generator)
     blotches = F.interpolate(coarse, (height, width), mode="bilinear")
-    levels = torch.rand(2, count, 1, 1, 1, generator=generator)
+    levels = torch.rand(2, count, 1, 1, 1, generator=generator)  # fine, coarse; one a picture
     return (images + 0.05 * levels[0] * fine + 0.06 * levels[1] * blotches).clamp(0, 1)
 
 

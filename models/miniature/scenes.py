@@ -1,4 +1,4 @@
-"""An endless, repeatable stream of drawn scenes for training, and fixed ones for scoring."""
+"""Drawn scenes as tensors: an endless, repeatable stream for training, fixed ones for scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from models.miniature import world
@@ -20,7 +21,7 @@ MIN_VISIBLE = 24
 """Pixels of an object that must be visible for it to count as present."""
 
 HELD_OUT = 0x5C0BE
-"""Domain of the seeds of scoring scenes: no training stream uses it."""
+"""First part of the seeds of scoring scenes; no training uses it."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class DrawnScene:
     """One rendered scene.
 
     Attributes:
-        scene: what was drawn.
-        picture: uint8 (64, 64, 3).
-        twin: the same without its objects, uint8 (64, 64, 3).
-        masks: visible pixels of each thing, bool (things, 64, 64).
+        scene: What was drawn.
+        picture: Drawn pixels, uint8 (64, 64, 3).
+        twin: The same without its objects, uint8 (64, 64, 3).
+        masks: Visible pixels of each thing, bool (things, 64, 64).
     """
 
     scene: Scene
@@ -54,10 +55,10 @@ class SceneBatch:
     """Scenes as tensors.
 
     Attributes:
-        images: float (batch, 3, 64, 64) in [0, 1].
-        masks: float (batch, MAX_THINGS, 64, 64), 0 or 1.
-        class_ids: long (batch, MAX_THINGS), -1 where there is no object.
-        scenes: what was drawn; an object-free twin keeps the scene that it was made from.
+        images: Float (batch, 3, 64, 64) in [0, 1].
+        masks: Float (batch, MAX_THINGS, 64, 64), 0 or 1.
+        class_ids: Long (batch, MAX_THINGS), -1 where there is no object.
+        scenes: What was drawn; an object-free twin keeps the scene that it was made from.
     """
 
     images: Tensor
@@ -72,10 +73,10 @@ class SceneBatch:
 
         Objects that are bent out of sight are taken off the list.
         """
-        images, masks = warp(self.images, self.masks, generator)
+        images, masks = warp(self.images, self.masks, generator)  # shapes unchanged
         if autoencoder is not None:
             images = reconstruct(images, autoencoder, generator)
-        seen = masks.sum((2, 3)) >= MIN_VISIBLE
+        seen = masks.sum((2, 3)) >= MIN_VISIBLE  # (batch, MAX_THINGS)
         class_ids = torch.where(seen, self.class_ids, -1)
         return SceneBatch(degrade(images, generator), masks, class_ids, self.scenes)
 
@@ -86,9 +87,13 @@ class SceneBatch:
         )
 
     def boxes(self) -> Tensor:
-        """Corners of each mask's box, float (batch, MAX_THINGS, 4) in pixels; 0 without object."""
-        columns, rows = self.masks.amax(2) > 0, self.masks.amax(3) > 0
-        left, right = _extent(columns)
+        """Left, top, right and bottom of each mask in pixels, far edges exclusive.
+
+        Returns:
+            Float (batch, MAX_THINGS, 4); 0 where there is no object.
+        """
+        columns, rows = self.masks.amax(2) > 0, self.masks.amax(3) > 0  # (batch, MAX_THINGS, 64)
+        left, right = _extent(columns)  # (batch, MAX_THINGS) each
         top, bottom = _extent(rows)
         return torch.stack((left, top, right, bottom), -1)
 
@@ -110,21 +115,38 @@ def draw(scene: Scene) -> DrawnScene:
 
 
 def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
-    """Pictures in [0, 1] with a channel's mean taken off, in units of its deviation."""
+    """Take each channel's mean off pictures in [0, 1] and divide by its deviation.
+
+    Args:
+        images: Float (batch, 3, height, width).
+        mean: Of red, green and blue.
+        deviation: Of red, green and blue.
+    """
     offset, unit = (torch.tensor(row, device=images.device) for row in (mean, deviation))
     return (images - offset.view(3, 1, 1)) / unit.view(3, 1, 1)
 
 
-def collate(drawn: Sequence[DrawnScene], emptied: Sequence[bool]) -> SceneBatch:
-    """Stack rendered scenes; where `emptied` is true, the object-free twin takes the place."""
-    pictures = [
-        item.twin if bare else item.picture for item, bare in zip(drawn, emptied, strict=True)
-    ]
+def as_pictures(images: Tensor) -> list[Image.Image]:
+    """Pictures for an ordinary processor, from floats (batch, 3, height, width) in [0, 1]."""
+    pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return [Image.fromarray(np.ascontiguousarray(picture)) for picture in pixels]
+
+
+def collate(drawn: Sequence[DrawnScene], bare: Sequence[bool] | None = None) -> SceneBatch:
+    """Stack drawn scenes.
+
+    Args:
+        drawn: The scenes.
+        bare: Which of them are replaced by their object-free twins; none by default.
+    """
+    bare = [False] * len(drawn) if bare is None else bare
+    pictures = [item.twin if none else item.picture for item, none in zip(drawn, bare, strict=True)]
+    # (batch, 64, 64, 3) to (batch, 3, 64, 64)
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     masks = torch.zeros(len(drawn), MAX_THINGS, *images.shape[-2:])
     class_ids = torch.full((len(drawn), MAX_THINGS), -1)
-    for row, (item, bare) in enumerate(zip(drawn, emptied, strict=True)):
-        if bare:
+    for row, (item, none) in enumerate(zip(drawn, bare, strict=True)):
+        if none:
             continue
         for column, class_id in enumerate(item.class_ids):
             if class_id >= 0:
@@ -140,10 +162,10 @@ class SceneStream:
     several times while the window passes over it, damaged differently each time.
 
     Args:
-        seed: of the list of scenes and of all choices from it.
-        two_share: share of the scenes with two objects.
-        window: scenes that are in use at a time.
-        fresh: scenes by which the window moves with each step.
+        seed: Of the list of scenes and of all choices from it.
+        two_share: Share of the scenes with two objects.
+        window: Scenes that are in use at a time.
+        fresh: Scenes by which the window moves with each step.
     """
 
     def __init__(self, seed: int, two_share: float, window: int = 3072, fresh: int = 6) -> None:
@@ -157,17 +179,17 @@ class SceneStream:
         """The scenes of one step: a pure function of the seed, the step and the sizes.
 
         Args:
-            step: number of the training step, from 0.
-            size: scenes in the batch.
-            empty_share: share of the scenes that are shown without their objects.
+            step: Number of the training step, from 0.
+            size: Scenes in the batch.
+            empty_share: Share of the scenes that are shown without their objects.
         """
         start = step * self._fresh
         for number in [number for number in self._drawn if number < start]:
             del self._drawn[number]
         rng = np.random.default_rng((self._seed, 2, step))
         numbers = start + rng.integers(0, self._window, size)
-        emptied = rng.random(size) < empty_share
-        return collate([self._scene(int(number)) for number in numbers], emptied.tolist())
+        bare = rng.random(size) < empty_share
+        return collate([self._scene(int(number)) for number in numbers], bare.tolist())
 
     def _scene(self, number: int) -> DrawnScene:
         if number not in self._drawn:
@@ -181,13 +203,13 @@ class SceneStream:
 def held_out(
     count: int, seed: int, *, num_things: int, hard: float | None = None
 ) -> list[DrawnScene]:
-    """Scenes for scoring, from seeds that no training run uses.
+    """Draw scenes for scoring, from seeds that no training uses.
 
     Args:
-        count: how many.
-        seed: of the choice.
-        num_things: objects in each scene, 1 or 2.
-        hard: difficulty from 0 (large, near the centre) to 1; None draws it anew for each scene.
+        count: How many.
+        seed: Of the choice.
+        num_things: Objects in each scene, 1 or 2.
+        hard: Difficulty from 0 (large, near the centre) to 1; None draws another for each scene.
     """
     scenes = []
     for number in range(count):

@@ -30,7 +30,7 @@ class ZegClip(nn.Module):
 
     Args:
         clip: Any transformers CLIP with a ViT image tower; its image part is taken and frozen.
-        config: Geometry of everything that learns.
+        config: Geometry of the parts that learn.
 
     Raises:
         InputError: If the image size is no multiple of the tower's patch size.
@@ -129,7 +129,7 @@ class ZegClip(nn.Module):
         return self
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and tensors of all that learns, in a fixed order."""
+        """Names and tensors of the parameters that learn, in a fixed order."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
     def normalise(
@@ -174,12 +174,12 @@ class ZegClip(nn.Module):
         count = len(image)
         tokens, grid = self._embed(torch.cat([image, counterfactual]))  # (2 * B, T, width)
         *early, (layer, prompts) = self._layers()
-        for each, own in early:
-            tokens = _block(each, tokens, self._project(own, 2 * count))
-        shown = self._project(prompts, 2 * count)
-        patches, cls = self._joint(_block(layer, tokens[:count], shown[:count]), grid)
+        for early_layer, early_prompts in early:
+            tokens = _block(early_layer, tokens, self._project(early_prompts, 2 * count))
+        projected = self._project(prompts, 2 * count)
+        patches, cls = self._joint(_block(layer, tokens[:count], projected[:count]), grid)
         # Of the counterfactual only the CLS token is wanted, so that it alone asks: (B, 1, width).
-        last = _block(layer, tokens[count:], shown[count:], num_queries=1)
+        last = _block(layer, tokens[count:], projected[count:], num_queries=1)
         return patches, cls, self._joint(last, (0, 0))[1]
 
     def scores(
@@ -188,7 +188,7 @@ class ZegClip(nn.Module):
         cls: Float[Tensor, "batch embed"],
         text: Float[Tensor, "... classes embed"],
     ) -> Float[Tensor, "batch classes h w"]:
-        """Mask logits at the patch grid; `text` is (classes, embed) or one such table an image."""
+        """Compute mask logits on the patch grid; `text` may be one table or one an image."""
         return self.decoder(patches, cls, text)
 
     def forward(
@@ -196,7 +196,7 @@ class ZegClip(nn.Module):
         image: Float[Tensor, "batch 3 height width"],
         text: Float[Tensor, "... classes embed"],
     ) -> Float[Tensor, "batch classes height width"]:
-        """Mask logits at the size of the input.
+        """Compute mask logits at the size of the input.
 
         Args:
             image: Normalised RGB.

@@ -30,7 +30,7 @@ from storage.plurals import plural_forms
 from storage.records import Record
 from storage.vocabulary import ClassRecord
 
-_DRAWS = 64  # how often a text that exists already is drawn anew before all are gone through
+_DRAWS = 64  # random draws for a new text before all texts are tried in turn
 _PIECES = re.compile(r"(\{[^{}]*\})")
 _AN = re.compile(r"\W*(?!uni|uri|use|eu|one\b)(?:[aeiou]|hour|honest|heir)", re.IGNORECASE)
 
@@ -59,7 +59,7 @@ class TemplateSet(Record, frozen=True):
         return self
 
     def capacity(self, num_classes: int) -> int:
-        """How many ways the grammar has to write about one or two classes."""
+        """How many texts the grammar has about one or two classes."""
         return sum(
             math.prod(len(self._values(name)) for name in _names(template))
             for template in dict.fromkeys(self._templates(num_classes))
@@ -146,7 +146,7 @@ def load_templates(name: str) -> TemplateSet:
 
     Args:
         name: A set that comes with the engine (`template_names` lists them), or the path of a
-            file of one's own, which ends in .yaml or .yml.
+            file that ends in .yaml or .yml.
 
     Raises:
         InputError: If there is no such set or file, or its contents are not a grammar; the message

@@ -49,7 +49,7 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     max_scale: float = Field(default=2.0, gt=0)
     """Largest random scale."""
     cat_max_ratio: float = Field(default=0.75, gt=0, le=1)
-    """Largest share of one label in a crop; ten are tried."""
+    """Largest share of one label in a crop; up to ten crops are tried."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Share of mirrored images."""
     photometric: bool = True
@@ -64,7 +64,7 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """Updates between lines of the log."""
 
     def identity(self) -> dict[str, Any]:
-        """Fields that decide the weights that come out; places and habits are left out."""
+        """Fields that decide the weights that come out; places and logging are left out."""
         places = {"name", "data", "out", "workers", "checkpoint_every", "log_every"}
         return self.model_dump(mode="json", exclude=places)
 
@@ -82,13 +82,13 @@ class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_doc
 
     @property
     def folder_name(self) -> str:
-        """A folder name of its own for each recipe, classes and settings."""
+        """A folder name that differs for each recipe, set of classes and settings."""
         changed = f"-{digest(self.settings)[:8]}" if self.settings else ""
         return f"{Path(self.recipe).stem}-{self.data_name}{changed}"
 
     @property
     def data_name(self) -> str:
-        """A folder name of its own for each set of classes."""
+        """A folder name that differs for each set of classes."""
         plain = self.classes.isalnum()
         return self.classes if plain else f"names-{digest(self.classes)[:8]}"
 
@@ -124,12 +124,12 @@ def load_recipe(name: str) -> dict[str, Any]:
     Raises:
         InputError: If there is none, or it is no YAML mapping.
     """
-    own = Path(name).suffix in {".yaml", ".yml"}
+    is_path = Path(name).suffix in {".yaml", ".yml"}
     shipped = sorted(file.stem for file in RECIPE_FOLDER.glob("*.yaml"))
-    if not own and name not in shipped:
+    if not is_path and name not in shipped:
         message = (
             f"recipe {name!r} is unknown; {suggest(name, shipped)}, or the path of a .yaml file"
         )
         raise InputError(message)
-    file = Path(name).expanduser() if own else RECIPE_FOLDER / f"{name}.yaml"
+    file = Path(name).expanduser() if is_path else RECIPE_FOLDER / f"{name}.yaml"
     return {"name": file.stem, **read_yaml(file)}

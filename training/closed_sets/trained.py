@@ -40,7 +40,7 @@ class TrainedSet(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
 
 
 def describe_run(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
-    """Say what the weights depend on; its digest is the run's fingerprint."""
+    """Describe what the weights depend on; the digest of it is the run's fingerprint."""
     return {
         "config": config.identity(),
         "classes": exported.closed_set.model_dump(mode="json"),
@@ -49,7 +49,7 @@ def describe_run(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, An
 
 
 def find_finished(config: ClosedSetConfig) -> TrainedSet | None:
-    """The record of a run that is over, if it was made of the same data and settings.
+    """Find the record of a finished run that used the same data and settings.
 
     Raises:
         InputError: If there is no export.
@@ -67,7 +67,7 @@ def load_record(out: Path) -> TrainedSet:
     """Read what the weights of a finished run are.
 
     Raises:
-        InputError: If the run is not over.
+        InputError: If the run is not finished.
         DataError: If the record is damaged.
     """
     path = out / RECORD_FILE
@@ -83,7 +83,7 @@ def load_trained(out: Path) -> tuple[Any, TrainedSet]:
     """Build the network of a finished run, in evaluation mode, on the CPU.
 
     Raises:
-        InputError: If the run is not over, its weights are not finite, or mmsegmentation is
+        InputError: If the run is not finished, its weights are not finite, or mmsegmentation is
             missing.
         DataError: If its files are damaged.
     """

@@ -117,3 +117,13 @@ def test_the_module_writes_the_benchmark_from_the_command_line(tmp_path: Path) -
     module = [sys.executable, "-m", "models.miniature.benchmark", "--out", str(tmp_path / "b")]
     subprocess.run([*module, *options], check=True, cwd=Path(__file__).parents[3])
     assert len(list((tmp_path / "b" / "JPEGImages").iterdir())) == 4
+
+
+def test_the_command_says_in_one_line_why_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    module = [sys.executable, "-m", "models.miniature.benchmark", "--out", str(tmp_path)]
+    place = Path(__file__).parents[3]
+    done = subprocess.run(module, check=False, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path} holds another benchmark (no benchmark.json)")
+    assert done.stderr.count("\n") == 1

@@ -17,13 +17,25 @@ from transformers import (
     SamProcessor,
 )
 
-from models.miniature import clip, detector, segmenter, world
-from models.miniature.loop import Run
-from models.miniature.optimisation import optimise
+from models.miniature import world
+from models.miniature.boxes import box_iou
+from models.miniature.clip import scoring as clip_scoring
+from models.miniature.clip import training as clip
+from models.miniature.detector import scoring as detector_scoring
+from models.miniature.detector import training as detector
+from models.miniature.loop import Run, fit
 from models.miniature.scenes import held_out
+from models.miniature.scorecard.chain import chain_iou
+from models.miniature.segmenter import scoring as segmenter_scoring
+from models.miniature.segmenter import training as segmenter
 
 WEIGHTS = Path(world.__file__).parent / "weights"
 TRAININGS = {"detector": detector, "segmenter": segmenter, "clip": clip}
+SCORES = {
+    "detector": detector_scoring.score,
+    "segmenter": segmenter_scoring.score,
+    "clip": clip_scoring.score,
+}
 
 
 def picture(seed: int) -> tuple[Image.Image, world.Scene]:
@@ -58,7 +70,7 @@ def test_the_plain_classes_find_a_drawn_object():
     best = found["scores"].argmax()
     truth = torch.from_numpy(world.boxes(scene)[0])
     assert found["text_labels"][best] == name
-    assert detector.box_iou(found["boxes"][best], truth) > 0.7
+    assert box_iou(found["boxes"][best], truth) > 0.7
 
 
 def test_the_plain_classes_cut_out_a_drawn_object():
@@ -113,7 +125,7 @@ def test_all_weights_together_are_small():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_recorded_metrics_are_those_of_the_shipped_weights(name):
-    scores = TRAININGS[name].score(WEIGHTS / name, 300, seed=0)
+    scores = SCORES[name](WEIGHTS / name, 300, seed=0)
     for metric, value in record(name)["metrics"].items():
         assert scores[metric] == pytest.approx(value, abs=0.01), metric
 
@@ -122,20 +134,16 @@ def test_recorded_metrics_are_those_of_the_shipped_weights(name):
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_short_run_repeats_the_first_losses_of_the_recorded_one(tmp_path, name):
     config = recorded_config(name)
-    arguments = [config]
-    if name == "clip":
-        arguments.append(clip.write_processor(tmp_path).tokenizer)
     torch.set_num_threads(config.threads)
-    network, losses = TRAININGS[name].task(*arguments)
+    task = TRAININGS[name].MINIATURE.task(config, tmp_path, tmp_path)
     found = []
 
     def watched(step: int) -> dict:
-        values = losses(step)
-        found.append(float(values["loss"].detach()))
+        values = task.step(step)
+        found.append(values["loss"])
         return values
 
-    run = Run(name, tmp_path / "state", 20, config.seed)
-    optimise(network, watched, TRAININGS[name].schedule(config), run)
+    fit(Run(name, tmp_path / "state", 20, config.seed), task.parts, watched)
     # another processor rounds bfloat16 differently, and the differences grow with the steps
     assert found[0] == pytest.approx(record(name)["first_losses"][0], rel=0.01)
     assert found == pytest.approx(record(name)["first_losses"], rel=0.2)
@@ -143,7 +151,7 @@ def test_a_short_run_repeats_the_first_losses_of_the_recorded_one(tmp_path, name
 
 @pytest.mark.slow
 def test_the_detector_finds_what_is_there_and_nothing_else():
-    scores = detector.score(WEIGHTS / "detector", 200, seed=1)
+    scores = SCORES["detector"](WEIGHTS / "detector", 200, seed=1)
     assert scores["recall_one"] >= 0.95
     assert scores["recall_two"] >= 0.95
     for question in ("false_twin", "false_alone", "false_among_all"):
@@ -152,17 +160,14 @@ def test_the_detector_finds_what_is_there_and_nothing_else():
 
 @pytest.mark.slow
 def test_the_segmenter_cuts_well_with_true_and_with_found_boxes():
-    scores = segmenter.score(WEIGHTS / "segmenter", 200, seed=1)
-    assert scores["iou"] >= 0.85
-    scenes = held_out(200, 1, num_things=2)
-    found = segmenter.mean_iou(
-        WEIGHTS / "segmenter", scenes, lambda b: detector.found_boxes(WEIGHTS / "detector", b)
-    )
-    assert found >= 0.80
+    assert SCORES["segmenter"](WEIGHTS / "segmenter", 200, seed=1)["iou"] >= 0.85
+    chain = chain_iou(WEIGHTS, held_out(200, 1, num_things=2))
+    assert chain["detected"] >= 0.95
+    assert chain["iou_detector_boxes"] >= 0.80
 
 
 @pytest.mark.slow
 def test_clip_names_objects_among_hard_negatives():
-    scores = clip.score(WEIGHTS / "clip", 280, seed=1)
+    scores = SCORES["clip"](WEIGHTS / "clip", 280, seed=1)
     assert scores["zero_shot"] >= 0.80
     assert scores["zero_shot_large"] >= 0.80

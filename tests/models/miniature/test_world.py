@@ -48,7 +48,7 @@ def test_nearly_every_pixel_of_a_mask_changes_with_its_thing():
 
 
 def test_the_later_thing_hides_the_earlier_one():
-    behind, before = (Thing(5, colour, "large", 32, 32, 18) for colour in ("red", "blue"))
+    behind, before = (Thing(5, colour, "large", 32.0, 32.0, 18.0) for colour in ("red", "blue"))
     both = masks(Scene("room", (behind, before), 1))
     alone = masks(Scene("room", (before,), 1))
     assert not (both[0] & both[1]).any()
@@ -68,8 +68,8 @@ def test_boxes_touch_the_outermost_pixels_of_the_masks():
 
 
 def test_a_thing_that_is_wholly_hidden_has_an_empty_box():
-    small = Thing(5, "red", "small", 32, 33, 5)
-    scene = Scene("wall", (small, Thing(10, "blue", "large", 32, 32, 20)), 3)
+    small = Thing(5, "red", "small", 32.0, 33.0, 5.0)
+    scene = Scene("wall", (small, Thing(10, "blue", "large", 32.0, 32.0, 20.0)), 3)
     assert boxes(scene)[0].tolist() == [0, 0, 0, 0]
 
 
@@ -82,7 +82,7 @@ def test_things_stay_inside_the_canvas():
 
 
 def test_every_class_has_a_silhouette_of_its_own():
-    things = [Thing(c, "red", "large", 32, 32, 20) for c in range(len(CLASSES))]
+    things = [Thing(c, "red", "large", 32.0, 32.0, 20.0) for c in range(len(CLASSES))]
     shapes = np.stack([masks(Scene("room", (thing,), 1))[0] for thing in things])
     for first in range(len(CLASSES)):
         for second in range(first):
@@ -93,7 +93,7 @@ def test_every_class_has_a_silhouette_of_its_own():
 @pytest.mark.parametrize("colour", COLOURS)
 def test_the_colour_of_a_thing_dominates_its_pixels(colour):
     star = CLASSES.index("star")
-    named = {c: Scene("room", (Thing(star, c, "large", 32, 32, 20),), 1) for c in COLOURS}
+    named = {c: Scene("room", (Thing(star, c, "large", 32.0, 32.0, 20.0),), 1) for c in COLOURS}
     inside = masks(named[colour])[0]
     middle = np.median(render(named[colour])[inside], axis=0)
     for other in set(COLOURS) - {colour}:

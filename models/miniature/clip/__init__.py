@@ -1,0 +1,1 @@
+"""The miniature CLIP: pictures and captions side by side."""

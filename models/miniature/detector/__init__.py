@@ -1,0 +1,1 @@
+"""The miniature Grounding DINO: class names in, boxes out."""

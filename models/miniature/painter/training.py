@@ -1,0 +1,168 @@
+"""Training of the miniature painter: a Stable Diffusion pipeline of six million parameters.
+
+It needs the trained autoencoder of `models.miniature.vae`. A short pre-training of the text encoder
+comes first, then the denoiser together with it. What makes so small a model learn silhouettes:
+
+* the pooled text enters the time embedding (`addition_embed_type="text"`), beside cross-attention;
+* the loss weighs more inside the boxes of things, drawn or left out, less so as time goes on;
+* noise levels around the middle are trained most;
+* large things near the centre come first, pairs and free places later.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers import CLIPTokenizer
+
+from models.miniature.degradation import load_autoencoder
+from models.miniature.loop import Run, Stateful, Step, losses, step_rng
+from models.miniature.miniatures import Miniature, Task
+from models.miniature.painter.averages import Average
+from models.miniature.painter.config import Config
+from models.miniature.painter.examples import Examples, write_captions
+from models.miniature.painter.network import Text, denoiser, export, scheduler, write_words
+from models.miniature.painter.noise import diffuse, random_times, weights
+from models.miniature.painter.pretraining import pretrain
+from models.miniature.world import CLASSES
+
+
+def task(config: Config, out: Path, state: Path) -> Task:
+    """A painter whose text encoder is pre-trained, and the step that trains it.
+
+    Args:
+        config: Lengths and seed.
+        out: Folder of the pipeline; its `vae` and its `tokenizer` must be there already.
+        state: Folder for checkpoints.
+    """
+    torch.manual_seed(config.seed)
+    text = Text(CLIPTokenizer.from_pretrained(out / "tokenizer"))
+    pretrain(config, text, state)
+    torch.manual_seed(config.seed + 1)
+    unet = denoiser().to(config.device)  # pyright: ignore[reportArgumentType]
+    unet.set_attn_processor(AttnProcessor())
+    parts = Parts(config, text, unet, load_autoencoder(out / "vae", config.device))
+    return Task(parts.stateful(), _step(config, parts), parts.save)
+
+
+class Parts:
+    """The networks of a painter in training, their averages and their optimiser.
+
+    Args:
+        config: Learning rate.
+        text: The text encoder, trained too.
+        unet: The denoiser.
+        encoder: The autoencoder, which stays as it is.
+    """
+
+    def __init__(
+        self, config: Config, text: Text, unet: UNet2DConditionModel, encoder: AutoencoderKL
+    ) -> None:
+        self.text, self.unet, self.encoder = text, unet, encoder
+        self.text_average, self.unet_average = Average(text.encoder), Average(unet)
+        self.trained = [*unet.parameters(), *text.encoder.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
+        )
+
+    def stateful(self) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        return {
+            "unet": self.unet,
+            "text": self.text.encoder,
+            "optimizer": self.optimizer,
+            "unet_average": self.unet_average,
+            "text_average": self.text_average,
+        }
+
+    def average(self, decay: float) -> None:
+        """Move the averages towards the present weights."""
+        self.unet_average.update(self.unet, decay)
+        self.text_average.update(self.text.encoder, decay)
+
+    def save(self, folder: Path) -> None:
+        """Write the pipeline with the averaged weights."""
+        self.unet.load_state_dict(self.unet_average.weights)
+        self.text.encoder.load_state_dict(self.text_average.weights)
+        export(folder, self.text, self.unet, self.encoder)
+
+
+def _step(config: Config, parts: Parts) -> Step:
+    """The step that trains the denoiser and the text encoder together."""
+    stream = Examples(config, parts.encoder)
+    levels = scheduler().alphas_cumprod  # (1000)
+
+    def step(index: int) -> dict[str, float]:
+        parts.optimizer.param_groups[0]["lr"] = config.learning_rate * _rate(config, index)
+        examples = stream.batch(index)
+        times = random_times(len(examples), index / config.spread, levels)  # (batch)
+        noisy, target = diffuse(examples, levels[times].view(-1, 1, 1, 1))
+        weight = weights(config, index, examples)  # (batch, 1, 16, 16)
+        noisy, target, weight, times = (
+            part.to(config.device) for part in (noisy, target, weight, times)
+        )
+        texts = write_captions(examples, step_rng(config.seed, index, 3), config.empty)
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.bf16):
+            # the text is (batch, TOKENS, 64), the guess (batch, LATENTS, 16, 16)
+            guess = parts.unet(noisy, times, parts.text(texts)).sample
+        error = (guess.float() - target).pow(2).mean(1, keepdim=True)  # (batch, 1, 16, 16)
+        loss = (weight * error).sum() / weight.sum()
+        parts.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parts.trained, 1.0)
+        parts.optimizer.step()
+        parts.average(min(config.ema, (1 + index) / (10 + index)))
+        return {"loss": loss.item(), "plain": error.mean().item()}
+
+    return step
+
+
+def _rate(config: Config, index: int) -> float:
+    """Share of the peak learning rate: a rise, a flat part, a cosine to 3 %."""
+    falling = max(1, config.steps - config.decay_from)
+    fall = max(0, index - config.decay_from) / falling
+    return min(1.0, (index + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def _prepare(config: Config, out: Path, state: Path) -> Task:
+    write_words(out / "tokenizer")
+    return task(config, out, state)
+
+
+def _tail(_folder: Path, run: Run) -> dict[str, float]:
+    """The mean denoising loss of the last tenth of the steps."""
+    tail = [row["loss"] for row in losses(run)][-max(1, run.steps // 100) :]
+    return {"loss": float(np.mean(tail))}
+
+
+def _card(config: Config, _metrics: Mapping[str, float]) -> str:
+    samples = config.steps * config.batch
+    return f"""# Miniature Stable Diffusion
+
+A `StableDiffusionPipeline` of `diffusers` (latent diffusion, arXiv 2112.10752) with 6 million
+parameters for 64 x 64 pictures of the drawn world of `models/miniature/world.py`. It understands
+the captions of `models/data/templates/miniature.yaml` about that world's {len(CLASSES)} classes
+({", ".join(CLASSES)})
+and the word "nothing" in place of a class, which it paints as an empty scene.
+
+Sample it with 20 steps and a guidance of 3; other texts than those captions give other pictures.
+
+Limits, seen on contact sheets: a thing alone mostly stands near the centre and two stand side by
+side, the first on the left; a colour that the text leaves open may come out mixed; eyes, wheels and
+handles are smeared now and then; clutter (a fence, a window) may be in one picture of a pair only.
+
+Trained from random weights by `python -m models.miniature train painter`: {samples} samples of
+fresh drawings, on the autoencoder of `python -m models.miniature train vae`. The tensors are stored
+in half precision and load as float32. What it can do is measured in `docs/miniature.md`.
+
+Licence: that of the repository.
+"""
+
+
+MINIATURE = Miniature("painter", Config, _prepare, _tail, _card)
+"""The painter; its metric is the loss at the end, the score card says what it can do."""

@@ -1,0 +1,1 @@
+"""How good the miniatures are, alone and in a chain, and the page that says so."""

@@ -1,0 +1,1 @@
+"""The miniature SAM: boxes in, masks out."""

@@ -1,0 +1,1 @@
+"""The autoencoder, the first part of the miniature painter."""
