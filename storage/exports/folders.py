@@ -26,6 +26,7 @@ from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import write_whole
 from storage.identity import describe_drift, digest
+from storage.locks import LOCK_FILE, hold_folder
 from storage.records import Record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
@@ -87,7 +88,14 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         DataError: If a shard is damaged, or some images are JPEG and others PNG.
         InputError: If the folder holds another export, the shards were made with another
             vocabulary, or no sample shows a class of the set.
+        LeaseHeldError: If somebody else exports into the folder.
     """
+    _refuse_others(out)
+    with hold_folder(out):
+        return _export(shards, closed_set, out)
+
+
+def _export(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -> ExportedSet:
     vocabulary = load_vocabulary(closed_set.vocabulary)
     _check_request(out, closed_set)
     for folder in (IMAGE_FOLDER, LABEL_FOLDER, _SHARD_FOLDER):
@@ -120,8 +128,16 @@ def read_export(folder: Path) -> ExportedSet:
         raise DataError(message) from error
 
 
+def _refuse_others(out: Path) -> None:
+    """Refuse a folder that holds other files, before anything is written there."""
+    held = {path.name for path in out.iterdir()} - {LOCK_FILE} if out.is_dir() else set()
+    if held and not (out / _REQUEST_FILE).is_file():
+        message = f"{out} holds other files, expected an export or an empty folder"
+        raise InputError(message)
+
+
 def _check_request(out: Path, closed_set: ClosedSet) -> None:
-    """Refuse a folder that holds an export of other classes, or other files."""
+    """Refuse an export of other classes."""
     path = out / _REQUEST_FILE
     asked = closed_set.model_dump(mode="json")
     if path.is_file():
@@ -130,9 +146,6 @@ def _check_request(out: Path, closed_set: ClosedSet) -> None:
             message = f"{out} holds another export: {'; '.join(drift)}; choose another folder"
             raise InputError(message)
         return
-    if out.is_dir() and any(out.iterdir()):
-        message = f"{out} holds other files, expected an export or an empty folder"
-        raise InputError(message)
     write_whole(path, json.dumps(asked).encode())
 
 
