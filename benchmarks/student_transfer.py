@@ -17,7 +17,8 @@ from benchmarks.results_file import write_results
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.results import Scores
 from flows.demo import demo_generation
-from flows.local_runs import evaluate_locally, generate_locally, train_locally
+from flows.local_runs import generate_locally
+from flows.local_steps import evaluate_locally, train_locally
 from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.captions import caption

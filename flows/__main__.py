@@ -13,12 +13,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from storage.errors import BudgetError, EngineError, InputError
-
-EXIT_INPUT = 2
-EXIT_WORK_LEFT = 3
-EXIT_BUDGET = 4
-EXIT_INTERRUPTED = 130
+from storage.errors import EngineError, InputError
+from storage.exit_codes import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_WORK_LEFT, exit_code
 
 app = App(
     name="magicseg",
@@ -189,7 +185,7 @@ def train(
         profile: Shipped profile, or path of a YAML file.
         set_: Training settings that differ from the profile's, as name=value; may be repeated.
     """
-    from flows.local_runs import train_locally
+    from flows.local_steps import train_locally
     from flows.training_parameters import TrainAndEvaluateParameters
 
     parameters = TrainAndEvaluateParameters(
@@ -228,19 +224,18 @@ def evaluate(
         set_: Scoring settings that differ from the profile's, as name=value, or settings of the
             benchmark, such as benchmark.lvis.images=all; may be repeated.
     """
-    from flows.local_runs import evaluate_locally
-    from flows.training_parameters import TrainAndEvaluateParameters
+    from flows.local_steps import evaluate_locally
+    from flows.training_parameters import EvaluationParameters
     from storage.documents import read_parameters
 
     own, scoring = _benchmark_settings(set_)
     config = _benchmark({"name": benchmark, "root": root, "split": split, "limit": limit}, own)
 
     parameters = read_parameters(
-        TrainAndEvaluateParameters,
+        EvaluationParameters,
         None,
         {
-            "dataset": "none",
-            "out": run,
+            "run": run,
             "profile": profile,
             "scoring": _nested(scoring) | ({} if preset is None else {"preset": preset}),
             "benchmarks": [config],
@@ -261,7 +256,7 @@ def export(*, dataset: str, classes: str, out: Path, vocabulary: str | None = No
         out: The folder; an export of the same classes there goes on and follows the dataset.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """
-    from flows.local_runs import export_locally
+    from flows.local_steps import export_locally
 
     export_locally(dataset, classes, vocabulary, out, _console)
 
@@ -293,7 +288,7 @@ def closed_set(
         profile: Profile that the dataset was made with.
         set_: Settings that differ from the recipe's, as name=value; may be repeated.
     """
-    from flows.local_runs import closed_sets_locally
+    from flows.local_steps import closed_sets_locally
     from flows.training_parameters import TrainAndEvaluateParameters
     from storage.documents import read_parameters
 
@@ -327,12 +322,15 @@ def ablate(
         json_: Print JSON; progress goes to standard error.
     """
     from evaluation.reports.ablation_files import format_ablation
-    from flows.ablation_grid import require_all
-    from flows.local_runs import ablate_locally
+    from flows.ablation_grid import Grid, require_all
+    from flows.demo import draw_ablation_benchmark
+    from flows.local_steps import ablate_locally
 
-    parameters = _ablation(file, preset, out, set_)
+    grid = Grid(_ablation(file, preset, out, set_))
+    if preset is not None:
+        draw_ablation_benchmark(grid)
     console = _errors if json_ else _console
-    ablation = ablate_locally(parameters, console)
+    ablation = ablate_locally(grid, console)
     if json_:
         _print_json(ablation.model_dump(mode="json"))
     else:
@@ -412,13 +410,7 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except EngineError as error:
         _errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(_exit_code(error))
-
-
-def _exit_code(error: EngineError) -> int:
-    if isinstance(error, InputError):
-        return EXIT_INPUT
-    return EXIT_BUDGET if isinstance(error, BudgetError) else EXIT_WORK_LEFT
+        sys.exit(exit_code(error))
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

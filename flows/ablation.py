@@ -10,18 +10,8 @@ from evaluation.reports.ablations import Ablation
 from evaluation.scoring.measured import Measured
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generate_dataset import generate_dataset
-from flows.train_and_evaluate import score_jobs, train_and_evaluate
+from flows.train_and_evaluate import train_and_evaluate
 from flows.training_parameters import TrainAndEvaluateParameters
-
-
-def check_scoring(grid: Grid) -> None:
-    """Check the scoring settings of a grid's runs.
-
-    Raises:
-        InputError: If a setting is unknown or does not fit.
-    """
-    for run in grid.runs:
-        score_jobs(run.parameters, run.seed)
 
 
 @flow(name="ablate", flow_run_name="{parameters.out}", persist_result=False)
@@ -41,7 +31,6 @@ def ablate(parameters: AblationParameters) -> Ablation:
     """
     grid = Grid(parameters)
     check_grid(grid)
-    check_scoring(grid)
     ablation = walk(grid, generate_dataset, _measure)
     create_markdown_artifact(markdown=format_ablation(ablation), key="magicseg-ablation")
     require_all(ablation)

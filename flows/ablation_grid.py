@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
-from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.ablation_files import write_ablation
 from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield
 from evaluation.scoring.measured import Measured, headline
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run
+from flows.run_plan import check_benchmarks, scoring_configs
 from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from models.profiles import load_profile, require_weights
 from storage.documents import merge, validate
@@ -108,7 +108,7 @@ class AblationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_d
 
 
 @dataclass(frozen=True)
-class Run:
+class GridRun:
     """The work of one cell.
 
     Attributes:
@@ -202,7 +202,7 @@ class Grid:
 
     def _usual(self) -> int:
         plain = TrainAndEvaluateParameters(
-            dataset="any",
+            dataset=next(iter(self.datasets.values())).root,
             out=self.parameters.out,
             profile=self.parameters.profile,
             training=self.parameters.training,
@@ -227,7 +227,7 @@ class Grid:
             arms.append(Arm(prompts=self.names_prompts, classes_per_image=m, counterfactual=False))
         return tuple(dict.fromkeys(arms))
 
-    def _run(self, arm: Arm, seed: int) -> Run:
+    def _run(self, arm: Arm, seed: int) -> GridRun:
         varied: dict[str, Any] = {"classes_per_image": arm.classes_per_image, "seed": seed}
         if not arm.counterfactual:
             varied["losses"] = {"counterfactual_weight": 0.0}
@@ -251,7 +251,8 @@ class Grid:
             processes=given.processes,
         )
         training_config(parameters)
-        return Run(arm, seed, parameters)
+        scoring_configs(parameters)
+        return GridRun(arm, seed, parameters)
 
 
 def check_grid(grid: Grid) -> list[GenerationParameters]:
@@ -267,8 +268,7 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
     profile = load_profile(grid.parameters.profile)
     require_weights(profile)
     profile.student.check()
-    for benchmark in grid.parameters.benchmarks:
-        open_benchmark(benchmark).check()
+    check_benchmarks(grid.parameters.benchmarks)
     todo = []
     for dataset in grid.datasets.values():
         run = open_run(dataset)

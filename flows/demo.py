@@ -7,9 +7,10 @@ from rich.console import Console
 
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.page import write_report
-from flows.ablation_grid import AblationParameters
+from flows.ablation_grid import AblationParameters, Grid
 from flows.generation_parameters import GenerationParameters
-from flows.local_runs import evaluate_locally, generate_locally, train_locally
+from flows.local_runs import generate_locally
+from flows.local_steps import evaluate_locally, train_locally
 from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
@@ -32,14 +33,14 @@ def demo_generation(root: Path, seed: int) -> GenerationParameters:
 def demo_ablation(out: Path) -> AblationParameters:
     """The paper's comparisons of prompts, names an image and losses, on the demonstration's scale.
 
-    Draws the benchmark into the folder, unless it is there. Plain prompts are "a photo of a cat"
-    and nothing else, so that equal ones are no fault; the rich ones are the profile's, with colour,
-    size and place.
+    Nothing is written: `draw_ablation_benchmark` draws its benchmark. Plain prompts are "a photo of
+    a cat" and nothing else, so that equal ones are no fault; the rich ones are the profile's, with
+    colour, size and place.
 
     Args:
         out: Folder for everything.
     """
-    benchmark = write_benchmark(DrawnBenchmarkConfig(), out / "benchmark")
+    benchmark = out / "benchmark"
     plain = {
         "writer": {"kind": "template", "templates": "miniature_simple"},
         "prompts": {"duplicate_similarity": None},
@@ -51,6 +52,16 @@ def demo_ablation(out: Path) -> AblationParameters:
         generation=generation.model_dump(exclude_unset=True, exclude={"root", "seed"}),
         benchmarks=tuple(BenchmarkConfig(root=benchmark, split=split) for split in ("val", "test")),
     )
+
+
+def draw_ablation_benchmark(grid: Grid) -> None:
+    """Draw the benchmark that a grid names, unless it is there.
+
+    It comes after every check of the grid's parameters, because it is the first thing written.
+    """
+    for benchmark in grid.parameters.benchmarks:
+        if benchmark.name == "miniature" and not benchmark.root.exists():
+            write_benchmark(DrawnBenchmarkConfig(), benchmark.root)
 
 
 def run_demo(out: Path, seed: int, console: Console) -> Path:

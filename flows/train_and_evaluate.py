@@ -7,22 +7,18 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from evaluation.reports.page import write_report
-from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.measured import Measured, headline
-from evaluation.scoring.presets import preset_settings
-from flows.training_parameters import TrainAndEvaluateParameters, closed_set_jobs, training_config
-from models.profiles import Profile, load_profile
-from storage.documents import merge, validate
-from storage.records import Record
-from tasks.closed_sets import (
-    ClosedSetScoreJob,
-    suits,
-    train_closed_set,
+from flows.run_plan import (
+    plan_closed_sets,
+    plan_scorings,
+    plan_training,
+    score_all,
+    train_closed_sets,
 )
-from tasks.closed_sets import score as score_closed_set
-from tasks.scores import Kind, ScoreJob, score
-from tasks.training import require_shards, train_student
-from training.closed_sets.config import ClosedSetJob
+from flows.training_parameters import TrainAndEvaluateParameters
+from storage.records import Record
+from tasks.step_tasks import run_as_task
+from tasks.steps import ResultT, RunStep, StepOutcome
 
 REPORT_NAME = "report.html"
 
@@ -40,74 +36,6 @@ class RunSummary(Record, frozen=True):
     """Steps that were worked on rather than found done."""
 
 
-def score_jobs(parameters: TrainAndEvaluateParameters, seed: int) -> list[ScoreJob]:
-    """Everything that is to be scored: each subject on each benchmark.
-
-    Raises:
-        InputError: If a scoring setting is unknown or does not fit.
-    """
-    profile = load_profile(parameters.profile)
-    wanted: dict[Kind, bool] = {
-        "student": True,
-        "untrained": parameters.untrained,
-        "baseline": parameters.baseline,
-    }
-    return [
-        _job(parameters, profile, kind, seed, scoring=scoring, benchmark=benchmark)
-        for benchmark in parameters.benchmarks
-        for scoring in [_scoring(parameters, profile, benchmark.name)]
-        for kind, is_wanted in wanted.items()
-        if is_wanted
-    ]
-
-
-def closed_set_score_jobs(
-    parameters: TrainAndEvaluateParameters, job: ClosedSetJob
-) -> list[ClosedSetScoreJob]:
-    """Everything that a closed-set segmenter is to be scored on: benchmarks that share classes.
-
-    Raises:
-        InputError: If a scoring setting is unknown or does not fit.
-    """
-    profile = load_profile(parameters.profile)
-    return [
-        ClosedSetScoreJob(
-            run=job.config.out,
-            benchmark=benchmark,
-            scoring=_scoring(parameters, profile, benchmark.name),
-        )
-        for benchmark in parameters.benchmarks
-        if suits(job.closed_set, benchmark)
-    ]
-
-
-def _scoring(
-    parameters: TrainAndEvaluateParameters, profile: Profile, benchmark: str
-) -> ScoringConfig:
-    """The profile's settings, on top of them those of a preset, and the parameters' on top."""
-    low = profile.scoring
-    preset = parameters.scoring.get("preset", low.get("preset"))
-    if preset is not None:
-        low = merge(low, preset_settings(preset, benchmark))
-    return validate(
-        ScoringConfig, merge(low, parameters.scoring), f"scoring settings of {profile.name}"
-    )
-
-
-def _job(
-    parameters: TrainAndEvaluateParameters, profile: Profile, kind: Kind, seed: int, **others: Any
-) -> ScoreJob:
-    return ScoreJob(
-        kind=kind,
-        run=str(parameters.run_folder),
-        seed=seed,
-        student=profile.student,
-        detector=profile.detector,
-        segmenter=profile.segmenter,
-        **others,
-    )
-
-
 @flow(name="train-and-evaluate", flow_run_name="{parameters.dataset}", persist_result=False)
 def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
     """Train a student once enough shards are committed, score it, and write the report.
@@ -121,45 +49,28 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
         IncompleteError: Fewer good shards are committed than wanted.
         InputError: Data, weights or benchmark files are missing, or a setting does not fit.
     """
-    require_shards(parameters.dataset, parameters.min_shards)
-    config = training_config(parameters)
-    closed_sets = closed_set_jobs(parameters)
-    executed = []
-    state = train_student(config, parameters.processes, return_state=True)
-    checkpoint = state.result()
-    if state.name != "Cached":
-        executed.append("training")
-    measured = []
-    for job in score_jobs(parameters, config.seed):
-        state = score(job, return_state=True)
-        measured.append(state.result())
-        if state.name != "Cached":
-            executed.append(f"score of the {job.kind} on {job.benchmark.name}")
-    for job in closed_sets:
-        measured += _train_and_score(parameters, job, executed)
+    training = plan_training(parameters)
+    scorings = plan_scorings(parameters)
+    closed_sets = plan_closed_sets(parameters)
+    executed: list[str] = []
+
+    def execute(step: RunStep[ResultT]) -> StepOutcome[ResultT]:
+        outcome = run_as_task(step)
+        if not outcome.found:
+            executed.append(step.label)
+        return outcome
+
+    checkpoint = execute(training).result
+    measured = [*score_all(scorings, execute), *train_closed_sets(closed_sets, execute)]
     out = parameters.run_folder
     report = write_report(parameters.dataset, [out], out / REPORT_NAME)
     _publish_artifacts(measured, report)
     return RunSummary(
-        checkpoint=checkpoint, scores=tuple(measured), report=str(report), executed=tuple(executed)
+        checkpoint=str(checkpoint),
+        scores=tuple(measured),
+        report=str(report),
+        executed=tuple(executed),
     )
-
-
-def _train_and_score(
-    parameters: TrainAndEvaluateParameters, job: ClosedSetJob, executed: list[str]
-) -> list[Measured]:
-    """Train and score a closed-set segmenter; notes what was worked on."""
-    state = train_closed_set(job, return_state=True)
-    state.result()
-    if state.name != "Cached":
-        executed.append(f"training of {job.config.name}")
-    measured = []
-    for wanted in closed_set_score_jobs(parameters, job):
-        state = score_closed_set(wanted, return_state=True)
-        measured.append(state.result())
-        if state.name != "Cached":
-            executed.append(f"score of {job.config.name} on {wanted.benchmark.name}")
-    return measured
 
 
 def _publish_artifacts(measured: list[Measured], report: Path) -> None:

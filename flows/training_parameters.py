@@ -1,4 +1,4 @@
-"""The parameters of the flows: they compose what each package owns, and can be read from YAML."""
+"""The parameters of training and scoring: they compose what each package owns."""
 
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,11 @@ from training.closed_sets.config import ClosedSetConfig, ClosedSetJob, ClosedSet
 from training.config import TrainingConfig
 
 
-class TrainAndEvaluateParameters(
-    BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True
-):
-    """What to train on, and what to score it on."""
+class ScoringParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What to score on, and how: the part that every run with scores has."""
 
-    dataset: str = Field(min_length=1)
-    """Root of a dataset."""
-    out: str | None = Field(default=None, min_length=1)
-    """Folder of the run; an interrupted one is resumed, a finished one is left alone. Nothing means
-    the dataset's folder with `-run` behind its name."""
     profile: str = "miniature"
-    """Profile whose student is trained: a shipped one, or the path of a YAML file."""
-    min_shards: int = Field(default=1, ge=1)
-    """Good shards that must be committed before training starts."""
-    training: dict[str, Any] = Field(default_factory=dict)
-    """Training settings that differ from the profile's, as in the training config."""
+    """Profile whose student is meant: a shipped one, or the path of a YAML file."""
     scoring: dict[str, Any] = Field(default_factory=dict)
     """Scoring settings that differ from the profile's, as in the scoring config."""
     benchmarks: tuple[BenchmarkConfig, ...] = ()
@@ -40,6 +29,32 @@ class TrainAndEvaluateParameters(
     """Score the student before training too, to stand beside it."""
     baseline: bool = True
     """Score the profile's detector with its segmenter too."""
+
+
+class EvaluationParameters(ScoringParameters, frozen=True):
+    """Which trained student to score, and on what."""
+
+    run: str = Field(min_length=1)
+    """Folder of its training run."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run is."""
+        return Path(self.run).expanduser()
+
+
+class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
+    """What to train on, and what to score it on."""
+
+    dataset: str = Field(min_length=1)
+    """Root of a dataset."""
+    out: str | None = Field(default=None, min_length=1)
+    """Folder of the run; an interrupted one is resumed, a finished one is left alone. Nothing means
+    the dataset's folder with `-run` behind its name."""
+    min_shards: int = Field(default=1, ge=1)
+    """Good shards that must be committed before training starts."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Training settings that differ from the profile's, as in the training config."""
     closed_sets: tuple[ClosedSetRequest, ...] = ()
     """Ordinary segmenters to train on the same shards and to score on the same benchmarks; they
     need the extra `mmseg`."""

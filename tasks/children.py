@@ -1,19 +1,17 @@
 """Child processes, in which training and evaluation keep their memory and crashes to themselves."""
 
-import fcntl
 import logging
 import subprocess
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from storage.errors import EngineError, InputError, LeaseHeldError
+from storage.errors import EngineError
+from storage.exit_codes import ERROR_START, read_error
 
 _log = logging.getLogger(__name__)
 
-_INPUT_EXIT = 2
-_REMEMBERED_LINES = 20
+_REMEMBERED_ERRORS = 50
 
 
 class ChildFailedError(EngineError):
@@ -23,8 +21,8 @@ class ChildFailedError(EngineError):
 def run_child(command: Sequence[str], folder: Path, log_name: str) -> None:
     """Run a command to its end; its output goes to a file and, line by line, to our log.
 
-    The folder is locked by the kernel for as long as this process or the child lives, so a child
-    that outlives a killed parent is noticed and no second one works in the same folder.
+    The file gets the bytes as they come. Whoever works in the folder locks it (`storage.locks`):
+    the child does, so that one that outlives a killed parent is noticed.
 
     Args:
         command: Program and arguments.
@@ -32,52 +30,36 @@ def run_child(command: Sequence[str], folder: Path, log_name: str) -> None:
         log_name: Name of the file in the folder.
 
     Raises:
-        ChildFailedError: If it ended with an error.
-        InputError: If it refused its input (exit code 2).
-        LeaseHeldError: If another child is at work in the folder.
+        EngineError: If it ended with an error that it explained: the same kind and message.
+        ChildFailedError: If it ended with another one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / log_name
-    last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
-    with _locked(folder) as lock, path.open("a", encoding="utf-8") as log:
+    text = ""
+    errors: deque[str] = deque(maxlen=_REMEMBERED_ERRORS)
+    with path.open("ab") as log:
         child = subprocess.Popen(
             list(command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            text=True,
-            pass_fds=[lock],
         )
         try:
             for line in child.stdout or ():
                 log.write(line)
                 log.flush()
-                last.append(line.rstrip())
-                _log.info("%s", line.rstrip())
+                text = line.decode(errors="replace").rstrip()
+                if text.startswith(ERROR_START):
+                    errors.append(text)
+                _log.info("%s", text)
             code = child.wait()
         except BaseException:
             child.terminate()
             child.wait()
             raise
     if code:
-        raise _failure(code, list(last), path)
-
-
-def _failure(code: int, last: list[str], path: Path) -> EngineError:
-    errors = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
-    if code == _INPUT_EXIT and errors:
-        return InputError(errors[-1])
-    reason = errors[-1] if errors else (last[-1] if last else "no output")
-    message = f"the child process ended with code {code} ({reason}); its whole output is in {path}"
-    return ChildFailedError(message)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"another process is at work in {folder}; wait for it, or choose another one"
-            raise LeaseHeldError(message) from error
-        yield file.fileno()
+        message = (
+            f"the child process ended with code {code} ({text or 'no output'}); its whole output "
+            f"is in {path}"
+        )
+        raise read_error(code, errors) or ChildFailedError(message)

@@ -1,27 +1,76 @@
-"""Training: the task that trains a student in a process of its own."""
+"""Training: the step that trains a student."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
 
 from models.student.trained import list_checkpoints
-from storage.errors import IncompleteError
+from storage.errors import IncompleteError, InputError
+from storage.files import write_whole
 from storage.identity import digest
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from tasks.children import run_child
 from training.checkpoints import read_record
 from training.config import TrainingConfig
 from training.data import find_shards
-from training.loop import CHECKPOINT_FOLDER, describe_run
+from training.loop import CHECKPOINT_FOLDER, StepMetrics, student_run_identity, train_student
 
-CONFIG_FILE = "training.json"
+
+class StudentTraining:
+    """The step that trains a student.
+
+    Args:
+        config: Data, student, recipe and machine.
+        processes: Processes of the program, one a GPU; more than one are started by torchrun. This
+            process trains alone.
+    """
+
+    kind = "train"
+
+    def __init__(self, config: TrainingConfig, processes: int = 1) -> None:
+        self.config = config
+        self._processes = processes
+
+    @property
+    def label(self) -> str:
+        """The work in words."""
+        return "training of the student"
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.out).expanduser()
+
+    def find(self) -> Path | None:
+        """The last checkpoint of a run that is over, see `find_trained_student`."""
+        return find_trained_student(self.config)
+
+    def work(self, on_step: Callable[[StepMetrics], None] | None = None) -> Path:
+        """Train in this process, see `train_student`, and return the last checkpoint."""
+        return train_student(self.config, on_step)
+
+    def program(self) -> list[str]:
+        """`python -m training`, or several of it."""
+        document = write_document(self.config.model_dump_json(indent=1), self.folder, self.kind)
+        launcher = ["training"]
+        if self._processes > 1:
+            several = ["--standalone", f"--nproc-per-node={self._processes}"]
+            launcher = ["training.torchrun", *several, "-m", "training"]
+        return [sys.executable, "-m", *launcher, "--config", str(document)]
+
+    def collect(self) -> Path:
+        """The last checkpoint.
+
+        Raises:
+            InputError: If there is none.
+        """
+        checkpoints = list_checkpoints(self.folder / CHECKPOINT_FOLDER)
+        if not checkpoints:
+            message = f"training left no checkpoint in {self.folder}: train again"
+            raise InputError(message)
+        return checkpoints[-1]
 
 
 def require_shards(dataset: str, wanted: int) -> int:
@@ -50,7 +99,7 @@ def require_shards(dataset: str, wanted: int) -> int:
     return good
 
 
-def find_finished(config: TrainingConfig) -> Path | None:
+def find_trained_student(config: TrainingConfig) -> Path | None:
     """The last checkpoint of a run that is over, if it was made of the same data and settings.
 
     A run that is to go on from a chosen checkpoint is not over.
@@ -63,39 +112,18 @@ def find_finished(config: TrainingConfig) -> Path | None:
     if not checkpoints or config.resume_from is not None:
         return None
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
-    meta = describe_run(config, load_vocabulary(config.vocabulary), shards)
+    meta = student_run_identity(config, load_vocabulary(config.vocabulary), shards)
     record = read_record(checkpoints[-1])
     is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] == digest(meta)
     return checkpoints[-1] if is_over else None
 
 
-@task(name="train", cache_policy=NO_CACHE, persist_result=False)
-def train_student(config: TrainingConfig, processes: int = 1) -> Any:
-    """Train a student in a process of its own, or in several, one a GPU.
+def write_document(text: str, folder: Path, kind: str) -> Path:
+    """Write the job of a program, under a name of its own for each contents.
 
-    Args:
-        config: Data, student, recipe and machine.
-        processes: More than one are started by torchrun.
-
-    Returns:
-        Path of the last checkpoint; in a state named ``Cached`` if the run was over before.
-
-    Raises:
-        ChildFailedError: If training ended with an error.
-        InputError: If it refused its input.
-        LeaseHeldError: If somebody trains in the same folder.
+    Two who want different things in one folder do not overwrite each other's jobs before the lock
+    tells one of them to wait.
     """
-    finished = find_finished(config)
-    if finished is not None:
-        message = "trained before on the same shards with the same settings"
-        return Completed(name="Cached", message=message, data=str(finished))
-    out = Path(config.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG_FILE).write_text(config.model_dump_json(indent=1), encoding="utf-8")
-    launcher = ["-m", "training"]
-    if processes > 1:
-        several = ["--standalone", f"--nproc-per-node={processes}"]
-        launcher = ["-m", "torch.distributed.run", *several, "-m", "training"]
-    command = [sys.executable, *launcher, "--config", str(out / CONFIG_FILE)]
-    run_child(command, out, "training.log")
-    return str(list_checkpoints(out / CHECKPOINT_FOLDER)[-1])
+    path = folder / f"{kind}-{digest(text)[:8]}.json"
+    write_whole(path, text.encode())
+    return path

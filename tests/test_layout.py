@@ -1,3 +1,4 @@
+import ast
 import importlib
 import importlib.metadata
 import re
@@ -33,6 +34,29 @@ def test_a_flow_file_is_not_named_like_anything_importable():
 def test_no_module_is_a_grab_bag():
     stems = {path.stem for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert not stems & {"utils", "util", "common", "base", "core", "helpers", "misc", "constants"}
+
+
+def public_names(path):
+    """Functions, classes and constants that a module defines; not its type variables."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and "TypeVar" not in ast.unparse(node.value):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def test_no_public_name_means_two_things_in_training_scoring_and_their_tasks():
+    places = {}
+    rooms = ["training", "models/student", "models/closed_sets", "models/labelling"]
+    rooms += ["tasks", "evaluation/benchmarks", "evaluation/scoring"]
+    for room in rooms:
+        for path in (ROOT / room).rglob("*.py"):
+            for name in public_names(path):
+                if not name.startswith("_") and name != "main":
+                    places.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
 def test_package_markers_hold_one_docstring_and_nothing_else():

@@ -19,7 +19,7 @@ _CHECK_SIDE = 64
 _KEPT_SHARE = 0.25
 
 Pixels = UInt8[np.ndarray, "height width 3"]
-Labels = UInt16[np.ndarray, "height width"]
+_Labels = UInt16[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LabelledPair:
 
     image: Pixels
     counterfactual: Pixels
-    labels: Labels
+    labels: _Labels
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Crop:
         size, box = (self.width, self.height), (left, top, right, bottom)
         return image.resize(size, Image.Resampling.BILINEAR, box)
 
-    def cut_labels(self, labels: Labels, stride: int = 1) -> Labels:
+    def cut_labels(self, labels: _Labels, stride: int = 1) -> _Labels:
         """Take the nearest stored label of every `stride`-th pixel of the crop."""
         rows = self._nearest(self.top, self.height, stride, self.scale_y, labels.shape[0])
         columns = self._nearest(self.left, self.width, stride, self.scale_x, labels.shape[1])
@@ -162,7 +162,7 @@ def _draw_colours(config: AugmentationConfig, rng: np.random.Generator) -> _Colo
 
 
 def _draw_crop(
-    labels: Labels, side: int, config: AugmentationConfig, rng: np.random.Generator
+    labels: _Labels, side: int, config: AugmentationConfig, rng: np.random.Generator
 ) -> Crop:
     height, width = labels.shape
     scale = rng.uniform(config.min_scale, config.max_scale) * side / min(height, width)
@@ -182,7 +182,7 @@ def _draw_crop(
     return crop
 
 
-def _is_good(crop: Crop, labels: Labels, config: AugmentationConfig) -> bool:
+def _is_good(crop: Crop, labels: _Labels, config: AugmentationConfig) -> bool:
     """Judge a crop on a coarse grid, which is exact enough for a share."""
     stride = max(1, min(crop.height, crop.width) // _CHECK_SIDE)
     shown = crop.cut_labels(labels, stride)
@@ -214,7 +214,7 @@ def _finish(
     return canvas
 
 
-def _finish_labels(labels: Labels, side: int, *, flip: bool) -> Labels:
+def _finish_labels(labels: _Labels, side: int, *, flip: bool) -> _Labels:
     canvas = np.full((side, side), IGNORE_LABEL, np.uint16)
     canvas[: labels.shape[0], : labels.shape[1]] = labels[:, ::-1] if flip else labels
     return canvas

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from models.finiteness import find_not_finite
 from models.student.text_embeddings import load_embeddings
-from models.student.trained import list_checkpoints, load_trained
+from models.student.trained import list_checkpoints, load_weights
 from models.student.zegclip import ZegClip
 from models.weights import weights_identity
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
+from storage.locks import hold_folder
 from storage.vocabulary import Vocabulary, load_vocabulary
 from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 from training.config import OptimiserConfig, TrainingConfig
@@ -34,10 +35,12 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT_FOLDER = "checkpoints"
 
-Row = dict[str, float]
+StepMetrics = dict[str, float]
 
 
-def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) -> Path:
+def train_student(
+    config: TrainingConfig, on_step: Callable[[StepMetrics], None] | None = None
+) -> Path:
     """Train a student, or go on with the training that `out` holds.
 
     A finished run returns at once. Started by torchrun, all processes share the batch.
@@ -56,6 +59,7 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
         InputError: If data, weights or vocabulary are missing, the batch cannot be shared among
             the processes, `out` belongs to another run, the disk is full, or Weights & Biases is
             wanted and not to be had.
+        LeaseHeldError: If somebody else trains in `out`.
         TransientError: If an object store does not answer.
     """
     if config.wandb is not None:
@@ -63,13 +67,17 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
     out = Path(config.out).expanduser()
     vocabulary = load_vocabulary(config.vocabulary)
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
-    meta = describe_run(config, vocabulary, shards)
-    with explain_no_room(out), join_processes(config.device) as processes:
+    meta = student_run_identity(config, vocabulary, shards)
+    with (
+        explain_no_room(out),
+        join_processes(config.device) as processes,
+        hold_folder(out) if processes.is_first else nullcontext(),
+    ):
         share = _Share.of(config.optimiser, processes)
         start = restore_checkpoint(out / CHECKPOINT_FOLDER, meta, config.resume_from)
         first = start.step if start else 0
         if first < config.optimiser.steps:
-            learner = Learner(config, vocabulary, processes)
+            learner = StudentLearner(config, vocabulary, processes)
             if start is not None:
                 learner.restore(start)
                 if processes.is_first:
@@ -85,7 +93,7 @@ def train(config: TrainingConfig, on_step: Callable[[Row], None] | None = None) 
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
 
 
-def describe_run(
+def student_run_identity(
     config: TrainingConfig, vocabulary: Vocabulary, shards: Sequence[ShardFile]
 ) -> dict[str, Any]:
     """Say what the weights depend on; its digest is the fingerprint of the run's checkpoints.
@@ -140,7 +148,7 @@ class _Share:
             yield [(step * self.count + number) * self.size for number in self.own]
 
 
-class Learner:
+class StudentLearner:
     """The student with all that an update needs.
 
     Args:
@@ -182,7 +190,7 @@ class Learner:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up the state of a checkpoint."""
-        load_trained(self.student, checkpoint.weights)
+        load_weights(self.student, checkpoint.weights)
         self.optimiser.load_state_dict(dict(checkpoint.optimiser))
         if self.average is not None and checkpoint.average is not None:
             for name, tensor in checkpoint.average.items():
@@ -192,7 +200,7 @@ class Learner:
         """The state after `step` updates."""
         return Checkpoint(step, meta, self.parameters, self.average, self.optimiser.state_dict())
 
-    def update(self, step: int, batches: Sequence[Batch], share: _Share) -> Row:
+    def update(self, step: int, batches: Sequence[Batch], share: _Share) -> StepMetrics:
         """Do one update of the weights.
 
         Args:
@@ -302,13 +310,13 @@ class Learner:
 
 
 def _run(  # noqa: PLR0913
-    learner: Learner,
+    learner: StudentLearner,
     batches: Batches,
     share: _Share,
     out: Path,
     meta: dict[str, Any],
     first: int,
-    on_step: Callable[[Row], None] | None,
+    on_step: Callable[[StepMetrics], None] | None,
 ) -> None:
     """Do all updates that are left."""
     config, steps = learner.config, learner.config.optimiser.steps

@@ -18,7 +18,7 @@ from training.config import NegativesConfig
 _WORD = re.compile(r"\w+")
 
 Words = tuple[str, ...]
-Pair = tuple[int, int]
+_Pair = tuple[int, int]
 
 
 class Exclusions:
@@ -67,7 +67,7 @@ def related_classes(vocabulary: Vocabulary, config: NegativesConfig) -> tuple[tu
     """
     names = _class_names(vocabulary)
     owners = _owners(names)
-    pairs: set[Pair] = set()
+    pairs: set[_Pair] = set()
     if config.synonyms:
         pairs |= _sharing(owners)
     if config.contained_names:
@@ -80,7 +80,7 @@ def related_classes(vocabulary: Vocabulary, config: NegativesConfig) -> tuple[tu
     return _by_first(pairs, len(vocabulary))
 
 
-def _by_first(pairs: set[Pair], count: int) -> tuple[tuple[int, ...], ...]:
+def _by_first(pairs: set[_Pair], count: int) -> tuple[tuple[int, ...], ...]:
     """For each class the second ones of its pairs, ascending; a class is not related to itself."""
     related: list[list[int]] = [[] for _ in range(count)]
     for i, j in sorted(pairs):
@@ -89,21 +89,21 @@ def _by_first(pairs: set[Pair], count: int) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, related))
 
 
-def _turned(pairs: set[Pair]) -> set[Pair]:
+def _turned(pairs: set[_Pair]) -> set[_Pair]:
     return {(j, i) for i, j in pairs}
 
 
-def _sharing(owners: dict[Words, set[int]]) -> set[Pair]:
+def _sharing(owners: dict[Words, set[int]]) -> set[_Pair]:
     """Pairs of classes that have a name in common."""
     return {pair for own in owners.values() for pair in product(own, own)}
 
 
-def _within(names: Sequence[set[Words]], owners: dict[Words, set[int]]) -> set[Pair]:
+def _within(names: Sequence[set[Words]], owners: dict[Words, set[int]]) -> set[_Pair]:
     """(class, class that has a part of its name as a name)."""
     return {(i, j) for form, i in _forms(names) for j in _owning(owners, _parts(form))}
 
 
-def _hypernyms(vocabulary: Vocabulary) -> set[Pair]:
+def _hypernyms(vocabulary: Vocabulary) -> set[_Pair]:
     """(class, broader class) of the shipped table."""
     return {
         (vocabulary.by_name(row["class"]).class_id, vocabulary.by_name(name).class_id)
@@ -113,7 +113,7 @@ def _hypernyms(vocabulary: Vocabulary) -> set[Pair]:
     }
 
 
-def _heads(names: Sequence[set[Words]], owners: dict[Words, set[int]]) -> set[Pair]:
+def _heads(names: Sequence[set[Words]], owners: dict[Words, set[int]]) -> set[_Pair]:
     """(class, broader class) where a name ends in another class's name."""
     return {
         (i, j)
@@ -123,12 +123,12 @@ def _heads(names: Sequence[set[Words]], owners: dict[Words, set[int]]) -> set[Pa
     }
 
 
-def _closure(pairs: set[Pair]) -> set[Pair]:
+def _closure(pairs: set[_Pair]) -> set[_Pair]:
     """All pairs that a chain of pairs connects."""
     direct: dict[int, set[int]] = {}
     for i, j in pairs:
         direct.setdefault(i, set()).add(j)
-    reached: set[Pair] = set()
+    reached: set[_Pair] = set()
     for start in direct:
         ahead = list(direct[start])
         while ahead:

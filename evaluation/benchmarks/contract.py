@@ -70,6 +70,13 @@ class Benchmark(Protocol):
         """The files that the split needs and that are not there."""
         ...
 
+    def contents(self) -> str:
+        """Digest of the names and sizes of the split's files, which must all be there.
+
+        Equal digests stand for the same images and truth, wherever they lie.
+        """
+        ...
+
     def check(self) -> None:
         """Refuse a benchmark with missing files, naming them and where they are had."""
         ...
@@ -134,6 +141,10 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
             message = f"benchmark {name} has no such options: leave out lvis"
             raise ValueError(message)
         return None
+
+    def identity(self) -> dict[str, object]:
+        """Fields that decide what is scored; where the files lie is left out."""
+        return self.model_dump(mode="json", exclude={"root"})
 
 
 def scored_names(classes: BenchmarkClasses) -> tuple[str, ...]:

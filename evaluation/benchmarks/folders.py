@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
-from evaluation.benchmarks.split_files import open_picture, require_files, spread
+from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
@@ -164,31 +164,46 @@ class LabelledImages:
                 that is no class.
         """
         for key in self._keys:
-            with open_picture(self._layout.image(key), self._origin.had_from) as image:
-                pixels: UInt8[np.ndarray, "height width 3"] = np.asarray(image.convert("RGB"))
-            labels = self._layout.labels(key)
-            if labels.shape != pixels.shape[:2]:
-                message = (
-                    f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
-                    f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
-                    f"its image: fetch both anew"
-                )
-                raise DataError(message)
-            yield BenchmarkSample(
-                key=key,
-                image=pixels,
-                labels=_as_scored(labels, background=self._classes.background),
-                candidates=self._layout.candidates(key),
+            yield self.sample(key)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the images, in order."""
+        return self._keys
+
+    def sample(self, key: str) -> BenchmarkSample:
+        """Read one image; raises as reading all of them does."""
+        with open_picture(self._layout.image(key), self._origin.had_from) as image:
+            pixels: UInt8[np.ndarray, "height width 3"] = np.asarray(image.convert("RGB"))
+        labels = self._layout.labels(key)
+        if labels.shape != pixels.shape[:2]:
+            message = (
+                f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
+                f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
+                f"its image: fetch both anew"
             )
+            raise DataError(message)
+        return BenchmarkSample(
+            key=key,
+            image=pixels,
+            labels=_as_scored(labels, background=self._classes.background),
+            candidates=self._layout.candidates(key),
+        )
 
     def missing_files(self) -> list[Path]:
         """The images and label files of the split that are not there."""
-        wanted = [
+        return [path for path in dict.fromkeys(self._files()) if not path.is_file()]
+
+    def contents(self) -> str:
+        """Digest of the names and sizes of the split's files."""
+        return describe_files(self._keys, self._files())
+
+    def _files(self) -> list[Path]:
+        return [
             path
             for key in self._keys
             for path in (self._layout.image(key), self._layout.label_file(key))
         ]
-        return [path for path in dict.fromkeys(wanted) if not path.is_file()]
 
     def check(self) -> None:
         """Refuse a split that is not whole.

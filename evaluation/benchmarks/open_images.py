@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from jaxtyping import Bool, Float64, Int8, Int32, Int64, UInt8
 
-from evaluation.benchmarks.split_files import open_picture, require_files, spread
+from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.vocabulary import load_vocabulary
@@ -190,8 +190,12 @@ class OpenImages:
 
     def missing_files(self) -> list[Path]:
         """The images of the split that are not there."""
-        paths = (self._image(self._answers.images[index]) for index in self._chosen)
-        return [path for path in paths if not path.is_file()]
+        return [path for path in map(self._image, self._keys) if not path.is_file()]
+
+    def contents(self) -> str:
+        """Digest of the names and sizes of the split's files."""
+        files = (self._files.answers, self._files.names, *map(self._image, self._keys))
+        return describe_files(self._keys, files)
 
     def check(self) -> None:
         """Refuse a split that is not whole.
@@ -217,6 +221,10 @@ class OpenImages:
             )
             raise DataError(message)
         return spread(images, self._limit)
+
+    @property
+    def _keys(self) -> list[str]:
+        return [self._answers.images[index] for index in self._chosen]
 
     def _image(self, key: str) -> Path:
         return self._files.images / f"{key}.jpg"

@@ -7,6 +7,7 @@ from typing import TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from storage.errors import DataError, InputError
+from storage.identity import digest
 
 _MAX_LISTED = 5
 
@@ -38,6 +39,20 @@ def require_files(missing: Sequence[Path], split: str, had_from: str) -> None:
             f"{len(missing)} files of the split {split} are missing: {listed}{more}; {had_from}"
         )
         raise InputError(message)
+
+
+def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
+    """Digest of names and sizes: what a split is known by, wherever its files lie.
+
+    Args:
+        keys: Names of the images, in order.
+        paths: Files that hold them and their truth; one that occurs again counts once.
+
+    Raises:
+        FileNotFoundError: If one is not there; check the split first.
+    """
+    sizes = [path.stat().st_size for path in dict.fromkeys(paths)]
+    return digest([list(keys), sizes])
 
 
 def open_picture(path: Path, had_from: str) -> Image.Image:

@@ -13,7 +13,7 @@ from evaluation.scoring.config import Background, ScoringConfig, ViewConfig
 from evaluation.scoring.on_labels import measure
 from evaluation.scoring.predictors import require_finite
 from evaluation.scoring.protocols import describe_protocol
-from evaluation.scoring.results import Scores, Subject, write_scores
+from evaluation.scoring.results import ScoreProtocol, Scores, Subject, write_scores
 from evaluation.scoring.windows import View
 from models.closed_sets.networks import ClosedSetNetwork
 from storage.class_sets import BenchmarkClasses
@@ -105,17 +105,8 @@ def score_closed_set(
         InputError: If files of the benchmark are missing.
         DataError: If the benchmark's files are broken.
     """
-    view = predictor.view
-    protocol = describe_protocol(
-        benchmark,
-        config,
-        background_rule=Background.NONE,
-        threshold=0.0,
-        text=f"no text: {predictor.num_classes} trained classes and a trained background",
-        view=f"short side {view.short_side}, long side at most {view.long_side}, whole image",
-        preset="",
-        preset_changes=(),
-        preset_omits=(),
+    protocol = closed_set_protocol(
+        benchmark, config, view=predictor.view, num_classes=predictor.num_classes
     )
     # There is no threshold to move.
     plain = config.model_copy(update={"thresholds": ()})
@@ -126,6 +117,30 @@ def score_closed_set(
     scores = scores.model_copy(update={"published": published})
     write_scores(scores, out)
     return scores
+
+
+def closed_set_protocol(
+    benchmark: Benchmark, config: ScoringConfig, *, view: ViewConfig, num_classes: int
+) -> ScoreProtocol:
+    """What the scores of a closed-set segmenter depend on besides its weights.
+
+    Args:
+        benchmark: Images and truth.
+        config: Of it the average counts.
+        view: At which size an image is shown.
+        num_classes: Classes that the network was trained on.
+    """
+    return describe_protocol(
+        benchmark,
+        config,
+        background_rule=Background.NONE,
+        threshold=0.0,
+        text=f"no text: {num_classes} trained classes and a trained background",
+        view=f"short side {view.short_side}, long side at most {view.long_side}, whole image",
+        preset="",
+        preset_changes=(),
+        preset_omits=(),
+    )
 
 
 def find_positions(closed_set: ClosedSet, classes: BenchmarkClasses) -> list[int | None]:

@@ -74,22 +74,27 @@ def score_student(
     """
     student.eval()
     classes = benchmark.classes
-    has_words = classes.background and config.inference.background is Background.WORDS
-    words = background_words(config.background_words) if has_words else ()
+    words = background_words(config.background_words) if _has_words(classes, config) else ()
     rows = text_rows(encoder, class_phrases(classes, config.names), words, config)
-    protocol = describe_protocol(
+    predictor = StudentPredictor(student, rows, config.inference)
+    protocol = student_protocol(benchmark, config)
+    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+
+
+def student_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtocol:
+    """What the scores of a student depend on besides its weights."""
+    classes = benchmark.classes
+    return describe_protocol(
         benchmark,
         config,
         background_rule=config.inference.background if classes.background else Background.NONE,
         threshold=config.inference.threshold if classes.background else 0.0,
-        text=text_words(config, words=has_words),
+        text=text_words(config, words=_has_words(classes, config)),
         view=view_words(config.inference),
         preset=config.preset or "",
         preset_changes=preset_changes(config, classes.name),
         preset_omits=load_preset(config.preset).omits if config.preset else (),
     )
-    predictor = StudentPredictor(student, rows, config.inference)
-    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
 
 
 def score_baseline(
@@ -107,8 +112,15 @@ def score_baseline(
     Of ``config`` only the average, the curve and the number of examples count.
     """
     phrases = [own[0] for own in benchmark.classes.phrases]
+    predictor = DetectedSegments(detector, segmenter, phrases)
+    protocol = baseline_protocol(benchmark, config)
+    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+
+
+def baseline_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtocol:
+    """What the scores of a detector with a segmenter depend on besides the two."""
     background = benchmark.classes.background
-    protocol = describe_protocol(
+    return describe_protocol(
         benchmark,
         config,
         background_rule=Background.CONSTANT if background else Background.NONE,
@@ -116,8 +128,6 @@ def score_baseline(
         text="preferred names as the detector's phrases",
         view="as the detector and the segmenter resize the whole image",
     )
-    predictor = DetectedSegments(detector, segmenter, phrases)
-    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
 
 
 def score(
@@ -198,10 +208,15 @@ def measure(
         curve=_curve(sweep, config.average) if protocol.background else (),
         published=published_results(benchmark.published_as),
         examples=tuple(keeper.kept),
+        benchmark_digest=benchmark.contents(),
         seconds=round(time.perf_counter() - started, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),
     )
+
+
+def _has_words(classes: BenchmarkClasses, config: ScoringConfig) -> bool:
+    return classes.background and config.inference.background is Background.WORDS
 
 
 class _Examples:

@@ -78,7 +78,16 @@ def score_student_points(
     """
     student.eval()
     rows = text_rows(encoder, class_phrases(benchmark.classes, config.names), (), config)
-    protocol = _protocol(
+    scorer = StudentPredictor(student, rows, config.inference)
+    protocol = student_point_protocol(benchmark, config)
+    return score_points(
+        scorer, benchmark, subject=subject, protocol=protocol, config=config, out=out
+    )
+
+
+def student_point_protocol(benchmark: OpenImages, config: ScoringConfig) -> PointProtocol:
+    """What the scores of a student depend on besides its weights."""
+    return _protocol(
         benchmark,
         config.points,
         strict=False,
@@ -88,10 +97,6 @@ def score_student_points(
         preset=config.preset or "",
         preset_changes=preset_changes(config, benchmark.classes.name),
         preset_omits=load_preset(config.preset).omits if config.preset else (),
-    )
-    scorer = StudentPredictor(student, rows, config.inference)
-    return score_points(
-        scorer, benchmark, subject=subject, protocol=protocol, config=config, out=out
     )
 
 
@@ -109,7 +114,16 @@ def score_baseline_points(
     A class is predicted at a point that one of its masks covers: the detector's own thresholds
     decide, whatever the configured ones are.
     """
-    protocol = _protocol(
+    scorer = DetectedSegments(detector, segmenter, benchmark.classes.names)
+    protocol = baseline_point_protocol(benchmark, config)
+    return score_points(
+        scorer, benchmark, subject=subject, protocol=protocol, config=config, out=out
+    )
+
+
+def baseline_point_protocol(benchmark: OpenImages, config: ScoringConfig) -> PointProtocol:
+    """What the scores of a detector with a segmenter depend on besides the two."""
+    return _protocol(
         benchmark,
         config.points.model_copy(update={"binarise": Binarise.SCORE, "threshold": 0.0}),
         strict=True,
@@ -119,10 +133,6 @@ def score_baseline_points(
         preset="",
         preset_changes=(),
         preset_omits=(),
-    )
-    scorer = DetectedSegments(detector, segmenter, benchmark.classes.names)
-    return score_points(
-        scorer, benchmark, subject=subject, protocol=protocol, config=config, out=out
     )
 
 
@@ -182,6 +192,7 @@ def score_points(
             for threshold, value in zip(config.thresholds, headlines[1:], strict=True)
         ),
         published=published_results(benchmark.published_as, metric="p-mIoU"),
+        benchmark_digest=benchmark.contents(),
         seconds=round(time.perf_counter() - started, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),

@@ -119,6 +119,8 @@ class PointScores(Record, frozen=True):
     """The headline at other thresholds, from the same pass."""
     published: tuple[PublishedResult, ...]
     """Published numbers on the same split."""
+    benchmark_digest: str = ""
+    """What the benchmark's files are known by, see `Benchmark.contents`; empty in older files."""
     seconds: float
     """Wall time of the pass."""
     created: str

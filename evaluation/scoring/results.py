@@ -151,6 +151,8 @@ class Scores(Record, frozen=True):
     """Published numbers on the same benchmark; empty for a benchmark of our own."""
     examples: tuple[Example, ...]
     """Kept label maps."""
+    benchmark_digest: str = ""
+    """What the benchmark's files are known by, see `Benchmark.contents`; empty in older files."""
     seconds: float
     """Wall time of the pass."""
     created: str

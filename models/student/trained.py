@@ -16,6 +16,7 @@ from models.student.config import StudentConfig
 from models.student.zegclip import ZegClip
 from models.weights import weights_identity
 from storage.errors import DataError, InputError
+from storage.identity import digest
 
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -47,20 +48,45 @@ def load_student(path: str | Path) -> tuple[ZegClip, dict[str, Any]]:
         InputError: If there is none, its values are not finite, or CLIP's weights are not there or
             are not those that it was trained on.
     """
-    folder = Path(path).expanduser()
-    newest = list_checkpoints(folder / "checkpoints")
-    folder = newest[-1] if newest else folder
+    folder = _newest(path)
     record = read_checked(folder)
     config = StudentConfig.model_validate(record["meta"]["config"]["student"])
     _refuse_other_clip(folder, record["meta"], config)
     student = ZegClip.from_config(config)
     weights, average = read_tensors(folder)
-    load_trained(student, average or weights)
-    fingerprint = {"step": record["step"], "fingerprint": record["fingerprint"]}
-    return student.eval(), {**record["meta"], **fingerprint}
+    load_weights(student, average or weights)
+    return student.eval(), _description(record)
 
 
-def load_trained(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
+def describe_student(path: str | Path) -> dict[str, Any]:
+    """Say what a trained student is without building it: what `load_student` returns beside it.
+
+    Its files are held against their sizes; their digests are when the student is loaded.
+
+    Args:
+        path: Folder of a checkpoint, or of a run, whose newest checkpoint is taken.
+
+    Raises:
+        DataError: If the checkpoint is damaged.
+        InputError: If there is none.
+    """
+    folder = _newest(path)
+    record = _read_record(folder)
+    if digest(record["meta"]) != record["fingerprint"]:
+        message = (
+            f"checkpoint {folder} is damaged: its contents have the fingerprint "
+            f"{digest(record['meta'])}, expected {record['fingerprint']}"
+        )
+        raise DataError(message)
+    for name, expected in record["files"].items():
+        found = _size(folder / name)
+        if not expected.startswith(f"{found},"):
+            message = f"checkpoint {folder} is damaged: {name} is {found}, expected {expected}"
+            raise DataError(message)
+    return _description(record)
+
+
+def load_weights(student: ZegClip, weights: Mapping[str, Tensor]) -> None:
     """Copy trained tensors into a student.
 
     Raises:
@@ -104,8 +130,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | Non
 
 def read_checked(path: Path) -> dict[str, Any]:
     """Read a checkpoint's record and hold its files against it."""
+    record = _read_record(path)
+    for name, expected in record["files"].items():
+        found = describe_file(path / name) if (path / name).is_file() else "nothing"
+        if found != expected:
+            message = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
+            raise DataError(message)
+    return record
+
+
+def _newest(path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    newest = list_checkpoints(folder / "checkpoints")
+    return newest[-1] if newest else folder
+
+
+def _description(record: Mapping[str, Any]) -> dict[str, Any]:
+    fingerprint = {"step": record["step"], "fingerprint": record["fingerprint"]}
+    return {**record["meta"], **fingerprint}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads((path / RECORD_FILE).read_bytes())
+        return json.loads((path / RECORD_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         message = (
             f"{path} is no checkpoint (it has no {RECORD_FILE}); train first, or give "
@@ -115,19 +162,17 @@ def read_checked(path: Path) -> dict[str, Any]:
     except ValueError as error:
         message = f"{path / RECORD_FILE} is no JSON ({error})"
         raise DataError(message) from error
-    for name, expected in record["files"].items():
-        found = describe_file(path / name) if (path / name).is_file() else "nothing"
-        if found != expected:
-            message = f"checkpoint {path} is damaged: {name} is {found}, expected {expected}"
-            raise DataError(message)
-    return record
 
 
 def describe_file(path: Path) -> str:
     """Size and digest of a file, in words that a record can hold."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{path.stat().st_size} bytes, sha256 {sha256}"
+    return f"{_size(path)}, sha256 {sha256}"
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size} bytes" if path.is_file() else "nothing"
 
 
 def _refuse_other_clip(path: Path, meta: Mapping[str, Any], config: StudentConfig) -> None:

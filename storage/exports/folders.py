@@ -12,10 +12,9 @@ changed or are gone. As long as anything differs from what the last files say, t
 and `read_export` refuses the folder; it is removed first and written last.
 """
 
-import contextlib
 import json
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -28,8 +27,7 @@ from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
-from storage.leases import take_lease
-from storage.local_objects import LocalObjects
+from storage.locks import LOCK_FILE, hold_folder
 from storage.records import Record, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
@@ -42,7 +40,6 @@ LABEL_FOLDER = "labels/train"
 _OWN_FOLDER = ".export"
 _REQUEST_FILE = f"{_OWN_FOLDER}/request.json"
 _SHARD_FOLDER = f"{_OWN_FOLDER}/shards"
-_LOCK_FILE = f"{_OWN_FOLDER}/lock"
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +99,7 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         message = "two of the shards have the same file name, expected those of one dataset"
         raise InputError(message)
     _refuse_other_files(out)
-    with _locked(out):
+    with hold_folder(out):
         _remove_temporary(out)
         _check_request(out, closed_set)
         done = _finished_records(out, identities)
@@ -133,20 +130,10 @@ def read_export(folder: Path) -> ExportedSet:
     return read_record(ExportedSet, place.read_bytes(), str(place), way_out="export anew")
 
 
-@contextlib.contextmanager
-def _locked(out: Path) -> Generator[None]:
-    """Keep other exports out of a folder, from this process or another one."""
-    lease = take_lease(LocalObjects(out.absolute()), _LOCK_FILE)
-    try:
-        yield
-    finally:
-        lease.release()
-
-
 def _remove_temporary(out: Path) -> None:
     """Remove what exports left that were killed; whoever waits for the lock may make a file."""
     for path in out.rglob(f".*{TEMP_SUFFIX}"):
-        if not path.name.startswith(f".{Path(_LOCK_FILE).name}."):
+        if not path.name.startswith(f".{LOCK_FILE}."):
             remove(path)
 
 
@@ -154,7 +141,7 @@ def _refuse_other_files(out: Path) -> None:
     """Refuse a folder in which no export was ever begun; nothing is written there."""
     if not out.is_dir() or (out / _REQUEST_FILE).is_file():
         return
-    if any(path.name != _OWN_FOLDER for path in out.iterdir()):
+    if any(path.name not in {_OWN_FOLDER, LOCK_FILE} for path in out.iterdir()):
         message = f"{out} holds other files, expected an export or an empty folder"
         raise InputError(message)
 

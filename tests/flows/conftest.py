@@ -87,3 +87,59 @@ def make(server, quick):
         return state, state.result()
 
     return run
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run a command that must be refused, and return what it said."""
+
+    from flows.__main__ import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as error:
+            main()
+        assert error.value.code == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return " ".join(said.split())
+
+    return run
+
+
+def drawn(number):
+    """A sample of the drawn world that shows one object."""
+    import numpy as np
+
+    from models.miniature import world
+    from storage.codecs import encode_image, encode_label_map
+    from storage.shards import Sample
+
+    scene = world.sample_scene(np.random.default_rng(number), class_ids=[number % 14])
+    labels = np.where(world.masks(scene)[0], scene.things[0].class_id + 1, 0)
+    image = encode_image(world.render(scene), "png")
+    return Sample(
+        key=f"{number:016x}",
+        index=number,
+        text="a drawing",
+        counterfactual_text="nothing",
+        class_ids=(scene.things[0].class_id,),
+        class_names=(world.CLASSES[scene.things[0].class_id],),
+        mentions=(),
+        seed=number,
+        instances=(),
+        image_bytes=image,
+        counterfactual_bytes=image,
+        mask_bytes=encode_label_map(labels.astype(np.uint16)),
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A folder with one tar of drawn scenes, one of each class."""
+    from storage.shards import pack
+
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    (folder / "train-0.tar").write_bytes(pack([drawn(number) for number in range(14)]))
+    return folder

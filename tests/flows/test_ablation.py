@@ -186,6 +186,24 @@ def test_the_command_wants_a_file_or_a_preset(run):
     assert "either a YAML file" in said
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seeds=[]", "'seeds' is []"),
+        ("training.optimiser.stpes=3", "optimiser.stpes"),
+        ("scoring.infernce=3", "infernce"),
+        ("scoring.preset=groupvit", "preset groupvit says nothing about miniature"),
+        ("generation.sampels=3", "sampels"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_refused_before_the_benchmark_is_drawn(
+    refused, tmp_path, setting, message
+):
+    said = refused("ablate", "--preset", "miniature", "--out", tmp_path / "x", "--set", setting)
+    assert message in said
+    assert not (tmp_path / "x").exists()
+
+
 DOCS = Path(__file__).parents[2] / "docs" / "ablations.md"
 
 
@@ -282,7 +300,7 @@ def test_the_flow_makes_what_is_missing_by_subflows_and_comes_to_the_same(tiny, 
 
     from flows.ablation import ablate
     from flows.generate_dataset import generate_dataset
-    from flows.local_runs import evaluate_locally, train_locally
+    from flows.local_steps import evaluate_locally, train_locally
 
     grid = Grid(AblationParameters.model_validate(tiny | {"untrained": False}))
     [dataset] = grid.datasets.values()

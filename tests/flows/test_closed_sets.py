@@ -1,41 +1,8 @@
-import numpy as np
 import pytest
 
 from flows.training_parameters import TrainAndEvaluateParameters, closed_set_jobs
-from models.miniature import world
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
-from storage.codecs import encode_image, encode_label_map
 from storage.errors import InputError
-from storage.shards import Sample, pack
-
-
-def drawn(number):
-    scene = world.sample_scene(np.random.default_rng(number), class_ids=[number % 14])
-    labels = np.where(world.masks(scene)[0], scene.things[0].class_id + 1, 0)
-    image = encode_image(world.render(scene), "png")
-    return Sample(
-        key=f"{number:016x}",
-        index=number,
-        text="a drawing",
-        counterfactual_text="nothing",
-        class_ids=(scene.things[0].class_id,),
-        class_names=(world.CLASSES[scene.things[0].class_id],),
-        mentions=(),
-        seed=number,
-        instances=(),
-        image_bytes=image,
-        counterfactual_bytes=image,
-        mask_bytes=encode_label_map(labels.astype(np.uint16)),
-    )
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    """A folder with one tar of drawn scenes, one of each class."""
-    folder = tmp_path / "tars"
-    folder.mkdir()
-    (folder / "train-0.tar").write_bytes(pack([drawn(number) for number in range(14)]))
-    return folder
 
 
 def test_the_export_command_says_what_came_out_and_does_it_once(run, dataset, tmp_path):

@@ -12,22 +12,6 @@ from flows.__main__ import app, main
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
 
-@pytest.fixture
-def refused(monkeypatch, capsys):
-    """Run a command that must be refused, and return what it said."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as error:
-            main()
-        assert error.value.code == 2
-        said = capsys.readouterr().err
-        assert "Traceback" not in said
-        return " ".join(said.split())
-
-    return run
-
-
 def generate(root, *others):
     return ("generate", "--root", root, "--samples", 8, *others)
 

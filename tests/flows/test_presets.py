@@ -8,22 +8,18 @@ import pytest
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.presets import preset_changes
-from flows.train_and_evaluate import score_jobs
-from flows.training_parameters import TrainAndEvaluateParameters
+from flows.run_plan import scoring_configs
+from flows.training_parameters import ScoringParameters
 from storage.errors import InputError
 
 
 def scoring_of(name: str, **scoring: Any) -> ScoringConfig:
-    parameters = TrainAndEvaluateParameters(
-        dataset="none",
-        out="run",
+    parameters = ScoringParameters(
         scoring=scoring,
         benchmarks=(BenchmarkConfig.model_validate({"name": name, "root": Path()}),),
-        untrained=False,
-        baseline=False,
     )
-    [job] = score_jobs(parameters, 0)
-    return job.scoring
+    [config] = scoring_configs(parameters)
+    return config
 
 
 def test_a_preset_fills_in_what_its_work_used_on_each_benchmark() -> None:

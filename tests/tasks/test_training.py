@@ -3,7 +3,7 @@ import torch
 
 from storage.errors import DataError, IncompleteError, InputError
 from storage.store import Store
-from tasks.training import find_finished, require_shards
+from tasks.training import find_trained_student, require_shards, write_document
 from training.checkpoints import Checkpoint, save_checkpoint
 from training.config import TrainingConfig
 
@@ -36,8 +36,14 @@ def test_a_damaged_last_checkpoint_is_said_unless_another_one_is_chosen(tmp_path
         )
         for step in (10, 20)
     )
-    assert find_finished(config) is None
+    assert find_trained_student(config) is None
     (last / "checkpoint.json").write_bytes(b"{")
     with pytest.raises(DataError, match=f"to go on, set resume_from to {first}"):
-        find_finished(config)
-    assert find_finished(TrainingConfig(**fields, resume_from=str(first))) is None
+        find_trained_student(config)
+    assert find_trained_student(TrainingConfig(**fields, resume_from=str(first))) is None
+
+
+def test_two_documents_of_one_folder_do_not_overwrite_each_other(tmp_path):
+    paths = [write_document(text, tmp_path, "train") for text in ("{}", "[]", "{}")]
+    assert paths[0] == paths[2] != paths[1]
+    assert [path.read_text() for path in paths] == ["{}", "[]", "{}"]

@@ -17,7 +17,7 @@ from storage.errors import InputError
 from storage.metrics import METRICS_FILE, read_metrics
 from training.config import TrainingConfig
 from training.divergence import DivergedError
-from training.loop import train
+from training.loop import train_student
 
 SHORT = ("optimiser.steps=12", "optimiser.batch_size=2", "optimiser.warmup_steps=0", "threads=0")
 
@@ -110,7 +110,7 @@ def test_weights_that_only_the_last_update_made_infinite_get_no_checkpoint(setti
     # The update multiplies weights by rate times decay, which is more than float32 holds.
     settings["optimiser"] |= {"weight_decay": 1e10}
     with pytest.raises(DivergedError, match=r"step 1 of 1 .* the weight \S+ is not finite"):
-        train(TrainingConfig(**settings))
+        train_student(TrainingConfig(**settings))
     assert list_checkpoints(Path(settings["out"]) / "checkpoints") == []
 
 
@@ -118,7 +118,7 @@ def test_bfloat16_is_told_that_float32_may_help(settings):
     settings["optimiser"] |= {"learning_rate": 1e12, "warmup_steps": 0, "clip_norm": 3.0}
     settings["precision"] = "bfloat16"
     with pytest.raises(DivergedError) as caught:
-        train(TrainingConfig(**settings))
+        train_student(TrainingConfig(**settings))
     assert "lower optimiser.clip_norm (now 3), or set precision to float32" in str(caught.value)
 
 
@@ -141,7 +141,7 @@ def test_all_processes_stop(settings, tmp_path):
 @pytest.fixture
 def poisoned(settings, tmp_path):
     """The finished run of a student with a NaN among its weights."""
-    checkpoint = train(TrainingConfig(**settings))
+    checkpoint = train_student(TrainingConfig(**settings))
     poison(checkpoint, "prompt_norm.bias")
     return checkpoint
 
@@ -151,7 +151,7 @@ def test_a_student_that_is_not_finite_is_neither_loaded_nor_trained_on(settings,
         load_student(poisoned)
     settings["resume_from"] = str(poisoned)
     with pytest.raises(InputError, match=r"not finite, prompt_norm\.bias"):
-        train(TrainingConfig(**settings))
+        train_student(TrainingConfig(**settings))
     # As advised: an earlier checkpoint.
     earlier = list_checkpoints(poisoned.parent)[0]
     assert earlier != poisoned

@@ -22,7 +22,7 @@ from storage.metrics import read_metrics
 from storage.shards import pack
 from storage.vocabulary import load_vocabulary
 from training.config import OptimiserConfig, TrainingConfig
-from training.loop import train
+from training.loop import train_student
 
 
 def weights(path):
@@ -52,11 +52,11 @@ def assert_equal(first, second):
 
 
 def test_a_stopped_run_ends_with_the_same_weights_and_losses(settings, tmp_path):
-    whole = train(TrainingConfig(**settings))
+    whole = train_student(TrainingConfig(**settings))
     stopped = TrainingConfig(**{**settings, "out": str(tmp_path / "stopped")})
     with pytest.raises(Stop):
-        train(stopped, stop_after(2))
-    resumed = train(stopped)
+        train_student(stopped, stop_after(2))
+    resumed = train_student(stopped)
     assert_equal(weights(whole), weights(resumed))
     rows = [read_metrics(tmp_path / name) for name in ("run", "stopped")]
     terms = ("step", "loss", "mask", "dice", "counterfactual", "lr", "gradient")
@@ -67,7 +67,7 @@ def test_a_stopped_run_ends_with_the_same_weights_and_losses(settings, tmp_path)
 @pytest.mark.slow
 def test_a_killed_process_ends_with_the_same_weights(settings, tmp_path):
     settings["optimiser"]["steps"] = 40
-    whole = train(TrainingConfig(**settings))
+    whole = train_student(TrainingConfig(**settings))
     killed = {**settings, "out": str(tmp_path / "killed")}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(killed))
@@ -79,14 +79,14 @@ def test_a_killed_process_ends_with_the_same_weights(settings, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(list_checkpoints(tmp_path / "killed" / "checkpoints")) >= 1
-    assert_equal(weights(whole), weights(train(TrainingConfig(**killed))))
+    assert_equal(weights(whole), weights(train_student(TrainingConfig(**killed))))
 
 
 def test_a_finished_run_does_nothing_more(settings):
     config = TrainingConfig(**settings)
-    first = train(config)
+    first = train_student(config)
     stamp = first.stat().st_mtime_ns
-    assert train(config, stop_after(0)) == first
+    assert train_student(config, stop_after(0)) == first
     assert first.stat().st_mtime_ns == stamp
 
 
@@ -94,9 +94,9 @@ def test_micro_batches_give_the_update_of_the_whole_batch(settings, tmp_path):
     # Dropout differs between micro-batches of another size, so it is switched off.
     settings["student"] |= {"prompt_dropout": 0.0, "decoder_dropout": 0.0}
     settings["optimiser"] |= {"steps": 1}
-    whole = weights(train(TrainingConfig(**settings)))
+    whole = weights(train_student(TrainingConfig(**settings)))
     settings["optimiser"] |= {"micro_batch_size": 1}
-    parts = weights(train(TrainingConfig(**{**settings, "out": str(tmp_path / "parts")})))
+    parts = weights(train_student(TrainingConfig(**{**settings, "out": str(tmp_path / "parts")})))
     rows = [read_metrics(tmp_path / name)[0] for name in ("run", "parts")]
     for term in ("loss", "mask", "dice", "counterfactual", "gradient"):
         assert rows[0][term] == pytest.approx(rows[1][term], rel=1e-4)
@@ -107,7 +107,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(settings, tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_the_weights_of_one_with_two_micro_batches(settings, tmp_path):
     settings["optimiser"] |= {"micro_batch_size": 2}
-    one = weights(train(TrainingConfig(**settings)))
+    one = weights(train_student(TrainingConfig(**settings)))
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**settings, "out": str(tmp_path / "two")}))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -121,16 +121,16 @@ def test_two_processes_give_the_weights_of_one_with_two_micro_batches(settings, 
 
 
 def test_threads_change_nothing(settings, tmp_path):
-    inline = weights(train(TrainingConfig(**settings)))
+    inline = weights(train_student(TrainingConfig(**settings)))
     settings |= {"threads": 3, "out": str(tmp_path / "threads")}
-    assert_equal(inline, weights(train(TrainingConfig(**settings))))
+    assert_equal(inline, weights(train_student(TrainingConfig(**settings))))
 
 
 def test_other_data_or_recipe_is_refused_in_words(settings):
-    train(TrainingConfig(**settings))
+    train_student(TrainingConfig(**settings))
     other = {**settings, "classes_per_image": 7}
     with pytest.raises(InputError, match=r"config\.classes_per_image: 5 -> 7"):
-        train(TrainingConfig(**other))
+        train_student(TrainingConfig(**other))
 
 
 def test_other_clip_weights_are_refused_when_a_run_goes_on_and_when_its_student_is_loaded(
@@ -138,12 +138,12 @@ def test_other_clip_weights_are_refused_when_a_run_goes_on_and_when_its_student_
 ):
     folder = shutil.copytree(clip_folder, tmp_path / "clip")
     settings["student"] |= {"clip": str(folder)}
-    path = train(TrainingConfig(**settings))
+    path = train_student(TrainingConfig(**settings))
     tensors = load_file(folder / "model.safetensors")
     tensors["vision_model.post_layernorm.bias"] += 0.1
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r'clip: "sha256:\w+" -> "sha256:\w+"'):
-        train(TrainingConfig(**settings))
+        train_student(TrainingConfig(**settings))
     with pytest.raises(InputError, match=r"trained on CLIP weights sha256:\w+, but .* holds"):
         load_student(path)
 
@@ -160,39 +160,39 @@ def files_of_at_most(size):
 
 
 def test_a_full_disk_is_said_and_costs_no_checkpoint(settings, tmp_path):
-    whole = train(TrainingConfig(**settings))
+    whole = train_student(TrainingConfig(**settings))
     settings |= {"out": str(tmp_path / "full")}
     config = TrainingConfig(**settings)
     with pytest.raises(Stop):
-        train(config, stop_after(2))
+        train_student(config, stop_after(2))
     (first,) = list_checkpoints(checkpoint_folder(config))
     size = (first / "student.safetensors").stat().st_size
     with files_of_at_most(size - 1), pytest.raises(InputError, match="free some space"):
-        train(config)
+        train_student(config)
     assert [p.name for p in checkpoint_folder(config).iterdir()] == [first.name]
-    assert_equal(weights(whole), weights(train(config)))
+    assert_equal(weights(whole), weights(train_student(config)))
 
 
 def test_a_damaged_checkpoint_is_used_no_more_and_the_one_before_only_when_asked(settings):
     config = TrainingConfig(**{**settings, "keep_checkpoints": 3})
-    expected = weights(train(config))
+    expected = weights(train_student(config))
     _, second, last = list_checkpoints(checkpoint_folder(config))
     file = last / "student.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(DataError, match=f"set resume_from to {second}"):
-        train(config)
+        train_student(config)
     with pytest.raises(DataError, match="damaged"):
         load_student(last)
     assert second.exists()
     chosen = TrainingConfig(**{**settings, "keep_checkpoints": 3, "resume_from": str(second)})
-    assert_equal(expected, weights(train(chosen)))
+    assert_equal(expected, weights(train_student(chosen)))
     assert [p.name for p in (checkpoint_folder(config) / "set-aside").iterdir()] == [
         "000-" + last.name
     ]
 
 
 def test_only_trained_tensors_are_saved(settings):
-    path = train(TrainingConfig(**settings))
+    path = train_student(TrainingConfig(**settings))
     student, meta = load_student(path)
     assert not any(name.startswith("vision.") for name in weights(path))
     assert meta["step"] == 6
@@ -204,7 +204,7 @@ def test_the_running_mean_is_what_a_checkpoint_loads_and_outlives_a_stop(setting
     settings |= {"checkpoint_every": 1, "keep_checkpoints": 9}
     settings["optimiser"] |= {"average": 0.75, "steps": 4}
     config = TrainingConfig(**settings)
-    whole = train(config)
+    whole = train_student(config)
     stored = [
         load_file(path / "student.safetensors")
         for path in list_checkpoints(checkpoint_folder(config))
@@ -218,14 +218,14 @@ def test_the_running_mean_is_what_a_checkpoint_loads_and_outlives_a_stop(setting
         assert not torch.equal(found[name], stored[-1][name])
     stopped = TrainingConfig(**{**settings, "out": str(tmp_path / "stopped")})
     with pytest.raises(Stop):
-        train(stopped, stop_after(1))
-    assert_equal(found, weights(train(stopped)))
+        train_student(stopped, stop_after(1))
+    assert_equal(found, weights(train_student(stopped)))
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_weights(settings, tmp_path):
-    train(TrainingConfig(**settings))
+    train_student(TrainingConfig(**settings))
     settings |= {"precision": "bfloat16", "out": str(tmp_path / "short")}
-    path = train(TrainingConfig(**settings))
+    path = train_student(TrainingConfig(**settings))
     assert all(t.dtype == torch.float32 for t in load_file(path / "student.safetensors").values())
     exact, short = (read_metrics(tmp_path / name) for name in ("run", "short"))
     assert [row["loss"] for row in exact] != [row["loss"] for row in short]
@@ -233,20 +233,20 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_weights(settings, tmp_
         assert short[0][term] == pytest.approx(exact[0][term], rel=0.02)
     settings |= {"out": str(tmp_path / "again")}
     with pytest.raises(Stop):
-        train(TrainingConfig(**settings), stop_after(3))
-    assert_equal(weights(path), weights(train(TrainingConfig(**settings))))
+        train_student(TrainingConfig(**settings), stop_after(3))
+    assert_equal(weights(path), weights(train_student(TrainingConfig(**settings))))
 
 
 def test_the_number_of_trained_parameters_is_logged_at_the_start(settings, caplog):
     caplog.set_level("INFO", logger="training")
-    path = train(TrainingConfig(**settings))
+    path = train_student(TrainingConfig(**settings))
     count = sum(tensor.numel() for tensor in weights(path).values())
     assert caplog.messages[0].startswith(f"{count:,} parameters learn, on cpu")
 
 
 def test_without_its_weight_the_counterfactual_is_not_looked_at(settings):
     settings["losses"] = {"counterfactual_weight": 0.0}
-    train(TrainingConfig(**settings))
+    train_student(TrainingConfig(**settings))
     rows = read_metrics(checkpoint_folder(TrainingConfig(**settings)).parent)
     assert "counterfactual" not in rows[0]
 
@@ -286,7 +286,7 @@ def test_eight_scenes_are_learnt_by_heart(settings, draw, tmp_path):
     settings["student"] |= {"clip": "weights:clip", "image_size": 64}
     settings["student"] |= {"decoder_init": "similarity"}
     config = TrainingConfig(**settings)
-    path = train(config)
+    path = train_student(config)
     rows = read_metrics(Path(config.out))
     first, last = (sum(r["mask"] for r in part) / 10 for part in (rows[:10], rows[-10:]))
     assert last < 0.5 * first

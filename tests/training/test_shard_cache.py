@@ -8,7 +8,7 @@ from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
 from training.data import Batches, BatchPlan, SampleFiles, find_shards
-from training.loop import train
+from training.loop import train_student
 from training.shard_cache import ShardCache
 
 
@@ -156,7 +156,9 @@ def test_a_run_on_a_remote_dataset_ends_with_the_weights_of_a_local_one(
         commit_shard(store, number, [draw(10 * number + i) for i in range(4)], 0)
     settings |= {"mixed_shards": 2, "threads": 2, "shard_cache": str(tmp_path / "kept")}
     paths = [
-        train(TrainingConfig(**{**settings, "dataset": str(root), "out": str(tmp_path / name)}))
+        train_student(
+            TrainingConfig(**{**settings, "dataset": str(root), "out": str(tmp_path / name)})
+        )
         for name, root in (("far", bucket.root), ("near", tmp_path / "local"))
     ]
     far, near = (dict(load_student(path)[0].trainable_parameters()) for path in paths)

@@ -5,14 +5,14 @@ import pytest
 
 from storage.errors import InputError
 from training.config import TrainingConfig
-from training.loop import train
+from training.loop import train_student
 
 
 def test_a_missing_package_is_said_before_anything_is_loaded(settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     settings |= {"wandb": "project", "dataset": "nowhere"}
     with pytest.raises(InputError, match="run `pip install wandb`"):
-        train(TrainingConfig(**settings))
+        train_student(TrainingConfig(**settings))
 
 
 def test_the_project_is_no_part_of_what_the_weights_depend_on(settings):
@@ -38,7 +38,7 @@ def test_offline_runs_hold_every_update_and_go_on_under_the_same_name(
     out, rows = Path(settings["out"]), []
     for resume_from in (None, str(out / "checkpoints" / "step-00000004")):
         settings["resume_from"] = resume_from
-        train(TrainingConfig(**settings), rows.append)
+        train_student(TrainingConfig(**settings), rows.append)
     fresh_wandb.teardown()  # its process writes until it ends
     first, second = sorted((out / "wandb").glob("offline-run-*/*.wandb"))
     assert first.name == second.name
@@ -55,4 +55,4 @@ def test_without_a_login_the_ways_out_are_said(settings, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(InputError, match="run `wandb login`, or set WANDB_MODE=offline"):
-        train(TrainingConfig(**{**settings, "wandb": "project"}))
+        train_student(TrainingConfig(**{**settings, "wandb": "project"}))

@@ -18,15 +18,21 @@ from typing import Any
 from storage.exports.folders import read_export
 from storage.files import write_whole
 from storage.identity import canonical_json, refuse_drift
+from storage.locks import hold_folder
 from training.closed_sets.config import ClosedSetConfig
-from training.closed_sets.trained import TrainedSet, describe_run, find_finished, save_trained
+from training.closed_sets.trained import (
+    TrainedSet,
+    closed_set_run_identity,
+    find_trained_closed_set,
+    save_trained,
+)
 
 WORK_FOLDER = "work"
 
 _RUN_FILE = "run.json"
 
 
-def train(config: ClosedSetConfig) -> TrainedSet:
+def train_closed_set(config: ClosedSetConfig) -> TrainedSet:
     """Train a closed-set segmenter, or go on with the training that `out` holds.
 
     A finished run returns at once.
@@ -35,18 +41,20 @@ def train(config: ClosedSetConfig) -> TrainedSet:
         DataError: If files of the export or of the run are damaged.
         InputError: If there is no export, mmsegmentation or weights are missing, or `out` belongs
             to another run.
+        LeaseHeldError: If somebody else trains in `out`.
     """
     exported = read_export(Path(config.data))
-    meta = describe_run(config, exported)
-    finished = find_finished(config)
-    if finished is not None:
-        return finished
+    meta = closed_set_run_identity(config, exported)
     out = Path(config.out)
-    _check_run(out, meta)
-    from training.closed_sets.runner import run
+    with hold_folder(out):
+        finished = find_trained_closed_set(config)
+        if finished is not None:
+            return finished
+        _check_run(out, meta)
+        from training.closed_sets.runner import run
 
-    network = run(config, exported, out / WORK_FOLDER)
-    return save_trained(network, config, exported, out)
+        network = run(config, exported, out / WORK_FOLDER)
+        return save_trained(network, config, exported, out)
 
 
 def _check_run(out: Path, meta: Mapping[str, Any]) -> None:

@@ -19,9 +19,9 @@ from storage.identity import digest
 from storage.records import read_record
 from training.closed_sets.config import ClosedSetConfig
 
-WEIGHTS_FILE = "model.safetensors"
+_WEIGHTS_FILE = "model.safetensors"
 
-RECORD_FILE = "closed_set.json"
+_RECORD_FILE = "closed_set.json"
 
 
 class TrainedSet(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -39,7 +39,7 @@ class TrainedSet(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Digest of the file of weights."""
 
 
-def describe_run(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
+def closed_set_run_identity(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
     """Describe what the weights depend on; the digest of it is the run's fingerprint."""
     return {
         "config": config.identity(),
@@ -48,7 +48,7 @@ def describe_run(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, An
     }
 
 
-def find_finished(config: ClosedSetConfig) -> TrainedSet | None:
+def find_trained_closed_set(config: ClosedSetConfig) -> TrainedSet | None:
     """Find the record of a finished run that used the same data and settings.
 
     Raises:
@@ -56,30 +56,30 @@ def find_finished(config: ClosedSetConfig) -> TrainedSet | None:
         DataError: If the record is damaged.
     """
     out = Path(config.out)
-    if not (out / RECORD_FILE).is_file():
+    if not (out / _RECORD_FILE).is_file():
         return None
-    record = load_record(out)
-    meta = describe_run(config, read_export(Path(config.data)))
+    record = read_closed_set_record(out)
+    meta = closed_set_run_identity(config, read_export(Path(config.data)))
     return record if record.fingerprint == digest(meta) else None
 
 
-def load_record(out: Path) -> TrainedSet:
+def read_closed_set_record(out: Path) -> TrainedSet:
     """Read what the weights of a finished run are.
 
     Raises:
         InputError: If the run is not finished.
         DataError: If the record is damaged.
     """
-    path = out / RECORD_FILE
+    path = out / _RECORD_FILE
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        message = f"{out} holds no trained segmenter (no {RECORD_FILE}): train first"
+        message = f"{out} holds no trained segmenter (no {_RECORD_FILE}): train first"
         raise InputError(message) from error
     return read_record(TrainedSet, data, str(path), way_out="train again elsewhere")
 
 
-def load_trained(out: Path) -> tuple[Any, TrainedSet]:
+def load_closed_set(out: Path) -> tuple[Any, TrainedSet]:
     """Build the network of a finished run, in evaluation mode, on the CPU.
 
     Raises:
@@ -87,8 +87,8 @@ def load_trained(out: Path) -> tuple[Any, TrainedSet]:
             missing.
         DataError: If its files are damaged.
     """
-    record = load_record(out)
-    path = out / WEIGHTS_FILE
+    record = read_closed_set_record(out)
+    path = out / _WEIGHTS_FILE
     found = _sha256(path) if path.is_file() else "nothing"
     if found != record.weights_sha256:
         message = f"{path} is {found}, expected {record.weights_sha256}: train again elsewhere"
@@ -113,16 +113,16 @@ def save_trained(
         for name, tensor in network.state_dict().items()
     }
     _refuse_not_finite(tensors, out)
-    with whole_file(out / WEIGHTS_FILE) as place:
+    with whole_file(out / _WEIGHTS_FILE) as place:
         save_file(tensors, place)
     record = TrainedSet(
-        fingerprint=digest(describe_run(config, exported)),
+        fingerprint=digest(closed_set_run_identity(config, exported)),
         config=config,
         closed_set=exported.closed_set,
         num_samples=exported.num_samples,
-        weights_sha256=_sha256(out / WEIGHTS_FILE),
+        weights_sha256=_sha256(out / _WEIGHTS_FILE),
     )
-    write_whole(out / RECORD_FILE, record.model_dump_json(indent=1).encode())
+    write_whole(out / _RECORD_FILE, record.model_dump_json(indent=1).encode())
     return record
 
 

@@ -141,6 +141,9 @@ class OneImage:
     def missing_files(self) -> list[Path]:
         return []
 
+    def contents(self) -> str:
+        return "one"
+
     def check(self) -> None:
         return
 

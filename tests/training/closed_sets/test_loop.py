@@ -20,9 +20,9 @@ from storage.shards import iterate
 from storage.vocabulary import load_vocabulary
 from training.closed_sets.__main__ import main
 from training.closed_sets.config import ClosedSetConfig, ClosedSetRequest, load_recipe
-from training.closed_sets.loop import train
+from training.closed_sets.loop import train_closed_set
 from training.closed_sets.runner import EndlessSampler, runner_document
-from training.closed_sets.trained import find_finished, load_trained
+from training.closed_sets.trained import find_trained_closed_set, load_closed_set
 from training.data import find_shards
 
 DEEPLAB = {
@@ -91,41 +91,43 @@ def rows_of(run):
 
 def test_training_leaves_a_network_that_can_be_loaded_and_is_not_done_twice(run):
     config = ClosedSetConfig.model_validate(run)
-    assert find_finished(config) is None
-    record = train(config)
+    assert find_trained_closed_set(config) is None
+    record = train_closed_set(config)
     assert [row["step"] for row in rows_of(run)] == [0, 1, 2]
-    network, loaded = load_trained(Path(run["out"]))
-    assert loaded == record == find_finished(config)
+    network, loaded = load_closed_set(Path(run["out"]))
+    assert loaded == record == find_trained_closed_set(config)
     assert record.closed_set.labels[:3] == ("background", "balloon", "bus")
     assert record.num_samples == 10
     pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     assert network.scores(pixels, (32, 32)).shape == (15, 32, 32)
     weights = Path(run["out"], "model.safetensors")
     before = weights.stat().st_mtime_ns
-    assert train(config) == record
+    assert train_closed_set(config) == record
     assert weights.stat().st_mtime_ns == before
 
 
 def test_an_interrupted_training_goes_on_from_its_last_checkpoint(run):
     config = ClosedSetConfig.model_validate(run)
-    train(config)
+    train_closed_set(config)
     before = rows_of(run)
     out = Path(run["out"])
     # As it is when the last step was cut off.
     for name in ("closed_set.json", "model.safetensors", "work/iter_3.pth"):
         (out / name).unlink()
     (out / "work/last_checkpoint").write_text(str(out / "work/iter_2.pth"))
-    record = train(config)
+    record = train_closed_set(config)
     after = rows_of(run)
     assert after[:2] == before[:2]
     assert after[2]["seconds"] != before[2]["seconds"]
     assert after[2]["lr"] == before[2]["lr"]
-    assert load_trained(out)[1] == record
+    assert load_closed_set(out)[1] == record
 
 
 def test_mask2former_is_trained_by_the_same_runner(run):
-    record = train(ClosedSetConfig.model_validate({**run, "network": MASK2FORMER, "steps": 2}))
-    network, loaded = load_trained(Path(run["out"]))
+    record = train_closed_set(
+        ClosedSetConfig.model_validate({**run, "network": MASK2FORMER, "steps": 2})
+    )
+    network, loaded = load_closed_set(Path(run["out"]))
     assert loaded == record
     assert network.scores(torch.zeros(1, 3, 40, 32, dtype=torch.uint8), (20, 16)).shape[0] == 15
     assert len(rows_of(run)) == 2
@@ -168,17 +170,17 @@ def test_a_sampler_that_begins_later_goes_on_in_the_same_order():
 
 
 def test_another_run_in_the_same_folder_is_refused(run):
-    train(ClosedSetConfig.model_validate(run))
+    train_closed_set(ClosedSetConfig.model_validate(run))
     with pytest.raises(InputError, match=r"belongs to another run: .*learning_rate"):
-        train(ClosedSetConfig.model_validate({**run, "learning_rate": 0.5}))
+        train_closed_set(ClosedSetConfig.model_validate({**run, "learning_rate": 0.5}))
 
 
 def test_damaged_weights_are_refused(run):
-    train(ClosedSetConfig.model_validate({**run, "steps": 1}))
+    train_closed_set(ClosedSetConfig.model_validate({**run, "steps": 1}))
     weights = Path(run["out"], "model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(DataError, match="expected"):
-        load_trained(Path(run["out"]))
+        load_closed_set(Path(run["out"]))
 
 
 @pytest.mark.parametrize("network", [DEEPLAB, MASK2FORMER])
@@ -202,12 +204,12 @@ def test_a_training_that_diverges_ends_in_words_and_leaves_nothing_of_it(run, tm
         assert all(tensor.isfinite().all() for tensor in weights.values())
     # As advised.
     other = {**run, "network": network, "out": str(tmp_path / "other")}
-    assert train(ClosedSetConfig.model_validate(other)).num_samples == 10
+    assert train_closed_set(ClosedSetConfig.model_validate(other)).num_samples == 10
 
 
 def test_weights_that_are_not_finite_are_not_loaded(run):
     out = Path(run["out"])
-    train(ClosedSetConfig.model_validate({**run, "steps": 1}))
+    train_closed_set(ClosedSetConfig.model_validate({**run, "steps": 1}))
     tensors = load_file(out / "model.safetensors")
     name = max(tensors)
     tensors[name] = torch.full_like(tensors[name], float("inf"), dtype=torch.float32)
@@ -216,15 +218,15 @@ def test_weights_that_are_not_finite_are_not_loaded(run):
     digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     (out / "closed_set.json").write_text(json.dumps({**record, "weights_sha256": digest}))
     with pytest.raises(InputError, match=f"not finite, {re.escape(name)}"):
-        load_trained(out)
+        load_closed_set(out)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"data": "nowhere"}, "no finished export"),
-        ({"network": {"kind": "deeplabv3", "depth": 20}}, "is no ClosedSetConfig"),
-        ({"stepz": 1}, "is no ClosedSetConfig: unknown key 'stepz'; did you mean steps"),
+        ({"network": {"kind": "deeplabv3", "depth": 20}}, "'network.depth' is 20"),
+        ({"stepz": 1}, "unknown key 'stepz'; did you mean steps"),
     ],
 )
 def test_wrong_input_ends_with_two_and_a_reason(run, tmp_path, capsys, change, message):

@@ -1,0 +1,164 @@
+"""Training, scoring and exports that start from a terminal: the steps of a run, in this process."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.reports.ablations import Ablation
+from evaluation.scoring.measured import Measured, on_labels, on_points
+from flows.ablation_grid import Grid, check_grid, walk
+from flows.display import show_steps
+from flows.embedded_server import ensure_server
+from flows.generation_parameters import GenerationParameters
+from flows.local_runs import generate_locally, log_file
+from flows.run_plan import (
+    plan_closed_sets,
+    plan_scorings,
+    plan_training,
+    score_all,
+    train_closed_sets,
+)
+from flows.score_tables import point_table, score_table
+from flows.training_parameters import EvaluationParameters, TrainAndEvaluateParameters
+from storage.errors import InputError
+from storage.exports.closed_sets import resolve_closed_set
+from storage.exports.folders import ExportedSet, export_shards
+from storage.layout import SPEC_PATH
+from storage.objects import open_objects
+from storage.store import Store
+from storage.vocabulary import load_vocabulary
+from tasks.steps import ResultT, RunStep, StepOutcome
+from tasks.training import StudentTraining
+from training.data import find_shards
+
+
+class LocalExecutor:
+    """Does steps in this process and shows them.
+
+    Args:
+        console: Where progress is shown.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, step: RunStep[ResultT]) -> StepOutcome[ResultT]:
+        """Do a step, or find it done."""
+        with self._console.status(f"looking for the {step.label}"):
+            found = step.find()
+        if found is not None:
+            return StepOutcome(found, found=True)
+        with log_file(step.folder):
+            return StepOutcome(self._work(step), found=False)
+
+    def _work(self, step: RunStep[ResultT]) -> Any:
+        if isinstance(step, StudentTraining):
+            with show_steps(step.config.optimiser.steps, self._console) as note:
+                return step.work(note)
+        with self._console.status(step.label):
+            return step.work()
+
+
+def train_locally(parameters: TrainAndEvaluateParameters, console: Console) -> Path:
+    """Train a student in this process.
+
+    Returns:
+        Folder of the last checkpoint.
+
+    Raises:
+        IncompleteError: Fewer good shards are committed than wanted.
+        InputError: Data or weights are missing, or the run's folder belongs to another run.
+        LeaseHeldError: Somebody else trains in the run's folder.
+    """
+    outcome = LocalExecutor(console)(plan_training(parameters))
+    said = "nothing to do: training is over, " if outcome.found else "checkpoint: "
+    console.print(f"{said}{outcome.result}", markup=False, soft_wrap=True)
+    return outcome.result
+
+
+def evaluate_locally(
+    parameters: EvaluationParameters | TrainAndEvaluateParameters, console: Console
+) -> list[Measured]:
+    """Score a trained student, and others beside it, in this process.
+
+    Raises:
+        InputError: The checkpoint, weights or files of a benchmark are missing.
+        LeaseHeldError: Somebody else scores there.
+    """
+    measured = score_all(plan_scorings(parameters), LocalExecutor(console))
+    if labels := on_labels(measured):
+        console.print(score_table(labels))
+    if points := on_points(measured):
+        console.print(point_table(points))
+    return measured
+
+
+def closed_sets_locally(parameters: TrainAndEvaluateParameters, console: Console) -> list[Measured]:
+    """Train closed-set segmenters in this process, and score them.
+
+    Raises:
+        IncompleteError: Fewer good shards are committed than wanted.
+        InputError: Data, weights or mmsegmentation are missing, or a folder belongs to another run.
+        LeaseHeldError: Somebody else is at work in one of the folders.
+    """
+    plans = plan_closed_sets(parameters)
+    measured = train_closed_sets(plans, LocalExecutor(console))
+    for plan in plans:
+        console.print(f"trained: {plan.training.folder}", markup=False, soft_wrap=True)
+    if measured:
+        console.print(score_table(on_labels(measured)))
+    return measured
+
+
+def export_locally(
+    dataset: str, classes: str, vocabulary: str | None, out: Path, console: Console
+) -> ExportedSet:
+    """Export the shards of a dataset in this process, and say what came out.
+
+    Raises:
+        DataError: If a shard is damaged.
+        InputError: If there is nothing to export, the vocabulary of a folder of tars is not given,
+            or the folder holds something else.
+        LeaseHeldError: Somebody else exports there.
+    """
+    shards = {shard.path: shard.identity for shard in find_shards(dataset)}
+    closed_set = resolve_closed_set(load_vocabulary(vocabulary or _vocabulary(dataset)), classes)
+    exported = export_shards(shards, closed_set, out)
+    table = Table("label", "class", "samples", title=f"{exported.num_samples} samples in {out}")
+    for label, each in enumerate(exported.labels):
+        table.add_row(str(label), each, str(exported.samples_by_class.get(each, "-")))
+    console.print(table)
+    console.print(f"{exported.num_skipped} samples show no class of {classes}")
+    return exported
+
+
+def _vocabulary(dataset: str) -> str:
+    """Name of the vocabulary that a dataset was made with."""
+    if open_objects(dataset).size(SPEC_PATH) is None:
+        message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
+        raise InputError(message)
+    return Store.open(dataset).spec["plan"]["vocabulary"]
+
+
+def ablate_locally(grid: Grid, console: Console) -> Ablation:
+    """Walk the grid of an ablation in this process.
+
+    Raises:
+        BudgetError: The writer's budget is spent.
+        InputError: Weights or files are missing, or a setting does not fit.
+    """
+    if check_grid(grid):
+        ensure_server(grid.folder / ".engine" / "prefect")
+
+    def generate(dataset: GenerationParameters) -> None:
+        console.rule(dataset.root, align="left")
+        generate_locally(dataset, console)
+
+    def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
+        console.rule(str(run.run_folder), align="left")
+        train_locally(run, console)
+        return evaluate_locally(run, console)
+
+    return walk(grid, generate, measure)
