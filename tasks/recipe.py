@@ -11,7 +11,7 @@ from models.writing.instructions import INSTRUCTIONS_VERSION
 from models.writing.templates import load_templates
 from models.writing.writers import ChatWriterConfig, WriterConfig
 from storage.commits import Commit, Counts
-from storage.identity import digest
+from storage.identity import Encoded, digest
 from storage.records import PlannedShard, Stage
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
@@ -150,7 +150,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
             {
                 "stage": stage.value,
                 "version": STAGE_VERSIONS[stage],
-                "samples": list(shard.samples),
+                "samples": Encoded(shard.samples_json),
                 "config": self.config(stage),
                 "inputs": [ref.sha256 if ref else "" for ref in inputs],
             }
