@@ -8,7 +8,6 @@ from rich.console import Console
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
 from flows.generation_run import require_space
-from models.devices import pick_device
 from models.profiles import GENERATORS, Profile, load_profile
 from models.weights import require_marker, resolve_weights
 from models.writing.chat import ChatWriterConfig
@@ -97,7 +96,7 @@ def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[
         )
     student = profile.student
     yield "student's CLIP", lambda: _weights(student.clip, student.revision, "config.json")
-    yield "device", lambda: str(pick_device(profile.painter.device))
+    yield "device", lambda: _device(profile.painter.device)
     yield "Prefect", _server
     if root is not None:
         yield "space", lambda: f"{require_space(root) / 1e9:.0f} GB free"
@@ -127,6 +126,12 @@ def _writer(profile: Profile) -> str:
 def _weights(model: str, revision: str | None, marker: str) -> str:
     path = require_marker(resolve_weights(model, revision), marker)
     return f"{model} in {path.parent}"
+
+
+def _device(device: str) -> str:
+    from models.devices import pick_device  # torch, which the files of a benchmark do not need
+
+    return str(pick_device(device))
 
 
 def _server() -> str:

@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field
 
 from storage.errors import InputError
 from storage.identity import derive_seed
-from storage.records import PlannedSample, PlannedShard
+from storage.records import PlannedShard
 from storage.slices import Slice
 
 MAX_SAMPLES = 10**8
