@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import open_run
+from flows.generation_run import open_run, select_shards
 from storage.plan import count_shards
 from storage.records import Record, Stage
 from storage.slices import resolve_slice
@@ -17,9 +17,9 @@ class StagePlan(Record, frozen=True):
     stage: Stage
     """The stage."""
     committed: int
-    """Shards for which it is committed."""
+    """Chosen shards for which it is committed."""
     to_do: int
-    """Shards for which it is not."""
+    """Chosen shards for which it is not."""
 
 
 class GenerationPlan(Record, frozen=True):
@@ -38,7 +38,9 @@ class GenerationPlan(Record, frozen=True):
     samples: int
     """Samples planned."""
     shards: int
-    """Shards planned."""
+    """Shards of the slice."""
+    chosen: int
+    """Shards of the slice that the run would work on; the stages count these."""
     stages: tuple[StagePlan, ...]
     """How far the stages are."""
 
@@ -53,6 +55,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
     spec = parameters.spec
     classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
     shards = count_shards(spec, parameters.samples)
+    chosen = len(select_shards(parameters.shards, shards))
     run = open_run(parameters)
     committed = dict.fromkeys(Stage, 0)
     if run is not None:
@@ -67,8 +70,9 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
         num_classes=len(classes.class_ids),
         samples=parameters.samples,
         shards=shards,
+        chosen=chosen,
         stages=tuple(
-            StagePlan(stage=stage, committed=count, to_do=shards - count)
+            StagePlan(stage=stage, committed=count, to_do=chosen - count)
             for stage, count in committed.items()
         ),
     )
@@ -77,9 +81,10 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
 def print_plan(plan: GenerationPlan, console: Console) -> None:
     """Print a plan as a table."""
     state = "new dataset" if plan.is_new else "existing dataset"
+    chosen = "" if plan.chosen == plan.shards else f", {plan.chosen} of them chosen"
     console.print(
         f"{plan.root} ({state}): slice {plan.slice} = {plan.num_classes} classes, "
-        f"{plan.samples} samples in {plan.shards} shards, slice id {plan.slice_id}",
+        f"{plan.samples} samples in {plan.shards} shards{chosen}, slice id {plan.slice_id}",
         markup=False,
         soft_wrap=True,
     )

@@ -158,7 +158,10 @@ def require_space(root: str) -> int:
         return 0
     place = Path(root).expanduser().absolute()
     existing = next(folder for folder in (place, *place.parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    if not existing.is_dir():
+        message = f"root {root}: {existing} is a file, expected a folder; choose another root"
+        raise InputError(message)
+    if not os.access(existing, os.W_OK):
         message = f"root {root} is in {existing}, which cannot be written to; choose another one"
         raise InputError(message)
     free = shutil.disk_usage(existing).free

@@ -1,36 +1,40 @@
 """YAML files and settings that people write, checked against a model."""
 
+import copy
 import difflib
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
+from storage.yaml_text import parse_value, parse_yaml, spelling
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _MOST_FAULTS = 5
 _LONGEST_VALUE = 200
+_WANTS_TEXT = frozenset({"string_type", "path_type"})
+"""Errors of pydantic that say that a text was expected."""
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping, as `storage.yaml_text` describes it.
 
     Raises:
         InputError: If the file cannot be read, is no YAML, or holds something else.
     """
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         message = f"{file} cannot be read ({error.strerror}); give the path of a YAML file"
         raise InputError(message) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = f"{file} is no YAML: {' '.join(str(error).split())}"
+    except ValueError as error:
+        message = f"{file} is no YAML: {error}"
         raise InputError(message) from error
+    document = parse_yaml(text, str(file))
     if not isinstance(document, dict):
         message = f"{file} holds a {type(document).__name__}, expected a mapping of names to values"
         raise InputError(message)
@@ -39,6 +43,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> ModelT:
     """Make a model of a document.
+
+    Where the model wants text, a number or a truth value counts as the text that was written.
 
     Args:
         kind: Which model.
@@ -49,11 +55,46 @@ def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> Mod
         InputError: If a key is unknown or missing, or a value does not fit; says where, and what
             comes close to an unknown key.
     """
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        message = f"{where}: {explain(kind, error)}"
-        raise InputError(message) from error
+    while True:
+        try:
+            return kind.model_validate(document)
+        except ValidationError as error:
+            respelt = _respelt(document, error)
+            if respelt is None:
+                message = f"{where}: {explain(kind, error)}"
+                raise InputError(message) from error
+            document = respelt
+
+
+def _respelt(document: Mapping[str, Any], error: ValidationError) -> dict[str, Any] | None:
+    """The document with text where text is wanted; nothing if that changes nothing."""
+    places = [
+        _place(document, detail["loc"])
+        for detail in error.errors()
+        if detail["type"] in _WANTS_TEXT and isinstance(detail["input"], bool | int | float)
+    ]
+    if not any(places):
+        return None
+    respelt = copy.deepcopy(dict(document))
+    for path in filter(None, places):
+        holder: Any = respelt
+        for part in path[:-1]:
+            holder = holder[part]
+        if not isinstance(holder[path[-1]], str):  # a union may have said it twice
+            holder[path[-1]] = spelling(holder[path[-1]])
+    return respelt
+
+
+def _place(document: Any, loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where an error's location is in the document; empty if no single value is there."""
+    path: list[Any] = []
+    inner: Any = document
+    for part in loc:  # a union adds the names of its members, which the document does not have
+        inside = isinstance(inner, Mapping) and part in inner
+        if inside or (isinstance(inner, list) and isinstance(part, int)):
+            inner = cast("Any", inner)[part]
+            path.append(part)
+    return tuple(path) if isinstance(inner, bool | int | float) else ()
 
 
 def explain(kind: type[BaseModel] | None, error: ValidationError) -> str:
@@ -180,20 +221,17 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_assignment(text: str) -> tuple[str, Any]:
-    """Split `a.b=value`; the value is read as YAML.
+    """Split `a.b=value`; the value is read as `storage.yaml_text.parse_value` says.
 
     Raises:
-        InputError: If there is no `=` or the value is no YAML.
+        InputError: If there is no `=`, or a value that begins as a list, a mapping or a quoted text
+            is none.
     """
     name, equals, value = text.partition("=")
-    if not equals or not name:
+    if not equals or not name.strip():
         message = f"{text!r} sets nothing, expected name=value such as masks.min_area=0.01"
         raise InputError(message)
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        message = f"the value of {text!r} is no YAML ({' '.join(str(error).split())})"
-        raise InputError(message) from error
+    return name.strip(), parse_value(value, f"the value of {text!r}")
 
 
 def _put(document: dict[str, Any], path: list[str], value: Any, name: str) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import Any, Self, cast
 
 from pydantic import BaseModel, Field
@@ -27,6 +29,17 @@ _ENCODER = json.JSONEncoder(
 )
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A value whose canonical JSON is known already.
+
+    Attributes:
+        data: The bytes that `canonical_json` gives.
+    """
+
+    data: bytes
+
+
 def canonical_json(value: object) -> bytes:
     """Write a value as the one JSON text that stands for it.
 
@@ -34,12 +47,21 @@ def canonical_json(value: object) -> bytes:
     UTF-8. Equal values give equal bytes on any machine; 1 and 1.0 are different values.
 
     Args:
-        value: JSON types with string keys, tuples (written as lists) and pydantic models.
+        value: JSON types with string keys, tuples (written as lists) and pydantic models; in the
+            place of the whole value, or of a value of the outermost mapping, an `Encoded` one.
 
     Raises:
         InputError: If a float is not finite.
         TypeError: If the value holds anything else than the types above.
     """
+    if isinstance(value, Encoded):
+        return value.data
+    parts = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    if any(isinstance(each, Encoded) for each in parts.values()):
+        members = (
+            canonical_json(name) + b":" + canonical_json(parts[name]) for name in sorted(parts)
+        )
+        return b"{" + b",".join(members) + b"}"
     try:
         return _ENCODER.encode(value).encode()
     except ValueError as error:
@@ -54,7 +76,18 @@ def digest(value: object) -> str:
 
 def derive_seed(*parts: str | int) -> int:
     """Derive a seed in [0, 2**63) from what it is for; 1 and "1" are different parts."""
-    return int.from_bytes(hashlib.sha256(canonical_json(parts)).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(_encode_parts(parts)).digest()[:8], "big") >> 1
+
+
+def _encode_parts(parts: tuple[str | int, ...]) -> bytes:
+    """What `canonical_json` gives, at a fifth of its time: a dataset has a million seeds."""
+    try:
+        return f"[{','.join([_ENCODE[type(part)](part) for part in parts])}]".encode()
+    except (KeyError, UnicodeEncodeError):
+        return canonical_json(parts)
+
+
+_ENCODE: Mapping[type, Callable[[Any], str]] = {int: int.__repr__, str: encode_basestring}
 
 
 class Fingerprint(Record, frozen=True):

@@ -21,12 +21,13 @@ plan.
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from storage.errors import InputError
 from storage.identity import derive_seed
-from storage.records import PlannedSample, PlannedShard
+from storage.records import PlannedShard
 from storage.slices import Slice
 
 MAX_SAMPLES = 10**8
@@ -104,46 +105,64 @@ def plan_shard(spec: DatasetSpec, classes: Slice, index: int, num_samples: int) 
     start = index * spec.samples_per_shard
     stop = min(start + spec.samples_per_shard, num_samples)
     groups = range(start // spec.texts_per_class_set, (stop - 1) // spec.texts_per_class_set + 1)
-    sets = {group: _class_set(spec, classes, group) for group in groups}
-    samples = tuple(
+    rounds = _Rounds(spec.seed, classes)
+    sets = {group: _class_set(spec, rounds, group) for group in groups}
+    samples = [
         _sample(spec, classes, i, sets[i // spec.texts_per_class_set]) for i in range(start, stop)
+    ]
+    # all samples at once: to make them one by one takes twice the time of everything else
+    return PlannedShard.model_validate(
+        {"slice_id": classes.slice_id, "index": index, "samples": samples}
     )
-    return PlannedShard(slice_id=classes.slice_id, index=index, samples=samples)
 
 
 def _sample(
     spec: DatasetSpec, classes: Slice, index: int, class_ids: tuple[int, ...]
-) -> PlannedSample:
+) -> dict[str, Any]:
     key = f"{classes.slice_id}{index:08d}"
     seed = derive_seed(spec.seed, key)
-    return PlannedSample(key=key, index=index, class_ids=class_ids, seed=seed)
+    return {"key": key, "index": index, "class_ids": class_ids, "seed": seed}
 
 
-def _class_set(spec: DatasetSpec, classes: Slice, group: int) -> tuple[int, ...]:
+def _class_set(spec: DatasetSpec, rounds: "_Rounds", group: int) -> tuple[int, ...]:
     """The classes of a group, in the order in which its texts should name them."""
-    share = _share(spec.two_class_share) if len(classes.class_ids) > 1 else Fraction(0)
+    share = _share(spec.two_class_share) if rounds.size > 1 else Fraction(0)
     first, end = (
         number + number * share.numerator // share.denominator for number in (group, group + 1)
     )
-    return tuple(_class_of_slot(spec.seed, classes, slot) for slot in range(first, end))
+    return tuple(rounds.class_of(slot) for slot in range(first, end))
 
 
-def _class_of_slot(seed: int, classes: Slice, slot: int) -> int:
-    number, position = divmod(slot, len(classes.class_ids))
-    return _round(seed, classes, number)[position]
+class _Rounds:
+    """The classes of a slice, slot by slot; each round is ordered once.
+
+    Args:
+        seed: Root of every random choice.
+        classes: The slice.
+    """
+
+    def __init__(self, seed: int, classes: Slice) -> None:
+        self.size = len(classes.class_ids)
+        self._seed, self._classes = seed, classes
+        self._known: dict[int, tuple[int, ...]] = {}
+
+    def class_of(self, slot: int) -> int:
+        number, position = divmod(slot, self.size)
+        if number not in self._known:
+            self._known[number] = self._round(number)
+        return self._known[number][position]
+
+    def _round(self, number: int) -> tuple[int, ...]:
+        """The classes in the order of one round."""
+        if self.size <= 2:
+            return _shuffled(self._seed, self._classes, 0)
+        order = _shuffled(self._seed, self._classes, number)
+        if number > 0 and order[0] == _shuffled(self._seed, self._classes, number - 1)[-1]:
+            return (order[1], order[0], *order[2:])
+        return order
 
 
 @lru_cache(maxsize=64)
-def _round(seed: int, classes: Slice, number: int) -> tuple[int, ...]:
-    """The classes in the order of one round."""
-    if len(classes.class_ids) <= 2:
-        return _shuffled(seed, classes, 0)
-    order = _shuffled(seed, classes, number)
-    if number > 0 and order[0] == _shuffled(seed, classes, number - 1)[-1]:
-        return (order[1], order[0], *order[2:])
-    return order
-
-
 def _shuffled(seed: int, classes: Slice, number: int) -> tuple[int, ...]:
     return tuple(
         sorted(

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from models.registry import Need, Role, kind_of
 from storage.commits import Commit, Counts
-from storage.identity import digest
+from storage.identity import Encoded, digest
 from storage.records import PlannedShard, Record, Rejected, Stage
 from storage.rows import write_rows
 from storage.store import Store
@@ -143,7 +143,7 @@ class Declaration:
             {
                 "stage": self.stage.value,
                 "version": self.version,
-                "samples": list(shard.samples),
+                "samples": Encoded(shard.samples_json),
                 "config": config,
                 "inputs": [ref.sha256 if ref else "" for ref in inputs],
             }

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.__main__ import app
+from flows.command_line import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

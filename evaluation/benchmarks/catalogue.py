@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from evaluation.benchmarks.contract import Benchmark, BenchmarkConfig, BenchmarkName
+from evaluation.benchmarks.contract import Benchmark, BenchmarkConfig
+from evaluation.benchmarks.names import BenchmarkName
 from evaluation.benchmarks.open_images import OpenImages
 
 

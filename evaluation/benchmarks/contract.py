@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from evaluation.benchmarks.names import BenchmarkName
 from storage.class_sets import BenchmarkClasses
 
 
@@ -98,18 +99,6 @@ class LvisConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     candidates: Literal["all", "federated"] = "all"
     """Classes that may be predicted in an image: `all` 1,203, or those of which the annotations
     say that they are there or that they are not (`federated`)."""
-
-
-BenchmarkName = Literal[
-    "voc21",
-    "voc20",
-    "context60",
-    "context59",
-    "coco_object",
-    "lvis",
-    "open_images",
-    "miniature",
-]
 
 
 class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

@@ -8,14 +8,13 @@ number. `data/presets.yaml` holds the values and where they come from.
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, Field
 
 from evaluation.scoring.config import ScoringConfig
-from storage.documents import merge, suggest, validate
+from storage.documents import merge, read_yaml, suggest, validate
 from storage.errors import InputError
 
 _EXECUTION: Mapping[str, Any] = {
@@ -106,5 +105,5 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 @cache
 def _presets() -> dict[str, Preset]:
-    text = files("evaluation.scoring").joinpath("data", "presets.yaml").read_text(encoding="utf-8")
-    return {name: Preset.model_validate(each) for name, each in yaml.safe_load(text).items()}
+    document = read_yaml(Path(__file__).with_name("data") / "presets.yaml")
+    return {name: validate(Preset, each, f"preset {name}") for name, each in document.items()}

@@ -15,21 +15,20 @@ there twice is drawn twice as often. `two` may be missing if no text with two cl
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from importlib.resources import files
+from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from storage.documents import explain
+from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
 from storage.identity import derive_seed
 from storage.plurals import plural_forms
 from storage.records import Record
 from storage.vocabulary import ClassRecord
 
+_FOLDER = Path(__file__).parents[1] / "data" / "templates"
 _DRAWS = 64  # random draws for a new text before all texts are tried in turn
 _PIECES = re.compile(r"(\{[^{}]*\})")
 _AN = re.compile(r"\W*(?!uni|uri|use|eu|one\b)(?:[aeiou]|hour|honest|heir)", re.IGNORECASE)
@@ -152,39 +151,30 @@ def load_templates(name: str) -> TemplateSet:
         InputError: If there is no such set or file, or its contents are not a grammar; the message
             names every fault.
     """
-    source = f"template set {name!r}"
-    try:
-        if name.endswith((".yaml", ".yml")):
-            contents = Path(name).read_text(encoding="utf-8")
-        elif name in template_names():
-            contents = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-        else:
-            message = (
-                f"no {source}, expected one of {', '.join(template_names())} or the path of a "
-                ".yaml file"
-            )
-            raise InputError(message)
-        return TemplateSet.model_validate(yaml.safe_load(contents))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = f"{source} cannot be read ({error}); give a YAML file with the key 'one'"
-        raise InputError(message) from error
-    except ValidationError as error:
-        faults = explain(TemplateSet, error)
-        message = f"{source} is not a grammar: {faults}; expected the keys one, two and slots"
-        raise InputError(message) from error
+    if name.endswith((".yaml", ".yml")):
+        return _read_templates(Path(name).expanduser())
+    if name not in template_names():
+        message = (
+            f"no template set {name!r}; {suggest(name, template_names())}, or the path of a "
+            ".yaml file"
+        )
+        raise InputError(message)
+    return _shipped_templates(name)
+
+
+@cache
+def _shipped_templates(name: str) -> TemplateSet:
+    return _read_templates(_FOLDER / f"{name}.yaml")
+
+
+def _read_templates(file: Path) -> TemplateSet:
+    where = f"template set {str(file)!r} is not a grammar (keys one, two and slots)"
+    return validate(TemplateSet, read_yaml(file), where)
 
 
 def template_names() -> list[str]:
     """The sets that come with the engine."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in _folder().iterdir()
-        if entry.name.endswith(".yaml")
-    )
-
-
-def _folder() -> Any:
-    return files("models").joinpath("data/templates")
+    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
 
 
 def _slot(name: str) -> str:

@@ -1,11 +1,12 @@
 """What people write must be read, or refused in words that help."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from storage.documents import read_yaml, suggest, validate
+from storage.documents import read_yaml, split_assignment, suggest, validate
 from storage.errors import InputError
 
 
@@ -25,6 +26,11 @@ class Dog(BaseModel, extra="forbid"):
             message = "expected an even number"
             raise ValueError(message)
         return value
+
+
+class Person(BaseModel, extra="forbid"):
+    kind: Literal["person"] = "person"
+    name: str
 
 
 class House(BaseModel, extra="forbid"):
@@ -93,3 +99,47 @@ def test_a_file_that_holds_no_mapping_is_refused(tmp_path, contents, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml cannot be read \(No such file"):
         read_yaml(tmp_path / "none.yaml")
+
+
+class Notes(BaseModel, extra="forbid"):
+    title: str
+    place: Path | None = None
+    words: tuple[str, ...] = ()
+    by_name: dict[str, str] = Field(default_factory=dict)
+    either: int | str | None = None
+    pet: Annotated[Cat | Dog | Person, Field(discriminator="kind")] | None = None
+    count: Annotated[int, Field(ge=1)] = 1
+
+
+@pytest.mark.parametrize("text", ["9", "010", "1e3", "no", "10:20", "2024-01-01", "true", "1.50"])
+def test_a_field_for_text_takes_what_was_written(tmp_path, text):
+    file = tmp_path / "a.yaml"
+    lines = [f"title: {text}", f"place: {text}", f"words: [{text}]", f"by_name: {{{text}: {text}}}"]
+    file.write_text("\n".join([*lines, f"pet: {{kind: person, name: {text}}}", "count: 010"]))
+    notes = validate(Notes, read_yaml(file), "a.yaml")
+    assert (notes.title, notes.place, notes.words) == (text, Path(text), (text,))
+    assert notes.by_name == {text: text}
+    assert notes.pet == Person(name=text)
+    assert notes.count == 10
+    name, value = split_assignment(f"title={text}")
+    assert validate(Notes, {name: value}, "settings").title == text
+
+
+def test_a_number_stays_one_where_a_number_is_welcome():
+    assert validate(Notes, {"title": "a", "either": 9}, "notes").either == 9
+
+
+def test_nothing_is_no_text():
+    with pytest.raises(InputError, match="'title' is None: Input should be a valid string"):
+        validate(Notes, {"title": None}, "notes")
+
+
+def test_the_document_of_the_caller_is_left_as_it_is():
+    document = {"title": 9, "words": [1]}
+    assert validate(Notes, document, "notes").words == ("1",)
+    assert document == {"title": 9, "words": [1]}
+
+
+def test_other_faults_are_still_told_where_text_was_wanted():
+    with pytest.raises(InputError, match=r"notes: 'count' is 0: Input should be greater"):
+        validate(Notes, {"title": 9, "count": 0}, "notes")

@@ -1,3 +1,4 @@
+import hashlib
 import math
 import subprocess
 import sys
@@ -6,7 +7,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
-from storage.identity import Fingerprint, canonical_json, derive_seed, describe_drift, digest
+from storage.identity import (
+    Encoded,
+    Fingerprint,
+    canonical_json,
+    derive_seed,
+    describe_drift,
+    digest,
+)
 
 
 class Detector(BaseModel):
@@ -51,6 +59,36 @@ def test_seeds_differ_with_every_part_and_its_type():
     seeds = {derive_seed(*p) for p in parts}
     assert len(seeds) == len(parts)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (),
+        (0,),
+        (-3, 2**70),
+        ("",),
+        ('a"b\\c', "caf\u00e9\n\t\x00\x7f\u2028"),
+        (True, "1"),
+        ("\U0001f431",),
+    ],
+)
+def test_a_seed_is_made_of_the_canonical_json_of_its_parts(parts):
+    whole = hashlib.sha256(canonical_json(list(parts))).digest()
+    assert derive_seed(*parts) == int.from_bytes(whole[:8], "big") >> 1
+
+
+def test_a_part_that_is_no_text_is_refused():
+    with pytest.raises(InputError, match="no canonical JSON"):
+        derive_seed("\ud800")
+
+
+def test_what_is_encoded_already_stands_for_its_value():
+    value = {"b": [1, {"c": "caf\u00e9"}], "a": None, "\u00e9": 1, "z": 2.5}
+    for name in value:
+        half = {**value, name: Encoded(canonical_json(value[name]))}
+        assert canonical_json(half) == canonical_json(value)
+    assert digest(Encoded(canonical_json(value))) == digest(value)
 
 
 def test_seeds_fill_their_range():

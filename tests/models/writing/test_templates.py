@@ -127,17 +127,17 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
-        ("two: ['{class1} {class2}']", ["one", "required"]),
+        ("two: ['{class1} {class2}']", ["'one' is missing"]),
         ("one: []", ["one", "at least 1"]),
         ("one: ['{class1} {colour1}']", ["{colour1}", "slots []"]),
         ("one: ['a dog', '{class2}']", ["one[0]", "misses {class1}", "one[1]", "has {class2}"]),
         ("one: ['{class1}']\ntwo: ['{class1}']", ["two[0]", "misses {class2}"]),
         ("one: ['{class1']", ["single brace"]),
         ("one: ['{class1} {x}']\nslots: {x: []}", ["slot 'x' is empty"]),
-        ("one: ['{class1} {x}']\nslots: {x: [1]}", ["slots.x.0"]),
+        ("one: ['{class1} {x}']\nslots: {x: [[1]]}", ["slots.x.0"]),
         ("one: ['{class1}']\nthree: []", ["three"]),
-        ("one: [", ["cannot be read"]),
-        ("", ["not a grammar"]),
+        ("one: [", ["is no YAML"]),
+        ("", ["expected a mapping"]),
     ],
 )
 def test_a_faulty_file_is_refused_with_every_fault_named(tmp_path, contents, words):

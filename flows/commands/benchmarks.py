@@ -1,0 +1,32 @@
+"""A benchmark as command lines name it: an option for each field, and settings for the rest."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.benchmarks.contract import BenchmarkConfig
+
+_PREFIX = "benchmark."
+
+
+def benchmark_settings(settings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The settings of a benchmark, without the word in front, and the others."""
+    own = tuple(text.removeprefix(_PREFIX) for text in settings if text.startswith(_PREFIX))
+    return own, tuple(text for text in settings if not text.startswith(_PREFIX))
+
+
+def benchmark_config(given: Mapping[str, Any], settings: tuple[str, ...]) -> "BenchmarkConfig":
+    """The configuration of a benchmark.
+
+    Args:
+        given: What options say, by field.
+        settings: name=value of other fields.
+
+    Raises:
+        InputError: If a setting is unknown or does not fit.
+    """
+    from evaluation.benchmarks.contract import BenchmarkConfig
+    from storage.documents import read_parameters, split_assignment
+
+    values = {**given, **dict(split_assignment(text) for text in settings)}
+    return read_parameters(BenchmarkConfig, None, values)

@@ -1,0 +1,173 @@
+"""Commands that make a dataset and look after it: plan, generate, status, verify, export."""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from flows.commands.app import (
+    Json,
+    app,
+    console,
+    examples,
+    print_json,
+    say,
+)
+from storage.exit_codes import EXIT_WORK_LEFT
+
+if TYPE_CHECKING:
+    from flows.generation_parameters import GenerationParameters
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to generate, as plan and generate take it; what is not given is as the file says."""
+
+    root: str | None = None
+    """Dataset: a folder or an object-store URL."""
+    slice: str | None = None
+    """Classes: all, lvis-r, voc20, 0:100, or names between commas."""
+    samples: int | None = None
+    """Samples to plan for the slice; more than before extends it."""
+    profile: str | None = None
+    """Shipped profile (miniature, sd15), or the path of a YAML file."""
+    shards: str | None = None
+    """Shards to work on: all, or indices and ranges such as 0-3,7."""
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
+    """Any other parameter, as name=value; may be repeated."""
+
+    def parameters(self, file: Path | None) -> "GenerationParameters":
+        """The whole parameters: those of a file, with what is given here on top.
+
+        Raises:
+            InputError: If the file cannot be read, or something is unknown, missing or does not
+                fit.
+        """
+        from flows.generation_parameters import GenerationParameters
+        from storage.documents import read_parameters, split_assignment
+
+        given: dict[str, Any] = asdict(self)
+        settings = dict(split_assignment(text) for text in given.pop("set"))
+        values = {name: value for name, value in given.items() if value is not None}
+        return read_parameters(GenerationParameters, file, values | settings)
+
+
+_File = Annotated[Path | None, Parameter(help="YAML file with generation parameters.")]
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg plan --root runs/mine --samples 96",
+        'magicseg plan --root runs/mine --samples 96 --slice "cat,boat" --json',
+    )
+)
+def plan(file: _File = None, *, wanted: Wanted = Wanted(), json_: Json = False) -> None:
+    """Say which shards a run would make, and which are committed; makes nothing.
+
+    Args:
+        file: YAML file with generation parameters.
+        wanted: What to plan.
+        json_: Print JSON.
+    """
+    from flows.generation_plan import describe_plan, print_plan
+
+    described = describe_plan(wanted.parameters(file))
+    if json_:
+        print_json(described.model_dump(mode="json"))
+    else:
+        print_plan(described, console)
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg generate --root runs/mine --samples 96",
+        'magicseg generate --root runs/mine --samples 96 --slice "cat,boat"',
+    )
+)
+def generate(file: _File = None, *, wanted: Wanted = Wanted()) -> None:
+    """Make the shards of a slice; what is committed is not made again.
+
+    Args:
+        file: YAML file with generation parameters.
+        wanted: What to generate.
+    """
+    from flows.local_runs import generate_locally
+
+    generate_locally(wanted.parameters(file), console)
+
+
+@app.command(
+    help_epilogue=examples("magicseg status runs/mine", "magicseg status runs/mine --json")
+)
+def status(root: str, *, json_: Json = False) -> None:
+    """Say what is committed in a dataset, from its records alone.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        json_: Print JSON.
+    """
+    from flows.dataset_status import describe_status, print_status
+
+    described = describe_status(root)
+    if json_:
+        print_json(described)
+    else:
+        print_status(described, console)
+
+
+@app.command(
+    help_epilogue=examples("magicseg verify runs/mine", "magicseg verify runs/mine --deep")
+)
+def verify(
+    root: str,
+    *,
+    deep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    json_: Json = False,
+) -> None:
+    """Compare the files of a dataset with its records; changes nothing.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        deep: Hash every byte and open every sample, instead of comparing sizes and counts.
+        json_: Print JSON.
+    """
+    from storage.store import Store
+    from storage.verification import verify_bytes, verify_records
+    from storage.vocabulary import load_vocabulary
+
+    store = Store.open(root)
+    if deep:
+        vocabulary = load_vocabulary(store.spec["plan"]["vocabulary"])
+        findings = verify_bytes(store, len(vocabulary))
+    else:
+        findings = verify_records(store)
+    if json_:
+        print_json([finding.model_dump(mode="json") for finding in findings])
+    else:
+        for finding in findings:
+            say(f"{finding.path}: {finding.problem}; {finding.way_out}")
+        say(f"{len(findings)} findings in {root}")
+    if findings:
+        sys.exit(EXIT_WORK_LEFT)
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg export --dataset runs/mine --classes miniature --out exports/mine"
+    )
+)
+def export(*, dataset: str, classes: str, out: Path, vocabulary: str | None = None) -> None:
+    """Write the images and 8-bit label maps of some classes into a folder, for other trainers.
+
+    Args:
+        dataset: Root of a dataset, or a folder of tars.
+        classes: voc20, coco80, context59, miniature, or names between commas.
+        out: The folder; an interrupted export goes on, a dataset that has grown is exported on.
+        vocabulary: What the label maps index; only needed for a folder of tars.
+    """
+    from flows.local_steps import export_locally
+
+    export_locally(dataset, classes, vocabulary, out, console)

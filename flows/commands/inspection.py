@@ -1,0 +1,112 @@
+"""Commands that show what there is: demo, report, doctor."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from evaluation.benchmarks.names import BenchmarkName
+from flows.commands.app import (
+    Json,
+    Settings,
+    app,
+    console,
+    examples,
+    print_json,
+    say,
+)
+from flows.commands.benchmarks import benchmark_config, benchmark_settings
+from storage.errors import InputError
+from storage.exit_codes import EXIT_INPUT
+
+
+@app.command(help_epilogue=examples("magicseg demo", "magicseg demo --out runs/second --seed 1"))
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
+) -> None:
+    """Generate, train, evaluate and report on the models that ship with the engine.
+
+    Args:
+        out: Folder for everything; an interrupted demo goes on where it stopped.
+        seed: Root of every random choice.
+    """
+    from flows.demo import run_demo
+
+    run_demo(out, seed, console)
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg report --dataset runs/mine --out runs/mine.html",
+        "magicseg report --run runs/mine-run --run runs/second-run --out runs.html",
+    )
+)
+def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path) -> None:
+    """Write one HTML page about a dataset and the runs made from it.
+
+    Args:
+        dataset: Root of a dataset.
+        run: Folders of training runs; may be repeated.
+        out: The file to write.
+    """
+    from evaluation.reports.page import write_report
+
+    if dataset is None and not run:
+        message = "there is nothing to report on: give --dataset, --run, or both"
+        raise InputError(message)
+    if out.is_dir():
+        message = f"{out} is a folder, expected the file to write such as {out / 'report.html'}"
+        raise InputError(message)
+    say(f"report: {write_report(dataset, run, out)}")
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg doctor --root runs/mine",
+        "magicseg doctor --profile sd15",
+        "magicseg doctor --benchmark voc21 --root VOCdevkit/VOC2012",
+    )
+)
+def doctor(
+    *,
+    profile: str = "miniature",
+    root: str | None = None,
+    benchmark: BenchmarkName | None = None,
+    split: str = "val",
+    set_: Settings = (),
+    json_: Json = False,
+) -> None:
+    """Check what a run would need: weights, keys, space, Prefect; or the files of a benchmark.
+
+    Args:
+        profile: Shipped profile, or path of a YAML file.
+        root: Dataset to check for space and write access; with a benchmark, the folder of that.
+        benchmark: Name of a benchmark; then its files are checked and nothing else.
+        split: Which part of the benchmark.
+        set_: Settings of the benchmark, such as benchmark.lvis.images=all; may be repeated.
+        json_: Print JSON.
+    """
+    from flows.doctor import examine, examine_benchmark, print_findings
+
+    own, others = benchmark_settings(set_)
+    if others or (own and benchmark is None):
+        message = f"{', '.join(set_)} means nothing here, expected benchmark.<name>=value"
+        raise InputError(message)
+    if benchmark is None:
+        findings = examine(profile, root)
+    elif root is None:
+        message = f"{benchmark} cannot be checked without its folder: name it with --root"
+        raise InputError(message)
+    else:
+        config = benchmark_config({"name": benchmark, "root": root, "split": split}, own)
+        findings = examine_benchmark(config)
+    if json_:
+        print_json([finding.model_dump(mode="json") for finding in findings])
+    else:
+        print_findings(findings, console)
+    if not all(finding.ok for finding in findings):
+        sys.exit(EXIT_INPUT)

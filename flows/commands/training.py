@@ -1,0 +1,208 @@
+"""Commands that train and score on what was generated: train, evaluate, closed-set, ablate."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from evaluation.benchmarks.names import BenchmarkName
+from flows.commands.app import Json, Settings, app, console, errors, examples, print_json
+from flows.commands.benchmarks import benchmark_config, benchmark_settings
+from storage.errors import InputError
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg train --dataset runs/mine --out runs/mine-run",
+        "magicseg train --dataset runs/mine --set optimiser.steps=100 --set seed=1",
+    )
+)
+def train(
+    *,
+    dataset: str,
+    out: str | None = None,
+    profile: str = "miniature",
+    set_: Settings = (),
+) -> None:
+    """Train the profile's student on committed shards; an interrupted training goes on.
+
+    Args:
+        dataset: Root of a dataset.
+        out: Folder of the run; by default the dataset's with -run behind its name.
+        profile: Shipped profile, or path of a YAML file.
+        set_: Training settings that differ from the profile's, as name=value; may be repeated.
+    """
+    from flows.local_steps import train_locally
+    from flows.training_parameters import TrainAndEvaluateParameters
+    from storage.documents import validate
+
+    values = {"dataset": dataset, "out": out, "profile": profile, "training": _nested(set_)}
+    train_locally(validate(TrainAndEvaluateParameters, values, "parameters"), console)
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg evaluate --run runs/mine-run --root runs/benchmark",
+        "magicseg evaluate --run runs/mine-run --root runs/benchmark --preset sclip",
+    )
+)
+def evaluate(
+    *,
+    run: str,
+    root: Path,
+    benchmark: BenchmarkName = "miniature",
+    split: str = "val",
+    profile: str = "miniature",
+    limit: int | None = None,
+    preset: str | None = None,
+    untrained: bool = True,
+    baseline: bool = True,
+    set_: Settings = (),
+) -> None:
+    """Score a trained student on a benchmark, and others beside it.
+
+    Args:
+        run: Folder of the training run.
+        root: Folder of the benchmark.
+        benchmark: Its name.
+        split: Which part of the benchmark.
+        profile: Profile that the student was trained with.
+        limit: Score so many images only.
+        preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip or
+            magicseg_released; settings that are given win.
+        untrained: Score the student before training too.
+        baseline: Score the profile's detector with its segmenter too.
+        set_: Scoring settings that differ from the profile's, as name=value, or settings of the
+            benchmark, such as benchmark.lvis.images=all; may be repeated.
+    """
+    from flows.local_steps import evaluate_locally
+    from flows.training_parameters import EvaluationParameters
+    from storage.documents import read_parameters
+
+    own, scoring = benchmark_settings(set_)
+    config = benchmark_config(
+        {"name": benchmark, "root": root, "split": split, "limit": limit}, own
+    )
+
+    parameters = read_parameters(
+        EvaluationParameters,
+        None,
+        {
+            "run": run,
+            "profile": profile,
+            "scoring": _nested(scoring) | ({} if preset is None else {"preset": preset}),
+            "benchmarks": [config],
+            "untrained": untrained,
+            "baseline": baseline,
+        },
+    )
+    evaluate_locally(parameters, console)
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg closed-set --dataset runs/mine --recipe mask2former_miniature \\",
+        "    --classes miniature --root runs/benchmark",
+    )
+)
+def closed_set(
+    *,
+    dataset: str,
+    recipe: str,
+    classes: str,
+    root: Path | None = None,
+    benchmark: BenchmarkName = "miniature",
+    split: str = "val",
+    out: str | None = None,
+    profile: str = "miniature",
+    set_: Settings = (),
+) -> None:
+    """Train an ordinary segmenter on committed shards, and score it beside the student.
+
+    Args:
+        dataset: Root of a dataset.
+        recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, deeplabv3_miniature,
+            mask2former_miniature, or the path of a YAML file.
+        classes: voc20, coco80, context59, miniature, or names between commas.
+        root: Folder of a benchmark to score on.
+        benchmark: Its name.
+        split: Which part of it.
+        out: Folder of the run, as for train; the segmenter goes to closed-sets below it.
+        profile: Profile that the dataset was made with.
+        set_: Settings that differ from the recipe's, as name=value; may be repeated.
+    """
+    from flows.local_steps import closed_sets_locally
+    from flows.training_parameters import TrainAndEvaluateParameters
+    from storage.documents import read_parameters
+
+    scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
+    values = {
+        "dataset": dataset,
+        "out": out,
+        "profile": profile,
+        "benchmarks": scored,
+        "closed_sets": [{"recipe": recipe, "classes": classes, "settings": _nested(set_)}],
+    }
+    closed_sets_locally(read_parameters(TrainAndEvaluateParameters, None, values), console)
+
+
+@app.command(
+    help_epilogue=examples(
+        "magicseg ablate --preset miniature --out runs/ablation",
+        'magicseg ablate grid.yaml --set "seeds=[0]" --json',
+    )
+)
+def ablate(
+    file: Path | None = None,
+    *,
+    preset: Literal["miniature"] | None = None,
+    out: str | None = None,
+    set_: Settings = (),
+    json_: Json = False,
+) -> None:
+    """Train and score a grid of students, and compare them as the paper's tables V and VI do.
+
+    Args:
+        file: YAML file with ablation parameters.
+        preset: Instead of a file: the grid on the models that ship with the engine.
+        out: Folder for everything; an interrupted grid goes on where it stopped.
+        set_: Any other parameter, as name=value; may be repeated.
+        json_: Print JSON; progress goes to standard error.
+    """
+    from evaluation.reports.ablation_files import format_ablation
+    from flows.ablation_grid import Grid, require_all
+    from flows.demo import draw_ablation_benchmark
+    from flows.local_steps import ablate_locally
+
+    grid = Grid(_ablation(file, preset, out, set_))
+    if preset is not None:
+        draw_ablation_benchmark(grid)
+    ablation = ablate_locally(grid, errors if json_ else console)
+    if json_:
+        print_json(ablation.model_dump(mode="json"))
+    else:
+        console.print(format_ablation(ablation), markup=False, highlight=False, soft_wrap=True)
+    require_all(ablation)
+
+
+def _ablation(
+    file: Path | None, preset: str | None, out: str | None, settings: tuple[str, ...]
+) -> Any:
+    from flows.ablation_grid import AblationParameters
+    from flows.demo import demo_ablation
+    from storage.documents import nest, read_parameters, split_assignment, validate
+
+    if (file is None) == (preset is None):
+        message = "give either a YAML file with ablation parameters or --preset miniature"
+        raise InputError(message)
+    values = dict(split_assignment(text) for text in settings)
+    if out is not None:
+        values["out"] = out
+    if file is not None:
+        return read_parameters(AblationParameters, file, values)
+    document = demo_ablation(Path(out or "runs/ablation")).model_dump(mode="json")
+    return validate(AblationParameters, nest(values, document), "parameters")
+
+
+def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
+    from storage.documents import nest, split_assignment
+
+    return nest(dict(split_assignment(text) for text in settings))
