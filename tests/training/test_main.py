@@ -20,7 +20,7 @@ def test_a_run_ends_with_zero_and_prints_its_checkpoint(settings, tmp_path, caps
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 3}, "steps: Extra inputs are not permitted"),
+        ({"steps": 3}, "unknown key 'steps'"),
         ({"vocabulary": "lvis"}, "lvis1205"),
         ({"dataset": "nowhere"}, "generate the dataset first"),
         ({"student": {"clip": "no/where"}}, "no/where"),

@@ -127,7 +127,7 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
-        ("two: ['{class1} {class2}']", ["one", "required"]),
+        ("two: ['{class1} {class2}']", ["'one' is missing"]),
         ("one: []", ["one", "at least 1"]),
         ("one: ['{class1} {colour1}']", ["{colour1}", "slots []"]),
         ("one: ['a dog', '{class2}']", ["one[0]", "misses {class1}", "one[1]", "has {class2}"]),
