@@ -106,8 +106,8 @@ class Vocabulary:
             known = self[class_id].name if 0 <= class_id < len(self) else "nothing"
             if known != name:
                 message = (
-                    f"{where} calls class {class_id} {name!r}, but vocabulary {self.name!r} has "
-                    f"{known!r} there: use the vocabulary that the dataset was made with"
+                    f"{where} calls class {class_id} {name!r}, but the vocabulary "
+                    f"{self.name!r} has {known!r} there: use the one that the dataset was made with"
                 )
                 raise InputError(message)
 

@@ -13,10 +13,10 @@ def test_a_broken_scores_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"scores\.json does not exist"):
         read_measured(path)
     for text, problem in (
-        ('{"measure": "labels", "miou": 1}', r"labels\.subject: Field required"),
-        ('{"measure": "points", "p_miou": 1}', r"points\.subject: Field required"),
+        ('{"measure": "labels", "miou": 1}', r"'labels\.subject' is missing"),
+        ('{"measure": "points", "p_miou": 1}', r"'points\.subject' is missing"),
         ('{"miou": 1}', "Unable to extract tag"),
-        ("{", "the text: "),
+        ("{", "Invalid JSON"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=rf"scores\.json holds no scores .*{problem}"):
