@@ -9,7 +9,7 @@ import typing
 from pathlib import Path
 
 import jaxtyping
-from beartype import BeartypeConf, FrozenDict, beartype
+from beartype import BeartypeConf, BeartypeDecorPlace, FrozenDict, beartype
 from beartype.claw import beartype_packages
 from pydantic import ValidationInfo
 
@@ -18,6 +18,7 @@ PACKAGES = ("flows", "tasks", "models", "training", "evaluation", "storage")
 _ROOT = Path(__file__).parents[2]
 _CONF = BeartypeConf(
     is_pep484_tower=True,  # an int is a float, as PEP 484 and pyright have it
+    claw_decor_place_func=BeartypeDecorPlace.FIRST,  # Prefect's flows and tasks stay what they are
     claw_is_pep526=False,  # fields of pydantic models hold a FieldInfo while the class is made
     hint_overrides=FrozenDict(
         {
