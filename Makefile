@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/magicseg demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
 
 check: $(READY)
 	$(BIN)/ruff check .
