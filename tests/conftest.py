@@ -15,6 +15,10 @@ from bucket import serve_bucket
 
 execute_annotations()  # before the first import of the product
 
+# Read when torch is imported: test processes side by side share the cores.
+_BESIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _BESIDE > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _BESIDE)))
 # Read when torch is imported: waiting threads must not take the cores from their neighbours.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Read when Prefect is imported.
