@@ -1,6 +1,6 @@
 """Networks of transformers, loaded whole or not at all."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -8,6 +8,7 @@ from models.weights import Weights, explained, read_json, require_marker, way_ou
 from storage.errors import InputError
 
 
+@runtime_checkable
 class _Network(Protocol):
     @classmethod
     def from_pretrained(cls, source: str, /, **options: Any) -> Any: ...

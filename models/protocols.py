@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -45,6 +45,7 @@ class TextAnswer:
     refused: bool = False
 
 
+@runtime_checkable
 class PromptWriter(Protocol):
     """Writes scene texts."""
 
@@ -88,6 +89,7 @@ class PaintedPair:
     unsafe: bool
 
 
+@runtime_checkable
 class TokenCounter(Protocol):
     """Knows how long a text is for a painter; threads may share it."""
 
@@ -101,6 +103,7 @@ class TokenCounter(Protocol):
         ...
 
 
+@runtime_checkable
 class PairPainter(Protocol):
     """Paints scenes and their counterfactuals."""
 
@@ -127,12 +130,13 @@ class FoundBoxes:
     best_scores: Float32[np.ndarray, " asked"]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds objects by phrase."""
 
     def detect(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         phrases: Sequence[tuple[str, ...]],
     ) -> list[FoundBoxes]:
         """Find each image's own phrases in it; thresholds and per-phrase NMS are applied."""
@@ -152,13 +156,14 @@ class CutMasks:
     predicted_ious: Float32[np.ndarray, " boxes"]
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """Cuts objects out of images, given their boxes."""
 
     def segment(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
-        boxes: Sequence[Float32[np.ndarray, "boxes 4"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         """Cut one mask for each box (xyxy, pixels); each image has at least one box."""
         ...

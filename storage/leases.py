@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 import time
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 from pydantic import Field, ValidationError
 
@@ -39,6 +39,7 @@ class _Holder(Record, frozen=True):
     """Seconds after the last renewal at which anybody may take it over (object stores only)."""
 
 
+@runtime_checkable
 class Lease(Protocol):
     """The right to make one output."""
 

@@ -3,7 +3,7 @@
 import io
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from obstore.exceptions import BaseError
 from obstore.store import MemoryStore, from_url
@@ -15,6 +15,7 @@ from storage.remote_objects import RemoteObjects, first_line
 _MEMORY_SCHEME = "memory://"
 
 
+@runtime_checkable
 class ObjectStore(Protocol):
     """Bytes by relative path (forward slashes). What has a name is whole."""
 

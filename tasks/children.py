@@ -38,25 +38,24 @@ def run_child(command: Sequence[str], folder: Path, log_name: str) -> None:
     text = ""
     errors: deque[str] = deque(maxlen=_REMEMBERED_ERRORS)
     with path.open("ab") as log:
-        child = subprocess.Popen(
+        with subprocess.Popen(
             list(command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-        )
-        try:
-            for line in child.stdout or ():
-                log.write(line)
-                log.flush()
-                text = line.decode(errors="replace").rstrip()
-                if text.startswith(ERROR_START):
-                    errors.append(text)
-                _log.info("%s", text)
-            code = child.wait()
-        except BaseException:
-            child.terminate()
-            child.wait()
-            raise
+        ) as child:
+            try:
+                for line in child.stdout or ():
+                    log.write(line)
+                    log.flush()
+                    text = line.decode(errors="replace").rstrip()
+                    if text.startswith(ERROR_START):
+                        errors.append(text)
+                    _log.info("%s", text)
+            except BaseException:
+                child.terminate()
+                raise
+        code = child.returncode
     if code:
         message = (
             f"the child process ended with code {code} ({text or 'no output'}); its whole output "

@@ -7,7 +7,7 @@ other.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from tasks.children import run_child
 
@@ -71,6 +71,7 @@ class StepOutcome(Generic[ResultT]):
     found: bool
 
 
+@runtime_checkable
 class Execute(Protocol):
     """A way to do steps."""
 

@@ -10,6 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import settings
 
+from annotations import execute_annotations
+from bucket import serve_bucket
+
+execute_annotations()  # before the first import of the product
+
+# Read when torch is imported: test processes side by side share the cores.
+_BESIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _BESIDE > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _BESIDE)))
 # Read when torch is imported: waiting threads must not take the cores from their neighbours.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Read when Prefect is imported.
@@ -118,6 +127,19 @@ def chat_server(monkeypatch):
     server.http.shutdown()
     server.http.server_close()
     thread.join()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket on this machine, open to `s3://bucket/...`: `root`, `objects`, `reads`."""
+    with serve_bucket() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        server.root = "s3://bucket/some/prefix"
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,9 @@ class LabelledPair:
         labels: Stored labels of the positive image; padding is ignored.
     """
 
-    image: Pixels
-    counterfactual: Pixels
-    labels: _Labels
+    image: UInt8[np.ndarray, "_ _ 3"]
+    counterfactual: UInt8[np.ndarray, "_ _ 3"]
+    labels: UInt16[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class Crop:
         size, box = (self.width, self.height), (left, top, right, bottom)
         return image.resize(size, Image.Resampling.BILINEAR, box)
 
-    def cut_labels(self, labels: _Labels, stride: int = 1) -> _Labels:
+    def cut_labels(
+        self, labels: _Labels, stride: int = 1
+    ) -> UInt16[np.ndarray, "cut_height cut_width"]:
         """Take the nearest stored label of every `stride`-th pixel of the crop."""
         rows = self._nearest(self.top, self.height, stride, self.scale_y, labels.shape[0])
         columns = self._nearest(self.left, self.width, stride, self.scale_x, labels.shape[1])
@@ -189,10 +191,10 @@ def _is_good(crop: Crop, labels: _Labels, config: AugmentationConfig) -> bool:
     shown = shown[(shown != BACKGROUND_LABEL) & (shown != IGNORE_LABEL)]
     if config.crop_rule == "released":
         counts = np.unique(shown, return_counts=True)[1]
-        return len(counts) > 1 and counts.max() < config.max_class_share * counts.sum()
+        return bool(len(counts) > 1 and counts.max() < config.max_class_share * counts.sum())
     labelled = np.count_nonzero((labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL))
     area = len(shown) * stride**2 / (crop.scale_y * crop.scale_x)
-    return area >= _KEPT_SHARE * labelled
+    return bool(area >= _KEPT_SHARE * labelled)
 
 
 def _finish(
@@ -203,7 +205,7 @@ def _finish(
     side: int,
     flip: bool,
     padding: tuple[int, int, int],
-) -> Pixels:
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
     found = np.asarray(colours.apply(crop.cut(Image.fromarray(pixels))))
     found = found[:, ::-1] if flip else found
     if found.shape == (side, side, 3):
@@ -214,7 +216,9 @@ def _finish(
     return canvas
 
 
-def _finish_labels(labels: _Labels, side: int, *, flip: bool) -> _Labels:
+def _finish_labels(
+    labels: _Labels, side: int, *, flip: bool
+) -> UInt16[np.ndarray, "{side} {side}"]:
     canvas = np.full((side, side), IGNORE_LABEL, np.uint16)
     canvas[: labels.shape[0], : labels.shape[1]] = labels[:, ::-1] if flip else labels
     return canvas

@@ -8,7 +8,7 @@ pixels are `IGNORE_LABEL`, whatever the files say.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -36,6 +36,7 @@ class BenchmarkSample:
     candidates: tuple[int, ...] | None = None
 
 
+@runtime_checkable
 class Benchmark(Protocol):
     """Images with true label maps and the classes that are scored on them."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -41,6 +41,7 @@ class Origin:
     published_sizes: tuple[int, ...] = ()
 
 
+@runtime_checkable
 class Layout(Protocol):
     """Where the files of an image lie, and what its labels are."""
 

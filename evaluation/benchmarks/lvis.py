@@ -43,7 +43,7 @@ class _Object:
     image: int
     category: int
     area: float
-    polygons: tuple[Float64[np.ndarray, " coordinates"], ...]
+    polygons: tuple[Float64[np.ndarray, " _"], ...]
 
 
 @dataclass(frozen=True, slots=True)

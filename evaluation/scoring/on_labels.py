@@ -38,7 +38,7 @@ from evaluation.scoring.results import (
     write_scores,
 )
 from models.protocols import Detector, Segmenter
-from models.student.text_embeddings import TextEncoder
+from models.student.text_embeddings import TextEmbedder
 from storage.class_sets import BenchmarkClasses
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError
@@ -52,7 +52,7 @@ _FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
 
 def score_student(
     student: Student,
-    encoder: TextEncoder,
+    encoder: TextEmbedder,
     benchmark: Benchmark,
     *,
     subject: Subject,

@@ -49,13 +49,13 @@ from evaluation.scoring.results import (
     write_record,
 )
 from models.protocols import Detector, Segmenter
-from models.student.text_embeddings import TextEncoder
+from models.student.text_embeddings import TextEmbedder
 from storage.errors import DataError
 
 
 def score_student_points(
     student: Student,
-    encoder: TextEncoder,
+    encoder: TextEmbedder,
     benchmark: OpenImages,
     *,
     subject: Subject,

@@ -11,7 +11,7 @@ from functools import cache
 from evaluation.scoring.background import BACKGROUND_WORD
 from evaluation.scoring.config import OFFICIAL, PREFERRED, Several, TextConfig
 from evaluation.scoring.predictors import TextRows
-from models.student.text_embeddings import TextEncoder, embed_phrases
+from models.student.text_embeddings import TextEmbedder, embed_phrases
 from storage.class_sets import BenchmarkClasses
 from storage.documents import suggest
 from storage.errors import InputError
@@ -58,7 +58,7 @@ def background_words(name: str) -> tuple[str, ...]:
 
 
 def text_rows(
-    encoder: TextEncoder,
+    encoder: TextEmbedder,
     phrases: Sequence[tuple[str, ...]],
     words: Sequence[str],
     config: TextConfig,

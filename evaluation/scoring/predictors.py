@@ -15,7 +15,7 @@ chunk, D the width of the embeddings, (h, w) the patch grid of a window, (H, W) 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ class ClassScores:
     scores: Float[torch.Tensor, "classes height width"]
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Anything that can be scored on label maps."""
 
@@ -110,6 +111,7 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
 class ClassScorer(Protocol):
     """Anything that scores each class by itself."""
 
@@ -125,6 +127,7 @@ class ClassScorer(Protocol):
         ...
 
 
+@runtime_checkable
 class TextSegmenter(Protocol):
     """The student as inference needs it."""
 
@@ -167,7 +170,6 @@ class StudentPredictor:
         self._rows = rows
         self._config = config
 
-    @torch.no_grad()
     def predict(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
     ) -> ScoreMap:
@@ -189,7 +191,6 @@ class StudentPredictor:
         owners = np.array([*rows.owners, BACKGROUND_WORD], dtype=np.int32)
         return ScoreMap(best.cpu().numpy(), owners[row.cpu().numpy()])
 
-    @torch.no_grad()
     def class_scores(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
     ) -> Iterator[ClassScores]:
@@ -229,6 +230,7 @@ class StudentPredictor:
             scores = score(own)
             yield own, (view.merged(scores) if by_window else scores)[0]
 
+    @torch.no_grad()  # the network runs here alone
     def _logits(
         self, crops: Float[torch.Tensor, "windows 3 height width"], rows: TextRows
     ) -> tuple[Float[torch.Tensor, "windows rows h w"], Bool[torch.Tensor, "windows rows"]]:

@@ -1,6 +1,6 @@
 """Protocols: what a number depends on besides the weights, in words."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evaluation.benchmarks.contract import Benchmark, scored_names
 from evaluation.scoring.config import Background, InferenceConfig, Overlap, ScoringConfig
@@ -8,6 +8,7 @@ from evaluation.scoring.predictors import TextSegmenter
 from evaluation.scoring.results import AVERAGES, ScoreProtocol
 
 
+@runtime_checkable
 class Student(TextSegmenter, Protocol):
     """A student that can be put into evaluation mode."""
 

@@ -5,7 +5,7 @@ trains on its synthetic data in table IV. This module says what they are made of
 without mmsegmentation; `deeplab` and `mask2former` beside it are the networks.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from models.closed_sets.configs import DeepLabConfig, Mask2FormerConfig
 
 
+@runtime_checkable
 class ClosedSetNetwork(Protocol):
     """A trained network as scoring needs it."""
 

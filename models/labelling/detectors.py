@@ -90,7 +90,7 @@ class GroundingDino:
 
     def detect(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         phrases: Sequence[tuple[str, ...]],
     ) -> list[FoundBoxes]:
         """Find each image's own phrases in it.

@@ -45,8 +45,8 @@ class Sam:
 
     def segment(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
-        boxes: Sequence[Float32[np.ndarray, "boxes 4"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         """Cut one mask for each box.
 
@@ -71,8 +71,8 @@ class Sam:
 
     def _cuts(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
-        boxes: Sequence[Float32[np.ndarray, "boxes 4"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> Iterator[list[CutMasks]]:
         size = self.config.batch_size
         for first in range(0, len(images), size):
@@ -82,8 +82,8 @@ class Sam:
     @torch.inference_mode()
     def _cut_batch(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
-        boxes: Sequence[Float32[np.ndarray, "boxes 4"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         inputs = self._processor(
             images=[Image.fromarray(image) for image in images],
@@ -109,7 +109,7 @@ class Sam:
         ]
 
 
-def _as_many(boxes: Sequence[Float32[np.ndarray, "boxes 4"]]) -> list[list[list[float]]]:
+def _as_many(boxes: Sequence[Float32[np.ndarray, "_ 4"]]) -> list[list[list[float]]]:
     """Repeat each image's last box until all have as many: the decoder takes a full array."""
     most = max(len(own) for own in boxes)
     return [

@@ -1,7 +1,7 @@
 """Class names as unit vectors of CLIP's joint space, averaged over templates and phrases."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +21,9 @@ from storage.identity import digest
 from storage.vocabulary import text_templates
 
 _log = logging.getLogger(__name__)
+
+TextEmbedder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
+"""What gives each text a unit vector: a `TextEncoder`, for one."""
 
 _BATCH = 256
 
@@ -69,7 +72,7 @@ class TextEncoder(nn.Module):
 
 
 def embed_phrases(
-    clip: TextEncoder, phrases: Sequence[tuple[str, ...]], templates: str
+    clip: TextEmbedder, phrases: Sequence[tuple[str, ...]], templates: str
 ) -> Float[Tensor, "classes embed"]:
     """Embed every class as one unit vector.
 

@@ -119,7 +119,7 @@ def _build_pipeline(folder, safety_threshold=None):
         text_encoder=encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, timestep_spacing="trailing"),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, timestep_spacing="trailing"),
         safety_checker=checker,
         feature_extractor=None if checker is None else extractor,
         requires_safety_checker=checker is not None,

@@ -1,11 +1,9 @@
 """Small finished shards to store, read and break."""
 
 import os
-import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,9 +27,6 @@ from storage.records import (
 from storage.rows import write_rows
 from storage.shards import Sample, pack
 from storage.store import Store
-
-# test files are no package, so a helper beside them is loaded by its path
-serve_bucket = runpy.run_path(str(Path(__file__).with_name("bucket.py")))["serve_bucket"]
 
 SLICE = "0badcafe"
 NAMES = {0: "train", 1204: "cat"}
@@ -180,24 +175,11 @@ def names() -> dict[int, str]:
     return NAMES
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
-    """A bucket on this machine, open to `s3://bucket/...`."""
-    with serve_bucket() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        yield server
-
-
 @pytest.fixture(params=["local", "memory", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty root: on the disk, in memory, and behind the S3 protocol."""
     if request.param == "s3":
-        request.getfixturevalue("bucket")
-        return "s3://bucket/some/prefix"
+        return request.getfixturevalue("bucket").root
     return str(tmp_path / "root") if request.param == "local" else f"memory://{uuid4().hex}"
 
 

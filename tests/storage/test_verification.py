@@ -52,7 +52,7 @@ def test_a_flipped_byte_is_found_by_the_deep_check_only(store):
     path = f"data/train-{SHARD}.tar"
     data = bytearray(store.objects.read(path))
     data[700] ^= 1
-    store.objects.replace(path, data)
+    store.objects.replace(path, bytes(data))
     assert verify_records(store) == []
     assert "its sha256 is not" in problems(verify_bytes(store, 1205))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.fakes import FakeDetector, FakePainter
+from fakes import FakeDetector, FakePainter
 from models.protocols import FoundBoxes, PairRequest
 from storage.records import Detection, Reason, Rejected, Stage
 from storage.vocabulary import load_vocabulary

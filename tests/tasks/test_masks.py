@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.fakes import FakeDetector, FakePainter, FakeSegmenter
+from fakes import FakeDetector, FakePainter, FakeSegmenter
 from models.protocols import CutMasks, PairRequest
 from storage.codecs import decode_rle
 from storage.errors import DataError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.fakes import FakePainter
+from fakes import FakePainter
 from storage.records import Mention, Prompt, Reason, Rejected, Stage
 from storage.vocabulary import load_vocabulary
 from tasks.pairs import PaintedSample, paint_pairs

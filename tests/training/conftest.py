@@ -1,7 +1,4 @@
 import json
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,26 +117,6 @@ def committed_shard(store, number, samples, num_lost):
 def commit_shard():
     """Commits a shard: store, number, samples, and how many more were lost."""
     return committed_shard
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """Root of a dataset in an object store, and the paths that were read from it so far."""
-    names = runpy.run_path(str(Path(__file__).parents[1] / "storage" / "bucket.py"))
-    handler, reads = names["Bucket"], []
-
-    def read(request):
-        reads.append(request.path)
-        handler.answer_read(request)
-
-    handler.answer_read, handler.do_GET = handler.do_GET, read
-    with names["serve_bucket"]() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        yield SimpleNamespace(root="s3://bucket/some/prefix", reads=reads, objects=server.objects)
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from evaluation.scoring.results import ScoreProtocol, Scores, Subject, published
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES
 from models.protocols import CutMasks, FoundBoxes
-from models.student.text_embeddings import TextEncoder
 from storage.class_sets import load_benchmark
 from storage.codecs import decode_label_map
 from storage.errors import InputError
@@ -90,7 +88,7 @@ def run_student(
     config = ScoringConfig.model_validate(options)
     scores = score_student(
         ColourStudent(),
-        cast("TextEncoder", encoder),
+        encoder,
         benchmark,
         subject=subject,
         config=config,
@@ -170,7 +168,7 @@ def test_the_student_is_scored_in_evaluation_mode_with_the_templates_asked_for(
     encoder = SpellingEncoder()
     score_student(
         student,
-        cast("TextEncoder", encoder),
+        encoder,
         benchmark,
         subject=SUBJECT,
         config=ScoringConfig(templates="single"),

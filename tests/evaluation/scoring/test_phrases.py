@@ -1,7 +1,6 @@
 """Class names of published works, several names for a class, and background words."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ import torch.nn.functional as F
 
 from evaluation.scoring.config import Several, TextConfig
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
-from models.student.text_embeddings import TextEncoder
 from storage.class_sets import load_benchmark
 from storage.errors import InputError
 
@@ -25,7 +23,7 @@ class LetterEncoder:
         return F.normalize(torch.tensor(rows), dim=-1)
 
 
-ENCODER = cast("TextEncoder", LetterEncoder())
+ENCODER = LetterEncoder()
 
 
 def embed(phrase: str) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ from evaluation.scoring.on_labels import score_student
 from evaluation.scoring.phrases import background_words, class_phrases
 from evaluation.scoring.presets import load_preset, preset_changes, preset_settings
 from evaluation.scoring.results import Subject
-from models.student.text_embeddings import TextEncoder
 from storage.class_sets import load_benchmark
 from storage.errors import InputError
 from storage.vocabulary import text_templates
@@ -186,7 +185,7 @@ def test_every_preset_is_carried_out_and_stands_with_the_score(
     student = ColourStudent()
     scores = score_student(
         student,
-        cast("TextEncoder", SpellingEncoder()),
+        SpellingEncoder(),
         OneImage(benchmark),
         subject=Subject(kind="student", name="s", fingerprint="f"),
         config=config,

@@ -37,9 +37,10 @@ def test_the_layout_is_that_of_pascal_voc(tmp_path: Path) -> None:
         names = (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
         assert len(names) == count
         for name in names:
-            assert Image.open(root / "JPEGImages" / f"{name}.jpg").size == (64, 64)
-            labels = Image.open(root / "SegmentationClass" / f"{name}.png")
-            assert (labels.mode, labels.size) == ("P", (64, 64))
+            with Image.open(root / "JPEGImages" / f"{name}.jpg") as image:
+                assert image.size == (64, 64)
+            with Image.open(root / "SegmentationClass" / f"{name}.png") as labels:
+                assert (labels.mode, labels.size) == ("P", (64, 64))
     assert (root / "classes.txt").read_text().split("\n")[:2] == ["background", CLASSES[0]]
 
 

@@ -102,7 +102,7 @@ class FakeDetector:
 
     def detect(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         phrases: Sequence[tuple[str, ...]],
     ) -> list[FoundBoxes]:
         """Find each image's own phrases in it."""
@@ -125,8 +125,8 @@ class FakeSegmenter:
 
     def segment(
         self,
-        images: Sequence[UInt8[np.ndarray, "height width 3"]],
-        boxes: Sequence[Float32[np.ndarray, "boxes 4"]],
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         """Cut one mask for each box."""
         return [self._cut(image, own) for image, own in zip(images, boxes, strict=True)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.fakes import FakeDetector, FakePainter, FakeSegmenter, FakeWriter
+from fakes import FakeDetector, FakePainter, FakeSegmenter, FakeWriter
 from models.protocols import PairRequest, TextRequest
 from models.writing.mentions import counterfactual_text, find_mentions
 from storage.codecs import decode_image, encode_image

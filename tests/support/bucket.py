@@ -21,6 +21,7 @@ class Bucket(BaseHTTPRequestHandler):
     times: dict[str, float]
     answers_to_lose: list[str]
     parts: dict[int, bytes]
+    reads: list[str]
 
     def log_message(self, *args: object) -> None:
         pass
@@ -30,6 +31,7 @@ class Bucket(BaseHTTPRequestHandler):
         self.objects, self.lock = self.server.objects, self.server.lock
         self.times = self.server.times
         self.answers_to_lose, self.parts = self.server.answers_to_lose, self.server.parts
+        self.reads = self.server.reads
 
     @property
     def url(self) -> urllib.parse.ParseResult:
@@ -50,6 +52,10 @@ class Bucket(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self) -> None:
+        self.reads.append(self.path)
+        self.answer_read()
+
+    def answer_read(self) -> None:
         if "list-type=2" in self.url.query:
             self.list_objects()
             return
@@ -69,7 +75,7 @@ class Bucket(BaseHTTPRequestHandler):
         self.answer(206, part, Content_Range=span, **known)
 
     def do_HEAD(self) -> None:
-        self.do_GET()
+        self.answer_read()
 
     def list_objects(self) -> None:
         prefix = urllib.parse.parse_qs(self.url.query).get("prefix", [""])[0]
@@ -149,10 +155,13 @@ def tag(data: bytes) -> str:
 
 @contextmanager
 def serve_bucket() -> Iterator[ThreadingHTTPServer]:
-    """Serve an empty bucket called ``bucket``; ``server.objects`` is what it holds."""
+    """Serve an empty bucket called ``bucket``.
+
+    ``server.objects`` is what it holds, ``server.reads`` the paths that were read so far.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     server.objects, server.times, server.parts = {}, {}, {}
-    server.lock, server.answers_to_lose = threading.Lock(), []
+    server.lock, server.answers_to_lose, server.reads = threading.Lock(), [], []
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
