@@ -1,4 +1,4 @@
-"""ScoringProgress of a pass over a benchmark, in the log."""
+"""Progress of a pass over a benchmark, in the log."""
 
 import logging
 import time
