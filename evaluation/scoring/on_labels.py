@@ -23,7 +23,7 @@ from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSwe
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
 from evaluation.scoring.predictors import Predictor, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
-from evaluation.scoring.progress import Progress
+from evaluation.scoring.progress import ScoringProgress
 from evaluation.scoring.protocols import Student, describe_protocol, view_words
 from evaluation.scoring.results import (
     ClassScore,
@@ -180,7 +180,7 @@ def measure(
     sweep = ThresholdSweep(len(protocol.class_names), config.thresholds, strict=strict)
     keeper = _Examples(out, f"{protocol.benchmark}-{protocol.split}-{subject.name}")
     kept = frozenset(spread(range(len(benchmark)), config.num_examples))
-    progress = Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
+    progress = ScoringProgress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
         scores = predictor.predict(sample.image, sample.candidates)
         labels = apply_background(

@@ -41,7 +41,7 @@ from evaluation.scoring.points import (
 )
 from evaluation.scoring.predictors import ClassScorer, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
-from evaluation.scoring.progress import Progress
+from evaluation.scoring.progress import ScoringProgress
 from evaluation.scoring.protocols import Student, view_words
 from evaluation.scoring.results import (
     Subject,
@@ -167,7 +167,7 @@ def score_points(
     thresholds = (protocol.threshold, *config.thresholds)
     tally = PointTally(protocol.num_classes, thresholds, strict=protocol.strict)
     answered: Counter[str] = Counter()
-    progress = Progress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
+    progress = ScoringProgress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
         for class_id, values, is_yes in _read(scorer, sample, protocol):
             tally.update(class_id, values, is_yes)

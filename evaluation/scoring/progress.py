@@ -8,7 +8,7 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class Progress:
+class ScoringProgress:
     """One log line every few seconds, with the time left.
 
     Args:

@@ -127,14 +127,14 @@ def test_all_processes_stop(settings, tmp_path):
     settings["optimiser"] |= {"learning_rate": 1e12, "warmup_steps": 0, "micro_batch_size": 2}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(settings))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launch = ["-m", "training.torchrun", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *launch, "-m", "training", "--config", str(path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         command, check=False, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert ran.returncode != 0
-    assert ran.stderr.count("error: training has diverged at step 2 of 6") == 2
+    assert ran.returncode == 2
+    assert ran.stderr.count("error: InputError: training has diverged at step 2 of 6") == 2
     assert_no_trace_of_it(Path(settings["out"]))
 
 
