@@ -63,6 +63,8 @@ def test_the_autoencoder_scores_as_recorded():
     assert vae.psnr(network) == pytest.approx(record("painter/vae")["metrics"]["psnr"], abs=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # half a minute a step where bfloat16 is not in the processor
 def test_the_scripts_repeat_the_first_losses_of_the_shipped_autoencoder():
     step = vae.task(vae.Config()).step
     found = losses(step, vae.Config().seed, 20)
