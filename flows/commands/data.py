@@ -165,7 +165,7 @@ def export(*, dataset: str, classes: str, out: Path, vocabulary: str | None = No
     Args:
         dataset: Root of a dataset, or a folder of tars.
         classes: voc20, coco80, context59, miniature, or names between commas.
-        out: The folder; an interrupted export goes on, a dataset that has grown is exported on.
+        out: The folder; an export of the same classes there goes on and follows the dataset.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """
     from flows.local_steps import export_locally

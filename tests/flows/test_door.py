@@ -20,7 +20,8 @@ def place(tmp_path_factory):
     """A folder with datasets that have begun, one under a name that ASCII lacks."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("d", "caf\u00e9"):
-        prepare(GenerationParameters(root=str(folder / name), samples=8))
+        with prepare(GenerationParameters(root=str(folder / name), samples=8)):
+            pass
     return folder
 
 

@@ -91,7 +91,8 @@ def test_the_examples_that_make_and_look_at_a_dataset_work(monkeypatch, capsys, 
     from flows.generation_run import prepare
 
     monkeypatch.chdir(tmp_path)
-    prepare(GenerationParameters(root="runs/mine", samples=96))
+    with prepare(GenerationParameters(root="runs/mine", samples=96)):
+        pass
     for command in ("plan", "status", "verify", "report"):
         for line in examples_of(command):
             if "-run" not in line:

@@ -25,7 +25,8 @@ finally:
 def place(tmp_path_factory):
     """A dataset that has begun, a run, and a benchmark."""
     folder = tmp_path_factory.mktemp("place")
-    prepare(GenerationParameters(root=str(folder / "d"), samples=8))
+    with prepare(GenerationParameters(root=str(folder / "d"), samples=8)):
+        pass
     (folder / "run").mkdir()
     (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
     write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=2, num_test=0), folder / "b")
