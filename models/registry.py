@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BaseModel, Discriminator, Tag
 
@@ -40,40 +40,16 @@ class Need(StrEnum):
     """Nothing but reading and writing the dataset."""
 
 
-@runtime_checkable
-class KindConfig(Protocol):
-    """What every configuration of a kind can say."""
-
-    @property
-    def kind(self) -> str:
-        """Name of the kind."""
-        ...
-
-    def identity(self) -> dict[str, Any]:
-        """What the model's outputs depend on; part of the keys of what it makes.
-
-        Raises:
-            InputError: If weights or templates are missing.
-        """
-        ...
-
-    def check(self) -> str:
-        """Look for everything that the model needs, without loading it; say what was found.
-
-        Raises:
-            InputError: If something is missing; says how to get it.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class Kind:
     """One way to fill a role.
 
     Attributes:
         role: What it does.
-        config: Its configuration, importable without torch; `kind` has the kind's name as its
-            default.
+        config: Its configuration, importable without torch. `kind` has the kind's name as its
+            default; `identity()` says what the outputs depend on, and becomes part of the keys of
+            what is made; `check()` looks for everything that is needed without loading it, and
+            says what it found or raises InputError with the way to get it.
         model: `module:class` of the model, imported when one is built. The class takes the
             configuration, and the dataset's ledger if the kind needs a service.
         need: What it takes up while it works.

@@ -8,7 +8,14 @@ a tokenizer of its own, and needs no other part of the painter.
 from typing import Any
 
 from models.painting.config import PainterConfig
-from models.weights import Weights, explained, read_json, require_marker, resolve_weights
+from models.weights import (
+    Weights,
+    explained,
+    read_json,
+    require_marker,
+    resolve_weights,
+    way_out,
+)
 from storage.errors import InputError
 
 _PIPELINE = "StableDiffusionPipeline"
@@ -21,7 +28,8 @@ class PipelineTokens:
         config: The painter; its tokenizer and the size of its text encoder are read.
 
     Raises:
-        InputError: If the checkpoint is missing, or is no Stable Diffusion pipeline.
+        InputError: If the checkpoint or its tokenizer is missing, or it is no Stable Diffusion
+            pipeline.
     """
 
     def __init__(self, config: PainterConfig) -> None:
@@ -33,6 +41,13 @@ class PipelineTokens:
         with explained(weights):
             kind = getattr(transformers, name)
             self._tokenizer: Any = kind.from_pretrained(weights.source, **options)
+        if len(self._tokenizer) <= len(self._tokenizer.all_special_ids):
+            # Without its files the class makes an empty tokenizer instead of an error.
+            message = (
+                f"painter {weights.source!r} has no words in its tokenizer, expected its "
+                f"vocabulary: {way_out(weights)}"
+            )
+            raise InputError(message)
         encoder = read_json(require_marker(weights, "text_encoder/config.json"))
         longest = self._tokenizer.model_max_length
         self._max_tokens = min(longest, encoder.get("max_position_embeddings", longest))

@@ -23,7 +23,7 @@ def blocks():
     """The Python blocks of the section: the module, the import and the row."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = page.split("## Add a kind of model")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    return re.findall(r"```python\n(.*?\n) *```", section, re.DOTALL)
 
 
 @pytest.fixture(scope="module")

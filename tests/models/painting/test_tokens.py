@@ -67,5 +67,5 @@ def test_a_painter_without_tokenizer_is_refused(config, build_pipeline, tmp_path
     model = Path(build_pipeline(tmp_path / "none"))
     for file in (model / "tokenizer").iterdir():
         file.unlink()
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match=r"no words in its tokenizer|cannot be loaded"):
         PipelineTokens(config.model_copy(update={"model": str(model)}))
