@@ -53,7 +53,7 @@ class LocalExecutor:
         with log_file(step.folder):
             return StepOutcome(self._work(step), found=False)
 
-    def _work(self, step: RunStep[ResultT]) -> Any:
+    def _work(self, step: RunStep[Any]) -> Any:
         if isinstance(step, StudentTraining):
             with show_steps(step.config.optimiser.steps, self._console) as note:
                 return step.work(note)

@@ -11,6 +11,7 @@ from evaluation.scoring.on_closed_sets import find_positions
 from storage.errors import InputError
 from storage.exports.closed_sets import ClosedSet
 from storage.exports.folders import ExportedSet, export_shards
+from tasks.steps import RunStep
 from tasks.training import write_document
 from training.closed_sets.config import ClosedSetJob
 from training.closed_sets.loop import train_closed_set
@@ -24,7 +25,7 @@ from training.data import find_shards
 _log = logging.getLogger(__name__)
 
 
-class ClosedSetTraining:
+class ClosedSetTraining(RunStep[TrainedSet]):
     """The step that trains a segmenter on an export of a dataset.
 
     Args:

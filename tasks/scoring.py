@@ -18,6 +18,7 @@ from storage.errors import InputError
 from storage.identity import digest
 from storage.job_files import run_job_file
 from storage.locks import hold_folder
+from tasks.steps import RunStep
 from tasks.subjects import AnyBenchmark, AnySubject
 from tasks.training import write_document
 
@@ -46,7 +47,7 @@ class ScoreJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
         return self.scoring
 
 
-class Scoring:
+class Scoring(RunStep[Measured]):
     """The step that scores a subject on a benchmark.
 
     Args:

@@ -5,57 +5,55 @@ does the same work. Whoever works holds the lock of the step's folder, so both w
 other.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from tasks.children import run_child
 
 ResultT = TypeVar("ResultT")
-_ResultT_co = TypeVar("_ResultT_co", covariant=True)
 
 
-class RunStep(Protocol[_ResultT_co]):
+class RunStep(ABC, Generic[ResultT]):
     """A piece of work that is done once."""
 
-    @property
-    def kind(self) -> str:
-        """What sort of work it is, as Prefect's user interface shows it, such as ``train``."""
-        ...
+    kind: ClassVar[str]
+    """What sort of work it is, as Prefect's user interface shows it, such as ``train``."""
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """The work in words, such as ``score of the student on voc21``."""
-        ...
 
     @property
+    @abstractmethod
     def folder(self) -> Path:
         """Where it writes; locked by whoever works."""
-        ...
 
-    def find(self) -> _ResultT_co | None:
+    @abstractmethod
+    def find(self) -> ResultT | None:
         """What was made before of the same inputs, or nothing."""
-        ...
 
-    def work(self) -> _ResultT_co:
+    @abstractmethod
+    def work(self) -> ResultT:
         """Do the work in this process.
 
         Raises:
             LeaseHeldError: If somebody else is at work in the folder.
         """
-        ...
 
+    @abstractmethod
     def program(self) -> list[str]:
         """Write the work down and return the command of a program that does it."""
-        ...
 
-    def collect(self) -> _ResultT_co:
+    @abstractmethod
+    def collect(self) -> ResultT:
         """What the program has made.
 
         Raises:
             InputError: If it is not there.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ class StepOutcome(Generic[ResultT]):
     found: bool
 
 
+@runtime_checkable
 @runtime_checkable
 class Execute(Protocol):
     """A way to do steps."""

@@ -12,13 +12,14 @@ from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
+from tasks.steps import RunStep
 from training.checkpoints import read_record
 from training.config import TrainingConfig
 from training.data import find_shards
 from training.loop import CHECKPOINT_FOLDER, StepMetrics, student_run_identity, train_student
 
 
-class StudentTraining:
+class StudentTraining(RunStep[Path]):
     """The step that trains a student.
 
     Args:

@@ -109,7 +109,7 @@ def test_each_command_is_refused_in_a_folder_where_somebody_is_at_work(
         assert code == 3, said
         [line] = [line for line in said.splitlines() if line.startswith("error: ")]
         assert line.startswith("error: somebody is at work in ")
-        assert f"{folder.name}: .lock is held by process {os.getpid()} on" in line
+        assert f"{folder.name}/.lock is held by process {os.getpid()} on" in line
         assert line.endswith("or choose another folder")
         assert "Traceback" not in said
 

@@ -9,7 +9,7 @@ from prefect import flow
 from storage.errors import DataError, InputError, LeaseHeldError
 from tasks import step_tasks
 from tasks.step_tasks import run_as_task
-from tasks.steps import StepOutcome
+from tasks.steps import RunStep, StepOutcome
 
 pytestmark = pytest.mark.server
 
@@ -27,11 +27,12 @@ if tries < len(fails):
 """
 
 
-class Touching:
+class Touching(RunStep[str]):
     """A step that makes a file, after as many failures as wanted."""
 
     kind = "touch"
     label = "making of a file"
+    folder = Path()
 
     def __init__(self, folder: Path, *fails: str) -> None:
         self.folder = folder
