@@ -42,7 +42,7 @@ class ManifestRow(Record, frozen=True):
     index: int
     """Position in the slice."""
     seed: int
-    """Root of every random choice for this sample."""
+    """Seed of every random choice for this sample."""
     status: str = Field(pattern="^(written|rejected|failed)$")
     """What became of it."""
     stage: str = ""
@@ -192,7 +192,7 @@ def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
         table = parquet.read_table(io.BytesIO(data), columns=columns)
     except pa.ArrowException as error:
-        message = f"manifest is no readable Parquet file ({error}); verify the dataset"
+        message = f"manifest is not a readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error
     found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
     if found != str(_SCHEMA_VERSION):

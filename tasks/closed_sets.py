@@ -38,7 +38,7 @@ class ClosedSetTraining:
 
     @property
     def label(self) -> str:
-        """The work in words."""
+        """A short description of the work."""
         return f"training of {self.job.config.name}"
 
     @property

@@ -25,7 +25,7 @@ class RunStep(Protocol[_ResultT_co]):
 
     @property
     def label(self) -> str:
-        """The work in words, such as ``score of the student on voc21``."""
+        """A short description of the work, such as ``score of the student on voc21``."""
         ...
 
     @property
@@ -60,7 +60,7 @@ class RunStep(Protocol[_ResultT_co]):
 
 @dataclass(frozen=True)
 class StepOutcome(Generic[ResultT]):
-    """What a step came to.
+    """The outcome of a step.
 
     Attributes:
         result: What it made or found.

@@ -41,7 +41,7 @@ class PointProtocol(Record, frozen=True):
     preset_changes: tuple[str, ...]
     """Settings that differ from it."""
     preset_omits: tuple[str, ...]
-    """What of the original is not done, or done otherwise."""
+    """What is left out of the original, or done differently."""
 
 
 class PointAverage(Record, frozen=True):
@@ -99,7 +99,7 @@ class Answered(Record, frozen=True):
 
 
 class PointScores(Record, frozen=True):
-    """What a subject reaches on single points."""
+    """The scores of a subject on single points."""
 
     measure: Literal["points"] = "points"
     """Tells these scores from those on label maps."""
@@ -120,7 +120,7 @@ class PointScores(Record, frozen=True):
     published: tuple[PublishedResult, ...]
     """Published numbers on the same split."""
     benchmark_digest: str = ""
-    """What the benchmark's files are known by, see `Benchmark.contents`; empty in older files."""
+    """Digest of the benchmark's files, see `Benchmark.contents`; empty in older files."""
     seconds: float
     """Wall time of the pass."""
     created: str
