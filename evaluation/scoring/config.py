@@ -102,7 +102,7 @@ PREFERRED = "preferred"
 OFFICIAL = "official"
 
 
-class Several(StrEnum):
+class SeveralPhrases(StrEnum):
     """How a class with several phrases is scored."""
 
     FIRST = "first"
@@ -122,7 +122,7 @@ class TextConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """What the classes are called: `preferred`, the benchmark's phrases in our words, of which the
     first is clearest and the others are aliases; `official`, the benchmark's own names; or the
     names of a published work: groupvit, sclip, clearclip, maskclip, clip_diy, catseg."""
-    several: Several = Several.FIRST
+    several: SeveralPhrases = SeveralPhrases.FIRST
     """How a class with several phrases is scored."""
     background_words: str = "background"
     """Words that stand for the background under the background rule `words`: `background`, the

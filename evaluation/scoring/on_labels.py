@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluation.benchmarks.contract import Benchmark, BenchmarkSample
 from evaluation.benchmarks.split_files import spread
-from evaluation.scoring.background import apply_background, sureness
+from evaluation.scoring.background import apply_background, confidence
 from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
@@ -192,7 +192,7 @@ def measure(
         )
         confusion.update(sample.labels, labels)
         if protocol.background:
-            sure = sureness(scores, protocol.background_rule)
+            sure = confidence(scores, protocol.background_rule)
             sweep.update(sample.labels, sure, scores.index + 1)
         if index in kept:
             keeper.keep(sample, labels)

@@ -23,7 +23,7 @@ from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
 from evaluation.scoring.phrases import class_phrases, text_rows, text_words
 from evaluation.scoring.point_results import (
-    Answered,
+    AnswerCounts,
     PointAverage,
     PointClass,
     PointCurvePoint,
@@ -186,7 +186,7 @@ def score_points(
         p_miou=headlines[0],
         averages=tuple(_average(mean) for mean in point_counts.means(0)),
         classes=_classes(point_counts, benchmark),
-        answers=Answered.model_validate(answered),
+        answers=AnswerCounts.model_validate(answered),
         curve=tuple(
             PointCurvePoint(threshold=threshold, p_miou=value)
             for threshold, value in zip(config.thresholds, headlines[1:], strict=True)

@@ -85,7 +85,7 @@ class PointClass(Record, frozen=True):
     """No-points not predicted."""
 
 
-class Answered(Record, frozen=True):
+class AnswerCounts(Record, frozen=True):
     """The answers in the images."""
 
     yes: int
@@ -113,7 +113,7 @@ class PointScores(Record, frozen=True):
     """Every way to average, at the same threshold."""
     classes: tuple[PointClass, ...]
     """The classes that were candidates somewhere, by label."""
-    answers: Answered
+    answers: AnswerCounts
     """What the points are; of the candidates' points alone the counts of the classes tell."""
     curve: tuple[PointCurvePoint, ...]
     """The headline at other thresholds, from the same pass."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class GenerationOptions:
     """What to generate: the options of plan and generate; the rest comes from the file."""
 
     root: str | None = None
@@ -64,7 +64,9 @@ _File = Annotated[Path | None, Parameter(help="YAML file with generation paramet
         'magicseg plan --root runs/mine --samples 96 --slice "cat,boat" --json',
     )
 )
-def plan(file: _File = None, *, wanted: Wanted = Wanted(), json_: Json = False) -> None:
+def plan(
+    file: _File = None, *, wanted: GenerationOptions = GenerationOptions(), json_: Json = False
+) -> None:
     """Show which shards a run would make, and which are committed; makes nothing.
 
     Args:
@@ -87,7 +89,7 @@ def plan(file: _File = None, *, wanted: Wanted = Wanted(), json_: Json = False) 
         'magicseg generate --root runs/mine --samples 96 --slice "cat,boat"',
     )
 )
-def generate(file: _File = None, *, wanted: Wanted = Wanted()) -> None:
+def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOptions()) -> None:
     """Make the shards of a slice; committed ones are not made again.
 
     Args:
