@@ -117,8 +117,8 @@ def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])
-    msg = f"/proc/self/status has no {field}: memory can be measured on Linux only"
-    raise OSError(msg)
+    message = f"/proc/self/status has no {field}: memory can be measured on Linux only"
+    raise OSError(message)
 
 
 def _short(number: float, digits: int = 4) -> float:

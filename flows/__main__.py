@@ -1,6 +1,6 @@
-"""The door: runs a command line in this process, and leaves with its exit code.
+"""The entry point: runs a command line in this process and leaves with its exit code.
 
-The commands are imported inside, so that an interrupt ends in words even while Python loads them.
+Commands are imported inside, so that an interrupt prints a line even while Python loads them.
 """
 
 import io
@@ -14,7 +14,7 @@ from types import FrameType
 from storage.exit_codes import EXIT_INTERRUPTED
 
 EXIT_READER_GONE = 128 + signal.SIGPIPE
-"""What a shell reports of any program whose output nobody reads any more."""
+"""What a shell reports for a program whose output is no longer read."""
 
 _ENVIRONMENT = {
     # What these libraries say about themselves is no news to our users.
@@ -57,7 +57,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _prepare_output() -> None:
-    """See to it that no text and no missing stream can end a command."""
+    """Make sure that no text and no missing stream can end a command."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the caller, as in `magicseg status x >&-`
@@ -67,7 +67,7 @@ def _prepare_output() -> None:
 
 
 def _finish_output() -> None:
-    """Write out what is left; what cannot be written has been told, or has no reader."""
+    """Write out what is left; what cannot be written was reported, or has no reader."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -53,9 +53,9 @@ class AblationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_d
     """
 
     out: str = Field(min_length=1)
-    """Folder of the runs and the tables. What is there is not made again."""
+    """Folder for the runs and the tables. Finished ones are not made again."""
     datasets: str | None = Field(default=None, min_length=1)
-    """Folder or object-store URL of the datasets; nothing means `datasets` in `out`."""
+    """Folder or object-store URL of the datasets; empty means `datasets` in `out`."""
     profile: str = "miniature"
     """Models and their parameters: a shipped profile, or the path of a YAML file."""
     prompts: dict[Annotated[str, Field(pattern=_NAME)], dict[str, Any]] = Field(
@@ -73,7 +73,7 @@ class AblationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_d
     """Names an image to compare with as many as the profile trains with; `all` is the
     vocabulary."""
     names_prompts: str | None = None
-    """Kind of prompts of that comparison; nothing means the last."""
+    """Kind of prompts of that comparison; empty means the last."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     """Each seed is a dataset for every kind of prompts, and a run for every arm."""
     benchmarks: tuple[BenchmarkConfig, ...] = Field(min_length=1)
@@ -113,7 +113,7 @@ class GridRun:
 
     Attributes:
         arm: What is varied.
-        seed: Root of its random choices.
+        seed: Seed of its random choices.
         parameters: Training and scoring.
     """
 
@@ -128,7 +128,7 @@ class GridRun:
 
 
 class Grid:
-    """Everything that the parameters of an ablation come to.
+    """An ablation, worked out from its parameters.
 
     Attributes:
         parameters: What to compare.
@@ -166,7 +166,7 @@ class Grid:
     def describe(
         self, cells: Sequence[Cell], made: Collection[Key], measured: Sequence[Measured]
     ) -> Ablation:
-        """Sum up what the grid came to so far.
+        """Summarise the results of the grid so far.
 
         Args:
             cells: All of them, as far as they are.
@@ -278,9 +278,9 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
 
 
 def walk(grid: Grid, generate: Generate, measure: Measure) -> Ablation:
-    """Make all datasets, then train and score all students; what is done is left to be found done.
+    """Make all datasets, then train and score all students; finished work is found, not repeated.
 
-    A dataset or a run that fails does not stop the others. The tables are written anew after every
+    A dataset or a run that fails does not stop the others. The tables are rewritten after every
     run.
 
     Args:
@@ -325,7 +325,7 @@ def require_all(ablation: Ablation) -> None:
 def _attempt(
     work: Callable[[GivenT], MadeT], given: GivenT
 ) -> tuple[MadeT, Literal[""]] | tuple[None, str]:
-    """Do a part of the grid; returns what came of it, and why it failed."""
+    """Do a part of the grid; returns its result, and why it failed."""
     try:
         return work(given), ""
     except EngineError as error:
@@ -359,7 +359,7 @@ def _benchmark_of(scores: Measured) -> str:
 
 
 def _protocols(measured: Sequence[Measured]) -> dict[str, dict[str, Any]]:
-    """The protocol of each benchmark; scores of two protocols do not belong into one table."""
+    """The protocol of each benchmark; scores of two protocols do not belong in one table."""
     protocols: dict[str, dict[str, Any]] = {}
     for scores in measured:
         own = scores.protocol.model_dump(mode="json")

@@ -38,11 +38,11 @@ _INPUT = frozenset(
         errno.EXDEV,
     }
 )
-"""What another path or other rights mend; to try again changes nothing."""
+"""What another path or other permissions cure; to try again changes nothing."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; an error that can be explained is one line on standard error.
+    """Run a command; an error that we can explain becomes one line on standard error.
 
     Args:
         arguments: The words after `magicseg`.
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def explain_system(error: OSError) -> tuple[str, int]:
-    """Say an error of the operating system in words.
+    """Explain an error of the operating system.
 
     Returns:
         What it is about, why, and what to do; and the exit code.
@@ -83,7 +83,7 @@ def explain_system(error: OSError) -> tuple[str, int]:
     reason = error.strerror or str(error) or type(error).__name__
     what = ": ".join([*names[:1], reason[:1].lower() + reason[1:]])
     if error.errno in _NO_SPACE:
-        way_out = "free some space and run the command again, what was finished is kept"
+        way_out = "free some space and run the command again; finished work is kept"
         return f"{what}; {way_out}", EXIT_WORK_LEFT
     if error.errno in _INPUT:
         return f"{what}; give another path, or make this one fit", EXIT_INPUT

@@ -41,7 +41,7 @@ def describe_status(root: str) -> dict[str, Any]:
 
 
 def print_status(status: dict[str, Any], console: Console) -> None:
-    """Print a status as a table a slice."""
+    """Print a status, one table for each slice."""
     console.print(f"{status['root']}: {len(status['slices'])} slices", markup=False, soft_wrap=True)
     for part in status["slices"]:
         table = Table("stage", "shards committed", "seconds", title=f"slice {part['slice_id']}")

@@ -70,7 +70,7 @@ def run_demo(out: Path, seed: int, console: Console) -> Path:
     Args:
         out: Folder for everything. A demonstration that was interrupted goes on, and one that is
             over is only reported again.
-        seed: Root of every random choice.
+        seed: Seed of every random choice.
         console: Where progress is shown.
 
     Returns:

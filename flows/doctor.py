@@ -17,7 +17,7 @@ from storage.vocabulary import load_vocabulary
 
 
 class Check(Record, frozen=True):
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     what: str
     """What it is."""
@@ -28,7 +28,7 @@ class Check(Record, frozen=True):
 
 
 def examine(profile_name: str, root: str | None) -> list[Check]:
-    """Look at everything that a run of a profile needs.
+    """Check everything that a run of a profile needs.
 
     Args:
         profile_name: Shipped profile, or path of a YAML file.
@@ -43,7 +43,7 @@ def examine(profile_name: str, root: str | None) -> list[Check]:
 
 
 def examine_benchmark(config: BenchmarkConfig) -> list[Check]:
-    """Look at the files of a benchmark: its list, whether all are there, and the first ones.
+    """Check the files of a benchmark: its list, that all are there, and the first few.
 
     Args:
         config: Which benchmark, and where.

@@ -1,4 +1,4 @@
-"""Prefect's server for people who run none: private to one store, gone when its parent is.
+"""Prefect's server for people who run none: private to one store, and gone with its parent.
 
 `python -m flows.embedded_server PORT` is that server. It ends when its standard input closes, which
 the kernel sees to even if the parent is killed.
@@ -34,7 +34,7 @@ _SERVER_SETTINGS = {
 
 
 def ensure_server(home: Path) -> str:
-    """Have a Prefect server until this process ends, unless PREFECT_API_URL names one.
+    """Run a Prefect server until this process ends, unless PREFECT_API_URL names one.
 
     Prefect reads most settings when it is imported, so call this before; further calls keep the
     server of the first one.

@@ -57,7 +57,7 @@ class GenerationSummary(Record, frozen=True):
     finished_before: int
     """Of these, shards that were committed when it began."""
     executed: dict[Stage, int]
-    """Stages of shards that were worked on, by stage."""
+    """Shards that were worked on, by stage."""
     failures: tuple[ShardFailure, ...]
     """Shards that are still to do."""
     not_started: int = Field(ge=0)

@@ -26,13 +26,13 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     shards: str = "all"
     """Shards of the slice to work on: all, or indices and ranges such as 0-3,7."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Root of every random choice."""
+    """Seed of every random choice."""
     samples_per_shard: int = Field(default=1000, ge=1)
     """Samples that are made, committed and resumed as one."""
     two_class_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the samples that name two classes."""
     texts_per_class_set: int = Field(default=10, ge=1)
-    """Consecutive samples with the same classes, whose texts are asked for at once."""
+    """Consecutive samples with the same classes; their texts are asked for together."""
     prompts: PromptRules = PromptRules()
     """When a text is good enough."""
     pairs: PairRules = PairRules()
@@ -46,16 +46,16 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     device: str = "auto"
     """Where the models run: auto, cpu, cuda, cuda:1 ..."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Images that a network sees at once; nothing means what the profile says."""
+    """Images that a network sees at once; empty means what the profile says."""
     shards_in_flight: int = Field(default=2, ge=1, le=64)
     """Shards worked on at once in this process: writing and packing overlap with painting."""
     max_failed_shards: int = Field(default=3, ge=1)
-    """Start no further shard after so many have failed."""
+    """Start no more shards after this many have failed."""
     writer_limit: str | None = None
     """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
     workers; it must exist."""
     ready_after_shards: int | None = Field(default=None, ge=1)
-    """Announce the dataset as ready for training once so many good shards are committed."""
+    """Announce the dataset as ready for training once this many good shards are committed."""
 
     @property
     def spec(self) -> DatasetSpec:

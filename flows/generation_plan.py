@@ -32,7 +32,7 @@ class GenerationPlan(Record, frozen=True):
     slice_id: str
     """8 hex digits of the slice."""
     slice: str
-    """What people call it."""
+    """Name of the slice."""
     num_classes: int
     """Classes of the slice."""
     samples: int

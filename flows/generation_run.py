@@ -37,7 +37,7 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 class GenerationRun:
-    """What the parameters come to; made once, and handed on to the flow.
+    """A run worked out from its parameters; made once, and passed on to the flow.
 
     Args:
         parameters: What to generate.
@@ -225,7 +225,7 @@ def select_shards(text: str, count: int) -> list[int]:
         last = int(match[2] or first) if match else count
         if not match or not first <= last < count:
             message = (
-                f"shards {text!r}: {part.strip()!r} is no shard of this slice, expected all, or "
+                f"shards {text!r}: {part.strip()!r} is not a shard of this slice, expected all, or "
                 f"indices and ranges up to {count - 1} such as 0-3,7"
             )
             raise InputError(message)

@@ -135,7 +135,7 @@ def check_benchmarks(benchmarks: Iterable[BenchmarkConfig]) -> None:
 
     Raises:
         DataError: If some are damaged.
-        InputError: If some are missing; says where they are had.
+        InputError: If some are missing; says where to get them.
     """
     for benchmark in benchmarks:
         open_benchmark(benchmark).check()

@@ -49,7 +49,7 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
     dataset: str = Field(min_length=1)
     """Root of a dataset."""
     out: str | None = Field(default=None, min_length=1)
-    """Folder of the run; an interrupted one is resumed, a finished one is left alone. Nothing means
+    """Folder of the run; an interrupted one is resumed, a finished one is left alone. Empty means
     the dataset's folder with `-run` behind its name."""
     min_shards: int = Field(default=1, ge=1)
     """Good shards that must be committed before training starts."""
@@ -66,12 +66,12 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
         """Where the run is.
 
         Raises:
-            InputError: None is given and the dataset is no folder.
+            InputError: None is given and the dataset is not a folder.
         """
         if self.out is not None:
             return Path(self.out).expanduser()
         if "://" in self.dataset:
-            message = f"{self.dataset} is no folder: set out to the folder of the run"
+            message = f"{self.dataset} is not a folder: set out to the folder of the run"
             raise InputError(message)
         return Path(f"{self.dataset.rstrip('/')}-run").expanduser()
 

@@ -22,7 +22,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     model: str
     """Hub id, path of a folder, or `weights:<name>` for weights that ship with the engine."""
     revision: str | None = None
-    """Commit or tag of the hub repository; needed for a hub id, without meaning for a folder."""
+    """Commit or tag of the hub repository; needed for a hub id, unused for a folder."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Arithmetic and storage of the weights."""
     device: str = "auto"

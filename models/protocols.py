@@ -1,4 +1,4 @@
-"""What the stages need of a model; everything else about it is its own affair."""
+"""What the stages need of a model; everything else is up to the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from storage.vocabulary import ClassRecord
 
 @dataclass(frozen=True)
 class TextRequest:
-    """A wish for scene texts that name the same classes.
+    """A request for scene texts that name the same classes.
 
     Attributes:
         classes: The one or two classes that every text must name.
         count: How many texts are wanted, at least 1.
-        seed: Root of the writer's random choices.
-        round: 0 for the first wish, +1 for each renewed one; another round is another request, so
+        seed: Seed of the writer's random choices.
+        round: 0 for the first request, +1 for each repeat; another round is another request, so
             an answer that was of no use is not served again from a cache.
         avoid: Texts that already exist for these classes.
     """

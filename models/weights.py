@@ -171,15 +171,15 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a checkpoint's JSON file.
 
     Raises:
-        InputError: If it is no JSON object.
+        InputError: If it is not a JSON object.
     """
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        message = f"model file {str(path)!r} is no JSON ({error}); download the model again"
+        message = f"model file {str(path)!r} is not JSON ({error}); download the model again"
         raise InputError(message) from error
     if not isinstance(contents, dict):
-        message = f"model file {str(path)!r} is no JSON object; download the model again"
+        message = f"model file {str(path)!r} is not a JSON object; download the model again"
         raise InputError(message)
     return contents
 
@@ -211,15 +211,13 @@ def _missing(weights: Weights, error: Exception) -> str:
     where = f"folder {weights.source!r}"
     if weights.folder is None:
         where = f"hub model {weights.source!r} at revision {weights.revision!r}"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-    return (
-        f"{where} cannot be loaded ({type(error).__name__}: {reason.rstrip('.')}); "
-        f"{way_out(weights)}"
-    )
+    first_line = str(error).strip().splitlines()[:1]
+    reason = ": ".join([type(error).__name__, *first_line]).rstrip(".")
+    return f"{where} cannot be loaded ({reason}); {way_out(weights)}"
 
 
 def way_out(weights: Weights) -> str:
-    """Say how weights that are missing or damaged are had."""
+    """Say how to get weights that are missing or damaged."""
     if weights.folder is not None:
         return "download the model again into that folder, or set `model` to a folder that has it"
     command = f"hf download {weights.source} --revision {weights.revision} --local-dir FOLDER"

@@ -43,7 +43,7 @@ def read_archive(source: Source, name: str) -> Iterator[tuple[str, bytes]]:
         Name and bytes of each member, in file order.
 
     Raises:
-        DataError: The archive is cut or is no tar; also when it is cut exactly between two
+        DataError: The archive is cut or is not a tar; also when it is cut exactly between two
             members, which tar readers take for its end.
     """
     for member, offset, size in index_archive(source, name):
@@ -87,4 +87,4 @@ def _read(source: Source, offset: int, size: int) -> bytes:
 
 
 def _cut(name: str, why: str) -> DataError:
-    return DataError(f"{name} is cut or is no tar archive ({why}); verify the dataset")
+    return DataError(f"{name} is cut or is not a tar archive ({why}); verify the dataset")

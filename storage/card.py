@@ -10,7 +10,7 @@ import yaml
 from storage.archives import index_archive
 from storage.errors import TransientError
 from storage.layout import CARD_PATH
-from storage.manifest import count_fates
+from storage.manifest import count_outcomes
 from storage.records import Stage
 from storage.store import Store
 
@@ -99,17 +99,17 @@ def render_card(store: Store) -> str:
     Raises:
         TransientError: A shard is being replaced right now, or is damaged.
     """
-    fates: Counter[tuple[str, str]] = Counter()
+    outcomes: Counter[tuple[str, str]] = Counter()
     try:
         for commit in store.commits(Stage.SHARDS):
             if commit.manifest is not None:
-                fates += count_fates(store.objects.read(commit.manifest.path))
+                outcomes += count_outcomes(store.objects.read(commit.manifest.path))
         extension = _extension(store)
     except FileNotFoundError as error:
         message = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"
         raise TransientError(message) from error
     loading = _LOADING.replace("{root}", "<root>").replace("{extension}", extension)
-    parts = (_summary(store), loading, _classes(fates), _models(store.spec), _LICENCES)
+    parts = (_summary(store), loading, _classes(outcomes), _models(store.spec), _LICENCES)
     return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
 
 
@@ -133,13 +133,13 @@ def _summary(store: Store) -> str:
     return "\n".join([*lines, ""])
 
 
-def _classes(fates: Mapping[tuple[str, str], int]) -> str:
-    if not fates:
+def _classes(outcomes: Mapping[tuple[str, str], int]) -> str:
+    if not outcomes:
         return ""
     lines = ["## Yield by class", "", "| class | samples | planned | yield |", "|---|---|---|---|"]
-    for name in sorted({name for name, _ in fates}):
-        written = fates.get((name, "written"), 0)
-        planned = sum(fates.get((name, each), 0) for each in ("written", "rejected", "failed"))
+    for name in sorted({name for name, _ in outcomes}):
+        written = outcomes.get((name, "written"), 0)
+        planned = sum(outcomes.get((name, each), 0) for each in ("written", "rejected", "failed"))
         lines.append(f"| {name} | {written} | {planned} | {written / planned:.1%} |")
     return "\n".join([*lines, ""])
 

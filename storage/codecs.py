@@ -49,7 +49,7 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
     """Decode an image to RGB.
 
     Raises:
-        DataError: The bytes are no image, or a cut one.
+        DataError: The bytes are not an image, or a cut one.
     """
     return np.array(_opened(data).convert("RGB"))
 
@@ -71,7 +71,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     """Read width and height in pixels from an image's header.
 
     Raises:
-        DataError: The bytes are no image.
+        DataError: The bytes are not an image.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -133,4 +133,4 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _unreadable(data: bytes, error: Exception) -> DataError:
-    return DataError(f"{len(data)} bytes are no readable image: {error}")
+    return DataError(f"{len(data)} bytes are not a readable image: {error}")

@@ -24,7 +24,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping, as `storage.yaml_text` describes it.
 
     Raises:
-        InputError: If the file cannot be read, is no YAML, or holds something else.
+        InputError: If the file cannot be read, is not YAML, or holds something else.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         message = f"{file} cannot be read ({error.strerror}); give the path of a YAML file"
         raise InputError(message) from error
     except ValueError as error:
-        message = f"{file} is no YAML: {error}"
+        message = f"{file} is not YAML: {error}"
         raise InputError(message) from error
     document = parse_yaml(text, str(file))
     if not isinstance(document, dict):
@@ -188,8 +188,8 @@ def read_parameters(
         values: By name; dots reach into nested models (`masks.min_area`).
 
     Raises:
-        InputError: If the file is no YAML mapping, a key is unknown, or a value does not fit; says
-            where, and what is close to an unknown key.
+        InputError: If the file is not a YAML mapping, a key is unknown, or a value does not fit;
+            says where, and what is close to an unknown key.
     """
     document = nest(values, read_yaml(file) if file else {})
     return validate(kind, document, str(file) if file else "parameters")

@@ -68,6 +68,6 @@ def read_job(kind: type[JobT], path: Path) -> JobT:
         message = f"{path} cannot be read ({error.strerror}); expected a {kind.__name__} as JSON"
         raise InputError(message) from error
     except ValueError as error:
-        message = f"{path} is no JSON ({error}); expected a {kind.__name__}"
+        message = f"{path} is not JSON ({error}); expected a {kind.__name__}"
         raise InputError(message) from error
     return validate(kind, document, str(path))

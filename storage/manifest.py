@@ -42,7 +42,7 @@ class ManifestRow(Record, frozen=True):
     index: int
     """Position in the slice."""
     seed: int
-    """Root of every random choice for this sample."""
+    """Seed of every random choice for this sample."""
     status: str = Field(pattern="^(written|rejected|failed)$")
     """What became of it."""
     stage: str = ""
@@ -131,8 +131,8 @@ def describe_samples(
     written = {sample.key: sample for sample in samples}
     lost = {row.key: row for row in dropped}
     texts = {prompt.key: prompt for prompt in prompts}
-    fates = sorted([*written, *lost])
-    if fates != sorted(sample.key for sample in planned.samples):
+    outcomes = sorted([*written, *lost])
+    if outcomes != sorted(sample.key for sample in planned.samples):
         message = (
             f"{planned.name}: {len(written)} samples written and {len(lost)} dropped do not match "
             f"the {len(planned.samples)} planned ones key by key; each must have exactly one fate"
@@ -174,7 +174,7 @@ def decode_manifest(data: bytes) -> list[ManifestRow]:
     return [ManifestRow.model_validate(row) for row in _table(data).to_pylist()]
 
 
-def count_fates(data: bytes) -> Counter[tuple[str, str]]:
+def count_outcomes(data: bytes) -> Counter[tuple[str, str]]:
     """Count the samples of a manifest by class name and status.
 
     Args:
@@ -192,7 +192,7 @@ def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
         table = parquet.read_table(io.BytesIO(data), columns=columns)
     except pa.ArrowException as error:
-        message = f"manifest is no readable Parquet file ({error}); verify the dataset"
+        message = f"manifest is not a readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error
     found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
     if found != str(_SCHEMA_VERSION):

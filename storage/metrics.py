@@ -10,10 +10,10 @@ from storage.files import write_whole
 
 METRICS_FILE = "metrics.jsonl"
 
-Row = dict[str, float]
+MetricsRow = dict[str, float]
 
 
-def read_metrics(out: Path) -> list[Row]:
+def read_metrics(out: Path) -> list[MetricsRow]:
     """Read the rows of a run by ascending step; none if it has no curve.
 
     A step that was done again after a resume counts once, as it was computed last. A last line that
@@ -23,11 +23,11 @@ def read_metrics(out: Path) -> list[Row]:
         out: Folder of the run.
 
     Raises:
-        DataError: If another line is no JSON object with a step.
+        DataError: If another line is not a JSON object with a step.
     """
     path = out / METRICS_FILE
     lines = path.read_bytes().rstrip(b"\n").split(b"\n") if path.exists() else []
-    by_step: dict[int, Row] = {}
+    by_step: dict[int, MetricsRow] = {}
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -36,7 +36,7 @@ def read_metrics(out: Path) -> list[Row]:
             if number == len(lines):
                 break
             message = (
-                f"{path} line {number} is no JSON object with a step: remove the line; the "
+                f"{path} line {number} is not a JSON object with a step: remove the line; the "
                 "checkpoints do not depend on it"
             )
             raise DataError(message) from error
@@ -44,7 +44,7 @@ def read_metrics(out: Path) -> list[Row]:
 
 
 def write_metrics(out: Path, rows: Iterable[Mapping[str, float]]) -> Path:
-    """Write the curve of a run anew, whole or not at all.
+    """Rewrite the curve of a run, whole or not at all.
 
     Returns:
         The file, to which lines may be added.
@@ -55,5 +55,5 @@ def write_metrics(out: Path, rows: Iterable[Mapping[str, float]]) -> Path:
 
 
 def format_row(row: Mapping[str, float]) -> str:
-    """One line of the curve; a value that is no finite number is no JSON and is left out."""
+    """One line of the curve; a value that is not a finite number is not JSON and is left out."""
     return json.dumps({name: value for name, value in row.items() if math.isfinite(value)}) + "\n"

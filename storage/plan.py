@@ -42,7 +42,7 @@ class DatasetSpec(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     vocabulary: str
     """Name of the vocabulary."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Root of every random choice."""
+    """Seed of every random choice."""
     samples_per_shard: int = Field(default=1000, ge=1)
     """Samples that are made, committed and resumed as one."""
     two_class_share: float = Field(default=0.5, ge=0, le=1)
@@ -137,7 +137,7 @@ class _Rounds:
     """The classes of a slice, slot by slot; each round is ordered once.
 
     Args:
-        seed: Root of every random choice.
+        seed: Seed of every random choice.
         classes: The slice.
     """
 

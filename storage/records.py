@@ -90,7 +90,7 @@ class PlannedSample(Record, frozen=True):
     class_ids: tuple[int, ...] = Field(min_length=1, max_length=2)
     """Vocabulary indices, distinct, in the order in which the text should name them."""
     seed: int = Field(ge=0, lt=2**63)
-    """Root of every random choice for this sample."""
+    """Seed of every random choice for this sample."""
 
 
 class PlannedShard(Record, frozen=True):

@@ -72,7 +72,7 @@ def read_rows(data: bytes) -> list[Record]:
         The records, each of its own type, in file order.
 
     Raises:
-        DataError: A line is no JSON, of an unknown kind, or does not fit its kind.
+        DataError: A line is not JSON, of an unknown kind, or does not fit its kind.
     """
     return [_read_row(line, number) for number, line in enumerate(data.splitlines(), start=1)]
 
@@ -108,5 +108,7 @@ def _read_row(line: bytes, number: int) -> Record:
         return _ROW.validate_json(line)
     except ValidationError as error:
         faults = explain(None, error)
-        message = f"line {number} of a stage's output is no record ({faults}); verify the dataset"
+        message = (
+            f"line {number} of a stage's output is not a record ({faults}); verify the dataset"
+        )
         raise DataError(message) from error

@@ -32,7 +32,7 @@ class Sample:
         class_ids: Vocabulary indices of the classes in the mask.
         class_names: Their display names, in the same order.
         mentions: Where the text names them.
-        seed: Root of every random choice for this sample.
+        seed: Seed of every random choice for this sample.
         instances: Masks of single objects, before overlaps are resolved.
         image_bytes: Positive image, JPEG or PNG.
         counterfactual_bytes: Counterfactual image, same format and size.

@@ -67,13 +67,13 @@ def parse_yaml(text: str, where: str) -> Any:
         Mappings with text as keys, lists, texts, numbers, truth values and None.
 
     Raises:
-        InputError: If the text is no YAML, a key stands twice in one mapping or is no text, a tag
-            is unknown, or the document is too large or holds itself.
+        InputError: If the text is not YAML, a key stands twice in one mapping or is not a text, a
+            tag is unknown, or the document is too large or holds itself.
     """
     try:
         return _Reading(text).document()
     except (yaml.YAMLError, ValueError) as error:
-        message = f"{where} is no YAML: {' '.join(str(error).split())}"
+        message = f"{where} is not YAML: {' '.join(str(error).split())}"
         raise InputError(message) from error
 
 
@@ -84,7 +84,7 @@ def parse_value(text: str, where: str) -> Any:
     as it stands, `#`, `:` and `*` included: nothing, a truth value, a number, or text.
 
     Raises:
-        InputError: If a list, mapping or quoted text is no YAML.
+        InputError: If a list, mapping or quoted text is not YAML.
     """
     stripped = text.strip()
     if stripped.startswith(("[", "{", '"', "'")):
@@ -92,7 +92,7 @@ def parse_value(text: str, where: str) -> Any:
     try:
         return _plain(stripped)
     except ValueError as error:
-        message = f"{where} is no number that can be read ({error})"
+        message = f"{where} is not a number that can be read ({error})"
         raise InputError(message) from error
 
 
@@ -201,7 +201,7 @@ class _Reading:
         merged: dict[str, Any] = {}
         while not isinstance(key := self._next(), events.MappingEndEvent):
             if not isinstance(key, events.ScalarEvent):
-                raise _fault(key, "a key is no text")
+                raise _fault(key, "a key is not a text")
             if key.value == "<<" and key.implicit[0]:
                 for each in _merged(self._value(self._next()), key):
                     merged = {**each, **merged}

@@ -39,7 +39,7 @@ class ClosedSetTraining(RunStep[TrainedSet]):
 
     @property
     def label(self) -> str:
-        """The work in words."""
+        """A short description of the work."""
         return f"training of {self.job.config.name}"
 
     @property

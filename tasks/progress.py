@@ -1,6 +1,6 @@
-"""What the stages of a run are doing right now, for whoever wants to show it, and their stop.
+"""Progress of the stages of a run, for whoever shows it, and the signal to stop.
 
-Progress is told, not stored: the store alone knows what is finished.
+Progress is reported, not stored: the store alone knows what is finished.
 """
 
 import threading

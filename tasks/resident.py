@@ -35,7 +35,7 @@ class ResidentModels:
         return self._once(config, lambda: build(config))
 
     def tokens(self, config: Any) -> TokenCounter:
-        """What counts the tokens of texts for a painter; the painter is not built for it.
+        """The token counter of a painter; the painter itself is not built.
 
         Raises:
             InputError: If the painter's tokenizer is missing.

@@ -11,10 +11,10 @@ class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Which texts are good enough."""
 
     max_rounds: int = Field(default=3, ge=1)
-    """How often texts are asked for; after the first time only for those that are missing."""
+    """How often texts are asked for; after the first time, only the missing ones."""
     duplicate_similarity: float | None = Field(default=0.8, gt=0, le=1)
-    """Share of common word pairs (Jaccard) from which on a text is too like another one of the
-    same classes in its shard; texts under 8 words must be equal word for word. null keeps all."""
+    """A text is dropped if it shares at least this part of its word pairs (Jaccard) with another of
+    the same classes in its shard; texts under 8 words must match word for word. null keeps all."""
     counterfactual: CounterfactualRule = "nothing"
     """How a mention is replaced: by the word "nothing" as in the paper, or by a gap."""
 

@@ -63,7 +63,7 @@ class Scoring(RunStep[Measured]):
 
     @property
     def label(self) -> str:
-        """The work in words."""
+        """A short description of the work."""
         return f"score of the {self.job.subject.name} on {self.job.benchmark.name}"
 
     @property
@@ -93,7 +93,7 @@ class Scoring(RunStep[Measured]):
         return scores
 
     def work(self) -> Measured:
-        """Score in this process; what somebody else has measured meanwhile is taken.
+        """Score in this process; take what another process has measured meanwhile.
 
         Raises:
             DataError: If files of the benchmark or the subject are damaged.

@@ -35,7 +35,7 @@ class _Parts:
 
 
 def pack_shard(store: Store, vocabulary: Vocabulary, shard: PlannedShard, done: Done) -> Made:
-    """Pack the samples that came through all stages, and say what became of every planned one.
+    """Pack the samples that passed all stages, and record what became of every planned one.
 
     Args:
         store: Where the stages' outputs are.

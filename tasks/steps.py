@@ -24,7 +24,7 @@ class RunStep(ABC, Generic[ResultT]):
     @property
     @abstractmethod
     def label(self) -> str:
-        """The work in words, such as ``score of the student on voc21``."""
+        """A short description of the work, such as ``score of the student on voc21``."""
 
     @property
     @abstractmethod
@@ -58,7 +58,7 @@ class RunStep(ABC, Generic[ResultT]):
 
 @dataclass(frozen=True)
 class StepOutcome(Generic[ResultT]):
-    """What a step came to.
+    """The outcome of a step.
 
     Attributes:
         result: What it made or found.

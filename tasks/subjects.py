@@ -58,14 +58,14 @@ class TrainedStudent(_SubjectConfig, frozen=True):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in reports."""
         return "student"
 
     def check(self) -> None:
-        """Nothing: training comes first."""
+        """Check nothing: training comes first."""
 
     def describe(self) -> Subject:
-        """Say what is scored.
+        """Describe what is scored.
 
         Raises:
             DataError: If the checkpoint is damaged.
@@ -105,7 +105,7 @@ class UntrainedStudent(_SubjectConfig, frozen=True):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in reports."""
         return "untrained student"
 
     def check(self) -> None:
@@ -117,7 +117,7 @@ class UntrainedStudent(_SubjectConfig, frozen=True):
         self.student.check()
 
     def describe(self) -> Subject:
-        """Say what is scored; equal fingerprints stand for equal weights.
+        """Describe what is scored; equal fingerprints stand for equal weights.
 
         Raises:
             InputError: If weights are missing.
@@ -167,7 +167,7 @@ class Baseline(_SubjectConfig, frozen=True):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in reports."""
         return "detector + segmenter"
 
     def check(self) -> None:
@@ -180,7 +180,7 @@ class Baseline(_SubjectConfig, frozen=True):
         self.segmenter.check()
 
     def describe(self) -> Subject:
-        """Say what is scored; equal fingerprints stand for equal weights and settings.
+        """Describe what is scored; equal fingerprints stand for equal weights and settings.
 
         Raises:
             InputError: If weights are missing.
@@ -236,14 +236,14 @@ class ClosedSetRun(_SubjectConfig, frozen=True):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in reports."""
         return Path(self.run).name
 
     def check(self) -> None:
-        """Nothing: training comes first."""
+        """Check nothing: training comes first."""
 
     def describe(self) -> Subject:
-        """Say what is scored.
+        """Describe what is scored.
 
         Raises:
             DataError: If the run's record is damaged.

@@ -13,7 +13,7 @@ from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.steps import RunStep
-from training.checkpoints import read_record
+from training.checkpoints import read_checkpoint_record
 from training.config import TrainingConfig
 from training.data import find_shards
 from training.loop import CHECKPOINT_FOLDER, StepMetrics, student_run_identity, train_student
@@ -36,7 +36,7 @@ class StudentTraining(RunStep[Path]):
 
     @property
     def label(self) -> str:
-        """The work in words."""
+        """A short description of the work."""
         return "training of the student"
 
     @property
@@ -53,7 +53,7 @@ class StudentTraining(RunStep[Path]):
         return train_student(self.config, on_step)
 
     def program(self) -> list[str]:
-        """`python -m training`, or several of it."""
+        """`python -m training`, in one process or in several."""
         document = write_document(self.config.model_dump_json(indent=1), self.folder, self.kind)
         launcher = ["training"]
         if self._processes > 1:
@@ -114,13 +114,13 @@ def find_trained_student(config: TrainingConfig) -> Path | None:
         return None
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
     meta = student_run_identity(config, load_vocabulary(config.vocabulary), shards)
-    record = read_record(checkpoints[-1])
+    record = read_checkpoint_record(checkpoints[-1])
     is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] == digest(meta)
     return checkpoints[-1] if is_over else None
 
 
 def write_document(text: str, folder: Path, kind: str) -> Path:
-    """Write the job of a program, under a name of its own for each contents.
+    """Write a program's job into a file named after its contents.
 
     Two who want different things in one folder do not overwrite each other's jobs before the lock
     tells one of them to wait.

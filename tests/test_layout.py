@@ -16,7 +16,16 @@ PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 # Names that every module of a package has, for one thing each: what reads them takes any of them.
 INTERFACES = {
     "models.miniature": {
-        *("Config", "build", "export", "processor", "schedule", "score", "task", "train"),
+        *(
+            "Config",
+            "untrained_network",
+            "export",
+            "processor",
+            "schedule",
+            "score",
+            "task",
+            "train",
+        ),
         *("MINIATURE", "batch_losses", "objective"),
     },
     "tasks": {"DECLARATION"},
@@ -27,11 +36,7 @@ SHARED_NAMES = {
     "main",  # of each program
 }
 # Names that stand for two things and are to be renamed; what is renamed leaves the list.
-TWINS = {
-    *("Average", "Config", "Example", "HELD_OUT", "KINDS", "NOTHING", "Progress", "Row", "Span"),
-    *("Step", "Thing", "build", "degrade", "label_map", "mean_iou", "read_index", "read_record"),
-    *("score", "vocabulary"),
-}
+TWINS: set[str] = set()
 
 
 def public_names(path):

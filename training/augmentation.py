@@ -1,4 +1,4 @@
-"""Random views of a pair: one geometry for both images and the mask, colours for each apart.
+"""Random views of a pair: one geometry for both images and the mask, separate colours for each.
 
 The recipe is the released one (ZegCLIP's): resize by 0.5 to 2, crop, flip, distort colours, pad.
 Only the part of an image that ends up in the crop is ever resized.

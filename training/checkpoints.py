@@ -109,7 +109,7 @@ def restore_checkpoint(
     if chosen is None and not present:
         return None
     path = present[-1] if chosen is None else Path(chosen).expanduser()
-    record = read_record(path)
+    record = read_checkpoint_record(path)
     refuse_drift(
         f"checkpoint {path} belongs to another run",
         record["meta"],
@@ -121,24 +121,24 @@ def restore_checkpoint(
     return Checkpoint(record["step"], record["meta"], weights, average, optimiser)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint says of itself: `step`, `fingerprint`, `meta` and `files`.
+def read_checkpoint_record(path: Path) -> dict[str, Any]:
+    """Read the record of a checkpoint: `step`, `fingerprint`, `meta` and `files`.
 
     Raises:
         DataError: If it is damaged; says how the run goes on without it.
-        InputError: If it is no checkpoint.
+        InputError: If it is not a checkpoint.
     """
     try:
         return read_checked(path)
     except DataError as error:
         earlier = [str(p) for p in list_checkpoints(path.parent) if p.name < path.name]
-        way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start anew"
+        way = f"set resume_from to {earlier[-1]}" if earlier else f"move {path} away to start over"
         message = f"{error}; to go on, {way}"
         raise DataError(message) from error
 
 
 def set_later_aside(folder: Path, step: int) -> None:
-    """Move checkpoints of later steps to `set-aside`; they are going to be made anew."""
+    """Move checkpoints of later steps to `set-aside`; they will be made again."""
     for path in list_checkpoints(folder):
         if path.name > f"step-{step:08d}":
             aside = folder / _ASIDE

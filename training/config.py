@@ -89,7 +89,7 @@ class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     batch_size: int = Field(default=64, gt=0)
     """Pairs an update, over all processes and micro-batches."""
     micro_batch_size: int | None = Field(default=None, gt=0)
-    """Pairs that go through the network at once; nothing means all of a process's share."""
+    """Pairs that go through the network at once; empty means all of a process's share."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Highest learning rate."""
     min_learning_rate: float = Field(default=1e-6, ge=0)
@@ -103,10 +103,10 @@ class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     weight_decay: float = Field(default=0.01, ge=0)
     """Of all trained tensors, norms and biases too: the released exemptions never matched."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the gradient; nothing leaves it as it is."""
+    """Largest norm of the gradient; empty leaves it as it is."""
     average: float | None = Field(default=None, gt=0, lt=1)
     """Decay of a running mean of the weights that is kept beside them and preferred when a
-    checkpoint is loaded; nothing keeps none."""
+    checkpoint is loaded; empty keeps none."""
 
     def rate(self, step: int) -> float:
         """Learning rate of an update, counted from 0."""
@@ -143,7 +143,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     optimiser: OptimiserConfig = OptimiserConfig()
     """Schedule and batch."""
     seed: int = Field(default=0, ge=0)
-    """Root of every random choice."""
+    """Seed of every random choice."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1` ...; `auto` takes CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -154,11 +154,11 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     cache_bytes: int = Field(default=2 * 1024**3, ge=0)
     """Decoded pairs are kept in memory if all of them need no more than this."""
     mixed_shards: int | None = Field(default=None, gt=0)
-    """Shards whose samples are mixed at a time; nothing mixes all. For a remote dataset that is
+    """Shards whose samples are mixed at a time; empty mixes all. For a remote dataset that is
     larger than the shard cache, which must hold twice as many."""
     shard_cache: str | None = None
     """Folder where shards of a remote dataset are kept, best on a fast local disk; several runs may
-    share it. Nothing means `shards/` of `out`."""
+    share it. Empty means `shards/` of `out`."""
     shard_cache_bytes: int = Field(default=64 * 1024**3, ge=0)
     """What the shards there may take."""
     checkpoint_every: int = Field(default=2_000, gt=0)
@@ -187,6 +187,6 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     def identity(self) -> dict[str, object]:
         """Fields that decide the weights that come out; places and speed are left out."""
         places = {"dataset", "out", "device", "shard_cache", "resume_from"}
-        habits = {"threads", "cache_bytes", "shard_cache_bytes"}
-        habits |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
-        return self.model_dump(mode="json", exclude=places | habits)
+        upkeep = {"threads", "cache_bytes", "shard_cache_bytes"}
+        upkeep |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
+        return self.model_dump(mode="json", exclude=places | upkeep)

@@ -55,7 +55,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one pass through the network is computed from, on the CPU.
+    """The inputs of one pass through the network, on the CPU.
 
     Attributes:
         image: Positive images, RGB levels.
@@ -84,8 +84,8 @@ class BatchPlan:
         negatives: Names that are kept out of an image's negatives.
         augmentation: Random views.
         padding: Colour outside an image.
-        seed: Root of every random choice.
-        mixed_shards: Shards whose samples are mixed at a time; nothing means all.
+        seed: Seed of every random choice.
+        mixed_shards: Shards whose samples are mixed at a time; None means all.
     """
 
     side: int

@@ -1,4 +1,4 @@
-"""What a full disk means to a run."""
+"""Full disks: the error of a run that finds no room."""
 
 import errno
 import shutil
@@ -13,7 +13,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def explain_no_room(folder: Path) -> Iterator[None]:
-    """Turn the error of a write that found no room into words; other errors pass.
+    """Explain the error of a write that found no room; other errors pass.
 
     Args:
         folder: Where is written.

@@ -9,7 +9,7 @@ _USUAL_NORM = 1
 
 
 class DivergedError(InputError):
-    """A loss, a gradient or a weight is no finite number; the same run comes to the same end."""
+    """A loss, gradient or weight is not finite; the same run would end the same way."""
 
 
 def not_finite(values: Mapping[str, float]) -> list[str]:
@@ -36,7 +36,7 @@ def diverged(where: str, found: list[str], ways: list[str], then: str) -> Diverg
 
     Args:
         where: The step and its learning rate.
-        found: Which values are no finite numbers.
+        found: Which values are not finite.
         ways: What may be changed.
         then: How a run with the changes is started.
     """

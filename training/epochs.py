@@ -12,14 +12,14 @@ import numpy as np
 class Epochs:
     """Samples by position of the run; every epoch shows each of them once, in an order of its own.
 
-    A window is a number of shards, drawn anew for every epoch, whose samples are mixed. All shards
-    in one window mix best. With small windows an epoch reads shard after shard, so that a machine
-    never needs more than two windows of a remote dataset.
+    A window is a number of shards, drawn afresh for every epoch, whose samples are mixed. All
+    shards in one window mix best. With small windows an epoch reads shard after shard, so that a
+    machine never needs more than two windows of a remote dataset.
 
     Attributes:
-        seed: Root of every random choice.
+        seed: Seed of every random choice.
         sizes: Samples of each shard; samples are numbered through, shard after shard.
-        mixed_shards: Shards in a window; nothing means all.
+        mixed_shards: Shards in a window; None means all.
     """
 
     seed: int

@@ -54,8 +54,8 @@ def train_student(
 
     Raises:
         DataError: If shards or the newest checkpoint are damaged.
-        DivergedError: If a loss, a gradient or a weight is no finite number; no checkpoint of such
-            a state is written.
+        DivergedError: If a loss, a gradient or a weight is not a finite number; no checkpoint of
+            such a state is written.
         InputError: If data, weights or vocabulary are missing, the batch cannot be shared among
             the processes, `out` belongs to another run, the disk is full, or Weights & Biases is
             wanted and not to be had.
@@ -213,8 +213,8 @@ class StudentLearner:
             `gradient` (norm before clipping).
 
         Raises:
-            DivergedError: If one of them is no finite number, in which case the weights stay what
-                they were, or if the weights that a checkpoint would get are not finite.
+            DivergedError: If one of them is not a finite number, in which case the weights stay
+                what they were, or if the weights that a checkpoint would get are not finite.
         """
         rate = self.config.optimiser.rate(step)
         for group in self.optimiser.param_groups:
@@ -246,7 +246,7 @@ class StudentLearner:
         return row
 
     def is_kept(self, done: int) -> bool:
-        """Whether a checkpoint is written after so many updates."""
+        """Whether a checkpoint is written after this many updates."""
         return done % self.config.checkpoint_every == 0 or done == self.config.optimiser.steps
 
     def _refuse(self, step: int, found: list[str]) -> None:

@@ -66,7 +66,7 @@ def mask_losses(
         logits: Mask logits at the patch grid.
         targets: Position in the subset, or a negative number.
         config: Normalisation and what ignored pixels mean.
-        active: Queries that count; nothing means all.
+        active: Queries that count; None means all.
         num_present: Divisor of the released normalisation, to be given when the batch is a part of
             a larger one; nothing counts the (image, present class) pairs of this batch.
 
@@ -142,7 +142,7 @@ class _Streamed(torch.autograd.Function):
             row_loss: The loss.
         """
         queries, size = logits.shape[1], (targets.shape[1], targets.shape[2])
-        stretch = _Stretch((logits.shape[2], logits.shape[3]), size, logits.device)
+        enlargement = _Enlargement((logits.shape[2], logits.shape[3]), size, logits.device)
         counted = None if valid is None else valid.float()
         rows, weights = logits.flatten(0, 1), weights.flatten()  # (B * Q, h, w), (B * Q,)
         gradient = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
@@ -151,9 +151,9 @@ class _Streamed(torch.autograd.Function):
             image, query = part // queries, part % queries  # (R,) each
             positive = targets[image] == query[:, None, None] if shown else None  # (R, H, W)
             kept = None if counted is None else counted[image]  # (R, H, W)
-            losses[part], slope = row_loss(stretch.enlarge(rows[part]), positive, kept)
+            losses[part], slope = row_loss(enlargement.enlarge(rows[part]), positive, kept)
             if gradient is not None:
-                gradient[part] = stretch.gather(slope) * weights[part, None, None]  # (R, h, w)
+                gradient[part] = enlargement.gather(slope) * weights[part, None, None]  # (R, h, w)
         ctx.save_for_backward(None if gradient is None else gradient.view_as(logits))
         return losses @ weights
 
@@ -171,7 +171,7 @@ def _focal(
 
     Args:
         logits: Full-size logits, (R, H, W); overwritten.
-        positive: Where a row's class is, (R, H, W); nothing means nowhere.
+        positive: Where a row's class is, (R, H, W); None means nowhere.
         kept: 1 where a pixel counts and 0 elsewhere, (R, H, W), or nothing for all.
         alpha: Balance of positives, or nothing for none.
     """
@@ -200,7 +200,7 @@ def _squared_dice(
 
     Args:
         logits: Full-size logits, (R, H, W); overwritten.
-        positive: Where a row's class is, (R, H, W); nothing means nowhere.
+        positive: Where a row's class is, (R, H, W); None means nowhere.
         kept: 1 where a pixel counts and 0 elsewhere, (R, H, W), or nothing for all.
     """
     p = logits.sigmoid_()
@@ -233,7 +233,7 @@ def _chunks(targets: Tensor, queries: int) -> Iterator[tuple[Tensor, bool]]:
                 yield part, shown
 
 
-class _Stretch:
+class _Enlargement:
     """Bilinear enlargement as a product with one matrix a side, and its transpose.
 
     The gradient is several times faster on a CPU than that of `F.interpolate`, and the same from

@@ -1,9 +1,9 @@
-"""Names that an image must not be taught to lack, although nobody asked for them.
+"""Names that must not be negatives of an image, though nobody asked for them.
 
 Category random sampling (MagicSeg, arXiv 2603.19575) draws an image's negatives from the whole
 vocabulary. Some of them are no evidence of absence: another name of an object that is there, a
 broader or a narrower one, or the name of something that the text mentions without having been asked
-for it. The released code makes no difference; here each kind can be kept out by itself.
+for it. The released code does not tell them apart; here each kind can be kept out by itself.
 """
 
 import re

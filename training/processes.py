@@ -1,4 +1,4 @@
-"""The processes of a run, as torchrun starts them: who is who, and what they add up."""
+"""The processes of a run that torchrun starts: their ranks, and sums over them."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from models.devices import pick_device
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among its equals.
+    """This process among those of its run.
 
     Attributes:
         rank: Number of this process, from 0.
@@ -49,7 +49,7 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             distributed.barrier()
 

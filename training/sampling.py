@@ -1,7 +1,7 @@
 """Category random sampling: for each image a few class names, its own among them.
 
 MagicSeg (arXiv 2603.19575) trains every image against m of the vocabulary's N names, the image's
-own first and the others drawn anew for each image, because m = N neither fits nor helps.
+own first and the others drawn afresh for each image, because m = N neither fits nor helps.
 """
 
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ class ShardCache:
 
         Args:
             shards: The whole dataset.
-            mixed_shards: Shards in a window; nothing means all.
+            mixed_shards: Shards in a window; None means all.
 
         Raises:
             InputError: If shards would be removed while they are needed.

@@ -1,4 +1,4 @@
-"""Weights & Biases: the numbers of `metrics.jsonl` once more, where a team looks at them."""
+"""Weights & Biases: the numbers of `metrics.jsonl`, where a team can look at them."""
 
 import logging
 import uuid

@@ -36,7 +36,7 @@ _CONVERTED = "_instanceTrainIds.png"
 _RAW = ".png"
 _STUFF = range(91, 182)
 _UNLABELLED = 255
-_HAD_FROM = (
+_SOURCE = (
     "COCO-Object is made of val2017.zip of http://images.cocodataset.org/zips/, unpacked in "
     "coco_stuff164k/images, and stuffthingmaps_trainval2017.zip of "
     "https://github.com/nightrome/cocostuff, unpacked in coco_stuff164k/annotations"
@@ -58,7 +58,7 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
     suffix = _CONVERTED if converted else _RAW
     labelled = converted or _keys(annotations, _RAW)
     if not labelled:
-        message = f"{annotations} holds no label map <id>{_CONVERTED} or <id>{_RAW}; {_HAD_FROM}"
+        message = f"{annotations} holds no label map <id>{_CONVERTED} or <id>{_RAW}; {_SOURCE}"
         raise InputError(message)
     layout = LabelFiles(
         image_folder=images,
@@ -67,7 +67,7 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
         label_suffix=suffix,
     )
     truth = f"annotations/{config.split}2017/<id>{suffix}, all but the 80 things is background"
-    origin = Origin(_HAD_FROM, truth, "COCO", (_SIZE,))
+    origin = Origin(_SOURCE, truth, "COCO", (_SIZE,))
     # Of both, so that half of a pair is found missing.
     keys = sorted(labelled | _keys(images, ".jpg"))
     return LabelledImages(config, load_benchmark(config.name), keys, layout, origin)
@@ -75,7 +75,7 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        message = f"the folder {path} is missing; {_HAD_FROM}"
+        message = f"the folder {path} is missing; {_SOURCE}"
         raise InputError(message)
     return path
 
@@ -88,7 +88,7 @@ def _keys(folder: Path, suffix: str) -> set[str]:
 
 def _read_converted(path: Path) -> Labels:
     highest = len(annotation_ids("coco_object"))
-    return checked_labels(read_indices(path, _HAD_FROM), path, highest=highest, void=None)
+    return checked_labels(read_indices(path, _SOURCE), path, highest=highest, void=None)
 
 
 def _read_raw(path: Path) -> Labels:
@@ -98,7 +98,7 @@ def _read_raw(path: Path) -> Labels:
         InputError: If the file is missing.
         DataError: If it is damaged or holds a value that COCO-Stuff does not use.
     """
-    stored = read_indices(path, _HAD_FROM)
+    stored = read_indices(path, _SOURCE)
     table = _scored_labels()
     wrong = table[stored] < 0
     if wrong.any():

@@ -41,7 +41,7 @@ from storage.tables import table_file
 _VOID = 255
 _NUM_RELEASED = 459
 _SHIPPED_SPLIT = "val"
-_HAD_FROM = (
+_SOURCE = (
     "the images of PASCAL Context are VOCtrainval_03-May-2010.tar of "
     "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/; unpack trainval.tar.gz of "
     "https://cs.stanford.edu/~roozbeh/pascal-context/ in VOCdevkit/VOC2010, or convert it to "
@@ -84,12 +84,12 @@ def open_context(config: BenchmarkConfig) -> LabelledImages:
         layout = LabelFiles(config.root / "JPEGImages", released, _read_mat, label_suffix=".mat")
         truth = ".mat files of the release, labels outside the 59 are background"
     else:
-        message = f"neither {converted} nor {released} is there, expected one of them; {_HAD_FROM}"
+        message = f"neither {converted} nor {released} is there, expected one of them; {_SOURCE}"
         raise InputError(message)
     classes = load_benchmark(config.name)
     if not classes.background:
         truth += ", background ignored"
-    origin = Origin(_HAD_FROM, truth, _PUBLISHED_AS[config.name], _SIZES)
+    origin = Origin(_SOURCE, truth, _PUBLISHED_AS[config.name], _SIZES)
     return LabelledImages(config, classes, _names(config), layout, origin)
 
 
@@ -98,12 +98,12 @@ def _names(config: BenchmarkConfig) -> list[str]:
     if config.split == _SHIPPED_SPLIT and not listing.is_file():
         shipped = table_file("context_val.txt")
         return listed_names(shipped.read_text(encoding="utf-8"), str(shipped))
-    return read_list(listing, _HAD_FROM)
+    return read_list(listing, _SOURCE)
 
 
 def _read_png(path: Path) -> Labels:
     highest = len(annotation_ids("context60"))
-    return checked_labels(read_indices(path, _HAD_FROM), path, highest=highest, void=_VOID)
+    return checked_labels(read_indices(path, _SOURCE), path, highest=highest, void=_VOID)
 
 
 def _read_mat(path: Path) -> Labels:
@@ -117,20 +117,20 @@ def _read_mat(path: Path) -> Labels:
         stored = BytesIO(path.read_bytes())  # scipy's own error hides that a file is missing
         found = loadmat(stored, variable_names=["LabelMap"]).get("LabelMap")
     except FileNotFoundError as error:
-        message = f"{path} is missing, though the split names it; {_HAD_FROM}"
+        message = f"{path} is missing, though the split names it; {_SOURCE}"
         raise InputError(message) from error
     except _UNREADABLE as error:
-        message = f"{path} cannot be read ({error}), expected a MATLAB file: fetch it anew"
+        message = f"{path} cannot be read ({error}), expected a MATLAB file: fetch it again"
         raise DataError(message) from error
     if found is None or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
-        message = f"{path} holds no matrix LabelMap, expected one label a pixel: fetch it anew"
+        message = f"{path} holds no matrix LabelMap, expected one label a pixel: fetch it again"
         raise DataError(message)
     labels = found.astype(np.int64)
     wrong = (labels != found) | (labels < BACKGROUND_LABEL) | (labels > _NUM_RELEASED)
     if wrong.any():
         message = (
             f"{path} holds the label {found[wrong].max():g}, expected 0 to {_NUM_RELEASED}: fetch "
-            f"it anew"
+            f"it again"
         )
         raise DataError(message)
     return _scored_labels()[labels]
@@ -145,7 +145,7 @@ def _scored_labels() -> np.ndarray:
 
 
 def _check_numbers(path: Path) -> None:
-    """Hold the release's own list of labels, if it is there, against the ids that are used."""
+    """Check the ids that are used against the release's own list of labels, if it is there."""
     if not path.is_file():
         return
     classes = load_benchmark("context60").names
@@ -155,6 +155,6 @@ def _check_numbers(path: Path) -> None:
         if match and numbers.get(match[2], int(match[1])) != int(match[1]):
             message = (
                 f"{path} gives {match[2]} the number {match[1]}, expected {numbers[match[2]]} as "
-                f"in the release: the .mat files beside it would be misread, fetch both anew"
+                f"in the release: the .mat files beside it would be misread, fetch both again"
             )
             raise DataError(message)

@@ -27,7 +27,7 @@ class BenchmarkSample:
         image: RGB.
         labels: True labels at the image's size, as the module describes them.
         candidates: Positions in the class set's names that may be predicted in this image, which
-            may be none at all; nothing means that all of them may.
+            may be none at all; None allows all of them.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Benchmark(Protocol):
 
     @property
     def truth(self) -> str:
-        """How the label maps come about, in words that stand beside every number."""
+        """How the label maps are made; printed beside every number."""
         ...
 
     @property
@@ -80,12 +80,12 @@ class Benchmark(Protocol):
         ...
 
     def check(self) -> None:
-        """Refuse a benchmark with missing files, naming them and where they are had."""
+        """Refuse a benchmark with missing files, naming them and where to get them."""
         ...
 
 
 class LvisConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What the federated annotations of LVIS leave open; the MagicSeg paper does not say either."""
+    """Choices that the federated annotations of LVIS leave open, as does the MagicSeg paper."""
 
     images: Literal["val2017", "all"] = "val2017"
     """`val2017`: the images of the list that lie in COCO's val2017, the "approximately 5k" of
@@ -117,9 +117,9 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """Part of the benchmark, as its files call it: the name of a list for VOC and Context, `train`
     or `val` for COCO-Object and LVIS, those or `test` for Open Images."""
     limit: int | None = Field(default=None, ge=1)
-    """Score only so many images, evenly spread over the split; all when empty."""
+    """Score only this many images, evenly spread over the split; all when empty."""
     lvis: LvisConfig | None = Field(default=None, validate_default=True)
-    """What LVIS leaves open; its defaults when empty. Of no other benchmark."""
+    """Choices for LVIS, and for no other benchmark; its defaults when empty."""
 
     @field_validator("lvis")
     @classmethod

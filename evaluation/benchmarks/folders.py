@@ -29,13 +29,13 @@ class Origin:
     """Where a benchmark comes from.
 
     Attributes:
-        had_from: Where its files are had and where to put them, as part of a sentence.
-        truth: How its label maps come about, printed with every number.
+        where_to_get: Where to get its files and where to put them, as part of a sentence.
+        truth: How its label maps are made; printed beside every number.
         published_as: Its name in the tables of published results; empty if it is in none.
         published_sizes: Numbers of images that its split `val` has by the sources known.
     """
 
-    had_from: str
+    where_to_get: str
     truth: str
     published_as: str = ""
     published_sizes: tuple[int, ...] = ()
@@ -58,7 +58,7 @@ class Layout(Protocol):
 
         Raises:
             InputError: If the file is missing.
-            DataError: If the file is damaged or holds a label that is no class.
+            DataError: If the file is damaged or holds a label that is not a class.
         """
         ...
 
@@ -138,7 +138,7 @@ class LabelledImages:
 
     @property
     def truth(self) -> str:
-        """How the label maps come about."""
+        """How the label maps are made."""
         return self._origin.truth
 
     @property
@@ -162,7 +162,7 @@ class LabelledImages:
         Raises:
             InputError: If a file is missing.
             DataError: If a file cannot be decoded, is of the wrong kind or size, or holds a label
-                that is no class.
+                that is not a class.
         """
         for key in self._keys:
             yield self.sample(key)
@@ -174,14 +174,14 @@ class LabelledImages:
 
     def sample(self, key: str) -> BenchmarkSample:
         """Read one image; raises as reading all of them does."""
-        with open_picture(self._layout.image(key), self._origin.had_from) as image:
+        with open_picture(self._layout.image(key), self._origin.where_to_get) as image:
             pixels: UInt8[np.ndarray, "height width 3"] = np.asarray(image.convert("RGB"))
         labels = self._layout.labels(key)
         if labels.shape != pixels.shape[:2]:
             message = (
                 f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
                 f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
-                f"its image: fetch both anew"
+                f"its image: fetch both again"
             )
             raise DataError(message)
         return BenchmarkSample(
@@ -210,12 +210,12 @@ class LabelledImages:
         """Refuse a split that is not whole.
 
         Raises:
-            InputError: Naming the first missing files, their number and where they are had.
+            InputError: Naming the first missing files, their number and where to get them.
         """
-        require_files(self.missing_files(), self.split, self._origin.had_from)
+        require_files(self.missing_files(), self.split, self._origin.where_to_get)
 
 
-def read_list(path: Path, had_from: str) -> list[str]:
+def read_list(path: Path, where_to_get: str) -> list[str]:
     """Read the names of a split's images: the first word of each line.
 
     Raises:
@@ -223,7 +223,7 @@ def read_list(path: Path, had_from: str) -> list[str]:
         DataError: If it names an image twice.
     """
     if not path.is_file():
-        message = f"{path} is missing, expected a list of image names; {had_from}"
+        message = f"{path} is missing, expected a list of image names; {where_to_get}"
         raise InputError(message)
     return listed_names(path.read_text(encoding="utf-8"), str(path))
 
@@ -245,19 +245,19 @@ def listed_names(text: str, where: str) -> list[str]:
         raise InputError(message)
     [(twice, count)] = Counter(keys).most_common(1)
     if count > 1:
-        message = f"{where} names {twice} twice, expected every image once: fetch it anew"
+        message = f"{where} names {twice} twice, expected every image once: fetch it again"
         raise DataError(message)
     return keys
 
 
-def read_indices(path: Path, had_from: str) -> Labels:
-    """Read an indexed or a grey PNG as it is stored, never through colours.
+def read_indices(path: Path, where_to_get: str) -> Labels:
+    """Read the stored values of an indexed or grey PNG, never its colours.
 
     Raises:
         InputError: If the file is missing.
         DataError: If it cannot be decoded or is in colours.
     """
-    with open_picture(path, had_from) as image:
+    with open_picture(path, where_to_get) as image:
         if image.mode not in {"P", "L"}:
             message = (
                 f"{path} has mode {image.mode}, expected P or L (one class index a pixel): "

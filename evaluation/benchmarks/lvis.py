@@ -26,13 +26,13 @@ from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
 
-_HAD_FROM = (
+_SOURCE = (
     "lvis_v1_val.json is in https://dl.fbaipublicfiles.com/LVIS/lvis_v1_val.json.zip, the images "
     "are COCO's: val2017.zip and train2017.zip of http://images.cocodataset.org/zips/"
 )
 _NUM_VAL_IMAGES = 19809
 _FARTHEST = 1e5
-"""No picture is so large; beyond it a polygon would be drawn for ever."""
+"""No image is this large; a larger polygon would take forever to draw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def open_lvis(config: BenchmarkConfig) -> LabelledImages:
     layout = LvisAnnotations(path, config.root, options)
     plain = options.candidates == "all" and options.unlabelled == "background"
     origin = Origin(
-        had_from=_HAD_FROM,
+        where_to_get=_SOURCE,
         truth=_in_words(options),
         published_as="LVIS" if plain and options.images == "val2017" else "",
         published_sizes=(len(layout.keys),) if layout.num_listed == _NUM_VAL_IMAGES else (),
@@ -125,7 +125,7 @@ class LvisAnnotations:
             raise InputError(message)
         self._pictures = {Path(p.place).with_suffix("").as_posix(): p for p in wanted.values()}
         if len(self._pictures) < len(wanted):
-            message = f"{path} lists the same image file twice, expected it once: fetch it anew"
+            message = f"{path} lists the same image file twice, expected it once: fetch it again"
             raise DataError(message)
         _check_references(document["annotations"], listed, path)
         self._objects = _grouped(document["annotations"], wanted)
@@ -194,7 +194,7 @@ def _annotation_file(config: BenchmarkConfig) -> Path:
     for path in places:
         if path.is_file():
             return path
-    message = f"{places[0]} is missing, and so are {places[1]} and {places[2]}; {_HAD_FROM}"
+    message = f"{places[0]} is missing, and so are {places[1]} and {places[2]}; {_SOURCE}"
     raise InputError(message)
 
 
@@ -204,7 +204,7 @@ def _image_folder(root: Path, name: str) -> Path:
         if (base / name).is_dir():
             return base / name
     looked = ", ".join(str(base) for base in bases)
-    message = f"the folder {name} with images is missing in each of {looked}; {_HAD_FROM}"
+    message = f"the folder {name} with images is missing in each of {looked}; {_SOURCE}"
     raise InputError(message)
 
 
@@ -213,10 +213,10 @@ def _read(path: Path) -> Mapping[str, Sequence[Any]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"), object_hook=_record)
     except (ValueError, RecursionError) as error:
-        message = f"{path} is no JSON ({error}), expected the annotations of LVIS: fetch it anew"
+        message = f"{path} is not JSON ({error}), expected the annotations of LVIS: fetch it again"
         raise DataError(message) from error
     except _DamagedError as error:
-        message = f"{path}: {error}; fetch it anew"
+        message = f"{path}: {error}; fetch it again"
         raise DataError(message) from error
     kinds = {"images": _Picture, "annotations": _Object, "categories": _Category}
     for name, kind in kinds.items():
@@ -224,7 +224,7 @@ def _read(path: Path) -> Mapping[str, Sequence[Any]]:
         if not isinstance(rows, list) or not all(isinstance(row, kind) for row in rows):
             message = (
                 f"{path} has no list of {name} as LVIS v1 has it, expected lvis_v1_<split>.json: "
-                f"fetch it anew"
+                f"fetch it again"
             )
             raise DataError(message)
     return document
@@ -254,7 +254,7 @@ def _object(found: dict[str, Any]) -> _Object:
     for ring in rings:
         whole = ring.ndim == 1 and len(ring) >= 6 and len(ring) % 2 == 0
         if not whole or not (np.abs(ring) <= _FARTHEST).all():
-            message = f"annotation {found['id']} has a polygon that is none"
+            message = f"annotation {found['id']} has a malformed polygon"
             raise _DamagedError(message)
     if not rings:
         message = f"annotation {found['id']} has no polygon"
@@ -280,7 +280,7 @@ def _picture(found: dict[str, Any]) -> _Picture:
 
 
 def _check_categories(found: Sequence[_Category], path: Path) -> None:
-    """Hold the categories against those of LVIS v1: an earlier release numbers them otherwise."""
+    """Compare the categories with those of LVIS v1: an earlier release numbers them differently."""
     expected = dict(zip(annotation_ids("lvis"), load_benchmark("lvis").names, strict=True))
     for number, category in _by_number(found, "category", path).items():
         name = category.name.replace("_", " ")
@@ -297,7 +297,7 @@ def _by_number(rows: Sequence[_RowT], kind: str, path: Path) -> dict[int, _RowT]
     if len(found) < len(rows):
         seen: set[int] = set()
         twice = next(row.number for row in rows if row.number in seen or seen.add(row.number))
-        message = f"{path} holds {kind} {twice} twice, expected every id once: fetch it anew"
+        message = f"{path} holds {kind} {twice} twice, expected every id once: fetch it again"
         raise DataError(message)
     return found
 
@@ -309,15 +309,15 @@ def _check_references(rows: Sequence[_Object], listed: Mapping[int, _Picture], p
         if each.image not in listed or each.category not in categories:
             message = (
                 f"{path}: annotation {each.number} is of image {each.image} and category "
-                f"{each.category}, expected both to be listed: fetch it anew"
+                f"{each.category}, expected both to be listed: fetch it again"
             )
             raise DataError(message)
     for picture in listed.values():
         unknown = set(picture.absent) - categories
         if unknown:
             message = (
-                f"{path}: image {picture.number} is said to lack category {min(unknown)}, expected "
-                f"1 to {max(categories)}: fetch it anew"
+                f"{path}: image {picture.number} lists category {min(unknown)} as absent, expected "
+                f"1 to {max(categories)}: fetch it again"
             )
             raise DataError(message)
 

@@ -111,7 +111,7 @@ class OpenImages:
     Args:
         root: Folder of the files.
         split: train, val or test.
-        limit: Use only so many images, evenly spread; all when None.
+        limit: Use only this many images, evenly spread; all when None.
 
     Raises:
         InputError: If the split is unknown or a table is missing.
@@ -126,7 +126,7 @@ class OpenImages:
         self._files = _files(root, split)
         missing = [path for path in (self._files.answers, self._files.names) if not path.is_file()]
         if missing:
-            message = f"{', '.join(map(str, missing))} missing; {self._files.had_from}"
+            message = f"{', '.join(map(str, missing))} missing; {self._files.where_to_get}"
             raise InputError(message)
 
     @cached_property
@@ -141,7 +141,7 @@ class OpenImages:
         if unnamed:
             message = (
                 f"{self._files.names} has no name for {len(unnamed)} labels, such as {unnamed[0]}: "
-                f"fetch it anew from {_SERVER}/{_NAMES}"
+                f"fetch it again from {_SERVER}/{_NAMES}"
             )
             raise DataError(message)
         shown = tuple(names[label] for label in self.labels)
@@ -201,9 +201,9 @@ class OpenImages:
         """Refuse a split that is not whole.
 
         Raises:
-            InputError: Naming the first missing images, their number and where they are had.
+            InputError: Naming the first missing images, their number and where to get them.
         """
-        require_files(self.missing_files(), self.split, self._files.had_from)
+        require_files(self.missing_files(), self.split, self._files.where_to_get)
 
     @cached_property
     def _answers(self) -> Answers:
@@ -217,7 +217,7 @@ class OpenImages:
         if not images:
             message = (
                 f"{self._files.answers} holds no yes and no no about a class, expected points to "
-                f"score: fetch it anew from {_SERVER}"
+                f"score: fetch it again from {_SERVER}"
             )
             raise DataError(message)
         return spread(images, self._limit)
@@ -232,7 +232,7 @@ class OpenImages:
     def _sample(self, rows: slice, place: Int32[np.ndarray, " labels"]) -> PointSample:
         answers = self._answers
         key = answers.images[int(answers.image[rows.start])]
-        with open_picture(self._image(key), self._files.had_from) as image:
+        with open_picture(self._image(key), self._files.where_to_get) as image:
             pixels = np.asarray(image.convert("RGB"))
         answer, label = answers.answer[rows], answers.label[rows]
         counted = (answer >= 0) & (label >= 0)
@@ -256,8 +256,8 @@ def read_answers(path: Path) -> Answers:
         path: The official file, or one with the same columns among others.
 
     Raises:
-        DataError: If it is no such table, or holds a point outside the image or another answer than
-            yes, no and unsure.
+        DataError: If it is not such a table, or holds a point outside the image or an answer other
+            than yes, no and unsure.
     """
     images, labels = _Names(), _Names()
     # So that a file without rows has columns too.
@@ -272,7 +272,7 @@ def read_answers(path: Path) -> Answers:
         ) as reader:
             blocks.extend(_block(batch, images, labels, path) for batch in reader)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        message = f"{path} is no table of points ({error}): fetch it anew from {_SERVER}"
+        message = f"{path} is not a table of points ({error}): fetch it again from {_SERVER}"
         raise DataError(message) from error
     image, label, answer, x, y = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     if (image[1:] < image[:-1]).any():
@@ -288,13 +288,13 @@ class _Files:
     answers: Path
     names: Path
     images: Path
-    had_from: str
+    where_to_get: str
 
 
 def _files(root: Path, split: str) -> _Files:
     folder = root / _FOLDERS[split]
     answers = f"oidv7-{split}-annotations-point-labels.csv"
-    had_from = (
+    where_to_get = (
         f"fetch {_SERVER}/{answers} and {_SERVER}/{_NAMES} into {root}, and the images "
         f"{_BUCKET}/{_FOLDERS[split]}/<ImageId>.jpg into {folder}"
     )
@@ -303,9 +303,9 @@ def _files(root: Path, split: str) -> _Files:
             answers=folder / "labels" / "points.csv",
             names=folder / "metadata" / "point_classes.csv",
             images=folder / "data",
-            had_from=had_from,
+            where_to_get=where_to_get,
         )
-    return _Files(root / answers, root / _NAMES, folder, had_from)
+    return _Files(root / answers, root / _NAMES, folder, where_to_get)
 
 
 class _Names:
@@ -333,7 +333,7 @@ def _block(
         row = int(outside.argmax())
         message = (
             f"{path} has a point of image {batch.column('ImageId')[row]} at ({x[row]}, {y[row]}), "
-            f"expected shares of width and height in [0, 1]: fetch it anew from {_SERVER}"
+            f"expected shares of width and height in [0, 1]: fetch it again from {_SERVER}"
         )
         raise DataError(message)
     said = batch.column("EstimatedYesNo")
@@ -341,7 +341,7 @@ def _block(
     if unknown:
         message = (
             f"{path} holds the answer {unknown[0]!r}, expected one of {', '.join(_ANSWERS)}: fetch "
-            f"it anew from {_SERVER}"
+            f"it again from {_SERVER}"
         )
         raise DataError(message)
     values = np.array([_ANSWERS[text] for text in said.dictionary.to_pylist()], dtype=np.int8)
@@ -357,7 +357,7 @@ def _read_names(path: Path) -> dict[str, str]:
     if not rows or rows[0] != ["LabelName", "DisplayName"]:
         found = ",".join(rows[0]) if rows else "nothing"
         message = (
-            f"{path} starts with {found}, expected LabelName,DisplayName: fetch it anew from "
+            f"{path} starts with {found}, expected LabelName,DisplayName: fetch it again from "
             f"{_SERVER}/{_NAMES}"
         )
         raise DataError(message)

@@ -15,34 +15,34 @@ ItemT = TypeVar("ItemT")
 
 
 def spread(items: Sequence[ItemT], limit: int | None) -> list[ItemT]:
-    """Take so many items, evenly spread from the first on; all if there is no limit."""
+    """Take up to a limit of items, evenly spread from the first; all without a limit."""
     if limit is None or limit >= len(items):
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]
 
 
-def require_files(missing: Sequence[Path], split: str, had_from: str) -> None:
+def require_files(missing: Sequence[Path], split: str, where_to_get: str) -> None:
     """Refuse a split that is not whole.
 
     Args:
         missing: What is not there.
         split: Name of the split.
-        had_from: Where the files are had, as part of a sentence.
+        where_to_get: Where to get the files, as part of a sentence.
 
     Raises:
-        InputError: Naming the first missing files, their number and where they are had.
+        InputError: Naming the first missing files, their number and where to get them.
     """
     if missing:
         listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
         more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
         message = (
-            f"{len(missing)} files of the split {split} are missing: {listed}{more}; {had_from}"
+            f"{len(missing)} files of the split {split} are missing: {listed}{more}; {where_to_get}"
         )
         raise InputError(message)
 
 
 def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
-    """Digest of names and sizes: what a split is known by, wherever its files lie.
+    """Digest of the names and sizes of files, which identifies a split wherever it lies.
 
     Args:
         keys: Names of the images, in order.
@@ -55,12 +55,12 @@ def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
     return digest([list(keys), sizes])
 
 
-def open_picture(path: Path, had_from: str) -> Image.Image:
+def open_picture(path: Path, where_to_get: str) -> Image.Image:
     """Open and decode an image file.
 
     Args:
         path: The file.
-        had_from: Where it is had, as part of a sentence.
+        where_to_get: Where to get it, as part of a sentence.
 
     Raises:
         InputError: If it is missing.
@@ -70,9 +70,9 @@ def open_picture(path: Path, had_from: str) -> Image.Image:
         image = Image.open(path)
         image.load()
     except FileNotFoundError as error:
-        message = f"{path} is missing, though the split names it; {had_from}"
+        message = f"{path} is missing, though the split names it; {where_to_get}"
         raise InputError(message) from error
     except (UnidentifiedImageError, OSError) as error:
-        message = f"{path} cannot be decoded ({error}), expected an image: fetch it anew"
+        message = f"{path} cannot be decoded ({error}), expected an image: fetch it again"
         raise DataError(message) from error
     return image

@@ -52,7 +52,7 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
     origin = _ORIGINS[config.name]
 
     def decode(path: Path) -> Labels:
-        stored = read_indices(path, origin.had_from)
+        stored = read_indices(path, origin.where_to_get)
         return checked_labels(stored, path, highest=len(classes.names), void=_VOID)
 
     layout = LabelFiles(
@@ -61,4 +61,4 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
         decode=decode,
     )
     listing = config.root / "ImageSets" / "Segmentation" / f"{config.split}.txt"
-    return LabelledImages(config, classes, read_list(listing, origin.had_from), layout, origin)
+    return LabelledImages(config, classes, read_list(listing, origin.where_to_get), layout, origin)

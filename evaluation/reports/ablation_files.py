@@ -1,4 +1,4 @@
-"""Files of an ablation: what it came to as JSON, its tables with yields and notes as Markdown."""
+"""Files of an ablation: its results as JSON, its tables with yields and notes as Markdown."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -18,7 +18,7 @@ class Spread(Record, frozen=True):
     values: tuple[float | None, ...]
     """One for each seed; none where it is missing."""
     states: tuple[str, ...]
-    """How far the cells of the seeds are."""
+    """The state of the cell of each seed."""
 
     @property
     def known(self) -> list[float]:
@@ -36,7 +36,7 @@ class Spread(Record, frozen=True):
         return stdev(self.known) if len(self.known) > 1 else None
 
 
-class Row(Record, frozen=True):
+class TableRow(Record, frozen=True):
     """One row of a table."""
 
     labels: tuple[str, ...]
@@ -54,7 +54,7 @@ class Table(Record, frozen=True):
     """What it compares."""
     heads: tuple[str, ...]
     """Names of the first columns."""
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     """From top to bottom."""
     signed: bool = False
     """Whether its numbers are differences."""
@@ -84,7 +84,7 @@ def _prompts_table(ablation: Ablation) -> Table | None:
     if len({arm.prompts for arm in own}) == 1 and len(own) < len(arms):
         return None  # the other table has all of them
     rows = [
-        Row(
+        TableRow(
             labels=(arm.prompts, switch_words(arm)),
             spreads=_spreads(ablation, arm),
             published=_published("V", _published_prompts(arm)),
@@ -104,7 +104,7 @@ def _names_table(ablation: Ablation) -> Table | None:
         return None
     own.sort(key=lambda arm: arm.classes_per_image == ablation.usual)
     rows = [
-        Row(
+        TableRow(
             labels=(_names(ablation, arm), switch_words(arm)),
             spreads=_spreads(ablation, arm),
             published=_published("VI", _published_names(ablation, arm)),
@@ -126,7 +126,7 @@ def _pairs_table(ablation: Ablation) -> Table | None:
         if arm.counterfactual and off in arms:
             pairs = zip(_spreads(ablation, arm), _spreads(ablation, off), strict=True)
             rows.append(
-                Row(
+                TableRow(
                     labels=(arm.prompts, _names(ablation, arm)),
                     spreads=tuple(_difference(on, without) for on, without in pairs),
                     published=_published_differences(ablation, arm, off),
@@ -158,7 +158,7 @@ def _difference(on: Spread, off: Spread) -> Spread:
     return Spread(values=tuple(values), states=tuple(states))
 
 
-def _untrained(ablation: Ablation) -> Iterator[Row]:
+def _untrained(ablation: Ablation) -> Iterator[TableRow]:
     """A row of the students before training, if any was scored."""
     found: dict[str, dict[int, float]] = {name: {} for name in ablation.benchmarks}
     for cell in ablation.cells:
@@ -170,7 +170,7 @@ def _untrained(ablation: Ablation) -> Iterator[Row]:
             Spread(values=tuple(map(by_seed.get, ablation.seeds)), states=states)
             for by_seed in found.values()
         ]
-        yield Row(labels=("untrained student", "-"), spreads=tuple(spreads))
+        yield TableRow(labels=("untrained student", "-"), spreads=tuple(spreads))
 
 
 def _published_prompts(arm: Arm) -> str:

@@ -1,4 +1,4 @@
-"""Ablations: what a grid of runs came to. A cell is one training run: an arm at one seed."""
+"""Ablations: the results of a grid of runs. A cell is one training run: an arm at one seed."""
 
 from typing import Any, Literal
 
@@ -24,11 +24,11 @@ class Cell(Record, frozen=True):
     arm: Arm
     """What was varied."""
     seed: int
-    """Root of the random choices of its dataset and its training."""
+    """Seed of the random choices of its dataset and its training."""
     run: str
     """Folder of the run."""
     state: Literal["measured", "failed", "to do"] = "to do"
-    """How far it is."""
+    """Its state."""
     error: str = ""
     """Why it failed."""
     scores: dict[str, float] = Field(default_factory=dict)
@@ -43,7 +43,7 @@ class DatasetYield(Record, frozen=True):
     prompts: str
     """Name of the kind of prompts."""
     seed: int
-    """Root of the random choices."""
+    """Seed of the random choices."""
     root: str
     """Where it is."""
     requested: int
@@ -55,7 +55,7 @@ class DatasetYield(Record, frozen=True):
 
 
 class Ablation(Record, frozen=True):
-    """A grid and what it came to."""
+    """A grid and its results."""
 
     profile: str
     """Profile of the student."""
@@ -74,7 +74,7 @@ class Ablation(Record, frozen=True):
     cells: tuple[Cell, ...]
     """Every run."""
     datasets: tuple[DatasetYield, ...]
-    """What the runs are trained on, as far as it is there."""
+    """What the runs are trained on, where it exists."""
     protocols: dict[str, dict[str, Any]]
     """How scores were measured, by benchmark: the fields of their protocol."""
     settings: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Score boards: what stands beside each other on a page, benchmark by benchmark."""
+"""Score boards: the scores that a page shows side by side, benchmark by benchmark."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -63,7 +63,7 @@ class _GroupRow:
 
 @dataclass(frozen=True)
 class Board:
-    """All scores on one benchmark, in words.
+    """All scores on one benchmark, as text.
 
     Attributes:
         title: Benchmark and split.
@@ -245,5 +245,6 @@ def _curve_note(scores: Scores) -> str:
     best = max(scores.curve, key=lambda point: point.miou)
     return (
         f"All points come from one pass. {scores.subject.name} would reach {100 * best.miou:.1f} "
-        f"at {best.threshold:g}; that threshold is chosen with the truth at hand and is no result."
+        f"at {best.threshold:g}; that threshold was chosen with the truth at hand, so this is "
+        "not a result."
     )

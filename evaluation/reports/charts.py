@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """What stands around the lines.
+    """The axes and marks around the lines.
 
     Attributes:
         x: Label of the horizontal axis.

@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text.
+    """A piece of text.
 
     Attributes:
         text: The text.
@@ -47,7 +47,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Thing:
+class ClassChip:
     """A class as chips and legends show it.
 
     Attributes:
@@ -81,7 +81,7 @@ class QuadrupletCard:
     overlay: Picture
     text: list[Piece]
     counterfactual_text: list[Piece]
-    objects: list[Thing]
+    objects: list[ClassChip]
 
 
 def quadruplet_card(sample: Sample, side: int) -> QuadrupletCard:
@@ -102,7 +102,7 @@ def quadruplet_card(sample: Sample, side: int) -> QuadrupletCard:
         text=marked_text(sample.text, sample.mentions),
         counterfactual_text=changed_text(sample.text, sample.counterfactual_text),
         objects=[
-            Thing(names[item.class_id], css_colour(item.class_id + 1), item.score)
+            ClassChip(names[item.class_id], css_colour(item.class_id + 1), item.score)
             for item in sample.instances
             if item.class_id in names
         ],

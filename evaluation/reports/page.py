@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evaluation.reports.boards import Board, Scored, make_boards
 from evaluation.reports.dataset_facts import DatasetFacts, describe_dataset
-from evaluation.reports.gallery import QuadrupletCard, Thing, quadruplet_card
+from evaluation.reports.gallery import ClassChip, QuadrupletCard, quadruplet_card
 from evaluation.reports.point_boards import PointBoard, make_point_boards
 from evaluation.reports.predictions import Prediction, make_predictions
 from evaluation.reports.sheets import pick_samples
@@ -26,7 +26,7 @@ from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
 from storage.errors import InputError
 from storage.files import write_whole
-from storage.metrics import METRICS_FILE, Row, read_metrics
+from storage.metrics import METRICS_FILE, MetricsRow, read_metrics
 from storage.shards import Sample
 from storage.store import Store
 
@@ -55,7 +55,7 @@ class _Page:
     benchmarks: list[Board]
     points: list[PointBoard]
     predictions: list[Prediction]
-    prediction_classes: list[Thing]
+    prediction_classes: list[ClassChip]
     trainings: list[TrainingCurves]
 
 
@@ -69,7 +69,7 @@ class _Sources:
     yields: Yields | None
     scored: list[Scored] = field(default_factory=list)
     points: list[PointScores] = field(default_factory=list)
-    metrics: list[tuple[str, list[Row]]] = field(default_factory=list)
+    metrics: list[tuple[str, list[MetricsRow]]] = field(default_factory=list)
 
 
 def write_report(
@@ -115,7 +115,7 @@ def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> 
         sources.samples = pick_samples(store, _NUM_QUADRUPLETS)
     for run in runs:
         if not run.is_dir():
-            message = f"{run} is no folder, expected a run with {METRICS_FILE} or scores"
+            message = f"{run} is not a folder, expected a run with {METRICS_FILE} or scores"
             raise InputError(message)
         for path in sorted(run.rglob("scores-*.json")):
             scores = read_measured(path)

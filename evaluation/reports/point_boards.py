@@ -31,7 +31,7 @@ class _PointRow:
 
 @dataclass(frozen=True)
 class PointBoard:
-    """All scores on the points of one split, in words.
+    """All scores on the points of one split, as text.
 
     Attributes:
         title: Benchmark and split.

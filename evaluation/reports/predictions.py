@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.reports.boards import Scored
-from evaluation.reports.gallery import Picture, Thing, css_colour, picture
+from evaluation.reports.gallery import ClassChip, Picture, css_colour, picture
 from evaluation.reports.series import subject_order
 from evaluation.reports.sheets import overlay
 from evaluation.scoring.results import Example
@@ -29,7 +29,9 @@ class Prediction:
     caption: str
 
 
-def make_predictions(scored: Sequence[Scored], side: int) -> tuple[list[Prediction], list[Thing]]:
+def make_predictions(
+    scored: Sequence[Scored], side: int
+) -> tuple[list[Prediction], list[ClassChip]]:
     """Show the kept images of the first benchmark, with every kind's first prediction.
 
     Args:
@@ -61,7 +63,7 @@ def make_predictions(scored: Sequence[Scored], side: int) -> tuple[list[Predicti
         rows.append(Prediction(pictures, example.key))
         seen |= labels
     shown = sorted(seen - {0, IGNORE_LABEL})
-    return rows, [Thing(names[label], css_colour(label)) for label in shown]
+    return rows, [ClassChip(names[label], css_colour(label)) for label in shown]
 
 
 def _example_pictures(

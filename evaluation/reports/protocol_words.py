@@ -1,4 +1,4 @@
-"""How a number came about, in words: a whole protocol, or what tells it from others."""
+"""Protocols as text: a whole one, or how it differs from others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _Told = tuple[tuple[str, ...], Callable[[Any], str]]
 
 
 def protocol_words(protocol: ScoreProtocol) -> str:
-    """Say how a number on label maps came about: background, text, view and preset."""
+    """Say how a number on label maps was measured: background, text, view and preset."""
     rule = _rule_words(protocol.background_rule, protocol.threshold)
     parts = [rule, protocol.text, protocol.view]
     if protocol.preset:
@@ -23,7 +23,7 @@ def protocol_words(protocol: ScoreProtocol) -> str:
 
 
 def point_protocol_words(protocol: PointProtocol) -> str:
-    """Say how a number on points came about: mean, threshold, scores, text, view and preset."""
+    """Say how a number on points was measured: mean, threshold, scores, text, view and preset."""
     mean = f"mean over {way_words(protocol.aggregate, both=protocol.with_background)} IoU"
     rule = f"predicted where {_compared(protocol)}"
     parts = [mean, rule, f"score: {protocol.scores}", protocol.text, protocol.view]
@@ -34,7 +34,7 @@ def point_protocol_words(protocol: PointProtocol) -> str:
 
 
 def difference_words(own: Protocol, others: Sequence[Protocol]) -> list[str]:
-    """Say what tells a protocol from others, as short as it can be; nothing if all are equal.
+    """Say how a protocol differs from others, as briefly as possible; empty if it does not.
 
     Args:
         own: On label maps or on points.

@@ -15,7 +15,7 @@ from evaluation.scoring.measured import Measured
 from evaluation.scoring.point_results import PointScores
 from evaluation.scoring.results import Scores, Subject
 
-KINDS = ("student", "untrained", "baseline", "closed-set")
+SUBJECT_KINDS = ("student", "untrained", "baseline", "closed-set")
 """Kinds of subjects, in the order in which boards show them."""
 
 _SEED = "seed"
@@ -31,7 +31,7 @@ class Series(Generic[MeasuredT]):
     Attributes:
         scores: One for each seed.
         subject: What was scored.
-        difference: What tells them from other series of the same subject; empty if there is none.
+        difference: How they differ from other series of the same subject; empty if there is none.
     """
 
     scores: list[MeasuredT]
@@ -40,7 +40,7 @@ class Series(Generic[MeasuredT]):
 
     @property
     def words(self) -> list[str]:
-        """What stands behind the subject: over how many scores a mean is, and the difference."""
+        """The words after the subject: how many scores a mean is over, and the difference."""
         mean = f"mean of {len(self.scores)}" if len(self.scores) > 1 else ""
         return [each for each in (mean, self.difference) if each]
 
@@ -79,7 +79,7 @@ def make_series(measured: Iterable[MeasuredT]) -> list[Series[MeasuredT]]:
 def subject_order(subject: Subject) -> tuple[int, str]:
     """Students of one kind are one subject; others are what their name says."""
     is_student = subject.kind in {"student", "untrained"}
-    return KINDS.index(subject.kind), "" if is_student else subject.name
+    return SUBJECT_KINDS.index(subject.kind), "" if is_student else subject.name
 
 
 def mean_and_deviation(values: Iterable[float | None]) -> str:
@@ -122,7 +122,7 @@ def _subject_words(subject: Subject) -> str:
 
 
 def _difference(own: MeasuredT, rivals: Sequence[MeasuredT]) -> str:
-    """What tells scores from others of the same subject: protocol, then details but the seed."""
+    """How scores differ from others of the same subject: protocol, then details but the seed."""
     words = difference_words(own.protocol, [each.protocol for each in rivals])
     words += [
         f"{name} {text}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from evaluation.reports.charts import Axes, Line, line_chart, number, smoothed
-from storage.metrics import Row
+from storage.metrics import MetricsRow
 
 _NOT_CURVES = frozenset({"step", "epoch", "seconds", "time"})
 _NOUNS = {"lr": "learning rate", "gradient": "gradient norm"}
@@ -43,7 +43,7 @@ class TrainingCurves:
     charts: list[Chart]
 
 
-def draw_training(name: str, rows: Sequence[Row]) -> TrainingCurves:
+def draw_training(name: str, rows: Sequence[MetricsRow]) -> TrainingCurves:
     """Draw every number of a training log over the steps.
 
     Args:
@@ -61,7 +61,7 @@ def draw_training(name: str, rows: Sequence[Row]) -> TrainingCurves:
     )
 
 
-def _chart(key: str, rows: Sequence[Row]) -> Chart | None:
+def _chart(key: str, rows: Sequence[MetricsRow]) -> Chart | None:
     points = [
         (float(row["step"]), float(row[key]))
         for row in rows

@@ -94,7 +94,7 @@ class Yields:
 
 
 @dataclass
-class _Tally:
+class _Counts:
     written: int = 0
     rejected: int = 0
     failed: int = 0
@@ -117,8 +117,8 @@ def count_yields(rows: Iterable[ManifestRow]) -> Yields:
     Raises:
         DataError: If two rows have the same key.
     """
-    total, dropped = _Tally(), Counter[tuple[Stage, Reason]]()
-    by_class: defaultdict[str, _Tally] = defaultdict(_Tally)
+    total, dropped = _Counts(), Counter[tuple[Stage, Reason]]()
+    by_class: defaultdict[str, _Counts] = defaultdict(_Counts)
     seen: set[str] = set()
     for row in rows:
         if row.key in seen:
@@ -149,6 +149,6 @@ def _stages(requested: int, dropped: Counter[tuple[Stage, Reason]]) -> tuple[Sta
     return tuple(stages)
 
 
-def _class_yield(name: str, tally: _Tally) -> ClassYield:
-    reasons = dict(tally.reasons.most_common())
-    return ClassYield(name, tally.written, tally.rejected, tally.failed, reasons)
+def _class_yield(name: str, counts: _Counts) -> ClassYield:
+    reasons = dict(counts.reasons.most_common())
+    return ClassYield(name, counts.written, counts.rejected, counts.failed, reasons)

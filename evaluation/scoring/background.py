@@ -42,11 +42,11 @@ def apply_background(
     if rule is Background.NONE:
         return labels
     limit = np.float32(threshold)
-    sure = sureness(scores, rule)
+    sure = confidence(scores, rule)
     return labels * (sure > limit if rule is Background.CONSTANT else sure >= limit)
 
 
-def sureness(scores: ScoreMap, rule: Background) -> Float32[np.ndarray, "height width"]:
+def confidence(scores: ScoreMap, rule: Background) -> Float32[np.ndarray, "height width"]:
     """What a threshold is compared with, so that one pass over the images serves every threshold.
 
     Returns:

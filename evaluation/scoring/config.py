@@ -102,11 +102,11 @@ PREFERRED = "preferred"
 OFFICIAL = "official"
 
 
-class Several(StrEnum):
-    """What becomes of a class that has several phrases."""
+class SeveralPhrases(StrEnum):
+    """How a class with several phrases is scored."""
 
     FIRST = "first"
-    """Its first phrase alone is read."""
+    """Only its first phrase counts."""
     AVERAGE = "average"
     """Its embedding is the mean of theirs."""
     BEST = "best"
@@ -122,8 +122,8 @@ class TextConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """What the classes are called: `preferred`, the benchmark's phrases in our words, of which the
     first is clearest and the others are aliases; `official`, the benchmark's own names; or the
     names of a published work: groupvit, sclip, clearclip, maskclip, clip_diy, catseg."""
-    several: Several = Several.FIRST
-    """What becomes of a class that has several phrases."""
+    several: SeveralPhrases = SeveralPhrases.FIRST
+    """How a class with several phrases is scored."""
     background_words: str = "background"
     """Words that stand for the background under the background rule `words`: `background`, the
     word itself, or `sclip`, a list of things that are seldom asked for."""
@@ -133,8 +133,8 @@ class ScoringConfig(TextConfig, frozen=True):
     """How a student is scored."""
 
     preset: str | None = None
-    """A published protocol whose settings these are; what differs from it is printed with every
-    number. Run parameters and the command line fill in everything that they do not set."""
+    """A published protocol to follow. Run parameters and the command line take from it whatever
+    they do not set; what differs from it is printed beside every number."""
     inference: InferenceConfig = InferenceConfig()
     """Windows, background rule and threshold."""
     average: Average = Average.OCCURRING

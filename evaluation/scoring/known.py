@@ -1,4 +1,4 @@
-"""Known scores: what a run's folder holds already, told by what the files say, not by their names.
+"""Known scores: what a run's folder already holds, judged by the files' contents, not their names.
 
 Scores stand for others if subject, protocol and the benchmark's contents are the same. Folders may
 be named by any rule, and the benchmark may lie anywhere.
@@ -27,14 +27,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WantedScores:
-    """What scores must be of to stand for those that are wanted.
+    """What known scores must match to be used instead of new ones.
 
     Attributes:
         subject: What is scored; of it the kind and the fingerprint count.
         protocol: How.
         thresholds: Those of the curve.
         num_examples: Label maps that are kept.
-        contents: What the benchmark's files are known by.
+        contents: Digest of the benchmark's files.
         old_folders: Names of folders in which files that do not know their benchmark's contents
             are certainly of this one.
     """
@@ -55,7 +55,7 @@ class WantedScores:
         config: ScoringConfig,
         old_folders: Collection[str] = (),
     ) -> "WantedScores":
-        """Collect what a pass over a benchmark would come to.
+        """Describe the scores that a pass over a benchmark would give.
 
         Args:
             subject: What is scored.
@@ -92,7 +92,7 @@ class WantedScores:
 def find_scores(
     folder: Path, wanted: WantedScores, benchmark: Benchmark | OpenImages
 ) -> Measured | None:
-    """Scores below a folder that stand for the wanted ones.
+    """Find scores below a folder that match the wanted ones.
 
     A file that cannot be read is no reason to stop: its scores are measured again.
 

@@ -29,7 +29,7 @@ class Average(StrEnum):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a confusion count amounts to.
+    """The metrics of a confusion matrix.
 
     Attributes:
         ious: IoU of each class in [0, 1]; NaN where the class occurs nowhere.

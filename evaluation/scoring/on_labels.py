@@ -1,8 +1,8 @@
-"""Scores: what a student or a baseline reaches on a benchmark, with the whole protocol beside it.
+"""Scores: how well a student or a baseline does on a benchmark, with its whole protocol.
 
-`score` runs any `Predictor` over a benchmark in one pass and writes two things into a folder:
-`scores-<benchmark>-<split>-<subject>.json`, and label maps of a few images for the report. The
-trained student, the untrained one and the detector-segmenter baseline go through the same code.
+`score_predictor` runs any `Predictor` over a benchmark in one pass and writes two things into a
+folder: `scores-<benchmark>-<split>-<subject>.json`, and label maps of a few images for the report.
+The trained student, the untrained one and the detector-segmenter baseline go through the same code.
 """
 
 import logging
@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluation.benchmarks.contract import Benchmark, BenchmarkSample
 from evaluation.benchmarks.split_files import spread
-from evaluation.scoring.background import apply_background, sureness
+from evaluation.scoring.background import apply_background, confidence
 from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
@@ -78,7 +78,9 @@ def score_student(
     rows = text_rows(encoder, class_phrases(classes, config.names), words, config)
     predictor = StudentPredictor(student, rows, config.inference)
     protocol = student_protocol(benchmark, config)
-    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+    return score_predictor(
+        predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out
+    )
 
 
 def student_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtocol:
@@ -114,7 +116,9 @@ def score_baseline(
     phrases = [own[0] for own in benchmark.classes.phrases]
     predictor = DetectedSegments(detector, segmenter, phrases)
     protocol = baseline_protocol(benchmark, config)
-    return score(predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out)
+    return score_predictor(
+        predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out
+    )
 
 
 def baseline_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtocol:
@@ -130,7 +134,7 @@ def baseline_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProto
     )
 
 
-def score(
+def score_predictor(
     predictor: Predictor,
     benchmark: Benchmark,
     *,
@@ -188,7 +192,7 @@ def measure(
         )
         confusion.update(sample.labels, labels)
         if protocol.background:
-            sure = sureness(scores, protocol.background_rule)
+            sure = confidence(scores, protocol.background_rule)
             sweep.update(sample.labels, sure, scores.index + 1)
         if index in kept:
             keeper.keep(sample, labels)

@@ -1,4 +1,4 @@
-"""Point scores: what a student or a baseline reaches on single points, with the protocol beside it.
+"""Point scores: how well a student or a baseline does on single points, with its protocol.
 
 `score_points` asks any `ClassScorer` for the maps of the classes of each image, reads them at the
 points, and writes `scores-open_images-<split>-<subject>.json`. One pass serves every way to average
@@ -23,7 +23,7 @@ from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
 from evaluation.scoring.phrases import class_phrases, text_rows, text_words
 from evaluation.scoring.point_results import (
-    Answered,
+    AnswerCounts,
     PointAverage,
     PointClass,
     PointCurvePoint,
@@ -33,11 +33,11 @@ from evaluation.scoring.point_results import (
 from evaluation.scoring.points import (
     Binarise,
     Candidates,
+    PointCounts,
     PointMean,
     PointRules,
-    PointTally,
     point_ious,
-    stretch,
+    rescale,
 )
 from evaluation.scoring.predictors import ClassScorer, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
@@ -165,15 +165,15 @@ def score_points(
     benchmark.check()
     started = time.perf_counter()
     thresholds = (protocol.threshold, *config.thresholds)
-    tally = PointTally(protocol.num_classes, thresholds, strict=protocol.strict)
+    point_counts = PointCounts(protocol.num_classes, thresholds, strict=protocol.strict)
     answered: Counter[str] = Counter()
     progress = ScoringProgress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
         for class_id, values, is_yes in _read(scorer, sample, protocol):
-            tally.update(class_id, values, is_yes)
+            point_counts.update(class_id, values, is_yes)
         answered.update(_answered(sample))
         progress.step(index + 1)
-    headlines = [_headline(tally.means(index), protocol) for index in range(len(thresholds))]
+    headlines = [_headline(point_counts.means(index), protocol) for index in range(len(thresholds))]
     if headlines[0] is None:
         message = (
             f"{benchmark.classes.name} {benchmark.split} holds no point that counts with the "
@@ -184,9 +184,9 @@ def score_points(
         subject=subject,
         protocol=protocol,
         p_miou=headlines[0],
-        averages=tuple(_average(mean) for mean in tally.means(0)),
-        classes=_classes(tally, benchmark),
-        answers=Answered.model_validate(answered),
+        averages=tuple(_average(mean) for mean in point_counts.means(0)),
+        classes=_classes(point_counts, benchmark),
+        answers=AnswerCounts.model_validate(answered),
         curve=tuple(
             PointCurvePoint(threshold=threshold, p_miou=value)
             for threshold, value in zip(config.thresholds, headlines[1:], strict=True)
@@ -231,7 +231,7 @@ def _values(
     if binarise is Binarise.SCORE:
         return found
     low, high = torch.aminmax(scores)
-    return stretch(found, float(low), float(high))
+    return rescale(found, float(low), float(high))
 
 
 def _answered(sample: PointSample) -> dict[str, int]:
@@ -259,8 +259,8 @@ def _average(mean: PointMean) -> PointAverage:
     )
 
 
-def _classes(tally: PointTally, benchmark: OpenImages) -> tuple[PointClass, ...]:
-    counts = tally.counts[0]
+def _classes(found: PointCounts, benchmark: OpenImages) -> tuple[PointClass, ...]:
+    counts = found.counts[0]
     ious = point_ious(counts)[:, 0].tolist()
     rows = zip(benchmark.labels, benchmark.classes.names, ious, counts.tolist(), strict=True)
     return tuple(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from evaluation.scoring.background import BACKGROUND_WORD
-from evaluation.scoring.config import OFFICIAL, PREFERRED, Several, TextConfig
+from evaluation.scoring.config import OFFICIAL, PREFERRED, SeveralPhrases, TextConfig
 from evaluation.scoring.predictors import TextRows
 from models.student.text_embeddings import TextEmbedder, embed_phrases
 from storage.class_sets import BenchmarkClasses
@@ -77,7 +77,7 @@ def text_rows(
     rows: list[tuple[str, ...]] = [(word,) for word in words]
     owners = [BACKGROUND_WORD] * len(words)
     for position, own in enumerate(phrases):
-        apart = {Several.FIRST: [own[:1]], Several.AVERAGE: [own]}
+        apart = {SeveralPhrases.FIRST: [own[:1]], SeveralPhrases.AVERAGE: [own]}
         mine = apart.get(config.several) or [(phrase,) for phrase in own]
         rows += mine
         owners += [position] * len(mine)
@@ -95,9 +95,9 @@ def text_words(config: TextConfig, *, words: bool) -> str:
         config.names, f"names as {config.names} has them"
     )
     several = {
-        Several.FIRST: "",
-        Several.AVERAGE: ", averaged over aliases",
-        Several.BEST: ", the best of several for each pixel",
+        SeveralPhrases.FIRST: "",
+        SeveralPhrases.AVERAGE: ", averaged over aliases",
+        SeveralPhrases.BEST: ", the best of several for each pixel",
     }[config.several]
     text = f"{names}{several} in the templates {config.templates}"
     if words:

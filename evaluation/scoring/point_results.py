@@ -41,7 +41,7 @@ class PointProtocol(Record, frozen=True):
     preset_changes: tuple[str, ...]
     """Settings that differ from it."""
     preset_omits: tuple[str, ...]
-    """What of the original is not done, or done otherwise."""
+    """What is left out of the original, or done differently."""
 
 
 class PointAverage(Record, frozen=True):
@@ -85,7 +85,7 @@ class PointClass(Record, frozen=True):
     """No-points not predicted."""
 
 
-class Answered(Record, frozen=True):
+class AnswerCounts(Record, frozen=True):
     """The answers in the images."""
 
     yes: int
@@ -99,7 +99,7 @@ class Answered(Record, frozen=True):
 
 
 class PointScores(Record, frozen=True):
-    """What a subject reaches on single points."""
+    """The scores of a subject on single points."""
 
     measure: Literal["points"] = "points"
     """Tells these scores from those on label maps."""
@@ -113,14 +113,14 @@ class PointScores(Record, frozen=True):
     """Every way to average, at the same threshold."""
     classes: tuple[PointClass, ...]
     """The classes that were candidates somewhere, by label."""
-    answers: Answered
+    answers: AnswerCounts
     """What the points are; of the candidates' points alone the counts of the classes tell."""
     curve: tuple[PointCurvePoint, ...]
     """The headline at other thresholds, from the same pass."""
     published: tuple[PublishedResult, ...]
     """Published numbers on the same split."""
     benchmark_digest: str = ""
-    """What the benchmark's files are known by, see `Benchmark.contents`; empty in older files."""
+    """Digest of the benchmark's files, see `Benchmark.contents`; empty in older files."""
     seconds: float
     """Wall time of the pass."""
     created: str

@@ -89,7 +89,7 @@ class PointMean:
     count: int
 
 
-class PointTally:
+class PointCounts:
     """Counts answers at points over many images, at several thresholds at once.
 
     Args:
@@ -187,10 +187,10 @@ def point_ious(
     return np.stack([foreground, np.where(np.isnan(foreground), background, both)], axis=-1)
 
 
-def stretch(
+def rescale(
     values: Float32[np.ndarray, " points"], low: float, high: float
 ) -> Float32[np.ndarray, " points"]:
-    """Stretch values of a map to [0, 1], in float32.
+    """Rescale values of a map to [0, 1], in float32.
 
     Args:
         values: Some of the map's values.

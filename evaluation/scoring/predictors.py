@@ -246,7 +246,7 @@ class StudentPredictor:
 
 
 def require_finite(values: torch.Tensor, what: str) -> None:
-    """Refuse an answer of a network that is no number: its arg-max would be one of no meaning.
+    """Refuse network outputs that are not finite: their arg-max would mean nothing.
 
     Args:
         values: Of any shape.

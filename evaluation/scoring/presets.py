@@ -33,7 +33,7 @@ class Preset(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     source: str
     """Where the values come from."""
     omits: tuple[str, ...]
-    """What of the original is not done, or done otherwise."""
+    """What is left out of the original, or done differently."""
     scoring: dict[str, Any] = Field(default_factory=dict)
     """Scoring settings on every benchmark; what is not named has its default."""
     benchmarks: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -76,7 +76,7 @@ def preset_settings(name: str, benchmark: str) -> dict[str, Any]:
 
 
 def preset_changes(config: ScoringConfig, benchmark: str) -> tuple[str, ...]:
-    """What of a configuration differs from the preset that it names, in words.
+    """Describe how a configuration differs from the preset that it names.
 
     Raises:
         InputError: If it names a preset that does not serve the benchmark.

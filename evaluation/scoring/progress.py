@@ -22,7 +22,7 @@ class ScoringProgress:
         self._started = self._last = time.monotonic()
 
     def step(self, done: int) -> None:
-        """Say that so many steps are done."""
+        """Note how many steps are done."""
         now = time.monotonic()
         if now - self._last < _SECONDS_BETWEEN_LINES and done < self._total:
             return

@@ -1,4 +1,4 @@
-"""Protocols: what a number depends on besides the weights, in words."""
+"""Protocols: what a number depends on besides the weights, as text."""
 
 from typing import Any, Protocol, runtime_checkable
 

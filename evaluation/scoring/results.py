@@ -1,4 +1,4 @@
-"""Results: what a subject reaches on a benchmark, as records and as files of JSON."""
+"""Results: the scores of a subject on a benchmark, as records and as files of JSON."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ AVERAGES = {
     Average.TRUE: "classes that occur in the truth",
     Average.ALL: "classes of the set, those that occur nowhere as 0",
 }
-"""What the mean is taken over, in words."""
+"""What the mean is taken over, as text."""
 
 
 class Subject(Record, frozen=True):
@@ -27,7 +27,7 @@ class Subject(Record, frozen=True):
     """A trained student, the same student before training, a detector with a segmenter, or a
     segmenter that was trained on the benchmark's classes alone."""
     name: str
-    """What people call it."""
+    """Its name in reports."""
     fingerprint: str
     """Identity of the weights: the checkpoint's digest, or model ids with revisions."""
     details: dict[str, str] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class ScoreProtocol(Record, frozen=True):
     num_images: int
     """Images scored."""
     truth: str
-    """How the true label maps come about, as the benchmark says it."""
+    """How the true label maps are made, as the benchmark says it."""
     class_names: tuple[str, ...]
     """What is averaged over, in the order of the labels."""
     background: bool
@@ -64,7 +64,7 @@ class ScoreProtocol(Record, frozen=True):
     preset_changes: tuple[str, ...] = ()
     """Settings that differ from it."""
     preset_omits: tuple[str, ...] = ()
-    """What of the original is not done, or done otherwise."""
+    """What is left out of the original, or done differently."""
 
 
 class ClassScore(Record, frozen=True):
@@ -127,7 +127,7 @@ class Example(Record, frozen=True):
 
 
 class Scores(Record, frozen=True):
-    """What a subject reaches on a benchmark."""
+    """The scores of a subject on a benchmark."""
 
     measure: Literal["labels"] = "labels"
     """Tells these scores, on label maps, from those on single points."""
@@ -152,7 +152,7 @@ class Scores(Record, frozen=True):
     examples: tuple[Example, ...]
     """Kept label maps."""
     benchmark_digest: str = ""
-    """What the benchmark's files are known by, see `Benchmark.contents`; empty in older files."""
+    """Digest of the benchmark's files, see `Benchmark.contents`; empty in older files."""
     seconds: float
     """Wall time of the pass."""
     created: str

@@ -14,7 +14,7 @@ from rich.console import Console
 
 
 class Terminal(Console):
-    """A console that leaves it to the caller what becomes of a reader who has gone."""
+    """A console that lets the caller handle a closed pipe."""
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError, instead of ending the process."""
@@ -23,9 +23,9 @@ class Terminal(Console):
 
 
 console = Terminal()
-"""What a command has to say."""
+"""Where commands print their results."""
 errors = Terminal(stderr=True)
-"""What went wrong, and progress where standard output is for a program."""
+"""Where errors go, and progress when a program reads standard output."""
 
 app = App(
     name="magicseg",

@@ -1,4 +1,4 @@
-"""A benchmark as command lines name it: an option for each field, and settings for the rest."""
+"""Benchmarks on the command line: an option for each field, and settings for the rest."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ _PREFIX = "benchmark."
 
 
 def benchmark_settings(settings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The settings of a benchmark, without the word in front, and the others."""
+    """Split settings into those of the benchmark, without their prefix, and the others."""
     own = tuple(text.removeprefix(_PREFIX) for text in settings if text.startswith(_PREFIX))
     return own, tuple(text for text in settings if not text.startswith(_PREFIX))
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What to generate, as plan and generate take it; what is not given is as the file says."""
+class GenerationOptions:
+    """What to generate: the options of plan and generate; the rest comes from the file."""
 
     root: str | None = None
     """Dataset: a folder or an object-store URL."""
@@ -40,7 +40,7 @@ class Wanted:
     """Any other parameter, as name=value; may be repeated."""
 
     def parameters(self, file: Path | None) -> "GenerationParameters":
-        """The whole parameters: those of a file, with what is given here on top.
+        """All parameters: those of the file, with what is given here on top.
 
         Raises:
             InputError: If the file cannot be read, or something is unknown, missing or does not
@@ -64,8 +64,10 @@ _File = Annotated[Path | None, Parameter(help="YAML file with generation paramet
         'magicseg plan --root runs/mine --samples 96 --slice "cat,boat" --json',
     )
 )
-def plan(file: _File = None, *, wanted: Wanted = Wanted(), json_: Json = False) -> None:
-    """Say which shards a run would make, and which are committed; makes nothing.
+def plan(
+    file: _File = None, *, wanted: GenerationOptions = GenerationOptions(), json_: Json = False
+) -> None:
+    """Show which shards a run would make, and which are committed; makes nothing.
 
     Args:
         file: YAML file with generation parameters.
@@ -87,8 +89,8 @@ def plan(file: _File = None, *, wanted: Wanted = Wanted(), json_: Json = False) 
         'magicseg generate --root runs/mine --samples 96 --slice "cat,boat"',
     )
 )
-def generate(file: _File = None, *, wanted: Wanted = Wanted()) -> None:
-    """Make the shards of a slice; what is committed is not made again.
+def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOptions()) -> None:
+    """Make the shards of a slice; committed ones are not made again.
 
     Args:
         file: YAML file with generation parameters.
@@ -103,7 +105,7 @@ def generate(file: _File = None, *, wanted: Wanted = Wanted()) -> None:
     help_epilogue=examples("magicseg status runs/mine", "magicseg status runs/mine --json")
 )
 def status(root: str, *, json_: Json = False) -> None:
-    """Say what is committed in a dataset, from its records alone.
+    """Show what is committed in a dataset, from its records alone.
 
     Args:
         root: Dataset: a folder or an object-store URL.

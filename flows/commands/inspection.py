@@ -32,7 +32,7 @@ def demo(
 
     Args:
         out: Folder for everything; an interrupted demo goes on where it stopped.
-        seed: Root of every random choice.
+        seed: Seed of every random choice.
     """
     from flows.demo import run_demo
 

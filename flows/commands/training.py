@@ -22,7 +22,7 @@ def train(
     profile: str = "miniature",
     set_: Settings = (),
 ) -> None:
-    """Train the profile's student on committed shards; an interrupted training goes on.
+    """Train the profile's student on committed shards; an interrupted training resumes.
 
     Args:
         dataset: Root of a dataset.
@@ -65,7 +65,7 @@ def evaluate(
         benchmark: Its name.
         split: Which part of the benchmark.
         profile: Profile that the student was trained with.
-        limit: Score so many images only.
+        limit: Score only this many images.
         preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip or
             magicseg_released; settings that are given win.
         untrained: Score the student before training too.

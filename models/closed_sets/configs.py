@@ -26,7 +26,7 @@ class DeepLabConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """Channels of the auxiliary head."""
     backbone_weights: str | None = None
     """Weights that the ResNet starts from: a file, a URL, or a name that mmengine knows such as
-    `open-mmlab://resnet50_v1c`; nothing means random ones."""
+    `open-mmlab://resnet50_v1c`; empty means random ones."""
 
 
 class Mask2FormerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -48,7 +48,7 @@ class Mask2FormerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_do
     """A trained Mask2Former of the same geometry to start from, a folder or a hub id; its classes
     are replaced."""
     backbone_weights: str | None = None
-    """Weights that the backbone starts from, a folder or a hub id; nothing means random ones, or
+    """Weights that the backbone starts from, a folder or a hub id; empty means random ones, or
     those of `weights`."""
     revision: str | None = None
     """Commit or tag, where a hub id is given."""

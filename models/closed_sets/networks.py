@@ -60,10 +60,10 @@ def build_network(config: DeepLabConfig | Mask2FormerConfig, num_labels: int) ->
     Raises:
         InputError: If mmsegmentation is not installed.
     """
-    from models.closed_sets.openmmlab import MODELS, Config
+    from models.closed_sets.openmmlab import MODELS, MmengineConfig
 
     changed: dict[str, Any] = {"backbone_weights": None}
     if config.kind == "mask2former":
         changed["weights"] = None
     document = network_document(config.model_copy(update=changed), num_labels)
-    return MODELS.build(Config({"network": document}).network)
+    return MODELS.build(MmengineConfig({"network": document}).network)

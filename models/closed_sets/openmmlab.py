@@ -73,7 +73,7 @@ with _importing():
 
 # The packages are untyped.
 BaseModel: Any = _model.BaseModel
-Config: Any = _mmengine.Config
+MmengineConfig: Any = _mmengine.Config
 EncoderDecoder: Any = _models.EncoderDecoder
 Hook: Any = _hooks.Hook
 IoUMetric: Any = _evaluation.IoUMetric

@@ -89,7 +89,7 @@ def train(
         InputError: There is no such miniature, no such device, or no autoencoder yet.
     """
     if name not in FOLDERS:
-        message = f"{name} is no miniature, expected one of {', '.join(FOLDERS)}"
+        message = f"{name} is not a miniature, expected one of {', '.join(FOLDERS)}"
         raise InputError(message)
     autoencoder = out / FOLDERS["vae"]
     if name not in ("vae", "segmenter") and not autoencoder.is_dir():

@@ -34,7 +34,7 @@ class DrawnBenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute
     """What the drawn benchmark holds; equal configurations give equal files."""
 
     seed: int = Field(default=0, ge=0)
-    """Root of every random choice."""
+    """Seed of every random choice."""
     num_train: int = Field(default=140, ge=0)
     """Images of the split `train`."""
     num_val: int = Field(default=140, ge=0)
@@ -105,7 +105,7 @@ def _scene_of(
     return sample_scene(rng, num_things=2, class_ids=chosen, background=place, hard=hard)
 
 
-def label_map(scene: Scene) -> NDArray[np.uint8]:
+def draw_labels(scene: Scene) -> NDArray[np.uint8]:
     """The class of each pixel: 0 is background, class id + 1 otherwise; shape (64, 64)."""
     found = masks(scene)
     labels = np.zeros(found.shape[1:], dtype=np.uint8)
@@ -171,7 +171,7 @@ def _write_split(config: DrawnBenchmarkConfig, split: str, root: Path) -> None:
     for name, scene in scenes(config, split):
         image = Image.fromarray(render(scene))
         image.save(root / "JPEGImages" / f"{name}.jpg", quality=_JPEG_QUALITY, subsampling=0)
-        labels = Image.fromarray(label_map(scene))
+        labels = Image.fromarray(draw_labels(scene))
         labels.putpalette(voc_palette())
         labels.save(root / "SegmentationClass" / f"{name}.png")
         names.append(name)

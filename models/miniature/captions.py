@@ -13,15 +13,11 @@ from functools import cache
 import numpy as np
 
 from models.miniature.world import BACKGROUNDS, CLASSES, Scene
+from models.writing.mentions import NOTHING, Span
 from models.writing.templates import TemplateSet, load_templates
-
-NOTHING = "nothing"
-"""Stands for the class word in the caption of a scene whose object was left out."""
 
 _BARE = ("{a} {colour1} {class1}", "a photo of {a} {class1}")
 _SLOT = re.compile(r"(\{[a-z]+\d?\})")
-
-Span = tuple[int, int]
 
 
 @cache
@@ -34,7 +30,7 @@ def places() -> dict[str, str]:
     return dict(zip(BACKGROUNDS, _grammar().slots["place"], strict=True))
 
 
-def vocabulary() -> list[str]:
+def caption_words() -> list[str]:
     """All words that a caption can hold, sorted; plural class names included."""
     grammar = _grammar()
     words = {word for text in (*grammar.one, *grammar.two) for word in _SLOT.sub(" ", text).split()}

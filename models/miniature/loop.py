@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _LOG_EVERY = 10
 
-Step = Callable[[int], Mapping[str, float]]
+TrainingStep = Callable[[int], Mapping[str, float]]
 """Does one optimiser step and returns what to log, the loss as `loss`."""
 
 
@@ -28,7 +28,7 @@ class Training:
     """What every miniature's training is told.
 
     Attributes:
-        seed: Root of all randomness.
+        seed: Seed of all randomness.
         steps: Optimiser steps.
         device: Where the network learns, as torch names it (cpu, cuda, cuda:1); scenes are drawn
             and damaged on the CPU, so that they are the same everywhere.
@@ -62,7 +62,7 @@ class Run:
         name: Names the checkpoint and the loss table in the state folder.
         state: Folder of checkpoints; deleting it starts from the beginning.
         steps: Number of optimiser steps.
-        seed: Root of all randomness.
+        seed: Seed of all randomness.
         save_every: Steps between two checkpoints.
     """
 
@@ -117,7 +117,7 @@ def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
     return np.random.default_rng((seed, step, stream))
 
 
-def fit(run: Run, parts: Mapping[str, Stateful], step: Step) -> Cost:
+def fit(run: Run, parts: Mapping[str, Stateful], step: TrainingStep) -> Cost:
     """Call `step` for each step that is not done yet, and save `parts` on the way.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.miniature.loop import Run, Stateful, Step, Training, fit
+from models.miniature.loop import Run, Stateful, Training, TrainingStep, fit
 from models.miniature.record import Outcome, record
 
 
@@ -22,7 +22,7 @@ class Task:
     """
 
     parts: Mapping[str, Stateful]
-    step: Step
+    step: TrainingStep
     save: Callable[[Path], None]
 
 

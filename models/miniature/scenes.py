@@ -20,7 +20,7 @@ MAX_THINGS = 2
 MIN_VISIBLE = 24
 """Pixels of an object that must be visible for it to count as present."""
 
-HELD_OUT = 0x5C0BE
+HELD_OUT_SCENES = 0x5C0BE
 """First part of the seeds of scoring scenes; no training uses it."""
 
 
@@ -213,7 +213,7 @@ def held_out(
     """
     scenes = []
     for number in range(count):
-        rng = np.random.default_rng((HELD_OUT, seed, num_things, number))
+        rng = np.random.default_rng((HELD_OUT_SCENES, seed, num_things, number))
         level = float(rng.random()) if hard is None else hard
         scenes.append(draw(world.sample_scene(rng, num_things=num_things, hard=level)))
     return scenes

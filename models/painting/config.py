@@ -24,9 +24,9 @@ class PainterConfig(ModelConfig, frozen=True):
     width: int = Field(512, ge=8)
     """Pixels; a multiple of what the checkpoint's autoencoder shrinks by."""
     scheduler: Literal["ddim", "dpm++", "euler", "euler-ancestral", "pndm", "unipc"] | None = None
-    """Sampler; nothing means the checkpoint's own."""
+    """Sampler; empty means the checkpoint's own."""
     timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
-    """Where the sampler's steps lie; nothing means the checkpoint's own."""
+    """Where the sampler's steps lie; empty means the checkpoint's own."""
     shared_latent: bool = True
     """Start both images of a pair from one noise; otherwise each has its own."""
     safety_checker: bool = True

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.devices import pick_device
 from models.painting.config import PainterConfig
-from models.painting.tokens import read_index
+from models.painting.tokens import read_pipeline_index
 from models.protocols import PaintedPair, PairRequest
 from models.weights import Weights, explained, resolve_weights
 from storage.errors import InputError
@@ -42,8 +42,8 @@ class DiffusionPairPainter:
         config: Checkpoint and sampling.
 
     Raises:
-        InputError: If the checkpoint is missing, is no Stable Diffusion pipeline, or cannot paint
-            the size asked for.
+        InputError: If the checkpoint is missing, is not a Stable Diffusion pipeline, or cannot
+            paint the size asked for.
     """
 
     def __init__(self, config: PainterConfig) -> None:
@@ -139,7 +139,7 @@ def _load(config: PainterConfig) -> Any:
 
 def _parts(weights: Weights) -> set[str]:
     """Names of the pipeline's parts that have weights of their own."""
-    index = read_index(weights)
+    index = read_pipeline_index(weights)
     return {name for name, part in index.items() if isinstance(part, list) and part[0] is not None}
 
 

@@ -36,7 +36,7 @@ class PipelineTokens:
         import transformers
 
         weights = resolve_weights(config.model, config.revision)
-        _, name = read_index(weights)["tokenizer"]
+        _, name = read_pipeline_index(weights)["tokenizer"]
         options = {**weights.options, "subfolder": "tokenizer"}
         with explained(weights):
             kind = getattr(transformers, name)
@@ -63,7 +63,7 @@ class PipelineTokens:
         return len(self._tokenizer(text, verbose=False).input_ids)
 
 
-def read_index(weights: Weights) -> dict[str, Any]:
+def read_pipeline_index(weights: Weights) -> dict[str, Any]:
     """Read what a pipeline is made of.
 
     Raises:

@@ -20,7 +20,7 @@ class StudentConfig(
     clip: str
     """Frozen CLIP: hub id, folder, or `weights:clip` for the one that ships with the engine."""
     revision: str | None = None
-    """Commit of the hub repository; needed for a hub id, without meaning for a folder."""
+    """Commit of the hub repository; needed for a hub id, unused for a folder."""
     image_size: int = Field(default=512, gt=0)
     """Side of the square training crop in pixels; a multiple of CLIP's patch size."""
     normalisation: Literal["clip", "imagenet"] = "clip"
@@ -34,7 +34,7 @@ class StudentConfig(
     decoder_heads: int = Field(default=8, gt=0)
     """Attention heads of the decoder."""
     decoder_width: int | None = Field(default=None, gt=0)
-    """Channels of the queries; nothing means CLIP's embedding width, as upstream."""
+    """Channels of the queries; empty means CLIP's embedding width, as upstream."""
     decoder_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout of the decoder's attention, feed-forward and residual branches."""
     class_embedding_twice: bool = False

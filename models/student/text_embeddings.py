@@ -115,7 +115,7 @@ def load_embeddings(
         revision: Commit of the hub repository, or nothing.
         phrases: Phrases of each class.
         templates: Name of a template set.
-        folder: Where tables are kept; nothing keeps none. A file that cannot be read is replaced.
+        folder: Where tables are kept; None keeps none. A file that cannot be read is replaced.
     """
     if folder is None:
         return embed_phrases(TextEncoder.load(clip, revision), phrases, templates)

@@ -28,7 +28,7 @@ AVERAGE_PREFIX = "average."
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints below a folder, oldest first; whether they are whole is not looked at."""
+    """Checkpoints below a folder, oldest first; they are not checked."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in found if _NAME.fullmatch(path.name))
 
@@ -129,7 +129,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor] | Non
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's record and hold its files against it."""
+    """Read a checkpoint's record and check its files against it."""
     record = _read_record(path)
     for name, expected in record["files"].items():
         found = describe_file(path / name) if (path / name).is_file() else "nothing"
@@ -155,17 +155,17 @@ def _read_record(path: Path) -> dict[str, Any]:
         return json.loads((path / RECORD_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         message = (
-            f"{path} is no checkpoint (it has no {RECORD_FILE}); train first, or give "
+            f"{path} is not a checkpoint (it has no {RECORD_FILE}); train first, or give "
             "another folder"
         )
         raise InputError(message) from error
     except ValueError as error:
-        message = f"{path / RECORD_FILE} is no JSON ({error})"
+        message = f"{path / RECORD_FILE} is not JSON ({error})"
         raise DataError(message) from error
 
 
 def describe_file(path: Path) -> str:
-    """Size and digest of a file, in words that a record can hold."""
+    """Size and digest of a file, as text for a record."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{_size(path)}, sha256 {sha256}"

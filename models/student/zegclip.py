@@ -33,7 +33,7 @@ class ZegClip(nn.Module):
         config: Geometry of the parts that learn.
 
     Raises:
-        InputError: If the image size is no multiple of the tower's patch size.
+        InputError: If the image size is not a multiple of the tower's patch size.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ def _block(
         layer: A layer of the tower.
         tokens: CLS and patches, (batch, tokens, width).
         prompts: The layer's prompts for each image, (batch, prompts, width).
-        num_queries: How many of the first tokens are wanted; nothing means all.
+        num_queries: How many of the first tokens are wanted; None means all.
     """
     attention = layer.self_attn
     normed = layer.layer_norm1(tokens)  # (B, T, width)

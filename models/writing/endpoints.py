@@ -21,7 +21,7 @@ from storage.ledger import Answer, Ledger, Prices
 if TYPE_CHECKING:
     import openai
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _RETRIED = {408, 409, 429}
 _SERVER_ERROR = 500
@@ -30,7 +30,7 @@ _FRAME_TOKENS = 64  # what a chat template may add around the messages
 
 
 class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Where a chat model is served, and how hard and how expensively it may be asked."""
+    """Where a chat model is served, and the limits on calls and cost."""
 
     model: str = Field(min_length=1)
     """Name of the model, as the service knows it."""
@@ -152,7 +152,7 @@ class ChatEndpoint:
                 asked, wait = error.retry_after or 0.0, next(waits, None)
                 if wait is None or asked > self._config.max_wait:
                     raise
-                logger.warning("%s; asking again in %.1f s", error, asked or wait)
+                _log.warning("%s; asking again in %.1f s", error, asked or wait)
                 if asked:  # the service wants to be left alone by every call, not just this one
                     self._quiet_until = max(self._quiet_until, time.monotonic() + asked)
             _sleep(asked or wait, stop)
@@ -253,7 +253,7 @@ class _Budget:
 def _beyond(spent: str, worst: str, limit: str) -> str:
     return (
         f"{spent} are spent and the next call may take {worst} more, beyond {limit}; raise the "
-        "budget and run the same command again, nothing that was answered is asked anew"
+        "budget and run the same command again, nothing that was answered is asked again"
     )
 
 

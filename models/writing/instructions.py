@@ -1,4 +1,4 @@
-"""What a language model is told when it shall write scene texts, and how its answer is read."""
+"""What a language model is told to write, and how its answer is read."""
 
 import json
 import re

@@ -52,7 +52,7 @@ class ClosedSet(Record, frozen=True):
             0 for background and for classes outside the set, 255 for ignored pixels.
 
         Raises:
-            DataError: If a label is no class of the vocabulary.
+            DataError: If a label is not a class of the vocabulary.
         """
         known = (labels < len(self._table)) | (labels == IGNORE_LABEL)
         if not known.all():

@@ -127,7 +127,7 @@ def read_export(folder: Path) -> ExportedSet:
         message = f"{folder} holds no finished export (no {SPLIT_FILE}): run `magicseg export`"
         raise InputError(message)
     place = folder / _CLASSES_FILE
-    return read_record(ExportedSet, place.read_bytes(), str(place), way_out="export anew")
+    return read_record(ExportedSet, place.read_bytes(), str(place), way_out="export again")
 
 
 def _remove_temporary(out: Path) -> None:

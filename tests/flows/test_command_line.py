@@ -46,7 +46,7 @@ def test_a_misspelt_setting_is_named_with_the_right_one(refused, tmp_path):
 def test_a_file_that_is_no_yaml_is_refused(refused, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("root: [")
-    assert "is no YAML" in refused("generate", file)
+    assert "is not YAML" in refused("generate", file)
 
 
 def test_a_file_that_is_not_there_is_refused(refused, tmp_path):

@@ -168,5 +168,5 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path, benchmark_folder):
     parameters = EvaluationParameters(
         run=str(tmp_path), benchmarks=(BenchmarkConfig(root=benchmark_folder),)
     )
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         evaluate_locally(parameters, CONSOLE)

@@ -35,7 +35,7 @@ def test_an_archive_cut_at_any_block_is_told():
     data = bytes(write_archive(MEMBERS))
     end = len(data.rstrip(b"\0")) // 512 * 512 + 512
     for length in range(0, end + 512, 512):
-        with pytest.raises(DataError, match=r"it is cut|is cut or is no tar"):
+        with pytest.raises(DataError, match=r"it is cut|is cut or is not a tar"):
             list(read_archive(io.BytesIO(data[:length]), "it"))
 
 

@@ -88,7 +88,7 @@ def test_yaml_files_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("contents", "words"),
-    [(b"a: [1", "is no YAML"), (b"\xff\xfe\x00", "is no YAML"), (b"- 1", "holds a list")],
+    [(b"a: [1", "is not YAML"), (b"\xff\xfe\x00", "is not YAML"), (b"- 1", "holds a list")],
 )
 def test_a_file_that_holds_no_mapping_is_refused(tmp_path, contents, words):
     (tmp_path / "a.yaml").write_bytes(contents)

@@ -23,7 +23,7 @@ def test_a_job_is_done_and_ends_with_zero(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "job.json"),
         ('{"steps": "x"}', "'steps' is 'x'"),
         ('{"stpes": 3}', "did you mean steps?"),

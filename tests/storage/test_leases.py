@@ -65,15 +65,17 @@ def test_a_renewed_lease_outlives_its_lifetime():
     lease.release()
 
 
-def test_an_expired_lease_is_taken_over_and_its_old_holder_notices():
+def test_an_expired_lease_is_taken_over_and_its_old_holder_notices(monkeypatch):
     objects = open_objects("memory://expired")
-    dead = take_lease(objects, PATH, lifetime=0.3)
-    dead._stopped.set()  # what a killed process does: it renews no more
-    time.sleep(0.5)
-    heir = take_lease(objects, PATH)
-    with pytest.raises(LeaseHeldError, match="nothing was committed"):
-        dead.check()
-    dead.release()
+    sleeper = take_lease(objects, PATH)
+    later = {clock: getattr(time, clock)() + 1000 for clock in ("time", "monotonic")}
+    with monkeypatch.context() as asleep:  # a machine that slept renewed nothing
+        for clock, value in later.items():
+            asleep.setattr(time, clock, lambda value=value: value)
+        heir = take_lease(objects, PATH)
+        with pytest.raises(LeaseHeldError, match="nothing was committed"):
+            sleeper.check()
+    sleeper.release()
     heir.check()
     with pytest.raises(LeaseHeldError):
         take_lease(objects, PATH)

@@ -8,7 +8,7 @@ from pyarrow import parquet
 from storage.errors import DataError
 from storage.manifest import (
     SCHEMA,
-    count_fates,
+    count_outcomes,
     decode_manifest,
     describe_samples,
     encode_manifest,
@@ -65,7 +65,7 @@ def test_the_same_rows_give_the_same_bytes(rows):
 
 
 def test_samples_are_counted_by_class_and_fate(rows):
-    assert count_fates(encode_manifest(rows)) == {
+    assert count_outcomes(encode_manifest(rows)) == {
         ("cat", "written"): 1,
         ("train", "written"): 1,
         ("train", "rejected"): 2,

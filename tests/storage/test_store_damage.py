@@ -63,7 +63,7 @@ def test_a_broken_record_is_put_aside_by_the_next_lookup_not_by_readers(store, c
     commit_rows(store)
     (path,) = store.record_paths(Stage.PROMPTS)
     damage(store, path, b'{"stage":')
-    with pytest.raises(DataError, match="is no Commit record"):
+    with pytest.raises(DataError, match="is not a Commit record"):
         store.commits()
     assert heal(store, Stage.PROMPTS, SHARD, OLD) is None
     assert store.commits() == []

@@ -66,7 +66,7 @@ def test_a_broken_record_is_found_and_does_not_hide_the_rest(store):
     store.objects.write_new(f".engine/commits/prompts/{SHARD}/{KEY[:16]}.json", b"{}")
     store.objects.delete(f".engine/manifests/{SHARD}.parquet")
     found = problems(verify_bytes(store, 1205))
-    assert "is no Commit record" in found
+    assert "is not a Commit record" in found
     assert "manifests/0badcafe-000000.parquet: found nothing" in found
 
 

@@ -95,7 +95,7 @@ def test_what_pyyaml_writes_is_read_as_it_was():
         ("a: 1\nb: 2\na: 3", "key 'a' stands there twice, keep one of them (line 3, column 1)"),
         ("x: {a: 1, 'a': 2}", "key 'a' stands there twice"),
         ("1: x\n'1': y", "key '1' stands there twice"),
-        ("? [1]\n: 2", "a key is no text (line 1"),
+        ("? [1]\n: 2", "a key is not a text (line 1"),
         ("a: &a [*a]", "*a stands for nothing that is whole before it"),
         ("a: !!python/name:os.system x", "python/name:os.system means nothing"),
         ("a: !!bool no", "'no' with the tag"),
@@ -108,7 +108,7 @@ def test_what_pyyaml_writes_is_read_as_it_was():
     ],
 )
 def test_what_means_nothing_is_refused_with_its_place(text, words):
-    with pytest.raises(InputError, match="my file is no YAML") as caught:
+    with pytest.raises(InputError, match="my file is not YAML") as caught:
         parse_yaml(text, "my file")
     assert words in str(caught.value)
 
@@ -154,7 +154,7 @@ def test_lists_and_mappings_of_a_command_line_are_yaml():
     assert parse_value("{a: 1}", "x") == {"a": 1}
     assert parse_value("", "x") is None
     for text in ("[1", "{a", "'a", "{a: 1, a: 2}"):
-        with pytest.raises(InputError, match=r"^my value is no YAML"):
+        with pytest.raises(InputError, match=r"^my value is not YAML"):
             parse_value(text, "my value")
 
 

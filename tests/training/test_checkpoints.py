@@ -82,12 +82,12 @@ def test_a_checkpoint_of_another_run_is_refused_in_words(tmp_path):
 def test_a_record_that_is_no_json_is_damage(tmp_path):
     path = save_checkpoint(tmp_path, checkpoint(10), keep=2)
     (path / "checkpoint.json").write_bytes(b"{")
-    with pytest.raises(DataError, match="is no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         restore_checkpoint(tmp_path, META, None)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_student(tmp_path)
 
 

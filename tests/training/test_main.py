@@ -41,6 +41,6 @@ def test_wrong_input_ends_with_two_and_names_the_value(settings, tmp_path, capsy
 
 def test_what_is_no_json_or_not_there_ends_with_two(tmp_path, capsys):
     assert run(tmp_path, "{") == 2
-    assert "is no JSON" in capsys.readouterr().err
+    assert "is not JSON" in capsys.readouterr().err
     assert main(["--config", str(tmp_path / "none.json")]) == 2
     assert "cannot be read" in capsys.readouterr().err

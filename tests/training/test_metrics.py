@@ -42,7 +42,7 @@ def test_a_broken_line_in_the_middle_is_named_and_the_advice_works(tmp_path, bro
     lines = [b'{"step": 0}', broken, b'{"step": 1}']
     (tmp_path / METRICS_FILE).write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(
-        DataError, match=r"metrics\.jsonl line 2 is no JSON object.*remove the line"
+        DataError, match=r"metrics\.jsonl line 2 is not a JSON object.*remove the line"
     ):
         read_metrics(tmp_path)
     with pytest.raises(DataError, match="line 2"):

@@ -17,7 +17,7 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """One run; the defaults are those of Dataset Diffusion (NeurIPS 2023) for PASCAL VOC."""
 
     name: str
-    """What reports call the network."""
+    """Name of the network in reports."""
     data: str
     """Folder of an export."""
     out: str
@@ -31,13 +31,13 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     learning_rate: float = Field(default=1e-4, gt=0)
     """Highest learning rate of AdamW."""
     backbone_rate: float = Field(default=0.1, gt=0)
-    """What the backbone's rate is multiplied by."""
+    """Factor of the backbone's learning rate."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Of all tensors."""
     power: float = Field(default=0.9, gt=0)
     """Exponent of the polynomial fall to 0."""
     clip_norm: float | None = Field(default=0.01, gt=0)
-    """Largest norm of the gradient; nothing leaves it as it is."""
+    """Largest norm of the gradient; empty leaves it as it is."""
     crop: int = Field(default=512, ge=32)
     """Side of the square crops in pixels."""
     short_side: int = Field(default=512, ge=32)
@@ -55,7 +55,7 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     photometric: bool = True
     """Whether brightness, contrast, saturation and hue are changed at random."""
     seed: int = Field(default=0, ge=0)
-    """Root of every random choice."""
+    """Seed of every random choice."""
     workers: int = Field(default=4, ge=0)
     """Processes that read and augment; 0 does it between the updates."""
     checkpoint_every: int = Field(default=2_000, gt=0)
@@ -122,7 +122,7 @@ def load_recipe(name: str) -> dict[str, Any]:
         name: A shipped recipe, or the path of a YAML file (with its suffix).
 
     Raises:
-        InputError: If there is none, or it is no YAML mapping.
+        InputError: If there is none, or it is not a YAML mapping.
     """
     is_path = Path(name).suffix in {".yaml", ".yml"}
     shipped = sorted(file.stem for file in RECIPE_FOLDER.glob("*.yaml"))

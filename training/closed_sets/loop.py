@@ -51,9 +51,9 @@ def train_closed_set(config: ClosedSetConfig) -> TrainedSet:
         if finished is not None:
             return finished
         _check_run(out, meta)
-        from training.closed_sets.runner import run
+        from training.closed_sets.runner import run_training
 
-        network = run(config, exported, out / WORK_FOLDER)
+        network = run_training(config, exported, out / WORK_FOLDER)
         return save_trained(network, config, exported, out)
 
 

@@ -18,9 +18,9 @@ from models.closed_sets.openmmlab import (
     HOOKS,
     LOOPS,
     SAMPLERS,
-    Config,
     Hook,
     IterBasedTrainLoop,
+    MmengineConfig,
     Runner,
 )
 from models.finiteness import find_not_finite
@@ -106,7 +106,7 @@ class MetricsHook(Hook):
         """Write a line.
 
         Raises:
-            DivergedError: If the loss is no finite number; mmengine's checkpoint comes later.
+            DivergedError: If the loss is not a finite number; mmengine's checkpoint comes later.
         """
         del data_batch
         row = {name: float(value.detach()) for name, value in outputs.items()}
@@ -139,7 +139,7 @@ class MetricsHook(Hook):
             raise diverged(where, found, self._ways, then)
 
 
-def run(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> nn.Module:
+def run_training(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> nn.Module:
     """Do the updates that are left.
 
     Args:
@@ -151,9 +151,9 @@ def run(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> nn.Module
         The trained network.
 
     Raises:
-        DivergedError: If a loss or a weight is no finite number.
+        DivergedError: If a loss or a weight is not a finite number.
     """
-    runner = Runner.from_cfg(Config(runner_document(config, exported, work)))
+    runner = Runner.from_cfg(MmengineConfig(runner_document(config, exported, work)))
     runner.train()
     return runner.model
 

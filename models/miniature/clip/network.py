@@ -49,7 +49,7 @@ class ClipWithHeads(nn.Module):
         return tokens[:, 0], tokens[:, 1:]
 
 
-def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+def untrained_network(tokenizer: CLIPTokenizer) -> CLIPModel:
     """A CLIP with random weights: ViT of 4 layers with patches of 8, text of 2 layers."""
     vocabulary = tokenizer.get_vocab()
     text = CLIPTextConfig(
@@ -78,7 +78,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 def write_processor(folder: Path) -> CLIPProcessor:
     """Write and load the text and image processor; each word of the world is one token."""
-    words = {*captions.vocabulary(), *_WORDS, *BACKGROUNDS}
+    words = {*captions.caption_words(), *_WORDS, *BACKGROUNDS}
     write_tokenizer(folder, words, _MAX_LENGTH)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     side = {"height": CANVAS, "width": CANVAS}

@@ -13,7 +13,7 @@ from models.miniature import captions
 from models.miniature.clip.claims import ZERO_SHOT
 from models.miniature.clip.losses import larger, patch_shares
 from models.miniature.clip.network import WIDTH, ClipWithHeads, text_embeddings
-from models.miniature.scenes import HELD_OUT, DrawnScene, as_pictures, collate, draw
+from models.miniature.scenes import HELD_OUT_SCENES, DrawnScene, as_pictures, collate, draw
 from models.miniature.world import BACKGROUNDS, CLASSES, sample_scene
 
 
@@ -67,7 +67,7 @@ def _held_out_sets(count: int, seed: int) -> list[DrawnScene]:
     scenes = []
     for number in range(count):
         for class_id in range(len(CLASSES)):
-            rng = np.random.default_rng((HELD_OUT, seed, 5, number, class_id))
+            rng = np.random.default_rng((HELD_OUT_SCENES, seed, 5, number, class_id))
             scene = sample_scene(
                 rng,
                 hard=float(rng.random()),

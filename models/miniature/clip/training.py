@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer
 from models.miniature.clip.batches import ScenePool, Sizes
 from models.miniature.clip.claims import write_claim
 from models.miniature.clip.losses import batch_losses
-from models.miniature.clip.network import ClipWithHeads, build, write_processor
+from models.miniature.clip.network import ClipWithHeads, untrained_network, write_processor
 from models.miniature.clip.scoring import score
 from models.miniature.degradation import PAINTER_AUTOENCODER, load_autoencoder
 from models.miniature.loop import Training, step_generator
@@ -64,7 +64,7 @@ def task(config: Config, out: Path) -> Task:
 def objective(config: Config, tokenizer: CLIPTokenizer) -> tuple[ClipWithHeads, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
-    learner = ClipWithHeads(build(tokenizer)).to(config.device)
+    learner = ClipWithHeads(untrained_network(tokenizer)).to(config.device)
     autoencoder = load_autoencoder(config.autoencoder, config.device)
     pool = ScenePool(config.seed)
     sizes = Sizes(config.per_class, config.pairs, config.empties)

@@ -38,7 +38,7 @@ STRIDES = (8, 16)
 _WORDS_FROM = 200
 
 
-def vocabulary() -> dict[str, int]:
+def token_ids() -> dict[str, int]:
     """Words by id: special tokens where Grounding DINO has them, words, letters for the rest."""
     words = [*CLASSES, *COLOURS, *SIZES, *BACKGROUNDS, *LETTERS]
     words += [f"##{letter}" for letter in LETTERS]
@@ -51,11 +51,11 @@ def vocabulary() -> dict[str, int]:
 def processor() -> GroundingDinoProcessor:
     """Text and image processor for scenes of the world."""
     edges = {"shortest_edge": CANVAS, "longest_edge": CANVAS}
-    tokenizer = BertTokenizer(vocab=vocabulary(), model_max_length=MAX_TEXT)
+    tokenizer = BertTokenizer(vocab=token_ids(), model_max_length=MAX_TEXT)
     return GroundingDinoProcessor(GroundingDinoImageProcessorPil(size=edges), tokenizer)
 
 
-def build() -> GroundingDinoForObjectDetection:
+def untrained_network() -> GroundingDinoForObjectDetection:
     """A Grounding DINO with random weights: 1.7 million parameters, strides 8 and 16."""
     vision = SwinConfig(
         image_size=CANVAS,
@@ -68,7 +68,7 @@ def build() -> GroundingDinoForObjectDetection:
         out_indices=[2, 3],  # pyright: ignore[reportCallIssue] - a property of the mixin
     )
     text = BertConfig(
-        vocab_size=max(vocabulary().values()) + 1,
+        vocab_size=max(token_ids().values()) + 1,
         hidden_size=48,
         num_hidden_layers=1,
         num_attention_heads=4,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.miniature.detector.network import LETTERS, SPECIAL, vocabulary
+from models.miniature.detector.network import LETTERS, SPECIAL, token_ids
 from models.miniature.world import CLASSES
 
 
@@ -29,7 +29,7 @@ class Prompts:
 
     @property
     def mask(self) -> Tensor:
-        """Tokens that are no padding, bool (batch, length)."""
+        """Tokens that are not padding, bool (batch, length)."""
         return self.ids != 0
 
 
@@ -45,7 +45,7 @@ def ask(class_ids: Tensor, rng: random.Random) -> Prompts:
         class_ids: What is there, long (batch, things), -1 for nothing.
         rng: Source of all randomness.
     """
-    vocab = vocabulary()
+    vocab = token_ids()
     rows = [_ask_one({int(c) for c in row if c >= 0}, vocab, rng) for row in class_ids]
     length = max(len(ids) for ids, _ in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.long)

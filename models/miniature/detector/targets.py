@@ -24,7 +24,7 @@ class Truth:
         boxes: Centre, width and height as shares of the picture, float (batch, things, 4).
         wanted: Whether the thing is there and asked for, bool (batch, things).
         tokens: Tokens that name the thing's class, bool (batch, things, MAX_TEXT).
-        token_mask: Tokens that are no padding, bool (batch, length).
+        token_mask: Tokens that are not padding, bool (batch, length).
     """
 
     boxes: Tensor

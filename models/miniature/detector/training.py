@@ -14,7 +14,7 @@ from transformers import GroundingDinoForObjectDetection
 
 from models.miniature.degradation import PAINTER_AUTOENCODER, load_autoencoder
 from models.miniature.detector.losses import batch_losses
-from models.miniature.detector.network import build, processor
+from models.miniature.detector.network import processor, untrained_network
 from models.miniature.detector.prompts import ask
 from models.miniature.detector.scoring import BOX_THRESHOLD, score
 from models.miniature.loop import Training, step_generator
@@ -64,7 +64,7 @@ def task(config: Config) -> Task:
 def objective(config: Config) -> tuple[GroundingDinoForObjectDetection, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
-    network = build().to(config.device)  # pyright: ignore[reportArgumentType]
+    network = untrained_network().to(config.device)  # pyright: ignore[reportArgumentType]
     autoencoder = load_autoencoder(config.autoencoder, config.device)
     stream = SceneStream(config.seed, config.two_share)
 

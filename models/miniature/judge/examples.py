@@ -11,10 +11,10 @@ from models.miniature.vae.pictures import pictures
 from models.miniature.world import CLASSES, Scene, sample_scene
 
 
-def examples(
+def draw_examples(
     rng: np.random.Generator, count: int, encoder: AutoencoderKL
 ) -> tuple[Tensor, Tensor, list[Scene]]:
-    """Make up scenes and degrade their pictures; a fifth of them have no thing.
+    """Make up scenes and damage their pictures; a fifth of them have no thing.
 
     Args:
         rng: Chooses scenes and damage; the noise comes from torch's own generator.
@@ -32,7 +32,7 @@ def examples(
         row[[thing.class_id for thing in scene.things] or [len(CLASSES)]] = 1
     images = pictures(scenes)
     kinds = torch.from_numpy(rng.integers(3, size=count))
-    images[kinds == 0] = degrade(images[kinds == 0], rng)
+    images[kinds == 0] = _degrade(images[kinds == 0], rng)
     chosen = images[kinds == 1]  # (chosen, 3, 64, 64)
     if len(chosen):
         with torch.no_grad():
@@ -43,7 +43,7 @@ def examples(
     return images.clamp(-1, 1), labels, scenes
 
 
-def degrade(images: Tensor, rng: np.random.Generator) -> Tensor:
+def _degrade(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Blur images (images, 3, 64, 64) and add noise, all with one random strength."""
     width = float(rng.uniform(0.1, 1.2))
     taps = torch.exp(-0.5 * (torch.arange(-3, 4) / width) ** 2)  # (7): a Gaussian

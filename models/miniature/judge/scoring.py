@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from models.miniature.degradation import load_autoencoder
-from models.miniature.judge.examples import examples
+from models.miniature.judge.examples import draw_examples
 from models.miniature.judge.network import FOUND, load
-from models.miniature.vae.training import HELD_OUT
+from models.miniature.vae.training import HELD_OUT_PICTURES
 
 
 @torch.no_grad()
@@ -27,8 +27,8 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
     judge = load(folder)
     encoder = load_autoencoder(folder.parent / "painter" / "vae")
     torch.manual_seed(seed)
-    rng = np.random.default_rng((HELD_OUT, seed))
-    images, labels, scenes = examples(rng, num_scenes, encoder)
+    rng = np.random.default_rng((HELD_OUT_PICTURES, seed))
+    images, labels, scenes = draw_examples(rng, num_scenes, encoder)
     chances = torch.cat(
         [judge(part) for part in images.split(64)]
     ).sigmoid()  # (num_scenes, classes + 1)

@@ -9,7 +9,7 @@ from safetensors.torch import save_model
 from torch.nn import functional as F
 
 from models.miniature.degradation import load_autoencoder
-from models.miniature.judge.examples import examples
+from models.miniature.judge.examples import draw_examples
 from models.miniature.judge.network import Judge
 from models.miniature.judge.scoring import score
 from models.miniature.loop import Training, step_rng
@@ -51,7 +51,7 @@ def task(config: Config, folder: Path) -> Task:
     def step(index: int) -> dict[str, float]:
         rng = step_rng(config.seed, index)
         # images have the shape (batch, 3, 64, 64), labels (batch, classes + 1)
-        images, labels, _ = examples(rng, config.batch, encoder)
+        images, labels, _ = draw_examples(rng, config.batch, encoder)
         images, labels = images.to(config.device), labels.to(config.device)
         loss = F.binary_cross_entropy_with_logits(judge(images), labels)
         optimizer.zero_grad()

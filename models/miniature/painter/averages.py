@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 
-class Average:
+class WeightAverage:
     """An exponential moving average of a module's weights.
 
     Args:

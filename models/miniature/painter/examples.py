@@ -19,7 +19,7 @@ _REPEATS = 4
 
 
 @dataclass(frozen=True)
-class Example:
+class LatentScene:
     """One scene as the denoiser sees it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Examples:
         self.config, self.encoder = config, encoder
         self._chunk, self._examples = -1, []
 
-    def batch(self, step: int) -> list[Example]:
+    def batch(self, step: int) -> list[LatentScene]:
         """The examples of one step."""
         span = self.config.chunk * _REPEATS // self.config.batch
         if step // span != self._chunk:
@@ -66,7 +66,7 @@ class Examples:
         rng = step_rng(self.config.seed, self._chunk, stream)
         return rng.permutation(self.config.chunk).tolist()
 
-    def _draw(self, chunk: int, step: int) -> Iterator[Example]:
+    def _draw(self, chunk: int, step: int) -> Iterator[LatentScene]:
         rng = step_rng(self.config.seed, chunk, 1)
         pairs, hard = _difficulty(self.config, step)
         for _ in range(self.config.chunk // 64):
@@ -78,7 +78,7 @@ class Examples:
                 latents = encode(self.encoder, images.to(self.encoder.device)).cpu()
             cells = [inside(scene, cell=4) for scene in scenes]
             for parts in zip(scenes, absent.tolist(), latents, cells, strict=True):
-                yield Example(*parts)
+                yield LatentScene(*parts)
 
 
 def _difficulty(config: Config, step: int) -> tuple[float, float]:
@@ -88,7 +88,9 @@ def _difficulty(config: Config, step: int) -> tuple[float, float]:
     return pairs, config.hard * min(1.0, max(0.0, ramp))
 
 
-def write_captions(examples: list[Example], rng: np.random.Generator, empty: float) -> list[str]:
+def write_captions(
+    examples: list[LatentScene], rng: np.random.Generator, empty: float
+) -> list[str]:
     """Write a caption for each example; that of the twin where the things are left out.
 
     Args:

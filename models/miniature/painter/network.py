@@ -114,4 +114,4 @@ def export(out: Path, text: Text, unet: UNet2DConditionModel, autoencoder: Autoe
 
 def write_words(folder: Path) -> None:
     """Write the painter's tokenizer: each word of a caption is one token."""
-    write_tokenizer(folder, captions.vocabulary(), TOKENS)
+    write_tokenizer(folder, captions.caption_words(), TOKENS)

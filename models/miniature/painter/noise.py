@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from models.miniature.painter.config import Config
-from models.miniature.painter.examples import Example
+from models.miniature.painter.examples import LatentScene
 
 
 def random_times(count: int, done: float, levels: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def random_times(count: int, done: float, levels: Tensor) -> Tensor:
     return (len(table) - torch.searchsorted(table.flip(0), ratio)).clamp(0, len(table) - 1)
 
 
-def diffuse(examples: list[Example], level: Tensor) -> tuple[Tensor, Tensor]:
+def diffuse(examples: list[LatentScene], level: Tensor) -> tuple[Tensor, Tensor]:
     """Add noise to latents.
 
     Args:
@@ -42,7 +42,7 @@ def diffuse(examples: list[Example], level: Tensor) -> tuple[Tensor, Tensor]:
     return noisy, level.sqrt() * noise - (1 - level).sqrt() * latents
 
 
-def weights(config: Config, step: int, examples: list[Example]) -> Tensor:
+def weights(config: Config, step: int, examples: list[LatentScene]) -> Tensor:
     """Weights of the loss, float (examples, 1, 16, 16); 1 outside the boxes of things."""
     first, last = config.box_weight
     extra = first + (last - first) * min(1.0, step / config.settled) - 1

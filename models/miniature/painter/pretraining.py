@@ -11,6 +11,7 @@ from models.miniature.loop import Run, fit, step_rng
 from models.miniature.painter.config import Config
 from models.miniature.painter.network import Text
 from models.miniature.world import BACKGROUNDS, CLASSES, COLOURS, SIZES, sample_scene
+from models.writing.mentions import NOTHING
 
 
 def pretrain(config: Config, text: Text, state: Path) -> None:
@@ -49,7 +50,7 @@ def pretrain(config: Config, text: Text, state: Path) -> None:
 
 def _labels(words: list[str]) -> list[int]:
     """Numbers of first and second class, first and second colour, size and place; 0 is unnamed."""
-    kinds = (*CLASSES, captions.NOTHING)
+    kinds = (*CLASSES, NOTHING)
     classes = [1 + kinds.index(word) for word in words if word in kinds] + [0, 0]
     colours = [1 + COLOURS.index(word) for word in words if word in COLOURS] + [0, 0]
     size = next((1 + SIZES.index(word) for word in words if word in SIZES), 0)

@@ -21,9 +21,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from models.miniature.degradation import load_autoencoder
-from models.miniature.loop import Run, Stateful, Step, losses, step_rng
+from models.miniature.loop import Run, Stateful, TrainingStep, losses, step_rng
 from models.miniature.miniatures import Miniature, Task
-from models.miniature.painter.averages import Average
+from models.miniature.painter.averages import WeightAverage
 from models.miniature.painter.config import Config
 from models.miniature.painter.examples import Examples, write_captions
 from models.miniature.painter.network import Text, denoiser, export, scheduler, write_words
@@ -64,7 +64,7 @@ class Parts:
         self, config: Config, text: Text, unet: UNet2DConditionModel, encoder: AutoencoderKL
     ) -> None:
         self.text, self.unet, self.encoder = text, unet, encoder
-        self.text_average, self.unet_average = Average(text.encoder), Average(unet)
+        self.text_average, self.unet_average = WeightAverage(text.encoder), WeightAverage(unet)
         self.trained = [*unet.parameters(), *text.encoder.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
@@ -92,7 +92,7 @@ class Parts:
         export(folder, self.text, self.unet, self.encoder)
 
 
-def _step(config: Config, parts: Parts) -> Step:
+def _step(config: Config, parts: Parts) -> TrainingStep:
     """The step that trains the denoiser and the text encoder together."""
     stream = Examples(config, parts.encoder)
     levels = scheduler().alphas_cumprod  # (1000)

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.miniature import captions
 from models.miniature.judge.network import FOUND
 from models.miniature.scorecard.pairs import Painted
 from models.miniature.world import CLASSES
 from models.protocols import PaintedPair
+from models.writing.mentions import NOTHING
 
 _CHANGE = 60  # grey levels by which a strongly changed pixel differs
 
@@ -53,7 +53,7 @@ def recognised(painted: Painted) -> NDArray[np.floating]:
 
 def confusions(painted: Painted) -> dict[str, int]:
     """How often the judge took one class of a one-class positive for another (or for nothing)."""
-    names = (*CLASSES, captions.NOTHING)
+    names = (*CLASSES, NOTHING)
     counts: dict[str, int] = {}
     for order, chances in zip(painted.orders, painted.positive, strict=True):
         seen = int(chances.argmax())

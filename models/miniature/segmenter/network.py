@@ -29,7 +29,7 @@ def processor() -> SamProcessor:
     return SamProcessor(images)
 
 
-def build() -> SamModel:
+def untrained_network() -> SamModel:
     """A SAM with random weights: 1.1 million parameters, 16 x 16 tokens, masks of 64 x 64."""
     vision = SamVisionConfig(
         hidden_size=96,

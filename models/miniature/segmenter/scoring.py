@@ -33,19 +33,19 @@ def score(folder: Path, num_scenes: int, seed: int) -> dict[str, float]:
     two = held_out(num_scenes, seed, num_things=2)
     generator = torch.Generator().manual_seed(seed)
     metrics = {
-        "iou_one": mean_iou(folder, one),
-        "iou_two": mean_iou(folder, two),
-        "iou_jittered": mean_iou(
+        "iou_one": _mean_iou(folder, one),
+        "iou_two": _mean_iou(folder, two),
+        "iou_jittered": _mean_iou(
             folder, two, lambda batch: jittered(batch.boxes(), 0.05, generator)
         ),
-        "iou_damaged": mean_iou(folder, two, damage=seed),
-        "iou_best_of_three": mean_iou(folder, two, several=True),
+        "iou_damaged": _mean_iou(folder, two, damage=seed),
+        "iou_best_of_three": _mean_iou(folder, two, several=True),
     }
     metrics["iou"] = (metrics["iou_one"] + 2 * metrics["iou_two"]) / 3
     return metrics
 
 
-def mean_iou(
+def _mean_iou(
     folder: Path,
     scenes: Sequence[DrawnScene],
     boxes: BoxSource = SceneBatch.boxes,

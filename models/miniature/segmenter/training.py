@@ -17,7 +17,7 @@ from models.miniature.miniatures import Miniature, Task
 from models.miniature.optimisation import LossOfStep, Schedule, averaging_task, save_half
 from models.miniature.record import metric_table
 from models.miniature.scenes import SceneBatch, SceneStream, normalised
-from models.miniature.segmenter.network import build, processor
+from models.miniature.segmenter.network import processor, untrained_network
 from models.miniature.segmenter.scoring import jittered, score
 
 
@@ -55,7 +55,7 @@ def task(config: Config) -> Task:
 def objective(config: Config) -> tuple[SamModel, LossOfStep]:
     """The network as it begins, and its losses at a step."""
     torch.manual_seed(config.seed)
-    network = build().to(config.device)  # pyright: ignore[reportArgumentType]
+    network = untrained_network().to(config.device)  # pyright: ignore[reportArgumentType]
     stream = SceneStream(config.seed, config.two_share)
 
     def losses(step: int) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ LATENTS = 8
 """Channels of the latents; with the usual 4, small things blur beyond recognition."""
 
 
-def build() -> AutoencoderKL:
+def untrained_network() -> AutoencoderKL:
     """The architecture of Stable Diffusion's autoencoder with a factor of 4 and narrow layers."""
     geometry: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * 3,

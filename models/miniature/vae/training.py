@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from models.miniature.degradation import load_autoencoder
 from models.miniature.loop import Training, step_rng
 from models.miniature.miniatures import Miniature, Task
-from models.miniature.vae.network import LATENTS, build, decode, encode, posterior
+from models.miniature.vae.network import LATENTS, decode, encode, posterior, untrained_network
 from models.miniature.vae.pictures import any_scene, inside, pictures
 from models.miniature.world import Scene
 
-HELD_OUT = 10_000_019
+HELD_OUT_PICTURES = 10_000_019
 """First part of the seeds of the scenes that autoencoder and judge are scored on."""
 
 
@@ -50,7 +50,7 @@ def task(config: Config) -> Task:
     painter and all that learn from its pictures see one network.
     """
     torch.manual_seed(config.seed)
-    vae = build().to(config.device)  # pyright: ignore[reportArgumentType]
+    vae = untrained_network().to(config.device)  # pyright: ignore[reportArgumentType]
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
 
     def step(index: int) -> dict[str, float]:
@@ -118,7 +118,7 @@ def whiten(vae: AutoencoderKL, seed: int) -> None:
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, count: int = 200) -> float:
     """Mean peak signal-to-noise ratio in dB of reconstructed held-out scenes."""
-    rng = np.random.default_rng((HELD_OUT, 0))
+    rng = np.random.default_rng((HELD_OUT_PICTURES, 0))
     images = pictures([any_scene(rng) for _ in range(count)])
     decoded = [decode(vae, encode(vae, p)) for p in images.split(50)]
     # (count, 3, 64, 64) to (count); the range 0..1 has a peak of 1

@@ -14,7 +14,7 @@ from evaluation.benchmarks.contract import BenchmarkConfig, LvisConfig, scored_n
 from evaluation.benchmarks.folders import listed_names
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
-    label_map,
+    draw_labels,
     scenes,
     voc_palette,
     write_benchmark,
@@ -89,7 +89,7 @@ def test_the_drawn_benchmark_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert len(benchmark) == 6
     expected = dict(scenes(drawn, "val"))
     for sample in benchmark:
-        np.testing.assert_array_equal(sample.labels, label_map(expected[sample.key]))
+        np.testing.assert_array_equal(sample.labels, draw_labels(expected[sample.key]))
     written = (root / "classes.txt").read_text().split()
     assert written == list(scored_names(benchmark.classes))
 

@@ -166,7 +166,7 @@ def test_federated_candidates_are_what_the_image_is_known_to_have_and_to_lack(
         "zucchini": 0,
     }
     write(tmp_path, [picture(139, neg_category_ids=[1204])], [])
-    with pytest.raises(DataError, match="image 139 is said to lack category 1204, expected 1 to"):
+    with pytest.raises(DataError, match="image 139 lists category 1204 as absent, expected 1 to"):
         opened(root)
 
 
@@ -245,10 +245,10 @@ def test_an_image_of_another_size_than_the_annotations_say_is_named(tmp_path: Pa
         ([thing(1, 139, 1204, box(0, 0, 1, 1))], "of image 139 and category 1204, expected both"),
         ([TREE_AND_PLANE[0], TREE_AND_PLANE[0]], "holds annotation 1 twice"),
         ([thing(1, 139, TREE, [])], "annotation 1 has no polygon"),
-        ([thing(1, 139, TREE, [[0, 0, 1, 1]])], "annotation 1 has a polygon that is none"),
-        ([thing(1, 139, TREE, [[0, 0, 1, 1, 2, 2, 3]])], "has a polygon that is none"),
-        ([thing(1, 139, TREE, [[0, 0, 1, 1, float("nan"), 2]])], "has a polygon that is none"),
-        ([thing(1, 139, TREE, [[0, 0, 1, 1, 1e9, 2]])], "has a polygon that is none"),
+        ([thing(1, 139, TREE, [[0, 0, 1, 1]])], "annotation 1 has a malformed polygon"),
+        ([thing(1, 139, TREE, [[0, 0, 1, 1, 2, 2, 3]])], "has a malformed polygon"),
+        ([thing(1, 139, TREE, [[0, 0, 1, 1, float("nan"), 2]])], "has a malformed polygon"),
+        ([thing(1, 139, TREE, [[0, 0, 1, 1, 1e9, 2]])], "has a malformed polygon"),
         ([thing(1, 139, TREE, {"counts": "1", "size": [6, 8]})], "the part with id 1 is damaged"),
         ([{"id": 1, "image_id": 139}], "has no list of annotations as LVIS v1 has it"),
         ([{**TREE_AND_PLANE[0], "area": None}], "the part with id 1 is damaged"),
@@ -267,10 +267,10 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     text = path.read_text()
     for damaged in (text[:-100], "", "[]", "{}", '{"images": 3}', text.replace("coco_url", "url")):
         path.write_text(damaged)
-        with pytest.raises(DataError, match=r"lvis_v1_val\.json (is no JSON|has no list of)"):
+        with pytest.raises(DataError, match=r"lvis_v1_val\.json (is not JSON|has no list of)"):
             opened(root)
     path.write_text(text.replace("http:", "\udcff"), errors="surrogateescape")
-    with pytest.raises(DataError, match=r"lvis_v1_val\.json is no JSON"):
+    with pytest.raises(DataError, match=r"lvis_v1_val\.json is not JSON"):
         opened(root)
     write(tmp_path, [picture(139), picture(139)], [])
     with pytest.raises(DataError, match="holds image 139 twice"):

@@ -16,7 +16,7 @@ from evaluation.benchmarks.voc import open_voc
 from evaluation.reports.page import MAX_PAGE_BYTES, write_report
 from evaluation.scoring.background import ScoreMap
 from evaluation.scoring.config import Background, ScoringConfig
-from evaluation.scoring.on_labels import score
+from evaluation.scoring.on_labels import score_predictor
 from evaluation.scoring.results import PublishedResult, ScoreProtocol, Scores, Subject, write_scores
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.codecs import encode_image, encode_label_map
@@ -95,7 +95,7 @@ def make_scores(tmp_path: Path, out: Path, subject: Subject, confidence: float =
         text="preferred names in the templates single",
         view="short side 64, whole image",
     )
-    return score(
+    return score_predictor(
         Cats(confidence),
         benchmark,
         subject=subject,
@@ -214,7 +214,7 @@ def test_a_dataset_without_runs_and_without_samples_still_gives_a_page(
 def test_a_missing_dataset_or_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no dataset"):
         write_report(tmp_path / "nowhere", [], tmp_path / "r.html")
-    with pytest.raises(InputError, match="absent is no folder"):
+    with pytest.raises(InputError, match="absent is not a folder"):
         write_report(None, [tmp_path / "absent"], tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 

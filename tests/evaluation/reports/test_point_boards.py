@@ -8,7 +8,7 @@ import pytest
 from evaluation.reports.page import write_report
 from evaluation.reports.point_boards import make_point_boards
 from evaluation.scoring.point_results import (
-    Answered,
+    AnswerCounts,
     PointAverage,
     PointClass,
     PointCurvePoint,
@@ -60,7 +60,7 @@ def made(
             )
             for each, iou in (("Cat", value), ("Bus", 0.1), ("Elf", None))
         ),
-        answers=Answered(yes=2000, no=3000, unsure=40, unnamed=5),
+        answers=AnswerCounts(yes=2000, no=3000, unsure=40, unnamed=5),
         curve=(
             PointCurvePoint(threshold=0.5, p_miou=value),
             PointCurvePoint(threshold=0.9, p_miou=None),

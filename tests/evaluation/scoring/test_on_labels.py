@@ -15,7 +15,7 @@ from evaluation.scoring.background import ScoreMap
 from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.metrics import Average
-from evaluation.scoring.on_labels import score, score_baseline, score_student
+from evaluation.scoring.on_labels import score_baseline, score_predictor, score_student
 from evaluation.scoring.results import ScoreProtocol, Scores, Subject, published_results
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES
@@ -99,7 +99,7 @@ def run_student(
 
 def run_oracle(benchmark: Benchmark, out: Path, confidence: float = 0.9) -> Scores:
     student, _ = run_student(benchmark, out / "for-the-protocol")
-    return score(
+    return score_predictor(
         Oracle(benchmark, confidence),
         benchmark,
         subject=SUBJECT,
@@ -345,7 +345,7 @@ def test_lvis_is_averaged_over_its_frequencies_too(
         text="",
         view="",
     )
-    scores = score(
+    scores = score_predictor(
         predictor, benchmark, subject=SUBJECT, protocol=protocol, config=config, out=tmp_path
     )
     assert predictor.candidates == (0, RARE, 254)

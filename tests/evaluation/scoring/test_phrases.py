@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.scoring.config import Several, TextConfig
+from evaluation.scoring.config import SeveralPhrases, TextConfig
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
 from storage.class_sets import load_benchmark
 from storage.errors import InputError
@@ -71,12 +71,12 @@ def test_several_phrases_are_read_first_averaged_or_apart() -> None:
     first = text_rows(ENCODER, phrases, (), TextConfig(templates="single"))
     assert first.owners == (0, 1)
     torch.testing.assert_close(first.embeddings[0], embed("person"))
-    config = TextConfig(templates="single", several=Several.AVERAGE)
+    config = TextConfig(templates="single", several=SeveralPhrases.AVERAGE)
     average = text_rows(ENCODER, phrases, (), config)
     expected = F.normalize((embed("person") + embed("man")) / 2, dim=0)
     torch.testing.assert_close(average.embeddings[0], expected)
     torch.testing.assert_close(average.embeddings[1], embed("bus"))
-    config = TextConfig(templates="single", several=Several.BEST)
+    config = TextConfig(templates="single", several=SeveralPhrases.BEST)
     apart = text_rows(ENCODER, phrases, ("sky", "wall"), config)
     assert apart.owners == (-1, -1, 0, 0, 1)
     rows = [embed(each) for each in ("sky", "wall", "person", "man", "bus")]
@@ -88,7 +88,7 @@ def test_the_text_is_said_in_words() -> None:
         "preferred names in the templates zegclip_multi15"
     )
     config = TextConfig(
-        names="sclip", several=Several.BEST, background_words="sclip", templates="imagenet80"
+        names="sclip", several=SeveralPhrases.BEST, background_words="sclip", templates="imagenet80"
     )
     assert text_words(config, words=True) == (
         "names as sclip has them, the best of several for each pixel in the templates imagenet80; "

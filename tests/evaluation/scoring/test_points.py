@@ -5,18 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.scoring.points import Aggregate, PointTally, point_ious, stretch
+from evaluation.scoring.points import Aggregate, PointCounts, point_ious, rescale
 
 CLASS, PAIR = Aggregate.CLASS, Aggregate.PAIR
 
 
-def tally(*, thresholds: tuple[float, ...] = (0.5,), strict: bool = False) -> PointTally:
+def tally(*, thresholds: tuple[float, ...] = (0.5,), strict: bool = False) -> PointCounts:
     """Two images, two classes.
 
     At 0.5, class 0 has TP FP FN TN = 2 1 1 1 in the first image and 1 0 0 0 in the second, class 1
     has 0 0 1 2 in the first.
     """
-    made = PointTally(3, thresholds, strict=strict)
+    made = PointCounts(3, thresholds, strict=strict)
     yes_no = np.array([True, True, True, False, False])
     made.update(0, np.array([0.9, 0.5, 0.2, 0.8, 0.1], np.float32), yes_no)
     made.update(0, np.array([0.7], np.float32), np.array([True]))
@@ -24,7 +24,7 @@ def tally(*, thresholds: tuple[float, ...] = (0.5,), strict: bool = False) -> Po
     return made
 
 
-def means(made: PointTally, threshold: int = 0) -> dict[tuple[Aggregate, bool], tuple[float, int]]:
+def means(made: PointCounts, threshold: int = 0) -> dict[tuple[Aggregate, bool], tuple[float, int]]:
     return {(m.aggregate, m.with_background): (m.value, m.count) for m in made.means(threshold)}
 
 
@@ -53,7 +53,7 @@ def test_thresholds_are_counted_apart_in_any_order() -> None:
 
 
 def test_a_class_without_a_yes_counts_for_the_foreground_only_where_it_is_predicted() -> None:
-    made = PointTally(2, (0.5,))
+    made = PointCounts(2, (0.5,))
     made.update(0, np.array([0.1, 0.2], np.float32), np.array([False, False]))
     assert means(made)[CLASS, False][1] == means(made)[PAIR, False][1] == 0
     assert math.isnan(means(made)[CLASS, False][0])
@@ -72,6 +72,6 @@ def test_an_iou_of_no_point_is_none() -> None:
 
 def test_a_map_is_stretched_between_its_own_extremes() -> None:
     values = np.array([0.2, 0.3, 0.4], np.float32)
-    np.testing.assert_allclose(stretch(values, 0.2, 0.4), [0, 0.5, 1], atol=1e-6)
-    assert stretch(values, 0.2, 0.4).dtype == np.float32
-    assert stretch(values, 0.3, 0.3).tolist() == [0, 0, 0]
+    np.testing.assert_allclose(rescale(values, 0.2, 0.4), [0, 0.5, 1], atol=1e-6)
+    assert rescale(values, 0.2, 0.4).dtype == np.float32
+    assert rescale(values, 0.3, 0.3).tolist() == [0, 0, 0]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from evaluation.scoring.background import ScoreMap, apply_background, sureness
+from evaluation.scoring.background import ScoreMap, apply_background, confidence
 from evaluation.scoring.config import Background, InferenceConfig, Overlap
 from evaluation.scoring.metrics import Confusion, ThresholdSweep
 from evaluation.scoring.predictors import StudentPredictor, TextRows
@@ -196,7 +196,7 @@ def test_without_a_candidate_all_is_background() -> None:
     assert (found.index == -1).all()
     for rule in Background:
         assert (apply_background(found, rule, 0.0, background=True) == 0).all()
-        assert (sureness(found, rule) < 0).all()
+        assert (confidence(found, rule) < 0).all()
 
 
 @pytest.mark.parametrize("rule", [each for each in Background if each is not Background.NONE])
@@ -207,7 +207,7 @@ def test_the_curve_has_the_score_at_each_threshold(rule: Background) -> None:
     truth = rng.integers(0, 5, (9, 9)).astype(np.uint16)
     thresholds = (0.1, 0.3, 0.5, 0.9)
     sweep = ThresholdSweep(5, thresholds, strict=rule is Background.CONSTANT)
-    sweep.update(truth, sureness(scores, rule), scores.index + 1)
+    sweep.update(truth, confidence(scores, rule), scores.index + 1)
     for threshold, summary in zip(thresholds, sweep.summaries(), strict=True):
         confusion = Confusion(5)
         confusion.update(truth, apply_background(scores, rule, threshold, background=True))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import yaml
 
 from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
-from evaluation.scoring.config import Background, Overlap, ScoringConfig, Several
+from evaluation.scoring.config import Background, Overlap, ScoringConfig, SeveralPhrases
 from evaluation.scoring.on_labels import score_student
 from evaluation.scoring.phrases import background_words, class_phrases
 from evaluation.scoring.presets import load_preset, preset_changes, preset_settings
@@ -83,7 +83,7 @@ def test_a_preset_holds_what_the_work_published(name: str, benchmark: str) -> No
 
 def test_sclip_takes_the_best_of_several_names_and_its_own_background_words() -> None:
     config = config_of("sclip", "coco_object")
-    assert config.several is Several.BEST
+    assert config.several is SeveralPhrases.BEST
     assert config.inference.overlap is Overlap.LOGITS
     assert len(background_words(config.background_words)) == 26
     assert background_words(config_of("sclip", "context60").background_words) == ("background",)

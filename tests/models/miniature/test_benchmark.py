@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
-    label_map,
+    draw_labels,
     scenes,
     unseen_combinations,
     voc_palette,
@@ -52,7 +52,7 @@ def test_the_label_png_holds_the_exact_masks_as_indices(tmp_path: Path) -> None:
         for thing, mask in zip(scene.things, masks(scene), strict=True):
             assert (stored[mask] == thing.class_id + 1).all()
             checked += 1
-        assert (stored == label_map(scene)).all()
+        assert (stored == draw_labels(scene)).all()
     assert checked >= 3
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
-from models.miniature.captions import NOTHING, caption, fill, places, plural, vocabulary
+from models.miniature.captions import caption, caption_words, fill, places, plural
 from models.miniature.tokens import write_tokenizer
 from models.miniature.world import CLASSES, sample_scene
+from models.writing.mentions import NOTHING
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,9 @@ def test_a_scene_without_things_has_no_caption():
 
 
 def test_every_word_is_one_token_and_no_text_is_too_long(described, tmp_path):
-    write_tokenizer(tmp_path, vocabulary(), 24)
+    write_tokenizer(tmp_path, caption_words(), 24)
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
-    for word in vocabulary():
+    for word in caption_words():
         assert len(tokenizer(word).input_ids) == 3
     for _, text, twin, _ in described:
         assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= 24
@@ -80,7 +81,7 @@ def test_every_word_is_one_token_and_no_text_is_too_long(described, tmp_path):
 
 
 def test_unknown_words_are_spelled_and_not_lost(tmp_path):
-    write_tokenizer(tmp_path, vocabulary(), 24)
+    write_tokenizer(tmp_path, caption_words(), 24)
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
     ids = tokenizer("a zebra").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "a zebra"

@@ -26,7 +26,7 @@ MINIATURES = {
 
 
 def test_a_name_that_is_no_miniature_is_refused_with_the_names_that_are():
-    with pytest.raises(InputError, match="nobody is no miniature, expected one of vae, painter"):
+    with pytest.raises(InputError, match="nobody is not a miniature, expected one of vae, painter"):
         train("nobody")
 
 

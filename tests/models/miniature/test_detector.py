@@ -18,7 +18,7 @@ def test_the_detector_is_asked_in_the_words_of_its_processor(tmp_path):
     loaded = GroundingDinoProcessor.from_pretrained(tmp_path)
     text = prompt(range(len(CLASSES)))
     ids = loaded(images=Image.new("RGB", (64, 64)), text=text)["input_ids"]
-    vocabulary = network.vocabulary()
+    vocabulary = network.token_ids()
     expected = [101, *(i for name in CLASSES for i in (vocabulary[name], 1012)), 102]
     assert ids == expected
     assert text == "balloon. bus. cat. mushroom. fish. star. umbrella. " + (

@@ -15,7 +15,7 @@ from models.miniature.miniatures import train
 from models.miniature.painter import training as painter
 from models.miniature.painter.config import Config
 from models.miniature.vae import training as vae
-from models.miniature.vae.network import build, decode, encode
+from models.miniature.vae.network import decode, encode, untrained_network
 from models.miniature.vae.pictures import pictures
 from models.miniature.world import CLASSES, sample_scene
 from models.painting.config import PainterConfig
@@ -84,7 +84,7 @@ def test_the_same_seed_repeats_the_losses(weights, tmp_path):
 
 def test_whitening_changes_the_latents_and_not_the_pictures():
     torch.manual_seed(1)
-    autoencoder = build().eval()
+    autoencoder = untrained_network().eval()
     rng = np.random.default_rng(2)
     images = pictures([sample_scene(rng) for _ in range(16)])
     with torch.no_grad():

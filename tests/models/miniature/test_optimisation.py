@@ -5,11 +5,11 @@ import torch
 from transformers import SamModel
 
 from models.miniature.optimisation import Schedule, save_half
-from models.miniature.segmenter.network import build
+from models.miniature.segmenter.network import untrained_network
 
 
 def test_half_precision_files_load_as_float32(tmp_path):
-    network = build()
+    network = untrained_network()
     save_half(network, tmp_path)
     for loaded in (
         SamModel.from_pretrained(tmp_path),

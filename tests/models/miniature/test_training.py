@@ -17,7 +17,7 @@ from models.miniature.vae import network as vae
 def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("vae")
-    vae.build().save_pretrained(folder)
+    vae.untrained_network().save_pretrained(folder)
     return str(folder)
 
 

@@ -191,7 +191,7 @@ def test_a_folder_of_another_pipeline_is_refused(tmp_path):
 
 def test_a_damaged_index_is_refused(tmp_path):
     (tmp_path / "model_index.json").write_text("{")
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         DiffusionPairPainter(config(str(tmp_path)))
 
 

@@ -136,7 +136,7 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
         ("one: ['{class1} {x}']\nslots: {x: []}", ["slot 'x' is empty"]),
         ("one: ['{class1} {x}']\nslots: {x: [[1]]}", ["slots.x.0"]),
         ("one: ['{class1}']\nthree: []", ["three"]),
-        ("one: [", ["is no YAML"]),
+        ("one: [", ["is not YAML"]),
         ("", ["expected a mapping"]),
     ],
 )
