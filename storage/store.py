@@ -36,6 +36,8 @@ from storage.specification import (
 )
 from storage.summaries import CommittedShard, SliceStatus, summarise
 
+__all__ = ["Store"]
+
 _DEFAULT_MIN_YIELD = 0.5
 """Smallest share of written samples with which a shard counts as good, unless the spec says."""
 
