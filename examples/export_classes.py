@@ -17,7 +17,7 @@ from storage.vocabulary import load_vocabulary
 def main(root: str, classes: str, out: str) -> None:
     """Export and say what was written."""
     store = Store.open(root)
-    vocabulary = load_vocabulary(store.spec["vocabulary"])
+    vocabulary = load_vocabulary(store.vocabulary)
     tars = {shard.path: shard.sha256 for shard in store.shards() if shard.path is not None}
     exported = export_shards(tars, resolve_closed_set(vocabulary, classes), Path(out))
     for label, name in enumerate(exported.labels):

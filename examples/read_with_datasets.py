@@ -1,7 +1,8 @@
 """Read a dataset with Hugging Face's datasets, which finds the tars through the dataset's card.
 
-pip install datasets
-python examples/read_with_datasets.py runs/demo/dataset
+    python examples/read_with_datasets.py runs/demo/dataset
+
+It needs `pip install datasets`; the engine itself does not.
 """
 
 import json

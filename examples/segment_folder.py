@@ -1,6 +1,8 @@
 """Find words in every image of a folder, and write a label map and a coloured picture of each.
 
-python examples/segment_folder.py runs/demo/run IMAGES OUT cat "red boat"
+    python examples/segment_folder.py runs/demo/run IMAGES OUT cat "red boat"
+
+IMAGES is a folder of pictures of any size; OUT is made if it is missing.
 """
 
 import sys

@@ -105,6 +105,19 @@ class Store:
         return self.objects.url
 
     @property
+    def vocabulary(self) -> str:
+        """Name of the vocabulary that the samples' classes are of.
+
+        Raises:
+            InputError: The spec names none.
+        """
+        plan: dict[str, Any] = self.spec.get("plan") or {}
+        if "vocabulary" not in plan:
+            message = f"{self.root} does not say which vocabulary it was made with"
+            raise InputError(message)
+        return str(plan["vocabulary"])
+
+    @property
     def min_yield(self) -> float:
         """Smallest share of written samples with which a shard is not degraded."""
         return float(self.spec.get("min_yield", _DEFAULT_MIN_YIELD))
