@@ -26,6 +26,8 @@ from storage.store import Store
 from tasks.progress import StoppedError
 from tasks.stage_tasks import STAGE_TASKS
 
+__all__ = ["GenerationSummary", "generate_dataset"]
+
 _SHEET_SAMPLES = 12
 _SHEET_TILE = 96
 

@@ -8,6 +8,8 @@ from storage.plan import DatasetSpec
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules
 
+__all__ = ["GenerationParameters"]
+
 
 class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """What to generate, and where."""

@@ -139,7 +139,7 @@ def _vocabulary(dataset: str) -> str:
     if open_objects(dataset).size(SPEC_PATH) is None:
         message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
         raise InputError(message)
-    return Store.open(dataset).spec["plan"]["vocabulary"]
+    return Store.open(dataset).vocabulary
 
 
 def ablate_locally(grid: Grid, console: Console) -> Ablation:

@@ -20,6 +20,8 @@ from storage.records import Record
 from tasks.step_tasks import run_as_task
 from tasks.steps import ResultT, RunStep, StepOutcome
 
+__all__ = ["RunSummary", "train_and_evaluate"]
+
 REPORT_NAME = "report.html"
 
 

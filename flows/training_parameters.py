@@ -15,6 +15,8 @@ from storage.vocabulary import load_vocabulary
 from training.closed_sets.config import ClosedSetConfig, ClosedSetJob, ClosedSetRequest, load_recipe
 from training.config import TrainingConfig
 
+__all__ = ["EvaluationParameters", "TrainAndEvaluateParameters"]
+
 
 class ScoringParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """What to score on, and how: the part that every run with scores has."""

@@ -22,6 +22,8 @@ from models.student.config import StudentConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
 
+__all__ = ["Profile", "load_profile", "profile_names"]
+
 _FOLDER = Path(__file__).with_name("data") / "profiles"
 
 

@@ -9,6 +9,20 @@ from jaxtyping import Bool, Float32, UInt8
 
 from storage.vocabulary import ClassRecord
 
+__all__ = [
+    "CutMasks",
+    "Detector",
+    "FoundBoxes",
+    "PaintedPair",
+    "PairPainter",
+    "PairRequest",
+    "PromptWriter",
+    "Segmenter",
+    "TextAnswer",
+    "TextRequest",
+    "TokenCounter",
+]
+
 
 @dataclass(frozen=True)
 class TextRequest:

@@ -19,6 +19,8 @@ from models.writing.chat import ChatWriterConfig
 from models.writing.writers import TemplateWriterConfig
 from storage.errors import InputError
 
+__all__ = ["KINDS", "Kind", "Need", "Role", "build", "build_tokens"]
+
 
 class Role(StrEnum):
     """What a model does for a sample, in the order in which a sample meets it."""

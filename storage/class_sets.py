@@ -6,6 +6,8 @@ from storage.records import Record
 from storage.tables import read_table
 from storage.vocabulary import name_parts, read_class, require_known, split_cell
 
+__all__ = ["BenchmarkClasses", "load_benchmark"]
+
 _BENCHMARKS = {
     "voc20": ("voc", "lvis1205", False),
     "voc21": ("voc", "lvis1205", True),

@@ -10,6 +10,15 @@ from pycocotools import mask as coco_mask
 
 from storage.errors import DataError, InputError
 
+__all__ = [
+    "decode_image",
+    "decode_label_map",
+    "decode_rle",
+    "encode_image",
+    "encode_label_map",
+    "encode_rle",
+]
+
 _IMAGE_FORMATS = ("jpg", "png")
 
 _RUN_LENGTH_STRATEGY = 3  # zlib's Z_RLE: faster and smaller than the default on label maps

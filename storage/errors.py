@@ -11,6 +11,16 @@
 A message says what was found, what was expected, and the way out.
 """
 
+__all__ = [
+    "BudgetError",
+    "DataError",
+    "EngineError",
+    "IncompleteError",
+    "InputError",
+    "LeaseHeldError",
+    "TransientError",
+]
+
 
 class EngineError(Exception):
     """An error whose message is written for the user."""

@@ -27,6 +27,8 @@ from storage.records import (
 )
 from storage.shards import Sample
 
+__all__ = ["ManifestRow"]
+
 _SCHEMA_VERSION = 1
 
 _VERSION_FIELD = b"magicseg_manifest_version"

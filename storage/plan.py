@@ -30,6 +30,8 @@ from storage.identity import derive_seed
 from storage.records import PlannedShard
 from storage.slices import Slice
 
+__all__ = ["DatasetSpec", "plan_shard"]
+
 MAX_SAMPLES = 10**8
 """A sample key has eight digits for the index in the slice."""
 MAX_SHARDS = 10**6

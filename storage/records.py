@@ -14,6 +14,22 @@ from pydantic import BaseModel, Field, ValidationError
 from storage.documents import explain
 from storage.errors import DataError
 
+__all__ = [
+    "BACKGROUND_LABEL",
+    "IGNORE_LABEL",
+    "Box",
+    "Detection",
+    "Instance",
+    "MaskSample",
+    "Mention",
+    "PlannedSample",
+    "PlannedShard",
+    "Prompt",
+    "Reason",
+    "Rejected",
+    "Stage",
+]
+
 BACKGROUND_LABEL = 0
 IGNORE_LABEL = 65535
 

@@ -15,6 +15,8 @@ from storage.errors import DataError, InputError
 from storage.objects import open_file
 from storage.records import Box, Instance, Mention
 
+__all__ = ["Sample", "iterate", "pack", "read_index"]
+
 _MENTIONS = TypeAdapter(tuple[Mention, ...])
 _INSTANCES = TypeAdapter(tuple[Instance, ...])
 _BOXES = TypeAdapter(tuple[Box, ...])

@@ -11,6 +11,8 @@ from storage.identity import digest
 from storage.records import Record
 from storage.vocabulary import Vocabulary
 
+__all__ = ["Slice", "resolve_slice"]
+
 _RANGE = re.compile(r"(\d+):(\d+)")
 
 _FREQUENCY = re.compile(r"lvis-([rcf])")

@@ -36,6 +36,8 @@ from storage.specification import (
 )
 from storage.summaries import CommittedShard, SliceStatus, summarise
 
+__all__ = ["Store"]
+
 _DEFAULT_MIN_YIELD = 0.5
 """Smallest share of written samples with which a shard counts as good, unless the spec says."""
 
@@ -101,6 +103,19 @@ class Store:
     def root(self) -> str:
         """Absolute path or URL."""
         return self.objects.url
+
+    @property
+    def vocabulary(self) -> str:
+        """Name of the vocabulary that the samples' classes are of.
+
+        Raises:
+            InputError: The spec names none.
+        """
+        plan: dict[str, Any] = self.spec.get("plan") or {}
+        if "vocabulary" not in plan:
+            message = f"{self.root} does not say which vocabulary it was made with"
+            raise InputError(message)
+        return str(plan["vocabulary"])
 
     @property
     def min_yield(self) -> float:

@@ -14,6 +14,8 @@ from storage.plurals import plural_forms
 from storage.records import Record
 from storage.tables import read_table, table_file
 
+__all__ = ["ClassRecord", "Vocabulary", "load_vocabulary"]
+
 VOCABULARIES = ("lvis1205", "miniature")
 """Names that `load_vocabulary` knows: the 1,203 categories of LVIS v1 with the two PASCAL VOC
 classes that it lacks, which makes the 1,205 of MagicSeg (arXiv 2603.19575), and the drawn world."""

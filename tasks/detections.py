@@ -13,6 +13,8 @@ from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
 
+__all__ = ["detect_objects"]
+
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
 

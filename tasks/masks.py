@@ -27,6 +27,8 @@ from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import MaskRules
 
+__all__ = ["cut_masks", "label_map"]
+
 _IOU_DIGITS = 4
 
 

@@ -18,6 +18,8 @@ from tasks.declarations import Declaration, Made, StageWork
 from tasks.recipe import Recipe
 from tasks.rules import PairRules
 
+__all__ = ["PaintedSample", "paint_pairs"]
+
 
 @dataclass(frozen=True)
 class PaintedSample:

@@ -18,6 +18,8 @@ from tasks.declarations import Declaration, Made, StageWork
 from tasks.recipe import Recipe
 from tasks.rules import PromptRules
 
+__all__ = ["write_prompts"]
+
 _SHORT_WORDS = 8
 _WORD = re.compile(r"\w+")
 

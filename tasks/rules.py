@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field
 
 from models.writing.mentions import CounterfactualRule
 
+__all__ = ["DetectionRules", "MaskRules", "PairRules", "PromptRules"]
+
 
 class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Which texts are good enough."""

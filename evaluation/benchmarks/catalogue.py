@@ -6,6 +6,8 @@ from evaluation.benchmarks.contract import Benchmark, BenchmarkConfig
 from evaluation.benchmarks.names import BenchmarkName
 from evaluation.benchmarks.open_images import OpenImages
 
+__all__ = ["open_benchmark"]
+
 
 def open_benchmark(config: BenchmarkConfig) -> Benchmark | OpenImages:
     """Open a benchmark; images are read later, one by one.

@@ -17,6 +17,8 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from evaluation.benchmarks.names import BenchmarkName
 from storage.class_sets import BenchmarkClasses
 
+__all__ = ["Benchmark", "BenchmarkConfig", "BenchmarkSample", "LvisConfig"]
+
 
 @dataclass(frozen=True)
 class BenchmarkSample:

@@ -19,6 +19,16 @@ from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 
+__all__ = [
+    "LabelFiles",
+    "LabelledImages",
+    "Labels",
+    "Layout",
+    "Origin",
+    "checked_labels",
+    "read_indices",
+]
+
 Labels = UInt16[np.ndarray, "height width"]
 
 _PUBLISHED_SPLIT = "val"

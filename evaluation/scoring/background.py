@@ -7,6 +7,8 @@ from jaxtyping import Float32, Int32
 
 from evaluation.scoring.config import Background
 
+__all__ = ["ScoreMap", "apply_background"]
+
 BACKGROUND_WORD = -1
 """What stands for a class where a background word won."""
 

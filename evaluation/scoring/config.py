@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, model_validator
 from evaluation.scoring.metrics import Average
 from evaluation.scoring.points import PointRules
 
+__all__ = ["Background", "InferenceConfig", "Overlap", "ScoringConfig", "Several"]
+
 
 class ViewConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """At which size and in which windows an image is shown.

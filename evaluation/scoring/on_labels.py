@@ -45,6 +45,8 @@ from storage.errors import DataError
 from storage.files import write_whole
 from storage.vocabulary import load_vocabulary
 
+__all__ = ["score", "score_baseline", "score_student"]
+
 _log = logging.getLogger(__name__)
 
 _FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}

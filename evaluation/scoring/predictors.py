@@ -26,6 +26,8 @@ from evaluation.scoring.config import Background, InferenceConfig, Overlap
 from evaluation.scoring.windows import View
 from storage.errors import InputError
 
+__all__ = ["Predictor", "StudentPredictor", "TextRows"]
+
 _NEAREST = 5
 
 _Maps = Float[torch.Tensor, "maps classes height width"]

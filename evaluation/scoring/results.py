@@ -12,6 +12,8 @@ from storage.files import write_whole
 from storage.records import Record
 from storage.tables import read_table
 
+__all__ = ["ScoreProtocol", "Scores", "Subject"]
+
 AVERAGES = {
     Average.OCCURRING: "classes that occur in the truth or the prediction",
     Average.TRUE: "classes that occur in the truth",

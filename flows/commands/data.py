@@ -142,7 +142,7 @@ def verify(
 
     store = Store.open(root)
     if deep:
-        vocabulary = load_vocabulary(store.spec["plan"]["vocabulary"])
+        vocabulary = load_vocabulary(store.vocabulary)
         findings = verify_bytes(store, len(vocabulary))
     else:
         findings = verify_records(store)

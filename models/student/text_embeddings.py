@@ -20,6 +20,8 @@ from storage.files import whole_file
 from storage.identity import digest
 from storage.vocabulary import text_templates
 
+__all__ = ["TextEmbedder", "TextEncoder", "embed_phrases"]
+
 _log = logging.getLogger(__name__)
 
 TextEmbedder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]

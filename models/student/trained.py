@@ -18,6 +18,8 @@ from models.weights import weights_identity
 from storage.errors import DataError, InputError
 from storage.identity import digest
 
+__all__ = ["describe_student", "load_student"]
+
 _NAME = re.compile(r"step-(\d{8})")
 
 WEIGHTS_FILE = "student.safetensors"

@@ -16,6 +16,8 @@ from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL, Record
 from storage.vocabulary import Vocabulary, load_vocabulary
 
+__all__ = ["ClosedSet", "resolve_closed_set"]
+
 CLOSED_IGNORE = 255
 MAX_CLASSES = 254
 

@@ -32,6 +32,8 @@ from storage.records import Record, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
+__all__ = ["ExportedSet", "export_shards", "read_export"]
+
 _CLASSES_FILE = "classes.json"
 SPLIT_FILE = "splits/train.txt"
 IMAGE_FOLDER = "images/train"

@@ -1,0 +1,160 @@
+"""A student finds words in images."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
+from evaluation.segment import ImageSegmenter, Segmentation
+from models.miniature.world import CLASSES, masks, render, sample_scene
+from models.profiles import load_profile
+from runs import write_run
+from storage.errors import DataError, InputError
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def segmenter(run: Path) -> ImageSegmenter:
+    return ImageSegmenter.load(run, profile="miniature", device="cpu")
+
+
+def settings(**inference: object) -> ScoringConfig:
+    config = ScoringConfig.model_validate(load_profile("miniature").scoring)
+    changed = {**config.inference.model_dump(), **inference}
+    return config.model_copy(update={"inference": InferenceConfig.model_validate(changed)})
+
+
+def changed(segmenter: ImageSegmenter, **inference: object) -> ImageSegmenter:
+    return ImageSegmenter(segmenter._student, segmenter._encoder, settings(**inference))
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return render(sample_scene(np.random.default_rng(seed), class_ids=[0]))
+
+
+def test_the_settings_are_those_of_the_profile_and_else_the_released_ones(
+    run: Path, segmenter: ImageSegmenter
+) -> None:
+    assert segmenter.config == settings()
+    assert ImageSegmenter.load(run, device="cpu").config == ScoringConfig()
+
+
+def test_labels_are_what_scores_and_threshold_say(segmenter: ImageSegmenter) -> None:
+    found = segmenter.segment(picture(), ["cat", "red boat", "a word of no vocabulary"])
+    assert found.labels.dtype == np.uint16
+    assert found.labels.max() <= 3
+    np.testing.assert_array_equal(found.labels > 0, found.scores >= np.float32(0.35))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (301, 33), (64, 64)])
+def test_images_of_any_size_keep_their_size(
+    segmenter: ImageSegmenter, shape: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found = segmenter.segment(image, ["cat"])
+    assert found.labels.shape == found.scores.shape == shape
+    assert np.isfinite(found.scores).all()
+
+
+def test_the_order_of_the_words_is_that_of_the_labels(segmenter: ImageSegmenter) -> None:
+    image, everything = picture(), changed(segmenter, threshold=0.0)
+    one = everything.segment(image, ["cat", "tree", "boat"])
+    other = everything.segment(image, ["boat", "cat", "tree"])
+    np.testing.assert_array_equal(
+        np.array(("", *one.words))[one.labels], np.array(("", *other.words))[other.labels]
+    )
+
+
+@pytest.mark.parametrize("rule", list(Background))
+def test_every_background_rule_can_be_used(segmenter: ImageSegmenter, rule: Background) -> None:
+    found = changed(segmenter, background=rule, window=48, stride=32).segment(
+        picture(), ["cat", "boat"]
+    )
+    assert set(np.unique(found.labels)) <= {0, 1, 2}
+    if rule is Background.NONE:
+        assert found.labels.min() == 1
+
+
+def test_background_words_can_win(segmenter: ImageSegmenter) -> None:
+    found = changed(segmenter, background="words", threshold=0.0).segment(
+        picture(), ["thing of a kind that nobody has heard of"]
+    )
+    assert (found.scores[found.labels == 0] >= 0).all()
+
+
+def test_the_pixels_of_an_object_are_more_like_its_name_than_others(
+    segmenter: ImageSegmenter,
+) -> None:
+    """The decoder starts from CLIP's own likeness, so this holds before any training."""
+    inside, outside = [], []
+    for number in range(8):
+        scene = sample_scene(np.random.default_rng(number), class_ids=[number])
+        scores = segmenter.segment(render(scene), [CLASSES[number]]).scores
+        mask = masks(scene)[0]
+        inside.append(scores[mask].mean())
+        outside.append(scores[~mask].mean())
+    assert np.mean(inside) > np.mean(outside)
+
+
+def test_shares_are_those_of_the_label_map() -> None:
+    labels = np.array([[0, 1, 1, 3]], dtype=np.uint16)
+    found = Segmentation(("a", "b", "c"), labels, np.zeros((1, 4), dtype=np.float32))
+    assert found.shares() == {"a": 0.5, "b": 0.0, "c": 0.25}
+    assert dataclasses.replace(found, words=("a", "b", "c", "d")).shares()["d"] == 0
+
+
+@pytest.mark.parametrize(
+    "words", [[], [""], [" "], ["cat", "cat"], ["red  boat", "red boat"], "cat"]
+)
+def test_words_that_mean_nothing_are_refused(
+    segmenter: ImageSegmenter, words: list[str] | str
+) -> None:
+    with pytest.raises(InputError, match="words are"):
+        segmenter.segment(picture(), words)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+    ids=["grey", "with alpha", "floats", "empty"],
+)
+def test_what_is_no_image_is_refused(segmenter: ImageSegmenter, image: np.ndarray) -> None:
+    with pytest.raises(InputError, match="the image is an array of"):
+        segmenter.segment(image, ["cat"])
+
+
+def test_embeddings_of_the_same_words_are_made_once(segmenter: ImageSegmenter) -> None:
+    asked: list[int] = []
+
+    def encoder(texts: list[str]) -> torch.Tensor:
+        asked.append(len(texts))
+        return segmenter._encoder(texts)
+
+    counting = ImageSegmenter(segmenter._student, encoder, segmenter.config)
+    for words in (["cat"], ["cat"], ["boat"]):
+        counting.segment(picture(), words)
+    assert len(asked) == 2
+
+
+def test_a_folder_without_a_run_and_a_diverged_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no checkpoint"):
+        ImageSegmenter.load(tmp_path)
+    with pytest.raises(InputError, match="its training had diverged"):
+        ImageSegmenter.load(write_run(tmp_path / "nan", nan=True))
+    run = write_run(tmp_path / "cut")
+    weights = next((run / "checkpoints").rglob("student.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(DataError, match="is damaged"):
+        ImageSegmenter.load(run)
