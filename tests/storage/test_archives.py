@@ -40,5 +40,5 @@ def test_an_archive_cut_at_any_block_is_told():
 
 
 def test_other_bytes_are_no_archive():
-    with pytest.raises(DataError, match="no tar archive"):
+    with pytest.raises(DataError, match="not a tar archive"):
         list(read_archive(io.BytesIO(b"x" * 2048), "it"))

@@ -94,5 +94,5 @@ def test_a_manifest_of_another_version_is_refused(rows):
 
 
 def test_a_cut_manifest_is_told(rows):
-    with pytest.raises(DataError, match="no readable Parquet"):
+    with pytest.raises(DataError, match="not a readable Parquet"):
         decode_manifest(encode_manifest(rows)[:-7])

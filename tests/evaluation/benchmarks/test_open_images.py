@@ -137,9 +137,9 @@ def test_missing_images_are_counted_and_named(root: Path) -> None:
     [
         ("00aa,1.01,0.5,/m/0cat,yes,ih,1,0,0,", r"point of image 00aa at \(1\.01, 0\.5\)"),
         ("00aa,,0.5,/m/0cat,yes,ih,1,0,0,", r"at \(nan, 0\.5\)"),
-        ("00aa,left,0.5,/m/0cat,yes,ih,1,0,0,", "no table of points"),
+        ("00aa,left,0.5,/m/0cat,yes,ih,1,0,0,", "not a table of points"),
         ("00aa,0.5,0.5,/m/0cat,maybe,ih,1,0,0,", "the answer 'maybe', expected one of yes, no"),
-        ("00aa,0.5", "no table of points"),
+        ("00aa,0.5", "not a table of points"),
         ("00aa,0.5,0.5,/m/0new,yes,ih,1,0,0,", "no name for 1 labels, such as /m/0new"),
     ],
 )
@@ -153,7 +153,7 @@ def test_damaged_tables_are_refused(root: Path) -> None:
     answers = root / "oidv7-val-annotations-point-labels.csv"
     for text in ("", "ImageId,X,Y,Label\n00aa,0,0,/m/0cat\n"):
         answers.write_text(text)
-        with pytest.raises(DataError, match="no table of points"):
+        with pytest.raises(DataError, match="not a table of points"):
             len(OpenImages(root, "val", None))
     for rows in ([], ["00aa,0.5,0.25,/m/0bus,unsure,ih,1,1,1,"]):
         write(root, rows)
