@@ -44,9 +44,9 @@ def main() -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        from flows.command_line import run
+        from flows.command_line import run_command
 
-        return run(arguments)
+        return run_command(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept, run the command again to go on\n")
         return EXIT_INTERRUPTED

@@ -41,7 +41,7 @@ _INPUT = frozenset(
 """What another path or other permissions cure; to try again changes nothing."""
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_command(arguments: Sequence[str]) -> int:
     """Run a command; an error that we can explain becomes one line on standard error.
 
     Args:

@@ -59,7 +59,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
     run = open_run(parameters)
     committed = dict.fromkeys(Stage, 0)
     if run is not None:
-        for planned in run.planned:
+        for planned in run.plan():
             for stage in run.find_done(planned):
                 committed[stage] += 1
     return GenerationPlan(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.generation_parameters import GenerationParameters
+from models.devices import pick_device
 from models.profiles import require_weights
 from storage.commits import Commit
 from storage.errors import InputError
@@ -68,9 +69,13 @@ class GenerationRun:
     @cached_property
     def planned(self) -> list[PlannedShard]:
         """The shards asked for, in order."""
+        return list(self.plan())
+
+    def plan(self) -> Iterator[PlannedShard]:
+        """Plan the shards asked for one by one, for whoever looks at each of them once."""
         spec, samples = self.parameters.spec, self.parameters.samples
-        chosen = select_shards(self.parameters.shards, count_shards(spec, samples))
-        return [plan_shard(spec, self.classes, index, samples) for index in chosen]
+        for index in select_shards(self.parameters.shards, count_shards(spec, samples)):
+            yield plan_shard(spec, self.classes, index, samples)
 
     @cached_property
     def todo(self) -> list[PlannedShard]:
@@ -139,6 +144,8 @@ def prepare(
     classes, recipe = _understood(parameters)
     require_weights(recipe.profile)
     require_space(parameters.root)
+    if parameters.device not in {"auto", "cpu"}:  # these are always there
+        pick_device(parameters.device)
     keys = StageKeys(recipe)
     store = Store.create(parameters.root, _dataset_spec(parameters, keys))
     with Machine(models, service_limit=parameters.writer_limit) as machine:
@@ -156,11 +163,7 @@ def require_space(root: str) -> int:
     """
     if "://" in root:
         return 0
-    place = Path(root).expanduser().absolute()
-    existing = next(folder for folder in (place, *place.parents) if folder.exists())
-    if not existing.is_dir():
-        message = f"root {root}: {existing} is a file, expected a folder; choose another root"
-        raise InputError(message)
+    existing = _nearest_folder(root)
     if not os.access(existing, os.W_OK):
         message = f"root {root} is in {existing}, which cannot be written to; choose another one"
         raise InputError(message)
@@ -174,6 +177,16 @@ def require_space(root: str) -> int:
     return free
 
 
+def _nearest_folder(root: str) -> Path:
+    """The folder that is there, of a local root and those above it."""
+    place = Path(root).expanduser().absolute()
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not existing.is_dir():
+        message = f"root {root}: {existing} is a file, expected a folder; choose another root"
+        raise InputError(message)
+    return existing
+
+
 def open_run(parameters: GenerationParameters) -> GenerationRun | None:
     """Like `prepare`, but without writing anything; nothing if there is no dataset yet.
 
@@ -181,6 +194,8 @@ def open_run(parameters: GenerationParameters) -> GenerationRun | None:
         InputError: As `prepare`.
     """
     classes, recipe = _understood(parameters)
+    if "://" not in parameters.root:
+        _nearest_folder(parameters.root)
     if open_objects(parameters.root).size(SPEC_PATH) is None:
         return None
     store, keys = Store.open(parameters.root), StageKeys(recipe)

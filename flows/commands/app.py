@@ -46,7 +46,7 @@ Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False)
 """Whether to print JSON."""
 
 
-def examples(*lines: str) -> str:
+def show_examples(*lines: str) -> str:
     """The end of a command's help: command lines that work as they stand."""
     return "\n".join(["For example:", "", *(f"    {line}" for line in lines)])
 

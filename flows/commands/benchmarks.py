@@ -1,10 +1,7 @@
 """Benchmarks on the command line: an option for each field, and settings for the rest."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from evaluation.benchmarks.contract import BenchmarkConfig
+from typing import Any
 
 _PREFIX = "benchmark."
 
@@ -15,8 +12,8 @@ def benchmark_settings(settings: tuple[str, ...]) -> tuple[tuple[str, ...], tupl
     return own, tuple(text for text in settings if not text.startswith(_PREFIX))
 
 
-def benchmark_config(given: Mapping[str, Any], settings: tuple[str, ...]) -> "BenchmarkConfig":
-    """The configuration of a benchmark.
+def benchmark_config(given: Mapping[str, Any], settings: tuple[str, ...]) -> Any:
+    """The `BenchmarkConfig` of a benchmark.
 
     Args:
         given: What options say, by field.

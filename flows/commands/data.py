@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,14 +11,11 @@ from flows.commands.app import (
     Json,
     app,
     console,
-    examples,
     print_json,
     say,
+    show_examples,
 )
 from storage.exit_codes import EXIT_WORK_LEFT
-
-if TYPE_CHECKING:
-    from flows.generation_parameters import GenerationParameters
 
 
 @Parameter(name="*")
@@ -39,8 +36,8 @@ class GenerationOptions:
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     """Any other parameter, as name=value; may be repeated."""
 
-    def parameters(self, file: Path | None) -> "GenerationParameters":
-        """All parameters: those of the file, with what is given here on top.
+    def parameters(self, file: Path | None) -> Any:
+        """All `GenerationParameters`: those of the file, with what is given here on top.
 
         Raises:
             InputError: If the file cannot be read, or something is unknown, missing or does not
@@ -59,7 +56,7 @@ _File = Annotated[Path | None, Parameter(help="YAML file with generation paramet
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg plan --root runs/mine --samples 96",
         'magicseg plan --root runs/mine --samples 96 --slice "cat,boat" --json',
     )
@@ -84,7 +81,7 @@ def plan(
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg generate --root runs/mine --samples 96",
         'magicseg generate --root runs/mine --samples 96 --slice "cat,boat"',
     )
@@ -102,7 +99,7 @@ def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOption
 
 
 @app.command(
-    help_epilogue=examples("magicseg status runs/mine", "magicseg status runs/mine --json")
+    help_epilogue=show_examples("magicseg status runs/mine", "magicseg status runs/mine --json")
 )
 def status(root: str, *, json_: Json = False) -> None:
     """Show what is committed in a dataset, from its records alone.
@@ -121,7 +118,7 @@ def status(root: str, *, json_: Json = False) -> None:
 
 
 @app.command(
-    help_epilogue=examples("magicseg verify runs/mine", "magicseg verify runs/mine --deep")
+    help_epilogue=show_examples("magicseg verify runs/mine", "magicseg verify runs/mine --deep")
 )
 def verify(
     root: str,
@@ -157,7 +154,7 @@ def verify(
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg export --dataset runs/mine --classes miniature --out exports/mine"
     )
 )

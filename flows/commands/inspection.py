@@ -13,16 +13,18 @@ from flows.commands.app import (
     Settings,
     app,
     console,
-    examples,
     print_json,
     say,
+    show_examples,
 )
 from flows.commands.benchmarks import benchmark_config, benchmark_settings
 from storage.errors import InputError
 from storage.exit_codes import EXIT_INPUT
 
 
-@app.command(help_epilogue=examples("magicseg demo", "magicseg demo --out runs/second --seed 1"))
+@app.command(
+    help_epilogue=show_examples("magicseg demo", "magicseg demo --out runs/second --seed 1")
+)
 def demo(
     *,
     out: Path = Path("runs/demo"),
@@ -40,7 +42,7 @@ def demo(
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg report --dataset runs/mine --out runs/mine.html",
         "magicseg report --run runs/mine-run --run runs/second-run --out runs.html",
     )
@@ -65,7 +67,7 @@ def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path)
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg doctor --root runs/mine",
         "magicseg doctor --profile sd15",
         "magicseg doctor --benchmark voc21 --root VOCdevkit/VOC2012",

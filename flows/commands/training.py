@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evaluation.benchmarks.names import BenchmarkName
-from flows.commands.app import Json, Settings, app, console, errors, examples, print_json
+from flows.commands.app import Json, Settings, app, console, errors, print_json, show_examples
 from flows.commands.benchmarks import benchmark_config, benchmark_settings
 from storage.errors import InputError
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg train --dataset runs/mine --out runs/mine-run",
         "magicseg train --dataset runs/mine --set optimiser.steps=100 --set seed=1",
     )
@@ -39,7 +39,7 @@ def train(
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg evaluate --run runs/mine-run --root runs/benchmark",
         "magicseg evaluate --run runs/mine-run --root runs/benchmark --preset sclip",
     )
@@ -98,7 +98,7 @@ def evaluate(
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg closed-set --dataset runs/mine --recipe mask2former_miniature \\",
         "    --classes miniature --root runs/benchmark",
     )
@@ -145,7 +145,7 @@ def closed_set(
 
 
 @app.command(
-    help_epilogue=examples(
+    help_epilogue=show_examples(
         "magicseg ablate --preset miniature --out runs/ablation",
         'magicseg ablate grid.yaml --set "seeds=[0]" --json',
     )

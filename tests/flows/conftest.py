@@ -134,12 +134,18 @@ def drawn(number):
     )
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    """A folder with one tar of drawn scenes, one of each class."""
+@pytest.fixture(scope="session")
+def drawn_tar():
+    """Bytes of a tar of drawn scenes, one of each class."""
     from storage.shards import pack
 
+    return bytes(pack([drawn(number) for number in range(14)]))
+
+
+@pytest.fixture
+def dataset(tmp_path, drawn_tar):
+    """A folder with one tar of drawn scenes, one of each class."""
     folder = tmp_path / "tars"
     folder.mkdir()
-    (folder / "train-0.tar").write_bytes(pack([drawn(number) for number in range(14)]))
+    (folder / "train-0.tar").write_bytes(drawn_tar)
     return folder

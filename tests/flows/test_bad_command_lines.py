@@ -4,17 +4,13 @@ import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from flows.__main__ import main
-from models.miniature import world
-from storage.codecs import encode_image, encode_label_map
-from storage.shards import Sample, pack
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory):
+def place(tmp_path_factory, drawn_tar):
     """A folder with what bad command lines name: files, folders, broken YAML, tars, a run."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "file").write_text("x\n")
@@ -35,33 +31,10 @@ def place(tmp_path_factory):
     for name, contents in files.items():
         (folder / name).write_bytes(contents)
     (folder / "tars").mkdir()
-    (folder / "tars" / "train-0.tar").write_bytes(pack([drawn(number) for number in range(3)]))
+    (folder / "tars" / "train-0.tar").write_bytes(drawn_tar)
     (folder / "run" / "scores").mkdir(parents=True)
     (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
     return folder
-
-
-def drawn(number):
-    scene = world.sample_scene(np.random.default_rng(number), num_things=1)
-    labels = np.zeros((world.CANVAS, world.CANVAS), np.uint16)
-    for thing, mask in zip(scene.things, world.masks(scene), strict=True):
-        labels[mask] = thing.class_id + 1
-    ids = tuple(thing.class_id for thing in scene.things)
-    return Sample(
-        key=f"{number:016x}",
-        index=number,
-        text="a drawing",
-        counterfactual_text="nothing",
-        class_ids=ids,
-        class_names=tuple(world.CLASSES[i] for i in ids),
-        mentions=(),
-        seed=number,
-        instances=(),
-        image_bytes=encode_image(world.render(scene), "png"),
-        counterfactual_bytes=encode_image(world.render(scene, things=False), "png"),
-        mask_bytes=encode_label_map(labels),
-        writer="test",
-    )
 
 
 @pytest.fixture

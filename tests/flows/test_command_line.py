@@ -190,29 +190,31 @@ def committed(root, samples, per_shard):
     from storage.store import Payload
 
     parameters = GenerationParameters(root=str(root), samples=samples, samples_per_shard=per_shard)
-    run = prepare(parameters)
-    for shard in run.planned():
-        counts = Counts(
-            requested=len(shard.samples), written=0, rejected={Reason.UNSAFE: len(shard.samples)}
-        )
-        rows = [
-            ManifestRow(
-                key=each.key,
-                shard=shard.name,
-                index=each.index,
-                seed=each.seed,
-                status="rejected",
-                class_ids=each.class_ids,
-                class_names=("x",) * len(each.class_ids),
+    with prepare(parameters) as run:
+        for shard in run.planned:
+            counts = Counts(
+                requested=len(shard.samples),
+                written=0,
+                rejected={Reason.UNSAFE: len(shard.samples)},
             )
-            for each in shard.samples
-        ]
-        done = {}
-        for stage in Stage:
-            manifest = encode_manifest(rows) if stage is Stage.SHARDS else b""
-            key = run.recipe.key(stage, shard, done)
-            payload = Payload(b"", manifest)
-            done[stage] = run.store.commit(stage, shard.name, key, payload, counts)
+            rows = [
+                ManifestRow(
+                    key=each.key,
+                    shard=shard.name,
+                    index=each.index,
+                    seed=each.seed,
+                    status="rejected",
+                    class_ids=each.class_ids,
+                    class_names=("x",) * len(each.class_ids),
+                )
+                for each in shard.samples
+            ]
+            done = {}
+            for stage in Stage:
+                manifest = encode_manifest(rows) if stage is Stage.SHARDS else b""
+                key = run.keys.key(stage, shard, done)
+                payload = Payload(b"", manifest)
+                done[stage] = run.store.commit(stage, shard.name, key, payload, counts)
 
 
 def test_a_plan_of_some_shards_counts_these_alone(planned, tmp_path):

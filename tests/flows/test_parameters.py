@@ -4,6 +4,7 @@ from flows.generation_parameters import GenerationParameters
 from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from storage.documents import nest, read_parameters, split_assignment
 from storage.errors import InputError
+from tasks.stages import StageKeys
 
 
 def test_single_values_win_over_the_file(tmp_path):
@@ -35,7 +36,7 @@ def test_the_batch_size_and_device_reach_every_network_and_no_key(tmp_path):
     other = plain.model_copy(update={"batch_size": 3, "device": "cpu"})
     assert other.recipe.profile.painter.batch_size == 3
     assert other.recipe.profile.segmenter.device == "cpu"
-    assert other.recipe.describe() == plain.recipe.describe()
+    assert StageKeys(other.recipe).describe() == StageKeys(plain.recipe).describe()
 
 
 def test_parameters_survive_a_round_trip_through_json(tmp_path):
@@ -54,6 +55,6 @@ def test_an_unknown_training_setting_is_named(tmp_path):
 def test_another_writer_changes_the_texts_and_nothing_else(tmp_path):
     plain = GenerationParameters(root=str(tmp_path), samples=4)
     document = {**plain.model_dump(), "writer": {"kind": "template", "templates": "simple"}}
-    other = GenerationParameters.model_validate(document).recipe.describe()
-    assert other.pop("prompts") != plain.recipe.describe()["prompts"]
-    assert other.items() < plain.recipe.describe().items()
+    other = StageKeys(GenerationParameters.model_validate(document).recipe).describe()
+    assert other.pop("prompts") != StageKeys(plain.recipe).describe()["prompts"]
+    assert other.items() < StageKeys(plain.recipe).describe().items()
