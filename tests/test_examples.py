@@ -61,6 +61,7 @@ def play(
 def alone(name: str, cwd: Path, *arguments: str) -> str:
     """Run a program in a process of its own; returns what it printed."""
     environment = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
+    environment["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"  # a busy machine
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(cwd / "hf")}
     done = subprocess.run(
         [sys.executable, str(PROGRAMS[name]), *arguments],
