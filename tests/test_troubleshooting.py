@@ -169,8 +169,9 @@ def written() -> str:
 
 def test_every_message_of_the_page_is_of_the_code() -> None:
     code = written()
-    for shown in SHOWN:
-        parts = [part.strip() for part in re.split("[…`';]", shown)]
+    provoked = [line for line in SHOWN if any(words in line for words in PROVOKED)]
+    for shown in set(SHOWN) - set(provoked):
+        parts = [part.strip() for part in re.split("[…`';:.]", shown)]
         fragments = [part for part in parts if len(part) >= LONG]
         missing = [part for part in fragments if part not in code]
         assert not missing, (shown, missing)

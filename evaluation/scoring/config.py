@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from evaluation.scoring.metrics import Average
 from evaluation.scoring.points import PointRules
 
-__all__ = ["Background", "InferenceConfig", "Overlap", "ScoringConfig", "Several"]
+__all__ = ["Background", "InferenceConfig", "Overlap", "ScoringConfig", "SeveralPhrases"]
 
 
 class ViewConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

@@ -45,7 +45,7 @@ from storage.errors import DataError
 from storage.files import write_whole
 from storage.vocabulary import load_vocabulary
 
-__all__ = ["score", "score_baseline", "score_student"]
+__all__ = ["score_baseline", "score_predictor", "score_student"]
 
 _log = logging.getLogger(__name__)
 
