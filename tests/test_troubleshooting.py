@@ -94,7 +94,7 @@ PROVOKED: dict[str, str | Callable[[], object]] = {
     "is not in vocabulary": lambda: generate(root="n", slice="unicorn"),
     "unknown key": "plan --root n --samples 4 --set sede=1",
     "parameters: '…' is": "plan --root n --samples 4 --set seed=x",
-    "is no YAML: …": "plan broken.yaml",
+    "is not YAML: …": "plan broken.yaml",
     "stands there twice": "plan doubled.yaml",
     "do not ship": lambda: generate(root="n", profile="nope.yaml"),
     "the environment variable": ChatWriterConfig(model="m", api_key_env="NOBODY_SETS_IT").check,
@@ -108,7 +108,7 @@ PROVOKED: dict[str, str | Callable[[], object]] = {
     "somebody is at work": lambda: hold_twice("empty"),
     "sha256 is": read_damaged,
     "good shards": lambda: require_shards("d", 5),
-    "is no checkpoint": lambda: load_student("empty"),
+    "is not a checkpoint": lambda: load_student("empty"),
     "training has diverged": diverge,
     "is not finite": lambda: load_student("diverged"),
     "expected a list of image names": lambda: open_benchmark(

@@ -149,7 +149,7 @@ def test_embeddings_of_the_same_words_are_made_once(segmenter: ImageSegmenter) -
 
 
 def test_a_folder_without_a_run_and_a_diverged_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         ImageSegmenter.load(tmp_path)
     with pytest.raises(InputError, match="its training had diverged"):
         ImageSegmenter.load(write_run(tmp_path / "nan", nan=True))
