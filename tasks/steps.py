@@ -15,6 +15,7 @@ ResultT = TypeVar("ResultT")
 _ResultT_co = TypeVar("_ResultT_co", covariant=True)
 
 
+@runtime_checkable
 class RunStep(Protocol[_ResultT_co]):
     """A piece of work that is done once."""
 
