@@ -41,7 +41,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", document)
 
 
-def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> ModelT:
+def validate(kind: type[ModelT], document: object, where: str) -> ModelT:
     """Make a model of a document.
 
     Where the model wants text, a number or a truth value counts as the text that was written.
@@ -59,7 +59,9 @@ def validate(kind: type[ModelT], document: Mapping[str, Any], where: str) -> Mod
         try:
             return kind.model_validate(document)
         except ValidationError as error:
-            respelt = _respelt(document, error)
+            respelt = None
+            if isinstance(document, Mapping):
+                respelt = _respelt(cast("Mapping[str, Any]", document), error)
             if respelt is None:
                 message = f"{where}: {explain(kind, error)}"
                 raise InputError(message) from error

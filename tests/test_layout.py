@@ -122,6 +122,18 @@ def test_a_name_that_stands_for_two_things_is_found_with_its_modules(tmp_path):
     }
 
 
+def test_every_protocol_can_be_asked_for_at_run_time():
+    """Else no annotation that names it can be executed."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef) and "Protocol" in {
+                    ast.unparse(base).split("[")[0] for base in node.bases
+                }:
+                    marks = [ast.unparse(each) for each in node.decorator_list]
+                    assert "runtime_checkable" in marks, f"{path}: {node.name}"
+
+
 def test_package_markers_hold_one_docstring_and_nothing_else():
     for package in PACKAGES:
         for marker in (ROOT / package).rglob("__init__.py"):
