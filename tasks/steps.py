@@ -70,7 +70,6 @@ class StepOutcome(Generic[ResultT]):
 
 
 @runtime_checkable
-@runtime_checkable
 class Execute(Protocol):
     """A way to do steps."""
 
