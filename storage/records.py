@@ -92,7 +92,7 @@ def read_record(kind: type[RecordT], data: bytes, place: str, *, way_out: str) -
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        message = f"{place} is no {kind.__name__} record ({explain(kind, error)}); {way_out}"
+        message = f"{place} is not a {kind.__name__} record ({explain(kind, error)}); {way_out}"
         raise DataError(message) from error
 
 
