@@ -142,6 +142,7 @@ def prepare(
             was made with other settings.
     """
     classes, recipe = _understood(parameters)
+    recipe.profile.writer.check()
     require_weights(recipe.profile)
     require_space(parameters.root)
     if parameters.device not in {"auto", "cpu"}:  # these are always there

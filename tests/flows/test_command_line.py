@@ -248,3 +248,11 @@ def test_a_class_may_be_called_what_yaml_once_took_for_something_else(refused, t
     file = tmp_path / "run.yaml"
     file.write_text(f"root: d\nsamples: 3\nslice: {name}\n")
     assert f'class name "{name}" is not in vocabulary' in refused("plan", file)
+
+
+def test_a_key_that_is_not_set_is_told_before_a_dataset_is_begun(refused, tmp_path, monkeypatch):
+    monkeypatch.delenv("MISSING_KEY", raising=False)
+    writer = "writer={kind: chat, model: m, api_key_env: MISSING_KEY}"
+    said = refused("generate", "--root", tmp_path / "d", "--samples", 4, "--set", writer)
+    assert "MISSING_KEY is not set" in said
+    assert not (tmp_path / "d").exists()
