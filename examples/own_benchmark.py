@@ -30,15 +30,15 @@ def open_folder(folder: Path) -> folders.LabelledImages:
         class_ids=(None,) * len(names),
         background=True,
     )
-    had_from = f"{folder} holds images and labels"
+    where_to_get = f"{folder} holds images and labels"
 
     def decode(path: Path) -> folders.Labels:
-        stored = folders.read_indices(path, had_from)
+        stored = folders.read_indices(path, where_to_get)
         return folders.checked_labels(stored, path, highest=len(names), void=255)
 
     layout = folders.LabelFiles(folder / "images", folder / "labels", decode)
     keys = sorted(path.stem for path in layout.label_folder.glob("*.png"))
-    origin = folders.Origin(had_from=had_from, truth="label maps as they are")
+    origin = folders.Origin(where_to_get=where_to_get, truth="label maps as they are")
     return folders.LabelledImages(BenchmarkConfig(root=folder), classes, keys, layout, origin)
 
 
