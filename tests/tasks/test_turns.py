@@ -125,7 +125,7 @@ def test_a_second_user_has_locks_of_their_own(tmp_path, monkeypatch):
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     monkeypatch.setattr("tempfile.tempdir", str(shared))
     for user in (0, 65534, 0):
