@@ -192,7 +192,9 @@ def count_outcomes(data: bytes) -> Counter[tuple[str, str]]:
 
 def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     try:
-        table = parquet.read_table(io.BytesIO(data), columns=columns)
+        # Without threads of its own: one that still reads when Python ends would abort the process.
+        source = pa.BufferReader(data)
+        table = parquet.read_table(source, columns=columns, use_threads=False, pre_buffer=False)
     except pa.ArrowException as error:
         message = f"manifest is not a readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error

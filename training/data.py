@@ -214,11 +214,21 @@ class SampleFiles:
             raise InputError(message)
         return shard.num_samples
 
+    def _read_index(self, shard: ShardFile) -> dict[str, Members]:
+        """Index a shard; one that the cache lets go before it is opened is fetched again."""
+        while True:
+            local = self._local(shard)
+            try:
+                return read_index(local)
+            except InputError:
+                if str(local) == shard.path or Path(local).exists():
+                    raise
+
     def _index(self, number: int) -> list[Members]:
         """Where the members of each sample of a shard are."""
         if number not in self._indexes:
             shard = self._shards[number]
-            found = read_index(self._local(shard))
+            found = self._read_index(shard)
             for key, members in found.items():
                 _check_members(shard.path, key, members)
             if shard.num_samples not in {None, len(found)}:
