@@ -29,6 +29,7 @@ from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
+from tasks.resident import ResidentModels
 from tasks.steps import ResultT, RunStep, StepOutcome
 from tasks.training import StudentTraining
 from training.data import find_shards
@@ -152,11 +153,14 @@ def ablate_locally(grid: Grid, console: Console) -> Ablation:
     if check_grid(grid):
         ensure_server(grid.folder / ".engine" / "prefect")
 
+    models = ResidentModels()  # the datasets of a grid are made by the same ones
+
     def generate(dataset: GenerationParameters) -> None:
         console.rule(dataset.root, align="left")
-        generate_locally(dataset, console)
+        generate_locally(dataset, console, models)
 
     def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
+        models.release()  # every dataset is made before the first training, which needs the memory
         console.rule(str(run.run_folder), align="left")
         train_locally(run, console)
         return evaluate_locally(run, console)

@@ -34,6 +34,15 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, TransientError) and not isinstance(error, LeaseHeldError)
 
 
+RETRIES: Mapping[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": [5, 30, 120],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+}
+"""How every task tries again what may work later."""
+
+
 def stage_options(stage: Stage) -> dict[str, Any]:
     """The options of a stage's task.
 
@@ -45,10 +54,7 @@ def stage_options(stage: Stage) -> dict[str, Any]:
         "task_run_name": f"{stage.value} {{work.shard.name}}",
         "cache_policy": NO_CACHE,
         "persist_result": False,
-        "retries": 3,
-        "retry_delay_seconds": [5, 30, 120],
-        "retry_jitter_factor": 0.5,
-        "retry_condition_fn": is_transient,
+        **RETRIES,
     }
 
 

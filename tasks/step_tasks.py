@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from tasks.stage_tasks import is_transient
+from tasks.stage_tasks import RETRIES
 from tasks.steps import ResultT, RunStep, StepOutcome, work_in_child
 
 
@@ -22,14 +22,7 @@ def run_as_task(step: RunStep[ResultT]) -> StepOutcome[ResultT]:
     return StepOutcome(state.result(), found=state.name == "Cached")
 
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=3,
-    retry_delay_seconds=[5, 30, 120],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_transient,
-)
+@task(cache_policy=NO_CACHE, persist_result=False, **RETRIES)
 def _step_task(step: RunStep[Any]) -> Any:
     found = step.find()
     if found is not None:
