@@ -4,7 +4,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from models.weights import Weights, explained, read_json, require_marker, way_out
+from models.weights import Weights, loading, read_json, require_marker, way_out
 from storage.errors import InputError
 
 
@@ -34,7 +34,7 @@ def load_network(network: type[_Network], weights: Weights, *, model_type: str, 
         message = f"weights in {weights.source!r} are of type {found!r}, expected {model_type!r}"
         raise InputError(message)
     transformers_logging.disable_progress_bar()
-    with explained(weights):
+    with loading(weights):
         loaded, info = network.from_pretrained(
             weights.source,
             **weights.options,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BaseModel, Discriminator, Tag
 
 from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
 from models.writing.chat import ChatWriterConfig
@@ -132,7 +133,7 @@ def kind_of(config: object) -> Kind:
 
 
 def build(config: Any, *resources: Any) -> Any:
-    """Build the model that a configuration describes.
+    """Build the model that a configuration describes; threads that build take turns.
 
     Args:
         config: Of any kind.
@@ -141,7 +142,8 @@ def build(config: Any, *resources: Any) -> Any:
     Raises:
         InputError: If weights, a key or a package are missing.
     """
-    return _load(kind_of(config).model)(config, *resources)
+    with LOADING:
+        return _load(kind_of(config).model)(config, *resources)
 
 
 def build_tokens(config: Any) -> TokenCounter:
@@ -150,7 +152,8 @@ def build_tokens(config: Any) -> TokenCounter:
     Raises:
         InputError: If the painter's tokenizer is missing.
     """
-    return _load(kind_of(config).tokens)(config)
+    with LOADING:
+        return _load(kind_of(config).tokens)(config)
 
 
 def config_type(role: Role) -> Any:

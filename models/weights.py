@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 
+from models.loading import LOADING
 from storage.errors import InputError
 
 WEIGHTS_FOLDER_VARIABLE = "MAGICSEG_WEIGHTS"
@@ -120,15 +121,16 @@ def weights_identity(model: str, revision: str | None = None) -> str:
 
 
 @contextmanager
-def explained(weights: Weights) -> Iterator[None]:
-    """Turn the errors of a failed load into an `InputError` that says how to get the weights.
+def loading(weights: Weights) -> Iterator[None]:
+    """Load while no other thread does, and say how to get what is missing.
 
     Raises:
         InputError: If files are missing, refused by the hub or damaged. Other errors of the
             operating system (no permission, no space) pass unchanged.
     """
     try:
-        yield
+        with LOADING:
+            yield
     except SafetensorError as error:
         message = f"weights in {weights.source!r} are damaged ({error}); {way_out(weights)}"
         raise InputError(message) from error

@@ -19,7 +19,7 @@ from models.devices import pick_device
 from models.labelling.config import DetectorConfig
 from models.networks import load_network
 from models.protocols import FoundBoxes
-from models.weights import explained, resolve_weights
+from models.weights import loading, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class GroundingDino:
             dtype=config.dtype,
         )
         self._network = network.to(self.device)
-        with explained(weights):
+        with loading(weights):
             processor = GroundingDinoProcessor.from_pretrained(weights.source, **weights.options)
         self._images: Any = processor.image_processor
         self._tokenizer: Any = processor.tokenizer

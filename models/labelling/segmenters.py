@@ -15,7 +15,7 @@ from models.devices import pick_device
 from models.labelling.config import SegmenterConfig
 from models.networks import load_network
 from models.protocols import CutMasks
-from models.weights import explained, resolve_weights
+from models.weights import loading, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Sam:
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
         self._network = network.to(self.device)
-        with explained(weights):
+        with loading(weights):
             self._processor: Any = SamProcessor.from_pretrained(weights.source, **weights.options)
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
 

@@ -15,7 +15,7 @@ from models.devices import pick_device
 from models.painting.config import PainterConfig
 from models.painting.tokens import read_pipeline_index
 from models.protocols import PaintedPair, PairRequest
-from models.weights import Weights, explained, resolve_weights
+from models.weights import Weights, loading, resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def _load(config: PainterConfig) -> Any:
     if not config.safety_checker or "safety_checker" not in parts:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     diffusers_logging.disable_progress_bar()
-    with explained(weights):
+    with loading(weights):
         pipeline: Any = DiffusionPipeline.from_pretrained(
             weights.source, **weights.options, **options
         )

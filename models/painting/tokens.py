@@ -10,7 +10,7 @@ from typing import Any
 from models.painting.config import PainterConfig
 from models.weights import (
     Weights,
-    explained,
+    loading,
     read_json,
     require_marker,
     resolve_weights,
@@ -38,7 +38,7 @@ class PipelineTokens:
         weights = resolve_weights(config.model, config.revision)
         _, name = read_pipeline_index(weights)["tokenizer"]
         options = {**weights.options, "subfolder": "tokenizer"}
-        with explained(weights):
+        with loading(weights):
             kind = getattr(transformers, name)
             self._tokenizer: Any = kind.from_pretrained(weights.source, **options)
         if len(self._tokenizer) <= len(self._tokenizer.all_special_ids):

@@ -3,7 +3,7 @@
 from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from models.networks import load_network
-from models.weights import explained, resolve_weights
+from models.weights import loading, resolve_weights
 
 
 def load_clip(model: str, revision: str | None = None) -> CLIPModel:
@@ -31,5 +31,5 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
         InputError: If its files are missing.
     """
     weights = resolve_weights(model, revision)
-    with explained(weights):
+    with loading(weights):
         return CLIPTokenizer.from_pretrained(weights.source, **weights.options)

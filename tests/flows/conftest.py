@@ -4,17 +4,21 @@ import sys
 
 import pytest
 
+from processes import end_processes
+
 
 @pytest.fixture
 def magicseg(tmp_path):
     """The command line as people run it: a process of its own, in an empty folder."""
+
+    processes = []
 
     def start(*arguments, **variables):
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         }
         environment |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", **variables}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "flows", *map(str, arguments)],
             cwd=tmp_path,
             env=environment,
@@ -22,8 +26,11 @@ def magicseg(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
+        processes.append(process)
+        return process
 
-    return start
+    yield start
+    end_processes(processes)
 
 
 @pytest.fixture

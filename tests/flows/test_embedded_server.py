@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -7,6 +6,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+
+from processes import end_processes
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -35,8 +36,7 @@ def test_the_server_ends_when_its_parent_is_killed(tmp_path):
     with urlopen(f"{url}/health", timeout=30) as answer:
         assert answer.status == 200
     assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
+    end_processes([parent])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:

@@ -6,7 +6,7 @@ import torch
 
 from models.configs import ModelConfig
 from models.devices import pick_device
-from models.weights import Weights, explained, require_marker, resolve_weights, weights_identity
+from models.weights import Weights, loading, require_marker, resolve_weights, weights_identity
 from storage.errors import InputError
 
 HUB = "facebook/sam-vit-huge"
@@ -86,7 +86,7 @@ def test_a_file_missing_in_a_folder_is_named(tmp_path):
 
 def test_errors_of_the_machine_are_not_taken_for_missing_weights(tmp_path):
     def load():
-        with explained(Weights(str(tmp_path), None)):
+        with loading(Weights(str(tmp_path), None)):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
 
+from processes import end_processes
 from storage.codecs import encode_image, encode_label_map, encode_rle
 from storage.commits import Commit, Counts
 from storage.manifest import describe_samples, encode_manifest
@@ -184,12 +185,13 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def in_process() -> Callable[..., subprocess.Popen[str]]:
+def in_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start Python code in a process of its own, with this file's helpers to import."""
+    processes: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         here = str(Path(__file__).parent)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             env={**os.environ, "PYTHONPATH": here, **environment},
             stdin=subprocess.PIPE,
@@ -197,5 +199,8 @@ def in_process() -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
         )
+        processes.append(process)
+        return process
 
-    return start
+    yield start
+    end_processes(processes)
