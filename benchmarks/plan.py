@@ -9,7 +9,7 @@ from collections import Counter
 
 from benchmarks.measurement import compare
 from benchmarks.results_file import write_results
-from storage.plan import DatasetSpec, plan
+from storage.plan import DatasetSpec, count_shards, plan_shard
 from storage.slices import resolve_slice
 from storage.vocabulary import load_vocabulary
 
@@ -25,8 +25,8 @@ def main() -> None:
     def ours() -> Counter[int]:
         return Counter(
             class_id
-            for shard in plan(spec, classes, SAMPLES)
-            for sample in shard.samples
+            for index in range(count_shards(spec, SAMPLES))
+            for sample in plan_shard(spec, classes, index, SAMPLES).samples
             for class_id in sample.class_ids
         )
 

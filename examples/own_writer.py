@@ -16,7 +16,7 @@ from storage.plan import DatasetSpec, plan_shard
 from storage.records import Rejected
 from storage.slices import resolve_slice
 from storage.vocabulary import load_vocabulary
-from tasks.prompts import write_prompts
+from tasks.prompts import cut_class_sets, write_prompts
 from tasks.rules import PromptRules
 
 PLACES = ("on a hill", "by a lake", "in the fog", "under a red sky", "near a wall")
@@ -45,7 +45,8 @@ def main(classes: str) -> None:
     shard = plan_shard(spec, resolve_slice(vocabulary, classes), 0, 8)
     tokens = build_tokens(load_profile("miniature").painter)
     writer: PromptWriter = PlaceWriter()
-    for result in write_prompts(shard, vocabulary, writer, tokens, PromptRules()):
+    class_sets = cut_class_sets(shard.samples, spec.texts_per_class_set)
+    for result in write_prompts(class_sets, vocabulary, writer, tokens, PromptRules()):
         if isinstance(result, Rejected):
             print(f"{result.key}: {result.reason.value}, {result.detail}")
         else:

@@ -24,7 +24,9 @@ def describe_status(root: str) -> dict[str, Any]:
         "slices": [
             {
                 "slice_id": status.slice_id,
-                "shards": {stage.value: status.shards[stage] for stage in Stage},
+                "shards": status.shards,
+                "under_way": {stage.value: status.under_way[stage] for stage in Stage},
+                "undelivered": {why.value: count for why, count in status.undelivered.items()},
                 "requested": status.requested,
                 "written": status.written,
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
@@ -44,18 +46,25 @@ def print_status(status: dict[str, Any], console: Console) -> None:
     """Print a status, one table for each slice."""
     console.print(f"{status['root']}: {len(status['slices'])} slices", markup=False, soft_wrap=True)
     for part in status["slices"]:
-        table = Table("stage", "shards committed", "seconds", title=f"slice {part['slice_id']}")
-        for stage, count in part["shards"].items():
+        table = Table("stage", "samples under way", "seconds", title=f"slice {part['slice_id']}")
+        for stage, count in part["under_way"].items():
             table.add_row(stage, str(count), f"{part['seconds'].get(stage, 0):.1f}")
         console.print(table)
         dropped = ", ".join(f"{why} {count}" for why, count in sorted(part["dropped"].items()))
         console.print(
-            f"{part['written']} of {part['requested']} samples written"
-            f" ({part['bytes'] / 1e6:.1f} MB); dropped: {dropped or 'none'};"
+            f"{part['shards']} shards finished: {part['written']} of {part['requested']} samples "
+            f"written ({part['bytes'] / 1e6:.1f} MB); dropped: {dropped or 'none'};"
             f" degraded shards: {', '.join(part['degraded']) or 'none'}",
             markup=False,
             soft_wrap=True,
         )
+        if part["undelivered"]:
+            failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
+            console.print(
+                f"not delivered: {failed}; 'magicseg generate' asks for exactly these again",
+                markup=False,
+                soft_wrap=True,
+            )
     calls = status["writer"]
     if calls.get("calls"):
         console.print(f"writer: {calls}", markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import base64
 import contextvars
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,19 +18,26 @@ from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, current_run
 from storage.card import write_card
-from storage.commits import Commit
+from storage.checks import DamagedError
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
 from storage.layout import ENGINE_FOLDER
-from storage.records import PlannedShard, Record, Stage
+from storage.plan import ShardRange
+from storage.records import Record, Stage
 from storage.store import Store
+from tasks.earlier_layout import take_over
+from tasks.packing import UndecidedError
 from tasks.progress import StoppedError
+from tasks.repacking import make_way, other_packing
 from tasks.stage_tasks import STAGE_TASKS
 
 __all__ = ["GenerationSummary", "generate_dataset"]
 
 _SHEET_SAMPLES = 12
 _SHEET_TILE = 96
+
+_ATTEMPTS = 3
+"""Times that a shard is begun again after damage was found and put aside."""
 
 READY_EVENT = "magicseg.dataset.ready"
 
@@ -43,8 +51,6 @@ class ShardFailure(Record, frozen=True):
     """Its name."""
     error: str
     """What stopped it."""
-    held: bool
-    """Whether somebody else is making it right now."""
 
 
 class GenerationSummary(Record, frozen=True):
@@ -99,13 +105,14 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
 
 
 def _generate(run: GenerationRun) -> Any:
-    finished = len(run.planned) - len(run.todo)
-    _log.info("%d of %d shards are committed", finished, len(run.planned))
+    _log.info("%d of %d shards are committed", len(run.finished), len(run.planned))
+    for commit, held in other_packing(run.store, run.planned):
+        make_way(run.work(held), commit)
     try:
-        executed, failures, not_started = _make_all(run)
+        outcome = _make_all(run)
     finally:
         _bring_card_up_to_date(run.store)
-    summary = _summarise(run, executed, failures, not_started)
+    summary = _summarise(run, outcome)
     if summary.executed:
         _publish_artifacts(run.store, summary)
     _announce(run)
@@ -116,33 +123,50 @@ def _generate(run: GenerationRun) -> Any:
     return Completed(message=f"{summary.written} samples written", data=summary)
 
 
-def _make_all(run: GenerationRun) -> tuple[Counter[Stage], list[ShardFailure], int]:
+class _Outcome:
+    """What came of the shards of a run so far; threads may share it."""
+
+    def __init__(self, max_failed: int) -> None:
+        self.executed: Counter[Stage] = Counter()
+        self.failures: list[ShardFailure] = []
+        self.held: list[ShardRange] = []
+        self.not_started = 0
+        self._max_failed = max_failed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether too many shards have failed."""
+        return len(self.failures) >= self._max_failed
+
+    def fail(self, shard: ShardRange, error: Exception) -> None:
+        """Note a shard that could not be finished; its traceback goes to the log file."""
+        words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+        _log.warning("shard %s failed: %s", shard.name, words)
+        _log.info("shard %s failed", shard.name, exc_info=error)
+        self.failures.append(ShardFailure(shard=shard.name, error=words))
+
+
+def _make_all(run: GenerationRun) -> _Outcome:
     """Make shards side by side, until all are tried or too many have failed.
 
-    Whatever goes wrong in a shard, be it a bug or a full memory, is that shard's failure; only what
-    would go wrong in every other shard too ends the run.
+    Shards that other workers are making come last: they are finished when those are, or are taken
+    over from them.
     """
-    executed: Counter[Stage] = Counter()
-    failures: list[ShardFailure] = []
-    skipped = 0
+    outcome = _Outcome(run.parameters.max_failed_shards)
+    _make_side_by_side(run, run.todo, outcome, wait=False)
+    held = sorted(outcome.held, key=lambda shard: shard.index)
+    _make_side_by_side(run, held, outcome, wait=True)
+    return outcome
 
-    def make(shard: PlannedShard) -> None:
-        nonlocal skipped
-        if sum(not failure.held for failure in failures) >= run.parameters.max_failed_shards:
-            skipped += 1
-            return
-        try:
-            executed.update(_make_shard(run, shard))
-        except LeaseHeldError as error:
-            failures.append(ShardFailure(shard=shard.name, error=str(error), held=True))
-        except (InputError, BudgetError, StoppedError):
-            raise
-        except Exception as error:  # noqa: BLE001 - counted, logged, and told at the run's end
-            _log.exception("shard %s failed", shard.name)
-            failures.append(ShardFailure(shard=shard.name, error=_in_words(error), held=False))
 
+def _make_side_by_side(
+    run: GenerationRun, shards: Sequence[ShardRange], outcome: _Outcome, *, wait: bool
+) -> None:
     with ThreadPoolExecutor(run.parameters.shards_in_flight, "shard") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, make, shard) for shard in run.todo]
+        futures = [
+            pool.submit(contextvars.copy_context().run, _try_shard, run, shard, outcome, wait)
+            for shard in shards
+        ]
         try:
             for future in futures:
                 future.result()
@@ -150,23 +174,55 @@ def _make_all(run: GenerationRun) -> tuple[Counter[Stage], list[ShardFailure], i
             run.machine.progress.stop()
             pool.shutdown(cancel_futures=True)
             raise
-    return executed, failures, skipped
 
 
-def _in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+def _try_shard(run: GenerationRun, shard: ShardRange, outcome: _Outcome, wait: bool) -> None:
+    """Make a shard.
+
+    Whatever goes wrong in it, be it a bug or a full memory, is that shard's failure; only what
+    would go wrong in every other shard too ends the run.
+    """
+    if outcome.is_over:
+        outcome.not_started += 1
+        return
+    check = (lambda: run.machine.progress.check(f"shard {shard.name}")) if wait else None
+    executed: set[Stage] = set()
+    try:
+        with run.store.claim(shard.name, check):
+            _make_shard(run, shard, executed)
+    except LeaseHeldError:
+        outcome.held.append(shard)
+    except (InputError, BudgetError, StoppedError):
+        raise
+    except Exception as error:  # noqa: BLE001 - counted, logged, and told at the run's end
+        outcome.fail(shard, error)
+    finally:
+        outcome.executed.update(executed)
 
 
-def _make_shard(run: GenerationRun, shard: PlannedShard) -> list[Stage]:
-    """Run the stages of one shard; returns those that were executed."""
-    done: dict[Stage, Commit] = {}
-    executed = []
+def _make_shard(run: GenerationRun, shard: ShardRange, executed: set[Stage]) -> None:
+    """Run the stages of one shard, and note those that were executed.
+
+    What turns out to be damaged is put aside and made again, in the same run.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            _run_stages(run, shard, executed)
+        except DamagedError as error:
+            run.store.withdraw(error.commit, str(error))
+        except UndecidedError as error:
+            _log.info("%s; beginning again", error)
+        else:
+            return
+    _run_stages(run, shard, executed)
+
+
+def _run_stages(run: GenerationRun, shard: ShardRange, executed: set[Stage]) -> None:
+    work = run.work(shard)
+    take_over(work)
     for stage, task in STAGE_TASKS.items():
-        state = task(run.work(stage, shard, dict(done)), return_state=True)
-        done[stage] = state.result()
-        if state.name != "Cached":
-            executed.append(stage)
-    return executed
+        if task(work, return_state=True).result().executed:
+            executed.add(stage)
 
 
 def _bring_card_up_to_date(store: Store) -> None:
@@ -177,14 +233,8 @@ def _bring_card_up_to_date(store: Store) -> None:
         _log.warning("the card of %s was not written: %s", store.root, error)
 
 
-def _summarise(
-    run: GenerationRun,
-    executed: Counter[Stage],
-    failures: list[ShardFailure],
-    not_started: int,
-) -> GenerationSummary:
-    names = {shard.name for shard in run.planned}
-    commits = [c for c in run.store.commits(Stage.SHARDS) if c.shard in names]
+def _summarise(run: GenerationRun, outcome: _Outcome) -> GenerationSummary:
+    commits = run.look().values()
     dropped: Counter[str] = Counter()
     for commit in commits:
         dropped.update({why.value: n for why, n in commit.counts.rejected.items()})
@@ -193,10 +243,10 @@ def _summarise(
         root=run.store.root,
         slice_id=run.classes.slice_id,
         planned_shards=len(run.planned),
-        finished_before=len(run.planned) - len(run.todo),
-        executed=dict(executed),
-        failures=tuple(sorted(failures, key=lambda failure: failure.shard)),
-        not_started=not_started,
+        finished_before=len(run.finished),
+        executed=dict(outcome.executed),
+        failures=tuple(sorted(outcome.failures, key=lambda failure: failure.shard)),
+        not_started=outcome.not_started,
         requested=sum(commit.counts.requested for commit in commits),
         written=sum(commit.counts.written for commit in commits),
         dropped=dict(dropped),

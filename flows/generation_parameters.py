@@ -30,7 +30,7 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random choice."""
     samples_per_shard: int = Field(default=1000, ge=1)
-    """Samples that are made, committed and resumed as one."""
+    """Samples that are packed into one tar; changing it packs anew and makes nothing again."""
     two_class_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the samples that name two classes."""
     texts_per_class_set: int = Field(default=10, ge=1)
@@ -56,6 +56,8 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     writer_limit: str | None = None
     """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
     workers; it must exist."""
+    accept_failed: bool = False
+    """Pack shards without the samples that no service delivered, instead of asking again."""
     ready_after_shards: int | None = Field(default=None, ge=1)
     """Announce the dataset as ready for training once this many good shards are committed."""
 

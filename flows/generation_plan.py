@@ -4,11 +4,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import open_run, select_shards
-from storage.plan import count_shards
+from flows.generation_run import GenerationRun, open_run, select_shards
+from storage.layout import cell_name
+from storage.plan import cell_size, count_shards
 from storage.records import Record, Stage
 from storage.slices import resolve_slice
 from storage.vocabulary import load_vocabulary
+from tasks.earlier_layout import earlier_stages
 
 
 class StagePlan(Record, frozen=True):
@@ -59,9 +61,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
     run = open_run(parameters)
     committed = dict.fromkeys(Stage, 0)
     if run is not None:
-        for planned in run.plan():
-            for stage in run.find_done(planned):
-                committed[stage] += 1
+        committed = _count_done(run)
     return GenerationPlan(
         root=parameters.root,
         is_new=run is None,
@@ -76,6 +76,25 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
             for stage, count in committed.items()
         ),
     )
+
+
+def _count_done(run: GenerationRun) -> dict[Stage, int]:
+    """Count the chosen shards for which each stage has decided about every sample."""
+    done = dict.fromkeys(Stage, len(run.finished))
+    begun = {path.split("/")[-2] for path in run.store.log.paths(Stage.PROMPTS)}
+    size = cell_size(run.parameters.spec)
+    for shard in run.todo:
+        cells = range(shard.start // size, -(-shard.stop // size))
+        names = {cell_name(shard.slice_id, index) for index in cells} | {shard.name}
+        if begun.isdisjoint(names):
+            continue
+        work = run.work(shard)
+        earlier = earlier_stages(work)
+        for stage in work.keys.inputs:
+            if stage not in earlier and any(state.missing(stage) for state in work.states()):
+                break
+            done[stage] += 1
+    return done
 
 
 def print_plan(plan: GenerationPlan, console: Console) -> None:

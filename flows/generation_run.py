@@ -20,16 +20,16 @@ from storage.commits import Commit
 from storage.errors import InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
-from storage.plan import count_shards, plan_shard
-from storage.records import PlannedShard, Stage
+from storage.plan import ShardRange, count_shards, shard_range
 from storage.slices import Slice, resolve_slice
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from tasks.declarations import Done, StageWork
+from tasks.context import RunContext
 from tasks.machine import Machine
 from tasks.recipe import Recipe
 from tasks.resident import ResidentModels
 from tasks.stages import StageKeys
+from tasks.work import ShardWork
 
 MIN_FREE_BYTES = 200_000_000
 """A local run needs this much for its records, its logs and Prefect's database alone."""
@@ -67,34 +67,44 @@ class GenerationRun:
         self.machine = machine
 
     @cached_property
-    def planned(self) -> list[PlannedShard]:
-        """The shards asked for, in order."""
-        return list(self.plan())
-
-    def plan(self) -> Iterator[PlannedShard]:
-        """Plan the shards asked for one by one, for whoever looks at each of them once."""
+    def planned(self) -> list[ShardRange]:
+        """The shards asked for, in order; their samples are planned when they are made."""
         spec, samples = self.parameters.spec, self.parameters.samples
-        for index in select_shards(self.parameters.shards, count_shards(spec, samples)):
-            yield plan_shard(spec, self.classes, index, samples)
+        chosen = select_shards(self.parameters.shards, count_shards(spec, samples))
+        return [shard_range(spec, self.classes, index, samples) for index in chosen]
 
     @cached_property
-    def todo(self) -> list[PlannedShard]:
-        """Those of the planned shards that were not committed when this was first asked."""
-        return [shard for shard in self.planned if Stage.SHARDS not in self.find_done(shard)]
+    def finished(self) -> dict[str, Commit]:
+        """The planned shards that were finished when this was first asked, by name."""
+        return self.look()
 
-    def find_done(self, shard: PlannedShard) -> dict[Stage, Commit]:
-        """The commits of a shard's stages, up to the first one that is missing."""
-        return self.keys.find_done(self.store, shard)
+    @property
+    def todo(self) -> list[ShardRange]:
+        """The other planned shards, in order."""
+        return [shard for shard in self.planned if shard.name not in self.finished]
 
-    def work(self, stage: Stage, shard: PlannedShard, done: Done) -> StageWork:
-        """One stage of one shard, to be done after the stages that it reads."""
-        return StageWork(
+    def look(self) -> dict[str, Commit]:
+        """The planned shards that are finished now, by name."""
+        commits = self.store.log.shards(self.classes.slice_id)
+        return {
+            shard.name: commits[shard.name]
+            for shard in self.planned
+            if shard.name in commits and self.store.covers(commits[shard.name], shard)
+        }
+
+    def work(self, shard: ShardRange) -> ShardWork:
+        """One shard, to be made."""
+        return ShardWork(self._context, self.keys, shard)
+
+    @cached_property
+    def _context(self) -> RunContext:
+        return RunContext(
             self.machine,
             self.store,
             self.recipe,
-            shard,
-            done=done,
-            key=self.keys.key(stage, shard, done),
+            self.parameters.spec,
+            self.classes,
+            self.parameters.accept_failed,
         )
 
     @contextmanager

@@ -45,7 +45,7 @@ def generate_locally(
 def _describe_work(run: GenerationRun, console: Console) -> bool:
     """Say what there is to do; returns whether there is anything."""
     what = f"slice {run.classes.label} ({len(run.classes.class_ids)} classes)"
-    num_planned, num_todo = len(run.planned), len(run.todo)
+    num_planned, num_todo = len(run.planned), len(run.planned) - len(run.finished)
     if not num_todo:
         console.print(
             f"nothing to do: all {num_planned} shards of {what} are committed, "
@@ -53,7 +53,7 @@ def _describe_work(run: GenerationRun, console: Console) -> bool:
             soft_wrap=True,
         )
         return False
-    samples = sum(len(shard.samples) for shard in run.planned)
+    samples = sum(shard.count for shard in run.planned)
     console.print(
         f"{what}: {num_planned} shards of {samples} samples, "
         f"{num_planned - num_todo} committed, {num_todo} to do",
@@ -65,7 +65,7 @@ def _describe_work(run: GenerationRun, console: Console) -> bool:
 def _generate(run: GenerationRun, console: Console) -> None:
     """Run the flow on a server, with progress, and say what came of it."""
     folder = _engine_folder(run.parameters.root)
-    sizes = {shard.name: len(shard.samples) for shard in run.todo}
+    sizes = {shard.name: shard.count for shard in run.todo}
     with log_file(folder):
         address = ensure_server(folder / "prefect")
         from prefect.settings import PREFECT_API_URL, temporary_settings

@@ -1,18 +1,21 @@
 """The dataset card: what is in a dataset, how it was made, and how to read it."""
 
+import contextlib
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import yaml
 
 from storage.archives import index_archive
-from storage.errors import TransientError
+from storage.checks import read_checked
+from storage.commits import ClassOutcomes, Commit
+from storage.errors import DataError, InputError
 from storage.layout import CARD_PATH
 from storage.manifest import count_outcomes
-from storage.records import Stage
 from storage.store import Store
+from storage.vocabulary import load_vocabulary
 
 _FRONT_MATTER = """\
 ---
@@ -73,7 +76,7 @@ header of the copy that you publish. The engine that made it is Apache-2.0.
 
 
 def write_card(store: Store) -> str:
-    """Rebuild the card from the spec, the commit records and the manifests.
+    """Rebuild the card from the spec and the commit records.
 
     Replaced at once and durable; whoever writes last is as right as the records are.
 
@@ -83,8 +86,17 @@ def write_card(store: Store) -> str:
     Returns:
         The card's path or URL.
     """
-    store.objects.replace(CARD_PATH, render_card(store).encode())
+    if not is_current(store):
+        store.objects.replace(CARD_PATH, render_card(store).encode())
     return f"{store.root}/{CARD_PATH}"
+
+
+def is_current(store: Store) -> bool:
+    """Whether the card says what is committed."""
+    try:
+        return store.objects.read(CARD_PATH) == render_card(store).encode()
+    except FileNotFoundError:
+        return False
 
 
 def render_card(store: Store) -> str:
@@ -94,23 +106,72 @@ def render_card(store: Store) -> str:
         store: The dataset.
 
     Returns:
-        Text; the same for the same records.
-
-    Raises:
-        TransientError: A shard is being replaced right now, or is damaged.
+        Text; the same for the same records. Shards that are damaged are named in it.
     """
-    outcomes: Counter[tuple[str, str]] = Counter()
-    try:
-        for commit in store.commits(Stage.SHARDS):
-            if commit.manifest is not None:
-                outcomes += count_outcomes(store.objects.read(commit.manifest.path))
-        extension = _extension(store)
-    except FileNotFoundError as error:
-        message = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"
-        raise TransientError(message) from error
-    loading = _LOADING.replace("{root}", "<root>").replace("{extension}", extension)
-    parts = (_summary(store), loading, _classes(outcomes), _models(store.spec), _LICENCES)
+    commits = [shard.commit for shard in store.shards()]
+    outcomes, damaged = _outcomes(store, commits)
+    loading = _LOADING.replace("{root}", "<root>").replace("{extension}", _extension(store))
+    parts = (
+        _summary(store),
+        _named(damaged),
+        loading,
+        _classes(outcomes),
+        _models(store.spec),
+        _LICENCES,
+    )
     return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
+
+
+def _outcomes(
+    store: Store, commits: Sequence[Commit]
+) -> tuple[dict[str, ClassOutcomes], list[str]]:
+    """What became of the samples of each class, by its name, and which shards do not tell."""
+    planned: Counter[str] = Counter()
+    written: Counter[str] = Counter()
+    damaged: list[str] = []
+    names = _class_names(store)
+    for commit in commits:
+        try:
+            counted = _count(store, commit, names)
+        except DataError as error:
+            damaged.append(f"{commit.shard}: {error}")
+            continue
+        for name, (wanted, made) in counted.items():
+            planned[name] += wanted
+            written[name] += made
+    outcomes = {
+        name: ClassOutcomes(planned=count, written=written[name]) for name, count in planned.items()
+    }
+    return outcomes, damaged
+
+
+def _count(store: Store, commit: Commit, names: Mapping[int, str]) -> dict[str, tuple[int, int]]:
+    """Planned and written samples by class name; older records leave it to the manifest."""
+    if commit.classes and all(class_id in names for class_id in commit.classes):
+        return {names[i]: (each.planned, each.written) for i, each in commit.classes.items()}
+    if commit.manifest is None:
+        return {}
+    found = count_outcomes(read_checked(store.objects, commit, commit.manifest))
+    planned: Counter[str] = Counter()
+    for (name, _), count in found.items():
+        planned[name] += count
+    return {name: (count, found[name, "written"]) for name, count in planned.items()}
+
+
+def _class_names(store: Store) -> dict[int, str]:
+    """The names of the dataset's classes, as far as its vocabulary is known."""
+    try:
+        return {record.class_id: record.name for record in load_vocabulary(store.vocabulary)}
+    except InputError:
+        return {}
+
+
+def _named(damaged: Sequence[str]) -> str:
+    """The shards that could not be counted."""
+    if not damaged:
+        return ""
+    lines = [f"- {each}" for each in damaged]
+    return "\n".join(["## Shards that are damaged", "", *lines, ""])
 
 
 def _summary(store: Store) -> str:
@@ -127,20 +188,19 @@ def _summary(store: Store) -> str:
         share = status.written / status.requested if status.requested else 0.0
         dropped = ", ".join(f"{why} {count}" for why, count in sorted(status.dropped.items()))
         lines.append(
-            f"| {status.slice_id} | {status.shards[Stage.SHARDS]} | {status.written} | "
+            f"| {status.slice_id} | {status.shards} | {status.written} | "
             f"{status.requested} | {share:.1%} | {len(status.degraded)} | {dropped or 'none'} |"
         )
     return "\n".join([*lines, ""])
 
 
-def _classes(outcomes: Mapping[tuple[str, str], int]) -> str:
+def _classes(outcomes: Mapping[str, ClassOutcomes]) -> str:
     if not outcomes:
         return ""
     lines = ["## Yield by class", "", "| class | samples | planned | yield |", "|---|---|---|---|"]
-    for name in sorted({name for name, _ in outcomes}):
-        written = outcomes.get((name, "written"), 0)
-        planned = sum(outcomes.get((name, each), 0) for each in ("written", "rejected", "failed"))
-        lines.append(f"| {name} | {written} | {planned} | {written / planned:.1%} |")
+    for name, each in sorted(outcomes.items()):
+        share = each.written / each.planned
+        lines.append(f"| {name} | {each.written} | {each.planned} | {share:.1%} |")
     return "\n".join([*lines, ""])
 
 
@@ -170,7 +230,8 @@ def _extension(store: Store) -> str:
     """The images' extension, from the first header of the first tar."""
     for shard in store.shards():
         if shard.commit.object is not None:
-            header = store.objects.read_range(shard.commit.object.path, 0, tarfile.BLOCKSIZE)
-            name, _, _ = next(index_archive(header, shard.name))
-            return name.rpartition(".")[2]
+            with contextlib.suppress(DataError, FileNotFoundError):
+                header = store.objects.read_range(shard.commit.object.path, 0, tarfile.BLOCKSIZE)
+                name, _, _ = next(index_archive(header, shard.name))
+                return name.rpartition(".")[2]
     return "jpg"

@@ -1,13 +1,26 @@
 """Commit records: what a stage made for a shard, how much of it, and how to prove it."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field
 
 from storage.errors import DataError
-from storage.records import Reason, Record, Rejected, Stage
+from storage.identity import canonical_json
+from storage.layout import (
+    UNIT_NAME,
+    commit_path,
+    intent_path,
+    manifest_path,
+    output_path,
+)
+from storage.records import Reason, Record, Rejected, Stage, read_record
+
+_WAY_OUT = "run 'magicseg verify --repair', then 'magicseg generate' again"
+_CHECKSUM = "checksum"
 
 
 class Counts(Record, frozen=True):
@@ -69,13 +82,35 @@ class ObjectRef(Record, frozen=True):
     """Bytes."""
 
 
+class Verdict(Record, frozen=True):
+    """What a piece says about one sample."""
+
+    key: str = Field(pattern="^[0-9a-f]{16}$")
+    """Digest of everything that the sample's output depends on, its inputs' digests included."""
+    output: str = Field(pattern="^([0-9a-f]{16})?$")
+    """Digest of what was made; empty if the sample was rejected."""
+
+
+class ClassOutcomes(Record, frozen=True):
+    """What became of the samples of one class."""
+
+    planned: int = Field(ge=0)
+    """Samples of the class; one of two classes counts for both."""
+    written: int = Field(ge=0)
+    """Of these, samples whose label map holds it."""
+
+
 class Commit(Record, frozen=True):
-    """A stage's finished output for one shard; its existence is what *done* means."""
+    """A stage's output; its existence is what *done* means.
+
+    The output is a finished shard, or a piece: what an earlier stage made of some samples of a
+    cell. (Datasets of version 0.1 hold the outputs of earlier stages by shard, without verdicts.)
+    """
 
     stage: Stage
     """The stage."""
-    shard: str
-    """Shard name: ``<slice id>-<six digits>``."""
+    shard: str = Field(pattern=UNIT_NAME)
+    """Name of the shard, ``<slice id>-<six digits>``, or of the cell."""
     key: str = Field(pattern="^[0-9a-f]{16,}$")
     """Digest of everything that the output depends on."""
     object: ObjectRef | None
@@ -92,6 +127,20 @@ class Commit(Record, frozen=True):
     """Version of the code."""
     host: str
     """Where it ran."""
+    verdicts: dict[str, Verdict] = Field(default_factory=dict[str, Verdict])
+    """Pieces: what was decided, by sample key."""
+    undelivered: dict[str, Reason] = Field(default_factory=dict[str, Reason])
+    """Pieces: samples that a service did not deliver, and why; they stay to be made."""
+    start: int | None = Field(default=None, ge=0)
+    """Shards: position of the first sample in the slice; older records do not say."""
+    stop: int | None = Field(default=None, ge=0)
+    """Shards: one past the position of the last sample."""
+    classes: dict[int, ClassOutcomes] = Field(default_factory=dict[int, ClassOutcomes])
+    """Shards: what became of the samples of each class; older records do not say."""
+    stage_seconds: dict[Stage, float] = Field(default_factory=dict[Stage, float])
+    """Shards: wall time of the pieces that were packed, by stage."""
+    checksum: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """SHA-256 of the canonical JSON of everything else; older records have none."""
 
     @property
     def slice_id(self) -> str:
@@ -102,3 +151,75 @@ class Commit(Record, frozen=True):
     def objects(self) -> tuple[ObjectRef, ...]:
         """All bytes that the record vouches for."""
         return tuple(ref for ref in (self.object, self.manifest) if ref is not None)
+
+    @property
+    def is_piece(self) -> bool:
+        """Whether it is about samples of a cell instead of a shard."""
+        return bool(self.verdicts or self.undelivered)
+
+    def sealed(self) -> Self:
+        """The same record with its checksum."""
+        checksum = _checksum(self.model_dump(mode="json"))
+        return self.model_copy(update={_CHECKSUM: checksum})
+
+    def encode(self) -> bytes:
+        """Write the record as JSON."""
+        return self.model_dump_json(indent=1).encode()
+
+
+def read_commit(data: bytes, path: str) -> Commit:
+    """Read a commit record, and check everything that it says about itself.
+
+    Args:
+        data: Its bytes.
+        path: Where they lie in the dataset.
+
+    Raises:
+        DataError: They are no such record, differ from their checksum, lie in the wrong place,
+            name other files than those of their stage and shard, or their counts do not add up.
+    """
+    commit = read_record(Commit, data, path, way_out=_WAY_OUT)
+    if commit.checksum:
+        found = _checksum(json.loads(data))
+        if found != commit.checksum:
+            message = (
+                f"{path}: its checksum is {commit.checksum}, its contents give {found}; {_WAY_OUT}"
+            )
+            raise DataError(message)
+    about = (commit.stage, commit.shard, commit.key)
+    if path not in {commit_path(*about), intent_path(*about)}:
+        message = f"{path}: the record is about {commit_path(*about)}; {_WAY_OUT}"
+        raise DataError(message)
+    for ref, expected in _places(commit):
+        if ref is not None and ref.path != expected:
+            message = f"{path} names the file {ref.path!r}, expected {expected!r}; {_WAY_OUT}"
+            raise DataError(message)
+    commit.counts.check(f"{commit.stage} of {commit.shard}")
+    if commit.is_piece:
+        _check_verdicts(commit, path)
+    return commit
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    contents = {name: value for name, value in fields.items() if name != _CHECKSUM}
+    return hashlib.sha256(canonical_json(contents)).hexdigest()
+
+
+def _places(commit: Commit) -> list[tuple[ObjectRef | None, str]]:
+    """The files that a record names, each with the place where it must be."""
+    made = commit.object
+    output = output_path(commit.stage, commit.shard, made.sha256) if made else ""
+    return [(made, output), (commit.manifest, manifest_path(commit.shard))]
+
+
+def _check_verdicts(commit: Commit, path: str) -> None:
+    written = sum(bool(verdict.output) for verdict in commit.verdicts.values())
+    found = (written, len(commit.verdicts) - written, len(commit.undelivered))
+    counts = commit.counts
+    expected = (counts.written, sum(counts.rejected.values()), sum(counts.failed.values()))
+    if found != expected:
+        message = (
+            f"{path} has verdicts (written, rejected, failed) {found}, its counts say {expected}; "
+            f"{_WAY_OUT}"
+        )
+        raise DataError(message)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any, Self, cast
 
@@ -29,17 +28,6 @@ _ENCODER = json.JSONEncoder(
 )
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A value whose canonical JSON is known already.
-
-    Attributes:
-        data: The bytes that `canonical_json` gives.
-    """
-
-    data: bytes
-
-
 def canonical_json(value: object) -> bytes:
     """Write a value as the one JSON text that stands for it.
 
@@ -47,21 +35,12 @@ def canonical_json(value: object) -> bytes:
     UTF-8. Equal values give equal bytes on any machine; 1 and 1.0 are different values.
 
     Args:
-        value: JSON types with string keys, tuples (written as lists) and pydantic models; in the
-            place of the whole value, or of a value of the outermost mapping, an `Encoded` one.
+        value: JSON types with string keys, tuples (written as lists) and pydantic models.
 
     Raises:
         InputError: If a float is not finite.
         TypeError: If the value holds anything else than the types above.
     """
-    if isinstance(value, Encoded):
-        return value.data
-    parts = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    if any(isinstance(each, Encoded) for each in parts.values()):
-        members = (
-            canonical_json(name) + b":" + canonical_json(parts[name]) for name in sorted(parts)
-        )
-        return b"{" + b",".join(members) + b"}"
     try:
         return _ENCODER.encode(value).encode()
     except ValueError as error:

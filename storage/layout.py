@@ -18,7 +18,25 @@ SPEC_PATH = f"{ENGINE_FOLDER}/spec.json"
 CARD_PATH = "README.md"
 """The dataset card."""
 
+UNIT_NAME = r"^[0-9a-f]{8}-(\d{6}|p\d{7})$"
+"""What a shard, or a cell, is called."""
+
 _KEY_DIGITS = 16
+
+
+def shard_name(slice_id: str, index: int) -> str:
+    """``<slice id>-<six digits>``: unique in a dataset."""
+    return f"{slice_id}-{index:06d}"
+
+
+def cell_name(slice_id: str, index: int) -> str:
+    """``<slice id>-p<seven digits>``: unique in a dataset, and no shard's name."""
+    return f"{slice_id}-p{index:07d}"
+
+
+def is_cell(name: str) -> bool:
+    """Whether a name is a cell's, not a shard's."""
+    return "-p" in name
 
 
 def commit_path(stage: Stage, shard: str, key: str) -> str:
@@ -29,6 +47,11 @@ def commit_path(stage: Stage, shard: str, key: str) -> str:
 def intent_path(stage: Stage, shard: str, key: str) -> str:
     """Where the record of an output lies while it is being committed."""
     return f"{INTENT_FOLDER}/{stage}/{shard}/{key[:_KEY_DIGITS]}.json"
+
+
+def claim_path(shard: str) -> str:
+    """Where the claim on a shard lies: who makes it, from its first stage to its last."""
+    return f"{ENGINE_FOLDER}/leases/claims/{shard}.lock"
 
 
 def lease_path(stage: Stage, shard: str) -> str:

@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import IO, Protocol, runtime_checkable
 
 from pydantic import Field, ValidationError
@@ -18,6 +19,7 @@ from storage.records import Record
 from storage.remote_objects import RemoteObjects
 
 _LIFETIME_SECONDS = 90.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,31 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = _LIFETIME_S
         return _ObjectLease(objects, path, holder)
     message = f"no kind of lease is known for {type(objects).__name__}"
     raise TypeError(message)
+
+
+def wait_for_lease(
+    objects: ObjectStore,
+    path: str,
+    check: Callable[[], None],
+    *,
+    lifetime: float = _LIFETIME_SECONDS,
+) -> Lease:
+    """Take a lease, and wait for it while somebody else holds it.
+
+    Args:
+        objects: Where the outputs live.
+        path: The lease's own path.
+        check: Called between tries; raises if there is to be no more waiting.
+        lifetime: As for `take_lease`.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return take_lease(objects, path, lifetime=lifetime)
+        except LeaseHeldError:
+            check()
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 class _FileLease:

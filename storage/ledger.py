@@ -12,6 +12,7 @@ apart and answer nothing.
 
 import secrets
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
+from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
 from storage.records import Record, read_record
@@ -184,6 +186,16 @@ class Ledger:
             unpriced = prices.cost(*self._sums.unpriced_tokens) if prices else 0.0
             return self._sums.most_tokens, self._sums.cost_usd + unpriced
 
+    def damaged(self) -> Iterator[tuple[str, str]]:
+        """The answers that cannot be read: path and problem."""
+        for path in self._objects.paths(f"{self._folder}/answers"):
+            try:
+                self._read(path)
+            except DataError as error:
+                yield path, str(error)
+            except FileNotFoundError:
+                continue
+
     def _count(self, path: str, answer: Answer) -> None:
         with self._lock:
             if path not in self._counted:
@@ -195,7 +207,7 @@ class Ledger:
 
     def _read(self, path: str) -> Answer:
         place = f"{self._objects.url}/{path}"
-        way_out = "move it away, and the request is sent again"
+        way_out = "run 'magicseg verify --repair', and the request is sent again"
         return read_record(Answer, self._objects.read(path), place, way_out=way_out)
 
 

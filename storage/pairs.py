@@ -1,12 +1,13 @@
 """The output of the pairs stage: an archive of encoded images, with the rows about them."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from storage.archives import Source, read_archive, write_archive
 from storage.codecs import image_format, image_size
 from storage.errors import DataError
-from storage.records import Pair, Record, Rejected
+from storage.records import Pair, Rejected
 from storage.rows import read_rows, split_rows, write_rows
 
 _ROWS = "rows.jsonl"
@@ -65,14 +66,32 @@ def iterate_pairs(source: Source, name: str) -> Iterator[EncodedPair]:
         yield EncodedPair(pair.key, image, counterfactual)
 
 
+def describe_pairs(pairs: Iterable[EncodedPair]) -> list[Pair]:
+    """The records of painted pairs: their sizes, and how to recognise their bytes."""
+    records: list[Pair] = []
+    for pair in pairs:
+        width, height = image_size(pair.image_bytes)
+        digests = (
+            hashlib.sha256(data).hexdigest()
+            for data in (pair.image_bytes, pair.counterfactual_bytes)
+        )
+        image, counterfactual = digests
+        records.append(
+            Pair(
+                key=pair.key,
+                width=width,
+                height=height,
+                image_sha256=image,
+                counterfactual_sha256=counterfactual,
+            )
+        )
+    return records
+
+
 def _members(
     pairs: Sequence[EncodedPair], dropped: Iterable[Rejected]
 ) -> Iterator[tuple[str, bytes]]:
-    records: list[Record] = []
-    for pair in pairs:
-        width, height = image_size(pair.image_bytes)
-        records.append(Pair(key=pair.key, width=width, height=height))
-    yield _ROWS, write_rows([*records, *dropped])
+    yield _ROWS, write_rows([*describe_pairs(pairs), *dropped])
     for pair in pairs:
         extension = image_format(pair.image_bytes)
         yield f"{pair.key}.{extension}", pair.image_bytes

@@ -3,9 +3,11 @@
 import hashlib
 import socket
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 from storage.commits import Commit, Counts, ObjectRef
 from storage.errors import DataError
@@ -25,11 +27,13 @@ class Payload:
         data: The bytes to store; empty if there is nothing (a shard without survivors).
         manifest: Parquet bytes of the manifest; final stage only.
         seconds: Wall time of the work.
+        about: Further fields of the record: those that only pieces, or only shards, have.
     """
 
     data: bytes | memoryview
     manifest: bytes = b""
     seconds: float = 0.0
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def describe_payload(
@@ -62,7 +66,8 @@ def describe_payload(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),
         host=socket.gethostname(),
-    )
+        **payload.about,
+    ).sealed()
 
 
 def check_payload(stage: Stage, shard: str, payload: Payload, counts: Counts) -> None:
@@ -75,7 +80,7 @@ def check_payload(stage: Stage, shard: str, payload: Payload, counts: Counts) ->
     counts.check(where)
     if stage is Stage.SHARDS:
         _check_manifest(payload, counts, where)
-    written = _count_written(stage, payload.data)
+    written = count_written(stage, payload.data)
     if written != counts.written:
         message = f"{where}: the output holds {written} samples, the counts say {counts.written}"
         raise DataError(message)
@@ -93,7 +98,8 @@ def _check_manifest(payload: Payload, counts: Counts, where: str) -> None:
         raise DataError(message)
 
 
-def _count_written(stage: Stage, data: bytes | memoryview) -> int:
+def count_written(stage: Stage, data: bytes | memoryview) -> int:
+    """Count the samples of an output, whatever its stage."""
     if not data:
         return 0
     if stage is Stage.SHARDS:

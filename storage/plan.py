@@ -18,16 +18,18 @@ The permutations are sorted by SHA-256 rather than drawn, so no library's genera
 plan.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
 
 from pydantic import BaseModel, Field
 
 from storage.errors import InputError
 from storage.identity import derive_seed
-from storage.records import PlannedShard
+from storage.layout import cell_name, shard_name
+from storage.records import PlannedSample, PlannedShard
 from storage.slices import Slice
 
 __all__ = ["DatasetSpec", "plan_shard"]
@@ -36,6 +38,9 @@ MAX_SAMPLES = 10**8
 """A sample key has eight digits for the index in the slice."""
 MAX_SHARDS = 10**6
 """A shard name has six."""
+
+_CELL_SAMPLES = 64
+_COMMON_BATCH = 8
 
 
 class DatasetSpec(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -46,30 +51,59 @@ class DatasetSpec(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random choice."""
     samples_per_shard: int = Field(default=1000, ge=1)
-    """Samples that are made, committed and resumed as one."""
+    """Samples that are packed into one tar; changing it packs anew and makes nothing again."""
     two_class_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the samples that name two classes; the others name one."""
     texts_per_class_set: int = Field(default=10, ge=1)
     """Consecutive samples with the same classes, whose texts are asked for at once."""
 
 
-def plan(spec: DatasetSpec, classes: Slice, num_samples: int) -> Iterator[PlannedShard]:
-    """Plan all shards of a slice.
+@dataclass(frozen=True, slots=True)
+class ShardRange:
+    """Which samples of a slice a shard holds.
 
-    Args:
-        spec: What fixes the plan.
-        classes: The slice.
-        num_samples: Samples to plan. More samples later leave every full shard as it is; a short
-            last shard keeps its name and grows.
-
-    Returns:
-        The shards in order; all but the last hold ``samples_per_shard`` samples.
-
-    Raises:
-        InputError: If the number of samples is below 1 or above what keys and names can count.
+    Attributes:
+        slice_id: 8 hex digits.
+        index: Position of the shard in the slice.
+        start: Position of its first sample in the slice.
+        stop: One past the position of its last sample.
+        capacity: Samples of a full shard.
     """
-    count = count_shards(spec, num_samples)
-    return (plan_shard(spec, classes, index, num_samples) for index in range(count))
+
+    slice_id: str
+    index: int
+    start: int
+    stop: int
+    capacity: int
+
+    @property
+    def name(self) -> str:
+        """``<slice id>-<six digits>``."""
+        return shard_name(self.slice_id, self.index)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class CellPart:
+    """Samples of a cell that are wanted.
+
+    A cell is a fixed run of a slice's samples, the same however they are packed into shards. What
+    is made of its samples is committed together, and only one worker at a time makes it.
+
+    Attributes:
+        name: ``<slice id>-p<seven digits>``.
+        samples: The samples that are wanted.
+        class_sets: All samples of the class sets that these belong to: their texts are asked for
+            together, so a text does not depend on which samples are wanted.
+    """
+
+    name: str
+    samples: tuple[PlannedSample, ...]
+    class_sets: tuple[PlannedSample, ...]
 
 
 def count_shards(spec: DatasetSpec, num_samples: int) -> int:
@@ -88,8 +122,8 @@ def count_shards(spec: DatasetSpec, num_samples: int) -> int:
     return -(-num_samples // spec.samples_per_shard)
 
 
-def plan_shard(spec: DatasetSpec, classes: Slice, index: int, num_samples: int) -> PlannedShard:
-    """Plan one shard of a slice.
+def shard_range(spec: DatasetSpec, classes: Slice, index: int, num_samples: int) -> ShardRange:
+    """Say which samples a shard holds, without planning them.
 
     Args:
         spec: What fixes the plan.
@@ -106,24 +140,81 @@ def plan_shard(spec: DatasetSpec, classes: Slice, index: int, num_samples: int) 
         raise InputError(message)
     start = index * spec.samples_per_shard
     stop = min(start + spec.samples_per_shard, num_samples)
+    return ShardRange(classes.slice_id, index, start, stop, spec.samples_per_shard)
+
+
+def plan_shard(spec: DatasetSpec, classes: Slice, index: int, num_samples: int) -> PlannedShard:
+    """Plan one shard of a slice.
+
+    Args:
+        spec: What fixes the plan.
+        classes: The slice.
+        index: Position of the shard in the slice.
+        num_samples: Samples of the whole slice; only the last shard depends on it.
+
+    Raises:
+        InputError: If there is no such shard, or the number of samples is out of range.
+    """
+    wanted = shard_range(spec, classes, index, num_samples)
+    samples = plan_samples(spec, classes, wanted.start, wanted.stop)
+    return PlannedShard(slice_id=wanted.slice_id, index=index, samples=samples)
+
+
+def plan_samples(
+    spec: DatasetSpec, classes: Slice, start: int, stop: int
+) -> tuple[PlannedSample, ...]:
+    """Plan consecutive samples of a slice.
+
+    Args:
+        spec: What fixes the plan.
+        classes: The slice.
+        start: Position of the first sample.
+        stop: One past the position of the last.
+    """
     groups = range(start // spec.texts_per_class_set, (stop - 1) // spec.texts_per_class_set + 1)
     rounds = _Rounds(spec.seed, classes)
     sets = {group: _class_set(spec, rounds, group) for group in groups}
-    samples = [
+    return tuple(
         _sample(spec, classes, i, sets[i // spec.texts_per_class_set]) for i in range(start, stop)
-    ]
-    # all samples at once: to make them one by one takes twice the time of everything else
-    return PlannedShard.model_validate(
-        {"slice_id": classes.slice_id, "index": index, "samples": samples}
     )
+
+
+def cell_size(spec: DatasetSpec) -> int:
+    """Samples of a cell: about 64, a whole number of class sets and of batches of 8."""
+    unit = math.lcm(spec.texts_per_class_set, _COMMON_BATCH)
+    return unit * max(1, round(_CELL_SAMPLES / unit))
+
+
+def cell_parts(spec: DatasetSpec, classes: Slice, start: int, stop: int) -> Iterator[CellPart]:
+    """Cut consecutive samples of a slice at the borders of its cells.
+
+    Args:
+        spec: What fixes the plan; `samples_per_shard` has no part in it.
+        classes: The slice.
+        start: Position of the first sample.
+        stop: One past the position of the last.
+    """
+    size, group = cell_size(spec), spec.texts_per_class_set
+    for index in range(start // size, -(-stop // size)):
+        first, last = max(start, index * size), min(stop, (index + 1) * size)
+        low, high = first // group * group, min(-(-last // group) * group, MAX_SAMPLES)
+        planned = plan_samples(spec, classes, low, high)
+        yield CellPart(
+            cell_name(classes.slice_id, index), planned[first - low : last - low], planned
+        )
+
+
+def index_of(sample_key: str) -> int:
+    """The position in its slice that a sample's key stands for."""
+    return int(sample_key[8:])
 
 
 def _sample(
     spec: DatasetSpec, classes: Slice, index: int, class_ids: tuple[int, ...]
-) -> dict[str, Any]:
+) -> PlannedSample:
     key = f"{classes.slice_id}{index:08d}"
     seed = derive_seed(spec.seed, key)
-    return {"key": key, "index": index, "class_ids": class_ids, "seed": seed}
+    return PlannedSample(key=key, index=index, class_ids=class_ids, seed=seed)
 
 
 def _class_set(spec: DatasetSpec, rounds: "_Rounds", group: int) -> tuple[int, ...]:

@@ -5,8 +5,6 @@ A sample is known by its ``key`` everywhere. Class identity is the vocabulary in
 """
 
 from enum import StrEnum
-from functools import cached_property
-from json.encoder import encode_basestring
 from typing import TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -110,7 +108,7 @@ class PlannedSample(Record, frozen=True):
 
 
 class PlannedShard(Record, frozen=True):
-    """A run of consecutive samples that is made, committed and resumed as one."""
+    """A run of consecutive samples that is packed into one tar."""
 
     slice_id: str
     """8 hex digits of the slice's classes."""
@@ -123,19 +121,6 @@ class PlannedShard(Record, frozen=True):
     def name(self) -> str:
         """``<slice id>-<six digits>``: unique in a dataset and free of class names."""
         return f"{self.slice_id}-{self.index:06d}"
-
-    @cached_property
-    def samples_json(self) -> bytes:
-        """The samples as `storage.identity.canonical_json` writes them.
-
-        They are part of the key of every stage, and written once, at a fifth of its time.
-        """
-        texts = [
-            f'{{"class_ids":[{",".join(map(str, each.class_ids))}],"index":{each.index},'
-            f'"key":{encode_basestring(each.key)},"seed":{each.seed}}}'
-            for each in self.samples
-        ]
-        return f"[{','.join(texts)}]".encode()
 
 
 class Mention(Record, frozen=True):
@@ -186,6 +171,10 @@ class Pair(Record, frozen=True):
     """Pixels."""
     height: int = Field(gt=0)
     """Pixels."""
+    image_sha256: str = ""
+    """Digest of the positive image's bytes; older records do not say."""
+    counterfactual_sha256: str = ""
+    """Digest of the counterfactual image's bytes."""
 
 
 class Box(Record, frozen=True):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from storage.errors import DataError, InputError
 from storage.identity import SCHEME, canonical_json, refuse_drift
@@ -31,9 +31,11 @@ def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[s
         )
         raise InputError(message)
     contents = canonical_json({"scheme": SCHEME, "spec": spec})
-    if not objects.write_new(SPEC_PATH, contents):
-        check_specification(objects.url, read_specification(objects), spec)
-    return json.loads(contents)["spec"]
+    if objects.write_new(SPEC_PATH, contents):
+        return json.loads(contents)["spec"]
+    found = read_specification(objects)
+    check_specification(objects.url, found, spec)
+    return found
 
 
 def read_specification(objects: ObjectStore) -> dict[str, Any]:
@@ -76,7 +78,17 @@ def check_specification(url: str, old: Mapping[str, Any], new: Mapping[str, Any]
     """
     refuse_drift(
         f"{url} holds a dataset made with other settings",
-        old,
-        json.loads(canonical_json(new)),
+        _without_packing(old),
+        _without_packing(json.loads(canonical_json(new))),
         way_out="Go back to the old values to resume it, or choose another root for the new ones",
     )
+
+
+def _without_packing(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification without the size of its tars, which no sample depends on."""
+    plan = spec.get("plan")
+    if not isinstance(plan, Mapping):
+        return dict(spec)
+    fields = cast("Mapping[str, Any]", plan)
+    kept = {name: value for name, value in fields.items() if name != "samples_per_shard"}
+    return {**spec, "plan": kept}

@@ -1,33 +1,35 @@
 """The store: one place where outputs are found, made durable, and declared done."""
 
 import contextlib
-import hashlib
 import logging
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from storage.commits import Commit, Counts, ObjectRef
-from storage.errors import DataError, InputError, TransientError
+from storage.checks import defect, fault, read_checked
+from storage.commit_log import BadRecord, CommitLog, record_path
+from storage.commits import Commit, Counts
+from storage.errors import DataError, InputError, LeaseHeldError
 from storage.layout import (
-    COMMIT_FOLDER,
     ENGINE_FOLDER,
     INTENT_FOLDER,
     SHARD_FOLDER,
+    claim_path,
     commit_path,
-    intent_path,
+    is_cell,
     lease_path,
-    shard_path,
 )
-from storage.leases import Lease, take_lease
+from storage.leases import Lease, take_lease, wait_for_lease
 from storage.local_objects import LocalObjects
 from storage.manifest import ManifestRow, decode_manifest
 from storage.objects import ObjectStore, open_objects
 from storage.pairs import EncodedPair, iterate_pairs, read_pair_rows
 from storage.payloads import Payload, check_payload, describe_payload
+from storage.plan import DatasetSpec, ShardRange, cell_size
+from storage.publication import adopt, publish
 from storage.quarantine import put_aside
-from storage.records import Record, Stage, read_record
+from storage.records import Record, Stage
 from storage.rows import read_rows
 from storage.specification import (
     check_specification,
@@ -45,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Store:
-    """A dataset: stage outputs, shards, manifests and the commit records that vouch for them.
+    """A dataset: pieces, shards, manifests and the commit records that vouch for them.
 
     Nothing counts as done without its commit record; whoever reads lists records only. What reads
     (`look`, `read`, `rows`, `commits`, ...) never changes a file; what changes one output (`heal`,
@@ -59,6 +61,7 @@ class Store:
     def __init__(self, objects: ObjectStore, spec: dict[str, Any]) -> None:
         self.objects = objects
         self.spec = spec
+        self.log = CommitLog(objects)
         # by thread too: a lease that another thread holds gives no right to this one
         self._held: dict[tuple[Stage, str, int], Lease] = {}
 
@@ -66,7 +69,8 @@ class Store:
     def create(cls, root: str | Path, spec: Mapping[str, Any]) -> Self:
         """Create a dataset, or resume the one that is there if it has the same spec.
 
-        Durable when it returns. Temporary files of dead writers are removed.
+        Durable when it returns. Temporary files of dead writers are removed, and what they had
+        begun to commit is finished or forgotten.
 
         Args:
             root: Local path or object-store URL.
@@ -77,12 +81,12 @@ class Store:
                 differs), or a README.md of somebody else.
         """
         objects = open_objects(root)
-        wanted = write_specification(objects, spec)
+        store = cls(objects, write_specification(objects, spec))
         if isinstance(objects, LocalObjects):
             objects.sweep(ENGINE_FOLDER)
             objects.sweep(SHARD_FOLDER)
-        _drop_finished_intents(objects)
-        return cls(objects, wanted)
+        store.settle_intents()
+        return store
 
     @classmethod
     def open(cls, root: str | Path) -> Self:
@@ -122,15 +126,33 @@ class Store:
         """Smallest share of written samples with which a shard is not degraded."""
         return float(self.spec.get("min_yield", _DEFAULT_MIN_YIELD))
 
+    @property
+    def cell_samples(self) -> int:
+        """Samples of a cell, as the plan cuts them; 1 where no plan is known."""
+        plan = self.spec.get("plan")
+        return cell_size(DatasetSpec.model_validate(plan)) if plan else 1
+
     @contextlib.contextmanager
-    def lease(self, stage: Stage, shard: str) -> Generator[None]:
+    def lease(
+        self, stage: Stage, unit: str, check: Callable[[], None] | None = None
+    ) -> Generator[None]:
         """Hold the right to make one output, in this thread; see `storage.leases.take_lease`.
+
+        Args:
+            stage: The stage.
+            unit: Name of the shard or cell.
+            check: If given, a lease that somebody else holds is waited for; this is called
+                between tries, and raises if there is to be no more waiting.
 
         Raises:
             LeaseHeldError: Somebody else makes it right now; nothing was paid.
         """
-        place = (stage, shard, threading.get_ident())
-        lease = take_lease(self.objects, lease_path(stage, shard))
+        place = (stage, unit, threading.get_ident())
+        path = lease_path(stage, unit)
+        if check is None:
+            lease = take_lease(self.objects, path)
+        else:
+            lease = wait_for_lease(self.objects, path, check)
         self._held[place] = lease
         try:
             yield
@@ -138,12 +160,33 @@ class Store:
             del self._held[place]
             lease.release()
 
-    def look(self, stage: Stage, shard: str, key: str, *, deep: bool = False) -> Commit | None:
+    @contextlib.contextmanager
+    def claim(self, shard: str, check: Callable[[], None] | None = None) -> Generator[None]:
+        """Hold a shard from its first stage to its last, so that other workers take other ones.
+
+        Args:
+            shard: Its name.
+            check: As for `lease`.
+
+        Raises:
+            LeaseHeldError: Somebody else makes it right now.
+        """
+        path = claim_path(shard)
+        if check is None:
+            lease = take_lease(self.objects, path)
+        else:
+            lease = wait_for_lease(self.objects, path, check)
+        try:
+            yield
+        finally:
+            lease.release()
+
+    def look(self, stage: Stage, unit: str, key: str, *, deep: bool = False) -> Commit | None:
         """Look up what is done; changes nothing.
 
         Args:
             stage: The stage.
-            shard: Shard name.
+            unit: Name of the shard or cell.
             key: Digest of everything that the output depends on.
             deep: Hash the bytes too, instead of comparing their size only.
 
@@ -152,12 +195,47 @@ class Store:
             may still find the work done.
         """
         try:
-            commit = self.record(commit_path(stage, shard, key))
+            commit = self.log.read(commit_path(stage, unit, key))
         except (FileNotFoundError, DataError):
             return None
-        return None if self._fault(commit, key, deep=deep) else commit
+        return None if fault(self.objects, commit, key, deep=deep) else commit
 
-    def heal(self, stage: Stage, shard: str, key: str, *, deep: bool = False) -> Commit | None:
+    def pieces(self, stage: Stage, cell: str) -> list[Commit]:
+        """The pieces of a cell whose bytes are there, sizes compared, by key; changes nothing."""
+        pieces = (each for each in self.log.good(stage, cell) if each.is_piece)
+        return [each for each in pieces if not defect(self.objects, each, deep=False)]
+
+    def range_of(self, commit: Commit) -> tuple[int, int] | None:
+        """Which samples of its slice a finished shard holds: first, and one past the last."""
+        if commit.start is not None and commit.stop is not None:
+            return commit.start, commit.stop
+        plan: dict[str, Any] = self.spec.get("plan") or {}
+        size = plan.get("samples_per_shard")
+        if size is None:
+            return None
+        start = int(commit.shard.rpartition("-")[2]) * int(size)
+        return start, start + commit.counts.requested
+
+    def covers(self, commit: Commit | None, wanted: ShardRange) -> bool:
+        """Whether a finished shard is the wanted one, or has more samples than are wanted.
+
+        Its bytes are looked for by size.
+        """
+        held = self.range_of(commit) if commit else None
+        if commit is None or held is None or commit.shard != wanted.name:
+            return False
+        start, stop = held
+        fits = start == wanted.start and wanted.stop <= stop <= start + wanted.capacity
+        return fits and not defect(self.objects, commit, deep=False)
+
+    def finished(self, wanted: ShardRange) -> Commit | None:
+        """The record of a shard if it is finished; changes nothing."""
+        for commit in self.log.good(Stage.SHARDS, wanted.name):
+            if self.covers(commit, wanted):
+                return commit
+        return None
+
+    def heal(self, stage: Stage, unit: str, key: str, *, deep: bool = False) -> Commit | None:
         """Look up what is done, and mend what a crash or damage left; needs the lease.
 
         A record whose bytes are missing or broken is moved to the quarantine. An output that a
@@ -165,7 +243,7 @@ class Store:
 
         Args:
             stage: The stage.
-            shard: Shard name.
+            unit: Name of the shard or cell.
             key: Digest of everything that the output depends on.
             deep: Hash the bytes too, instead of comparing their size only.
 
@@ -176,24 +254,48 @@ class Store:
             LeaseHeldError: The lease has been lost.
             RuntimeError: This thread does not hold the lease.
         """
-        self._require_lease(stage, shard)
-        path = commit_path(stage, shard, key)
+        self._require_lease(stage, unit)
+        path = commit_path(stage, unit, key)
         try:
-            commit = self.record(path)
+            commit = self.log.read(path)
         except FileNotFoundError:
-            return self._adopted(stage, shard, key)
+            return adopt(self.objects, stage, unit, key)
         except DataError as error:
             put_aside(self.objects, [path], str(error))
             return None
-        fault = self._fault(commit, key, deep=deep)
-        if not fault:
+        found = fault(self.objects, commit, key, deep=deep)
+        if not found:
             return commit
-        put_aside(self.objects, [path], fault)
+        put_aside(self.objects, [path], found)
         return None
 
-    def commit(
-        self, stage: Stage, shard: str, key: str, payload: Payload, counts: Counts
-    ) -> Commit:
+    def heal_unit(self, stage: Stage, unit: str) -> None:
+        """Put aside the records of a shard or cell that are damaged or whose bytes are gone.
+
+        Needs the lease, like `heal`.
+        """
+        self._require_lease(stage, unit)
+        for found in self.log.scan(self.log.paths(stage, unit)):
+            if isinstance(found, BadRecord):
+                put_aside(self.objects, [found.path], found.problem)
+            elif problem := defect(self.objects, found, deep=False):
+                self._withdraw(found, problem)
+
+    def withdraw(self, commit: Commit, reason: str) -> None:
+        """Put a record and its bytes aside, under its lease, so that it is made again.
+
+        Raises:
+            LeaseHeldError: Somebody else works on it.
+        """
+        with self.lease(commit.stage, commit.shard):
+            self._withdraw(commit, reason)
+
+    def _withdraw(self, commit: Commit, reason: str) -> None:
+        # the record goes first: readers must never meet one whose bytes are gone
+        put_aside(self.objects, [record_path(commit)], reason)
+        put_aside(self.objects, [ref.path for ref in commit.objects], reason)
+
+    def commit(self, stage: Stage, unit: str, key: str, payload: Payload, counts: Counts) -> Commit:
         """Make an output durable, then declare it done.
 
         Order: intent, bytes (temporary file, forced to disk, compared, named), manifest, record
@@ -202,7 +304,7 @@ class Store:
 
         Args:
             stage: The stage.
-            shard: Shard name.
+            unit: Name of the shard or cell.
             key: Digest of everything that the output depends on, at least 16 hex digits.
             payload: The output.
             counts: Where the samples went.
@@ -214,19 +316,19 @@ class Store:
             DataError: The counts do not add up, or disagree with the payload.
             LeaseHeldError: Somebody else makes this output, or has taken the lease over.
         """
-        check_payload(stage, shard, payload, counts)
+        check_payload(stage, unit, payload, counts)
         with contextlib.ExitStack() as stack:
-            if (stage, shard, threading.get_ident()) not in self._held:
-                stack.enter_context(self.lease(stage, shard))
-            existing = self.heal(stage, shard, key)
+            if (stage, unit, threading.get_ident()) not in self._held:
+                stack.enter_context(self.lease(stage, unit))
+            existing = self.heal(stage, unit, key)
             if existing is not None:
                 return existing
-            record = describe_payload(stage, shard, key, payload, counts)
-            self._publish(record, payload)
+            record = describe_payload(stage, unit, key, payload, counts)
+            publish(self.objects, record, payload, check=lambda: self._require_lease(stage, unit))
         _log.info(
             "%s of %s: committed %d of %d samples in %.1f s",
             stage,
-            shard,
+            unit,
             counts.written,
             counts.requested,
             payload.seconds,
@@ -237,9 +339,11 @@ class Store:
         """Read an output whole and check it against its record.
 
         Raises:
-            DataError: The bytes are missing or others than those committed.
+            DamagedError: The bytes are missing or others than those committed.
         """
-        return b"" if commit.object is None else self._read_checked(commit.object)
+        if commit.object is None:
+            return b""
+        return read_checked(self.objects, commit, commit.object)
 
     def rows(self, commit: Commit) -> list[Record]:
         """Read the records of a stage's output, rejections included, checked like `read`."""
@@ -250,179 +354,75 @@ class Store:
         return read_rows(data)
 
     def pairs(self, commit: Commit) -> Iterator[EncodedPair]:
-        """Stream the images of a pairs output in key order, one pair in memory at a time.
+        """Iterate over the images of a pairs output in key order, checked like `read`.
 
         Raises:
-            DataError: The archive is gone, cut, or misses an image; digests are not compared.
+            DamagedError: The bytes are missing or others than those committed.
         """
-        if commit.object is None:
-            return
-        try:
-            file = self.objects.open(commit.object.path)
-        except FileNotFoundError as error:
-            raise _gone(commit.object.path) from error
-        with file:
-            yield from iterate_pairs(file, commit.object.path)
+        data = self.read(commit)
+        if data and commit.object is not None:
+            yield from iterate_pairs(data, commit.object.path)
 
     def manifest(self, commit: Commit) -> list[ManifestRow]:
         """Read the manifest of a finished shard, checked like `read`."""
         if commit.manifest is None:
             message = f"the record of {commit.stage} of {commit.shard} has no manifest"
             raise InputError(message)
-        return decode_manifest(self._read_checked(commit.manifest))
+        return decode_manifest(read_checked(self.objects, commit, commit.manifest))
 
     def commits(self, stage: Stage | None = None) -> list[Commit]:
-        """List commit records, by stage, shard and key; bytes are not looked at.
+        """List commit records, by stage, shard or cell, and key; bytes are not looked at.
 
-        Raises:
-            DataError: A record cannot be read.
+        Records that cannot be read are named in the log and passed over.
         """
-        found: list[Commit] = []
-        for path in self.record_paths(stage):
-            # another worker may have replaced a shard since the listing
-            with contextlib.suppress(FileNotFoundError):
-                found.append(self.record(path))
-        return found
-
-    def record_paths(self, stage: Stage | None = None) -> list[str]:
-        """List the paths of commit records, by stage, shard and key."""
-        stages = Stage if stage is None else (stage,)
-        folders = [f"{COMMIT_FOLDER}/{each}" for each in stages]
-        return [path for folder in folders for path in self.objects.paths(folder)]
-
-    def record(self, path: str) -> Commit:
-        """Read one commit record.
-
-        Raises:
-            DataError: It cannot be read.
-            FileNotFoundError: It is not there.
-        """
-        return read_record(Commit, self.objects.read(path), path, way_out="run 'magicseg verify'")
-
-    def defect(self, commit: Commit, *, deep: bool) -> str:
-        """Say what is wrong with the bytes behind a record.
-
-        Args:
-            commit: The record.
-            deep: Hash the bytes too.
-
-        Returns:
-            Words, or an empty string if the bytes are whole.
-        """
-        for ref in commit.objects:
-            size = self.objects.size(ref.path)
-            if size != ref.size:
-                found = "nothing" if size is None else f"{size} bytes"
-                return f"{ref.path}: found {found}, expected {ref.size} bytes"
-            if deep and not self._holds(ref):
-                return f"{ref.path}: its sha256 is not {ref.sha256}"
-        return ""
+        return list(self.log.good(stage))
 
     def shards(self) -> list[CommittedShard]:
         """List the finished shards, sorted by name, empty and degraded ones included."""
-        commits = self.commits(Stage.SHARDS)
-        return [CommittedShard.of(commit, self.root, self.min_yield) for commit in commits]
+        commits = self.log.shards()
+        return [
+            CommittedShard.of(commits[name], self.root, self.min_yield) for name in sorted(commits)
+        ]
 
     def status(self) -> list[SliceStatus]:
         """Summarise what is committed, slice by slice, from the records alone."""
-        return summarise(self.commits(), self.min_yield)
+        return summarise(self.log, self.cell_samples, self.range_of, self.min_yield)
 
-    def _fault(self, commit: Commit, key: str, *, deep: bool) -> str:
-        """Say why a record does not answer for a key; an empty string if it does."""
-        return self.defect(commit, deep=deep) if commit.key == key else f"its key is not {key}"
+    def settle_intents(self) -> None:
+        """Finish the commits that dead writers had begun, or forget them; those of others stay."""
+        for path in self.objects.paths(INTENT_FOLDER):
+            with contextlib.suppress(LeaseHeldError):
+                self.settle_intent(path)
 
-    def _require_lease(self, stage: Stage, shard: str) -> None:
-        lease = self._held.get((stage, shard, threading.get_ident()))
+    def settle_intent(self, path: str, *, forget: bool = False) -> None:
+        """Finish a commit that a dead writer had begun, or forget it if nothing is lost by that.
+
+        Args:
+            path: Of the intent.
+            forget: Whether it is put aside in any case.
+
+        Raises:
+            LeaseHeldError: Its writer is at work.
+        """
+        name, unit = path.removeprefix(f"{INTENT_FOLDER}/").split("/")[:2]
+        stage = Stage(name)
+        with self.lease(stage, unit):
+            try:
+                intent = self.log.read(path)
+            except FileNotFoundError:
+                return  # its writer has finished meanwhile
+            except DataError as error:
+                put_aside(self.objects, [path], str(error))
+                return
+            replaced = stage is Stage.SHARDS and any(self.log.good(stage, unit))
+            if not replaced and adopt(self.objects, stage, unit, intent.key):
+                return
+            if replaced or forget or is_cell(unit):
+                put_aside(self.objects, [path], "a commit that was begun and not finished")
+
+    def _require_lease(self, stage: Stage, unit: str) -> None:
+        lease = self._held.get((stage, unit, threading.get_ident()))
         if lease is None:
-            message = f"{stage} of {shard} is changed without its lease: use Store.lease around it"
+            message = f"{stage} of {unit} is changed without its lease: use Store.lease around it"
             raise RuntimeError(message)
         lease.check()
-
-    def _publish(self, record: Commit, payload: Payload) -> None:
-        """Write everything that the record vouches for, then the record."""
-        stage, shard, key = record.stage, record.shard, record.key
-        text = record.model_dump_json(indent=1).encode()
-        intent = intent_path(stage, shard, key)
-        self.objects.replace(intent, text)
-        if stage is Stage.SHARDS:
-            self._withdraw_others(shard, key)
-            if record.object is None and self.objects.size(shard_path(shard)) is not None:
-                put_aside(self.objects, [shard_path(shard)], f"the version with key {key} is empty")
-        if record.object is not None:
-            self._write_whole(record.object, payload.data)
-        if record.manifest is not None:
-            self._write_whole(record.manifest, payload.manifest)
-        self._require_lease(stage, shard)
-        path = commit_path(stage, shard, key)
-        # a request that was repeated after a lost answer finds its own record
-        if not self.objects.write_new(path, text) and self.objects.read(path) != text:
-            message = f"{stage} of {shard} was committed by somebody else meanwhile; run again"
-            raise TransientError(message)
-        self.objects.delete(intent)
-
-    def _write_whole(self, ref: ObjectRef, data: bytes | memoryview) -> None:
-        """Give bytes their name; adopt equal ones, put others aside."""
-        if self.objects.write_new(ref.path, data) or self._holds(ref):
-            return
-        put_aside(self.objects, [ref.path], "its bytes differ from what this commit made")
-        if not self.objects.write_new(ref.path, data):
-            message = f"{ref.path} is being written by somebody else too; run again"
-            raise TransientError(message)
-
-    def _withdraw_others(self, shard: str, key: str) -> None:
-        """Withdraw the records of other versions of a shard before its tar is replaced."""
-        folder = f"{COMMIT_FOLDER}/{Stage.SHARDS}/{shard}"
-        kept = commit_path(Stage.SHARDS, shard, key)
-        others = [path for path in self.objects.paths(folder) if path != kept]
-        if others:
-            put_aside(self.objects, others, f"replaced by a version with key {key}")
-
-    def _adopted(self, stage: Stage, shard: str, key: str) -> Commit | None:
-        """Finish a commit that was cut short after its bytes were whole."""
-        intent = intent_path(stage, shard, key)
-        try:
-            record = self.record(intent)
-        except (FileNotFoundError, DataError):
-            return None
-        if record.key != key or self.defect(record, deep=True):
-            return None
-        if stage is Stage.SHARDS:
-            self._withdraw_others(shard, key)
-        text = record.model_dump_json(indent=1).encode()
-        self.objects.write_new(commit_path(stage, shard, key), text)
-        self.objects.delete(intent)
-        _log.info("%s of %s: adopted what an interrupted run left complete", stage, shard)
-        return record
-
-    def _holds(self, ref: ObjectRef) -> bool:
-        """Whether the name holds exactly the bytes of the reference."""
-        try:
-            with self.objects.open(ref.path) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == ref.sha256
-        except FileNotFoundError:
-            return False
-
-    def _read_checked(self, ref: ObjectRef) -> bytes:
-        try:
-            data = self.objects.read(ref.path)
-        except FileNotFoundError as error:
-            raise _gone(ref.path) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != ref.sha256:
-            message = (
-                f"{ref.path}: sha256 is {found}, expected {ref.sha256}; run 'magicseg verify', "
-                "then generate again"
-            )
-            raise DataError(message)
-        return data
-
-
-def _drop_finished_intents(objects: ObjectStore) -> None:
-    """Remove what a crash left behind a finished commit."""
-    for path in objects.paths(INTENT_FOLDER):
-        if objects.size(path.replace(INTENT_FOLDER, COMMIT_FOLDER, 1)) is not None:
-            objects.delete(path)
-
-
-def _gone(path: str) -> DataError:
-    return DataError(f"{path} is committed but gone; run 'magicseg verify', then generate again")

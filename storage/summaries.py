@@ -1,12 +1,16 @@
 """Summaries of what is committed: finished shards, and how far each slice is."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from storage.commit_log import CommitLog
 from storage.commits import Commit
+from storage.layout import is_cell
+from storage.plan import index_of
 from storage.records import Reason, Stage
+from storage.spans import Spans
 
 
 @dataclass(frozen=True)
@@ -58,52 +62,97 @@ class SliceStatus:
 
     Attributes:
         slice_id: 8 hex digits.
-        shards: Shards committed, by stage.
+        shards: Finished shards.
         requested: Samples of the finished shards.
         written: Samples in tars.
         dropped: Samples lost on the way, by reason.
         degraded: Names of finished shards below the minimum yield.
         num_bytes: Bytes of the tars.
         seconds: Wall time spent, by stage.
+        under_way: Samples of unfinished shards that are decided, by stage.
+        undelivered: Samples of unfinished shards that a service did not deliver, by reason.
     """
 
     slice_id: str
-    shards: Counter[Stage] = field(default_factory=Counter[Stage])
+    shards: int = 0
     requested: int = 0
     written: int = 0
     dropped: Counter[Reason] = field(default_factory=Counter[Reason])
     degraded: list[str] = field(default_factory=list[str])
     num_bytes: int = 0
     seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
+    under_way: Counter[Stage] = field(default_factory=Counter[Stage])
+    undelivered: Counter[Reason] = field(default_factory=Counter[Reason])
 
-    def add(self, commit: Commit, min_yield: float) -> None:
-        """Add a record of this slice."""
-        self.shards[commit.stage] += 1
-        self.seconds[commit.stage] = self.seconds.get(commit.stage, 0.0) + commit.seconds
-        if commit.stage is not Stage.SHARDS:
-            return
+    def add_shard(self, commit: Commit, min_yield: float) -> None:
+        """Add a finished shard of this slice."""
+        self.shards += 1
         self.requested += commit.counts.requested
         self.written += commit.counts.written
         self.dropped.update(commit.counts.rejected)
         self.dropped.update(commit.counts.failed)
         self.num_bytes += commit.object.size if commit.object else 0
+        for stage, seconds in (*commit.stage_seconds.items(), (Stage.SHARDS, commit.seconds)):
+            self._spend(stage, seconds)
         if CommittedShard.of(commit, "", min_yield).degraded:
             self.degraded.append(commit.shard)
 
+    def add_piece(self, commit: Commit, finished: Spans) -> None:
+        """Add a piece, as far as its samples are in no finished shard."""
+        verdicts = [key for key in commit.verdicts if not finished.has(index_of(key))]
+        undelivered = {
+            key: why for key, why in commit.undelivered.items() if not finished.has(index_of(key))
+        }
+        self.under_way[commit.stage] += len(verdicts)
+        self.undelivered.update(undelivered.values())
+        if verdicts:
+            self._spend(commit.stage, commit.seconds * len(verdicts) / len(commit.verdicts))
 
-def summarise(commits: Iterable[Commit], min_yield: float) -> list[SliceStatus]:
-    """Summarise records by slice; of several about one output the newest counts.
+    def _spend(self, stage: Stage, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+def summarise(
+    log: CommitLog,
+    cell_samples: int,
+    range_of: Callable[[Commit], tuple[int, int] | None],
+    min_yield: float,
+) -> list[SliceStatus]:
+    """Summarise the records of a dataset by slice.
+
+    Pieces whose samples are all in finished shards are not even read.
 
     Args:
-        commits: The records, in any order.
+        log: The records.
+        cell_samples: Samples of a cell.
+        range_of: Says which samples a finished shard holds.
         min_yield: Smallest share of written samples with which a shard is not degraded.
 
     Returns:
         One status for each slice, by slice id.
     """
-    by_age = sorted(commits, key=lambda commit: commit.created)
-    latest = {(commit.stage, commit.shard): commit for commit in by_age}
     slices: dict[str, SliceStatus] = {}
-    for commit in latest.values():
-        slices.setdefault(commit.slice_id, SliceStatus(commit.slice_id)).add(commit, min_yield)
+    finished: dict[str, Spans] = {}
+    for _, commit in sorted(log.shards().items()):
+        status = slices.setdefault(commit.slice_id, SliceStatus(commit.slice_id))
+        status.add_shard(commit, min_yield)
+        held = range_of(commit)
+        if held is not None:
+            finished.setdefault(commit.slice_id, Spans()).add(*held)
+    for commit in _pieces(log, cell_samples, finished):
+        status = slices.setdefault(commit.slice_id, SliceStatus(commit.slice_id))
+        status.add_piece(commit, finished.get(commit.slice_id, Spans()))
     return [slices[slice_id] for slice_id in sorted(slices)]
+
+
+def _pieces(log: CommitLog, cell_samples: int, finished: Mapping[str, Spans]) -> Iterator[Commit]:
+    unfinished: list[str] = []
+    for path in log.paths():
+        unit = path.split("/")[-2]
+        slice_id, _, index = unit.partition("-p")
+        if not is_cell(unit) or not index.isdigit():
+            continue
+        start = int(index) * cell_samples
+        if slice_id not in finished or not finished[slice_id].hold(start, start + cell_samples):
+            unfinished.append(path)
+    return log.read_good(unfinished)

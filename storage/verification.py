@@ -1,22 +1,41 @@
-"""Verification: compare what the records say with what is there."""
+"""Verification: compare what the records say with what is there, and put damage aside.
 
-import contextlib
+Looking changes nothing. Repairing moves what is damaged into the quarantine, under the lease of
+what it belongs to, so that the next run remakes exactly that.
+"""
+
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from storage.card import is_current, write_card
+from storage.checks import defect
 from storage.codecs import decode_image, decode_label_map
+from storage.commit_log import BadRecord, record_path
 from storage.commits import Commit
-from storage.errors import DataError
-from storage.layout import COMMIT_FOLDER, INTENT_FOLDER, SHARD_FOLDER, commit_path
+from storage.errors import DataError, LeaseHeldError
+from storage.layout import (
+    CARD_PATH,
+    COMMIT_FOLDER,
+    INTENT_FOLDER,
+    SHARD_FOLDER,
+    UNIT_NAME,
+    shard_path,
+)
+from storage.ledger import Ledger
 from storage.manifest import ManifestRow
+from storage.payloads import count_written
+from storage.quarantine import put_aside
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Stage
 from storage.shards import Sample, iterate
 from storage.store import Store
 
-_REMAKE = "run 'magicseg generate' again: it puts this aside and remakes what is missing"
+_REPAIR = "run 'magicseg verify --repair', which puts it aside, and then 'magicseg generate' again"
+_DEEP_REPAIR = _REPAIR.replace("--repair", "--deep --repair")
 
 
 class Finding(Record, frozen=True):
@@ -28,6 +47,21 @@ class Finding(Record, frozen=True):
     """What was found and what was expected."""
     way_out: str
     """What to do."""
+    repaired: bool = False
+    """Whether it was put aside."""
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """Something that is wrong, and what mends it.
+
+    Attributes:
+        finding: What is told.
+        mend: Puts it aside; raises LeaseHeldError while somebody works there.
+    """
+
+    finding: Finding
+    mend: Callable[[], None]
 
 
 def verify_records(store: Store) -> list[Finding]:
@@ -39,21 +73,7 @@ def verify_records(store: Store) -> list[Finding]:
     Returns:
         What is wrong; empty if everything is as it should be.
     """
-    findings: list[Finding] = []
-    commits: list[Commit] = []
-    for path in store.record_paths():
-        try:
-            commit = store.record(path)
-        except FileNotFoundError:
-            continue  # replaced since the listing
-        except DataError as error:
-            findings.append(Finding(path=path, problem=str(error), way_out=_REMAKE))
-            continue
-        commits.append(commit)
-        findings.extend(_check_record(store, path, commit))
-    findings.extend(_check_tars(store, commits))
-    findings.extend(_check_intents(store))
-    return findings
+    return [damage.finding for damage in _look(store, None)]
 
 
 def verify_bytes(store: Store, num_classes: int) -> list[Finding]:
@@ -69,74 +89,159 @@ def verify_bytes(store: Store, num_classes: int) -> list[Finding]:
     Returns:
         What is wrong; empty if everything is as it should be.
     """
-    findings = verify_records(store)
-    known = {finding.path for finding in findings}
-    for path in store.record_paths():
-        if path not in known:
-            with contextlib.suppress(FileNotFoundError):  # replaced since the listing
-                findings.extend(_check_bytes(store, path, num_classes))
+    return [damage.finding for damage in _look(store, num_classes)]
+
+
+def repair(store: Store, num_classes: int | None) -> list[Finding]:
+    """Verify, and put aside what is wrong, so that the next run remakes it.
+
+    Args:
+        store: The dataset.
+        num_classes: As for `verify_bytes`; nothing to look at records and sizes only.
+
+    Returns:
+        What was wrong. What somebody works on right now is left alone, and says so.
+    """
+    findings: list[Finding] = []
+    for damage in list(_look(store, num_classes)):
+        try:
+            damage.mend()
+        except LeaseHeldError as error:
+            findings.append(damage.finding.model_copy(update={"way_out": str(error)}))
+        else:
+            findings.append(damage.finding.model_copy(update={"repaired": True}))
+    if findings:
+        write_card(store)
     return findings
 
 
-def _check_record(store: Store, path: str, commit: Commit) -> Iterator[Finding]:
-    expected = commit_path(commit.stage, commit.shard, commit.key)
-    if path != expected:
-        problem = f"the record is about {expected}"
-        yield Finding(path=path, problem=problem, way_out=_REMAKE)
-    try:
-        commit.counts.check(f"{commit.stage} of {commit.shard}")
-    except DataError as error:
-        yield Finding(path=path, problem=str(error), way_out=_REMAKE)
-    defect = store.defect(commit, deep=False)
-    if defect:
-        yield Finding(path=path, problem=defect, way_out=_REMAKE)
+def _look(store: Store, num_classes: int | None) -> Iterator[_Damage]:
+    """Everything that is wrong; bytes are looked at if the number of classes is given."""
+    commits: list[Commit] = []
+    for found in store.log.scan(store.log.paths()):
+        if isinstance(found, BadRecord):
+            yield _bad_record(store, found)
+            continue
+        commits.append(found)
+        yield from _check_commit(store, found, num_classes)
+    yield from _check_tars(store, commits)
+    yield from _check_intents(store)
+    yield from _check_answers(store)
+    if commits and not is_current(store):
+        yield _Damage(
+            Finding(
+                path=CARD_PATH,
+                problem="the card does not say what is committed",
+                way_out="run 'magicseg verify --repair' or 'magicseg generate': both write it",
+            ),
+            lambda: None,  # repairing ends with the card
+        )
 
 
-def _check_tars(store: Store, commits: list[Commit]) -> Iterator[Finding]:
+def _bad_record(store: Store, found: BadRecord) -> _Damage:
+    def mend() -> None:
+        match = re.fullmatch(rf"{COMMIT_FOLDER}/([a-z]+)/([^/]+)/[^/]+", found.path)
+        if match is None or not re.match(UNIT_NAME, match[2]):
+            put_aside(store.objects, [found.path], found.problem)
+            return
+        with store.lease(Stage(match[1]), match[2]):
+            put_aside(store.objects, [found.path], found.problem)
+
+    return _Damage(Finding(path=found.path, problem=found.problem, way_out=_REPAIR), mend)
+
+
+def _check_commit(store: Store, commit: Commit, num_classes: int | None) -> Iterator[_Damage]:
+    path, deep = record_path(commit), num_classes is not None
+    problem = defect(store.objects, commit, deep=deep)
+    if not problem and num_classes is not None:
+        try:
+            problem = "; ".join(_contents_problems(store, commit, num_classes))
+        except DataError as error:
+            problem = str(error)
+    if problem:
+        way_out = _DEEP_REPAIR if deep else _REPAIR
+        yield _Damage(
+            Finding(path=path, problem=problem, way_out=way_out),
+            lambda: store.withdraw(commit, problem),
+        )
+
+
+def _check_tars(store: Store, commits: list[Commit]) -> Iterator[_Damage]:
     """Every tar must have exactly one record."""
     finished = [each for each in commits if each.stage is Stage.SHARDS]
     recorded = {each.object.path for each in finished if each.object is not None}
     for path in store.objects.paths(SHARD_FOLDER):
         if path not in recorded:
-            yield Finding(
-                path=path,
-                problem="no commit record vouches for it, but readers of data/*.tar see it",
-                way_out="run 'magicseg generate' again to finish its commit, or move it away",
+            yield _Damage(
+                Finding(
+                    path=path,
+                    problem="no commit record vouches for it, but readers of data/*.tar see it",
+                    way_out=_REPAIR,
+                ),
+                lambda path=path: _put_tar_aside(store, path),
             )
-    for shard, count in sorted(Counter(each.shard for each in finished).items()):
-        if count > 1:
-            yield Finding(
-                path=f"{COMMIT_FOLDER}/{Stage.SHARDS}/{shard}",
-                problem=f"{count} records are about one shard; expected one",
-                way_out=_REMAKE,
+    by_shard: dict[str, list[Commit]] = {}
+    for commit in finished:
+        by_shard.setdefault(commit.shard, []).append(commit)
+    for records in by_shard.values():
+        records.sort(key=lambda commit: (commit.created, commit.key))
+        problem = f"{len(records)} records are about one shard, expected one: this is not the last"
+        for commit in records[:-1]:
+            yield _Damage(
+                Finding(path=record_path(commit), problem=problem, way_out=_REPAIR),
+                lambda commit=commit, problem=problem: _put_record_aside(store, commit, problem),
             )
 
 
-def _check_intents(store: Store) -> Iterator[Finding]:
+def _put_tar_aside(store: Store, path: str) -> None:
+    match = re.fullmatch(rf"{SHARD_FOLDER}/train-(.+)\.tar", path)
+    if match is None or not re.match(UNIT_NAME, match[1]):
+        put_aside(store.objects, [path], "no commit record vouches for it")
+        return
+    with store.lease(Stage.SHARDS, match[1]):
+        known = store.log.shards().get(match[1])
+        if known is None or known.object is None or known.object.path != shard_path(match[1]):
+            put_aside(store.objects, [path], "no commit record vouches for it")
+
+
+def _put_record_aside(store: Store, commit: Commit, problem: str) -> None:
+    with store.lease(commit.stage, commit.shard):
+        put_aside(store.objects, [record_path(commit)], problem)
+
+
+def _check_intents(store: Store) -> Iterator[_Damage]:
     for path in store.objects.paths(INTENT_FOLDER):
-        yield Finding(
-            path=path,
-            problem="a commit was begun and not finished",
-            way_out="nothing if a worker is running; else run 'magicseg generate' again",
+        yield _Damage(
+            Finding(
+                path=path,
+                problem="a commit was begun and not finished",
+                way_out=f"nothing if a worker is running; else {_REPAIR}",
+            ),
+            lambda path=path: store.settle_intent(path, forget=True),
         )
 
 
-def _check_bytes(store: Store, path: str, num_classes: int) -> Iterator[Finding]:
-    commit = store.record(path)
-    defect = store.defect(commit, deep=True)
-    if defect:
-        yield Finding(path=path, problem=defect, way_out=_REMAKE)
-    elif commit.stage is Stage.SHARDS:
-        try:
-            problems = list(_shard_problems(store, commit, num_classes))
-        except DataError as error:
-            problems = [str(error)]
-        for problem in problems:
-            yield Finding(path=path, problem=problem, way_out=_REMAKE)
+def _check_answers(store: Store) -> Iterator[_Damage]:
+    for path, problem in Ledger(store.objects).damaged():
+        yield _Damage(
+            Finding(path=path, problem=problem, way_out=_REPAIR),
+            lambda path=path, problem=problem: put_aside(store.objects, [path], problem),
+        )
+
+
+def _contents_problems(store: Store, commit: Commit, num_classes: int) -> Iterator[str]:
+    if commit.stage is Stage.SHARDS:
+        yield from _shard_problems(store, commit, num_classes)
+        return
+    written = count_written(commit.stage, store.read(commit))
+    if written != commit.counts.written:
+        yield f"it holds {written} samples, its record says {commit.counts.written}"
 
 
 def _shard_problems(store: Store, commit: Commit, num_classes: int) -> Iterator[str]:
-    rows = {row.key: row for row in store.manifest(commit) if row.status == "written"}
+    manifest = store.manifest(commit)
+    yield from _count_problems(store, commit, manifest)
+    rows = {row.key: row for row in manifest if row.status == "written"}
     samples = iterate(f"{store.root}/{commit.object.path}") if commit.object else iter(())
     for sample in samples:
         row = rows.pop(sample.key, None)
@@ -146,6 +251,22 @@ def _shard_problems(store: Store, commit: Commit, num_classes: int) -> Iterator[
             yield from _sample_problems(sample, row, num_classes)
     for key in rows:
         yield f"sample {key} is in the manifest, but not in the tar"
+
+
+def _count_problems(store: Store, commit: Commit, manifest: list[ManifestRow]) -> Iterator[str]:
+    fates = Counter(row.status for row in manifest)
+    counts = commit.counts
+    expected = Counter(
+        written=counts.written,
+        rejected=sum(counts.rejected.values()),
+        failed=sum(counts.failed.values()),
+    )
+    if fates != expected:
+        yield f"the manifest has {dict(fates)}, the record says {dict(expected)}"
+    held = store.range_of(commit)
+    if commit.start is not None and held != (manifest[0].index, manifest[-1].index + 1):
+        first, last = manifest[0].index, manifest[-1].index
+        yield f"the manifest has samples {first} to {last}, the record says {held}"
 
 
 def _sample_problems(sample: Sample, row: ManifestRow, num_classes: int) -> Iterator[str]:

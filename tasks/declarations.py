@@ -1,85 +1,141 @@
-"""What a stage is: a declaration, and one piece of work for it.
+"""What a stage is: a declaration, and the work on one piece.
 
 A stage is data and a plain function. Its Prefect task, its keys, its place in the order, its lines
 in `status` and in the progress, and its row in the docs come from the declaration.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
 from models.registry import Need, Role, kind_of
-from storage.commits import Commit, Counts
-from storage.identity import Encoded, digest
-from storage.records import PlannedShard, Record, Rejected, Stage
+from storage.pairs import EncodedPair, describe_pairs, pack_pairs
+from storage.records import PlannedSample, Record, Rejected, Stage
 from storage.rows import write_rows
 from storage.store import Store
-from tasks.machine import Machine
+from tasks.cells import CellState
+from tasks.context import RunContext
 from tasks.recipe import Recipe
 
-Done = Mapping[Stage, Commit]
-"""What is committed for one shard."""
+_ItemT = TypeVar("_ItemT")
+
+
+@runtime_checkable
+class InSteps(Protocol):
+    """Cuts items into whole batches, and tells after each step how far the stage is."""
+
+    def __call__(self, items: Iterable[_ItemT], batch_size: int) -> Iterator[list[_ItemT]]:
+        """Iterate over the items, some whole batches at a time."""
+        ...
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage made of a shard.
+    """What a stage made of a piece.
 
     Attributes:
-        data: The bytes to store; empty for a shard without survivors.
-        counts: Where the samples went.
-        manifest: Parquet bytes of the manifest; final stage only.
+        rows: For each sample a result, or why there is none.
+        data: The bytes to store.
     """
 
+    rows: Sequence[Record]
     data: bytes | memoryview
-    counts: Counts
-    manifest: bytes = b""
 
     @classmethod
-    def of_rows(cls, rows: Sequence[Record], requested: int) -> "Made":
-        """The output of a stage that stores one record a sample.
+    def of_rows(cls, rows: Sequence[Record]) -> "Made":
+        """The output of a stage that stores nothing but its rows."""
+        return cls(rows, write_rows(rows))
+
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[EncodedPair], dropped: Sequence[Rejected]) -> "Made":
+        """The output of a stage that stores images.
 
         Args:
-            rows: Results and rejections.
-            requested: Samples that the stage was asked for.
+            pairs: What was painted.
+            dropped: Why there is no pair.
         """
-        dropped = [row for row in rows if isinstance(row, Rejected)]
-        return cls(write_rows(rows), Counts.of(requested, len(rows) - len(dropped), dropped))
+        return cls([*describe_pairs(pairs), *dropped], pack_pairs(pairs, dropped))
 
 
-class StageWork:
-    """One stage of one shard, to be done.
-
-    No dataclass and no pydantic model: Prefect walks through those in a task's parameters, sample
-    by sample.
+class PieceWork:
+    """One stage of some samples of a cell, to be done.
 
     Args:
-        machine: Owns devices, calls and models.
-        store: The dataset.
-        recipe: How samples are made.
-        shard: Which samples.
-        done: The commits that the stage reads.
-        key: What the output depends on.
+        context: What the work of the run has in common.
+        stage: The stage.
+        state: What is committed of the cell.
+        samples: The samples to be made, in plan order.
+        in_steps: Cuts items into whole batches of a size, and tells after each step how far the
+            stage is.
     """
 
     def __init__(
         self,
-        machine: Machine,
-        store: Store,
-        recipe: Recipe,
-        shard: PlannedShard,
-        *,
-        done: Done,
-        key: str,
+        context: RunContext,
+        stage: Stage,
+        state: CellState,
+        samples: Sequence[PlannedSample],
+        in_steps: InSteps,
     ) -> None:
-        self.machine = machine
-        self.store = store
-        self.recipe = recipe
-        self.shard = shard
-        self.done = done
-        self.key = key
+        self.machine = context.machine
+        self.store = context.store
+        self.recipe = context.recipe
+        self.spec = context.spec
+        self.stage = stage
+        self.state = state
+        self.samples = samples
+        self.in_steps = in_steps
+        self._rows: dict[Stage, dict[str, Record]] = {}
+
+    def rows(self, stage: Stage) -> dict[str, Record]:
+        """What an earlier stage made of the samples, by sample key.
+
+        Raises:
+            DamagedError: The bytes are not those that were committed.
+        """
+        if stage not in self._rows:
+            self._rows[stage] = read_rows_of(self.store, self.state, stage, self._keys())
+        return self._rows[stage]
+
+    def known_rows(self) -> dict[str, Record]:
+        """What this stage has made of other samples of the cell's class sets before."""
+        keys = [sample.key for sample in self.state.reached(self.stage)]
+        return read_rows_of(self.store, self.state, self.stage, keys)
+
+    def pairs(self) -> Iterator[EncodedPair]:
+        """The stored images of the samples, in plan order: what readers of the dataset will see.
+
+        Raises:
+            DamagedError: The bytes are not those that were committed.
+        """
+        return read_pairs_of(self.store, self.state, self._keys())
+
+    def _keys(self) -> list[str]:
+        return [sample.key for sample in self.samples]
+
+
+def read_rows_of(
+    store: Store, state: CellState, stage: Stage, keys: Sequence[str]
+) -> dict[str, Record]:
+    """Read what a stage made of some samples, by sample key; samples not decided are left out."""
+    found: dict[str, Record] = {}
+    for piece in state.pieces(stage, keys):
+        for row in store.rows(piece):
+            key: str = row.key  # type: ignore[attr-defined]
+            if key in state.found[stage] and state.found[stage][key].piece.key == piece.key:
+                found[key] = row
+    return {key: found[key] for key in keys if key in found}
+
+
+def read_pairs_of(store: Store, state: CellState, keys: Sequence[str]) -> Iterator[EncodedPair]:
+    """Read the stored images of some samples, in the order of their keys."""
+    wanted, found = set(keys), state.found[Stage.PAIRS]
+    for piece in state.pieces(Stage.PAIRS, keys):
+        for pair in store.pairs(piece):
+            if pair.key in wanted and found[pair.key].piece.key == piece.key:
+                yield pair
 
 
 @dataclass(frozen=True)
@@ -94,7 +150,7 @@ class Declaration:
         depends_on: Its part of the recipe: what its output depends on besides inputs and plan.
             Settings that say only how to execute (device, batch size, concurrency) are no part, so
             that changing them repeats no work.
-        make: Does the work.
+        make: Does the work on a piece; nothing for the last stage, which packs shards.
         about: What happens, in a sentence.
     """
 
@@ -103,7 +159,7 @@ class Declaration:
     inputs: tuple[Stage, ...]
     role: Role | None
     depends_on: Callable[[Recipe], dict[str, Any]]
-    make: Callable[[StageWork], Made]
+    make: Callable[[PieceWork], Made] | None
     about: str
 
     def need(self, recipe: Recipe) -> Need:
@@ -127,24 +183,7 @@ class Declaration:
             for name, value in self.depends_on(recipe).items()
         }
 
-    def key(self, config: Mapping[str, Any], shard: PlannedShard, done: Done) -> str:
-        """Identify the output for a shard.
 
-        Args:
-            config: What `config` says.
-            shard: The planned samples: a shard that grew has another key than before.
-            done: At least the commits that the stage reads.
-
-        Returns:
-            64 hex digits; equal keys mean equal outputs, on any machine, in any order.
-        """
-        inputs = [done[source].object for source in self.inputs]
-        return digest(
-            {
-                "stage": self.stage.value,
-                "version": self.version,
-                "samples": Encoded(shard.samples_json),
-                "config": config,
-                "inputs": [ref.sha256 if ref else "" for ref in inputs],
-            }
-        )
+def dropped_of(rows: Iterable[Record]) -> list[Rejected]:
+    """The rows that say why there is no result."""
+    return [row for row in rows if isinstance(row, Rejected)]

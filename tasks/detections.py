@@ -8,7 +8,7 @@ from models.registry import Role
 from storage.codecs import decode_image
 from storage.records import Box, Detection, Reason, Record, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
-from tasks.declarations import Declaration, Made, StageWork
+from tasks.declarations import Declaration, Made, PieceWork
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
@@ -110,9 +110,9 @@ def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
     return Rejected(key=key, stage=Stage.DETECTIONS, reason=reason, detail=detail)
 
 
-def stored_images(work: StageWork) -> Iterator[PaintedSample]:
+def stored_images(work: PieceWork) -> Iterator[PaintedSample]:
     """The stored images: what later stages see is what readers of the dataset will see."""
-    for pair in work.store.pairs(work.done[Stage.PAIRS]):
+    for pair in work.pairs():
         images = (pair.image_bytes, pair.counterfactual_bytes)
         yield PaintedSample(pair.key, *map(decode_image, images))
 
@@ -125,19 +125,15 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _make(work: StageWork) -> Made:
+def _make(work: PieceWork) -> Made:
     config, rules = work.recipe.profile.detector, work.recipe.detections
     vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
-    classes = {sample.key: sample.class_ids for sample in work.shard.samples}
-    total, name = work.done[Stage.PAIRS].counts.written, work.shard.name
+    classes = {sample.key: sample.class_ids for sample in work.samples}
     detector = work.machine.models.model(config, work.store.objects)
     rows: list[Record] = []
-    steps = work.machine.progress.in_steps(
-        stored_images(work), config.batch_size, Stage.DETECTIONS, name, total
-    )
-    for step in steps:
+    for step in work.in_steps(stored_images(work), config.batch_size):
         rows += detect_objects(step, classes, vocabulary, detector, rules)
-    return Made.of_rows(rows, total)
+    return Made.of_rows(rows)
 
 
 DECLARATION = Declaration(

@@ -21,7 +21,7 @@ from storage.records import (
     Stage,
 )
 from storage.rows import split_rows
-from tasks.declarations import Declaration, Made, StageWork
+from tasks.declarations import Declaration, Made, PieceWork
 from tasks.detections import stored_images
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
@@ -127,17 +127,15 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
     return {"segmenter": recipe.profile.segmenter.identity(), "rules": recipe.masks}
 
 
-def _make(work: StageWork) -> Made:
-    found, _ = split_rows(work.store.rows(work.done[Stage.DETECTIONS]), Detection)
+def _make(work: PieceWork) -> Made:
+    found, _ = split_rows(work.rows(Stage.DETECTIONS).values(), Detection)
     boxes = {detection.key: detection for detection in found}
-    config, name = work.recipe.profile.segmenter, work.shard.name
+    config = work.recipe.profile.segmenter
     segmenter = work.machine.models.model(config, work.store.objects)
     rows: list[Record] = []
-    stored = (pair for pair in stored_images(work) if pair.key in boxes)
-    steps = work.machine.progress.in_steps(stored, config.batch_size, Stage.MASKS, name, len(found))
-    for step in steps:
+    for step in work.in_steps(stored_images(work), config.batch_size):
         rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, work.recipe.masks)
-    return Made.of_rows(rows, len(found))
+    return Made.of_rows(rows)
 
 
 DECLARATION = Declaration(

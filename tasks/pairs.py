@@ -10,11 +10,10 @@ from jaxtyping import UInt8
 from models.protocols import PaintedPair, PairPainter, PairRequest
 from models.registry import Role
 from storage.codecs import encode_image
-from storage.commits import Counts
-from storage.pairs import EncodedPair, pack_pairs
+from storage.pairs import EncodedPair
 from storage.records import Prompt, Reason, Rejected, Stage
 from storage.rows import split_rows
-from tasks.declarations import Declaration, Made, StageWork
+from tasks.declarations import Declaration, Made, PieceWork
 from tasks.recipe import Recipe
 from tasks.rules import PairRules
 
@@ -87,16 +86,15 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _make(work: StageWork) -> Made:
-    """Paint the pairs of a shard; images are encoded as soon as they are there."""
-    texts, _ = split_rows(work.store.rows(work.done[Stage.PROMPTS]), Prompt)
-    seeds = {sample.key: sample.seed for sample in work.shard.samples}
-    profile, progress = work.recipe.profile, work.machine.progress
+def _make(work: PieceWork) -> Made:
+    """Paint the pairs of a piece; images are encoded as soon as they are there."""
+    texts, _ = split_rows(work.rows(Stage.PROMPTS).values(), Prompt)
+    seeds = {sample.key: sample.seed for sample in work.samples}
+    profile = work.recipe.profile
     painter = work.machine.models.model(profile.painter, work.store.objects)
     kept: list[EncodedPair] = []
     dropped: list[Rejected] = []
-    size, name = profile.painter.batch_size, work.shard.name
-    for step in progress.in_steps(texts, size, Stage.PAIRS, name, len(texts)):
+    for step in work.in_steps(texts, profile.painter.batch_size):
         for result in paint_pairs(step, seeds, painter, work.recipe.pairs):
             if isinstance(result, Rejected):
                 dropped.append(result)
@@ -104,7 +102,7 @@ def _make(work: StageWork) -> Made:
             pixels = (result.image, result.counterfactual)
             encoded = (encode_image(each, profile.image_format) for each in pixels)
             kept.append(EncodedPair(result.key, *encoded))
-    return Made(pack_pairs(kept, dropped), Counts.of(len(texts), len(kept), dropped))
+    return Made.of_pairs(kept, dropped)
 
 
 DECLARATION = Declaration(

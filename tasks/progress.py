@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from storage.commits import Commit
 from storage.errors import EngineError
 from storage.records import Stage
 
@@ -93,13 +92,15 @@ class Progress:
         for listener in tuple(self._listeners):
             listener(step)
 
-    def tell_commit(self, commit: Commit, *, cached: bool) -> None:
-        """Tell that a stage of a shard is done, and how many samples it dealt with."""
-        count = commit.counts.requested
-        self.tell(Step(commit.stage, commit.shard, count, count, cached))
-
     def in_steps(
-        self, items: Iterable[_ItemT], batch_size: int, stage: Stage, shard: str, total: int
+        self,
+        items: Iterable[_ItemT],
+        batch_size: int,
+        stage: Stage,
+        shard: str,
+        total: int,
+        *,
+        before: int = 0,
     ) -> Iterator[list[_ItemT]]:
         """Cut items into whole batches, and tell after each step how far the stage is.
 
@@ -108,9 +109,10 @@ class Progress:
             batch_size: What the network takes at once.
             stage: The stage.
             shard: Shard name.
-            total: How many items there are.
+            total: Samples of the shard that reached the stage.
+            before: How many of them it has dealt with before these.
         """
-        iterator, size, done = iter(items), batch_size * _BATCHES_A_STEP, 0
+        iterator, size, done = iter(items), batch_size * _BATCHES_A_STEP, before
         while step := list(islice(iterator, size)):
             yield step
             done += len(step)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, pairwise
@@ -12,13 +12,14 @@ from models.protocols import PromptWriter, TextAnswer, TextRequest, TokenCounter
 from models.registry import Role
 from models.writing.mentions import CounterfactualRule, counterfactual_text, find_mentions
 from storage.errors import TransientError
-from storage.records import Mention, PlannedSample, PlannedShard, Prompt, Reason, Rejected, Stage
+from storage.plan import index_of
+from storage.records import Mention, PlannedSample, Prompt, Reason, Rejected, Stage
 from storage.vocabulary import ClassRecord, Vocabulary, load_vocabulary
-from tasks.declarations import Declaration, Made, StageWork
+from tasks.declarations import Declaration, Made, PieceWork
 from tasks.recipe import Recipe
 from tasks.rules import PromptRules
 
-__all__ = ["write_prompts"]
+__all__ = ["ClassSet", "cut_class_sets", "write_prompts"]
 
 _SHORT_WORDS = 8
 _WORD = re.compile(r"\w+")
@@ -26,28 +27,58 @@ _WORD = re.compile(r"\w+")
 Problem = tuple[Reason, str]
 
 
+@dataclass(frozen=True)
+class ClassSet:
+    """Samples of the same classes, whose texts are asked for together.
+
+    Attributes:
+        samples: Those that need a text, in plan order; all have the same classes.
+        known: Texts that other samples of the set have already.
+    """
+
+    samples: tuple[PlannedSample, ...]
+    known: tuple[str, ...] = ()
+
+
+def cut_class_sets(
+    samples: Iterable[PlannedSample], size: int, known: Iterable[Prompt] = ()
+) -> list[ClassSet]:
+    """Cut samples at the borders of their class sets.
+
+    Args:
+        samples: In plan order.
+        size: Samples of a class set, `texts_per_class_set` of the plan.
+        known: Texts that other samples of these sets have already.
+    """
+    texts: dict[int, list[str]] = {}
+    for prompt in known:
+        texts.setdefault(index_of(prompt.key) // size, []).append(prompt.text)
+    groups = groupby(samples, key=lambda sample: sample.index // size)
+    return [ClassSet(tuple(members), tuple(texts.get(number, ()))) for number, members in groups]
+
+
 def write_prompts(
-    shard: PlannedShard,
+    class_sets: Sequence[ClassSet],
     vocabulary: Vocabulary,
     writer: PromptWriter,
     tokens: TokenCounter,
     rules: PromptRules,
 ) -> list[Prompt | Rejected]:
-    """Write the texts of a shard.
+    """Write the texts of some samples.
 
-    Consecutive samples of the same classes are one request. Texts that do not pass the rules are
-    asked for again, with those that exist already named as ones to avoid.
+    A class set is one request. Texts that do not pass the rules are asked for again, with those of
+    the set that exist already named as ones to avoid.
 
     Args:
-        shard: The samples.
+        class_sets: The samples.
         vocabulary: Their classes.
         writer: Who writes.
         tokens: Knows how long a text is for the painter.
         rules: What is good enough.
 
     Returns:
-        One record for each sample, in the plan's order. It depends on the arguments and the
-        writer's answers alone, not on how many of them came at the same time.
+        One record for each sample, in order. It depends on the arguments and the writer's answers
+        alone, not on how many of them came at the same time.
 
     Raises:
         BudgetError: If a call could pass the writer's budget.
@@ -55,12 +86,19 @@ def write_prompts(
         TransientError: If the writer answered nothing at all.
     """
     judge = _Judge(tokens, rules.duplicate_similarity)
-    batches = _batches(shard, vocabulary)
+    batches = [
+        _Batch(
+            each.samples,
+            tuple(vocabulary[class_id] for class_id in each.samples[0].class_ids),
+            list(each.known),
+        )
+        for each in class_sets
+    ]
     for number in range(rules.max_rounds):
         wanting = [batch for batch in batches if batch.num_missing]
         if not wanting:
             break
-        for batch, answer in zip(wanting, _ask(writer, wanting, judge, number), strict=True):
+        for batch, answer in zip(wanting, _ask(writer, wanting, number), strict=True):
             batch.take(answer, judge)
     return [
         record for batch in batches for record in _records(batch, writer.name, rules.counterfactual)
@@ -77,18 +115,15 @@ class _Text:
 
 @dataclass
 class _Judge:
-    """Decides which texts pass, and remembers them."""
+    """Decides which texts pass."""
 
     tokens: TokenCounter
     similarity: float | None
-    passed: dict[frozenset[int], list[str]] = field(default_factory=dict)
 
-    def texts(self, classes: Sequence[ClassRecord]) -> list[str]:
-        """Texts of these classes that passed so far."""
-        return self.passed.setdefault(frozenset(record.class_id for record in classes), [])
-
-    def judge(self, text: str, classes: Sequence[ClassRecord]) -> _Text | Problem:
-        """Let a text pass, or say why not."""
+    def judge(
+        self, text: str, classes: Sequence[ClassRecord], others: Sequence[str]
+    ) -> _Text | Problem:
+        """Let a text pass, or say why not; `others` are the texts of its class set."""
         mentions = find_mentions(text, classes)
         mentioned = {mention.class_id for mention in mentions}
         absent = [record.name for record in classes if record.class_id not in mentioned]
@@ -98,19 +133,19 @@ class _Judge:
         if num_tokens > most:
             excess = f"{num_tokens} tokens, at most {most} are read: {text!r}"
             return Reason.TEXT_TOO_LONG, excess
-        for other in self.texts(classes):
+        for other in others:
             if self.similarity is not None and _likeness(text, other) >= self.similarity:
                 return Reason.NEAR_DUPLICATE, f"{text!r} is too like {other!r}"
-        self.texts(classes).append(text)
         return _Text(text, mentions)
 
 
 @dataclass
 class _Batch:
-    """Samples of the same classes, and the texts for the first of them."""
+    """Samples of a class set, and the texts for the first of them."""
 
-    samples: list[PlannedSample]
+    samples: tuple[PlannedSample, ...]
     classes: tuple[ClassRecord, ...]
+    passed: list[str]
     texts: list[_Text] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -122,9 +157,10 @@ class _Batch:
         """Take what passes; remember why the rest did not."""
         self.problems = []
         for text in answer.texts[: self.num_missing]:
-            verdict = judge.judge(_cleaned(text), self.classes)
+            verdict = judge.judge(_cleaned(text), self.classes, self.passed)
             if isinstance(verdict, _Text):
                 self.texts.append(verdict)
+                self.passed.append(verdict.text)
             else:
                 self.problems.append(verdict)
         if len(self.problems) < self.num_missing:
@@ -132,23 +168,14 @@ class _Batch:
             self.problems.append((reason, answer.failure or "failed: too few texts came back"))
 
 
-def _batches(shard: PlannedShard, vocabulary: Vocabulary) -> list[_Batch]:
-    return [
-        _Batch(list(samples), tuple(vocabulary[class_id] for class_id in class_ids))
-        for class_ids, samples in groupby(shard.samples, key=lambda sample: sample.class_ids)
-    ]
-
-
-def _ask(
-    writer: PromptWriter, batches: Sequence[_Batch], judge: _Judge, number: int
-) -> list[TextAnswer]:
+def _ask(writer: PromptWriter, batches: Sequence[_Batch], number: int) -> list[TextAnswer]:
     requests = [
         TextRequest(
             classes=batch.classes,
             count=batch.num_missing,
             seed=batch.samples[0].seed,
             round=number,
-            avoid=tuple(judge.texts(batch.classes)),
+            avoid=tuple(batch.passed),
         )
         for batch in batches
     ]
@@ -205,16 +232,17 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _make(work: StageWork) -> Made:
+def _make(work: PieceWork) -> Made:
     profile, models = work.recipe.profile, work.machine.models
+    known = (row for row in work.known_rows().values() if isinstance(row, Prompt))
     rows = write_prompts(
-        work.shard,
+        cut_class_sets(work.samples, work.spec.texts_per_class_set, known),
         load_vocabulary(profile.vocabulary),
         models.model(profile.writer, work.store.objects),
         models.tokens(profile.painter),
         work.recipe.prompts,
     )
-    return Made.of_rows(rows, len(work.shard.samples))
+    return Made.of_rows(rows)
 
 
 DECLARATION = Declaration(

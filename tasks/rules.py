@@ -16,7 +16,7 @@ class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """How often texts are asked for; after the first time, only the missing ones."""
     duplicate_similarity: float | None = Field(default=0.8, gt=0, le=1)
     """A text is dropped if it shares at least this part of its word pairs (Jaccard) with another of
-    the same classes in its shard; texts under 8 words must match word for word. null keeps all."""
+    its class set; texts under 8 words must match word for word. null keeps all."""
     counterfactual: CounterfactualRule = "nothing"
     """How a mention is replaced: by the word "nothing" as in the paper, or by a gap."""
 

@@ -1,25 +1,30 @@
 """Shards: everything that is known of a shard's samples, packed, described and published."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from storage.codecs import encode_label_map
-from storage.commits import Counts
-from storage.manifest import describe_samples, encode_manifest
+from storage.commits import ClassOutcomes, Counts
+from storage.manifest import ManifestRow, describe_samples, encode_manifest
 from storage.pairs import EncodedPair
+from storage.payloads import Payload
+from storage.plan import ShardRange
 from storage.records import (
     Detection,
     MaskSample,
-    Pair,
     PlannedSample,
     PlannedShard,
     Prompt,
+    Record,
+    Rejected,
     Stage,
 )
-from storage.rows import split_rows
 from storage.shards import Sample, pack
 from storage.store import Store
-from storage.vocabulary import Vocabulary, load_vocabulary
-from tasks.declarations import Declaration, Done, Made, StageWork
+from storage.vocabulary import Vocabulary
+from tasks.cells import CellState
+from tasks.declarations import Declaration, read_pairs_of, read_rows_of
 from tasks.masks import label_map
 
 
@@ -34,46 +39,119 @@ class _Parts:
     masks: MaskSample
 
 
-def pack_shard(store: Store, vocabulary: Vocabulary, shard: PlannedShard, done: Done) -> Made:
+def pack_shard(
+    store: Store, vocabulary: Vocabulary, shard: ShardRange, states: Sequence[CellState]
+) -> tuple[Payload, Counts]:
     """Pack the samples that passed all stages, and record what became of every planned one.
 
     Args:
-        store: Where the stages' outputs are.
+        store: Where the pieces are.
         vocabulary: Names the classes.
-        shard: The planned samples.
-        done: The commits of the earlier stages.
+        shard: Which samples.
+        states: How far they are, cell by cell; a sample that is not decided counts as failed.
 
     Returns:
-        Tar and manifest; no tar if no sample came through.
+        Tar (empty if no sample came through) and manifest, and where the samples went.
 
     Raises:
-        DataError: An output is damaged, or a sample has no fate or two.
+        DamagedError: A piece is damaged.
+        DataError: A sample has no fate or two.
     """
-    prompts, dropped = split_rows(store.rows(done[Stage.PROMPTS]), Prompt)
-    detections, lost = split_rows(store.rows(done[Stage.DETECTIONS]), Detection)
-    masks, more = split_rows(store.rows(done[Stage.MASKS]), MaskSample)
-    dropped += [*split_rows(store.rows(done[Stage.PAIRS]), Pair)[1], *lost, *more]
-    texts = {prompt.key: prompt for prompt in prompts}
-    found = {detection.key: detection for detection in detections}
-    cut = {sample.key: sample for sample in masks}
-    planned = {sample.key: sample for sample in shard.samples}
-    samples = [
-        _finish_sample(
-            _Parts(planned[pair.key], texts[pair.key], pair, found[pair.key], cut[pair.key]),
-            vocabulary,
-        )
-        for pair in store.pairs(done[Stage.PAIRS])
-        if pair.key in cut
-    ]
-    rows = describe_samples(
-        shard,
+    samples: list[Sample] = []
+    dropped: list[Rejected] = []
+    prompts: list[Prompt] = []
+    seconds: dict[Stage, float] = {}
+    for state in states:
+        rows = _rows(store, state)
+        prompts += [row for row in rows[Stage.PROMPTS].values() if isinstance(row, Prompt)]
+        for stage in state.found:
+            dropped += [row for row in rows[stage].values() if isinstance(row, Rejected)]
+            seconds[stage] = seconds.get(stage, 0.0) + _seconds(state, stage)
+        dropped += _undelivered(store, state)
+        samples += _finished(store, state, rows, vocabulary)
+    planned = PlannedShard(
+        slice_id=shard.slice_id,
+        index=shard.index,
+        samples=tuple(sample for state in states for sample in state.part.samples),
+    )
+    described = describe_samples(
+        planned,
         {record.class_id: record.name for record in vocabulary},
         samples=samples,
         dropped=dropped,
         prompts=prompts,
     )
-    counts = Counts.of(len(shard.samples), len(samples), dropped)
-    return Made(pack(samples) if samples else b"", counts, encode_manifest(rows))
+    about = {
+        "start": shard.start,
+        "stop": shard.stop,
+        "classes": count_classes(described),
+        "stage_seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+    }
+    payload = Payload(pack(samples) if samples else b"", encode_manifest(described), about=about)
+    return payload, Counts.of(len(planned.samples), len(samples), dropped)
+
+
+def count_classes(rows: Iterable[ManifestRow]) -> dict[int, ClassOutcomes]:
+    """Count what became of the samples of each class, from the rows of a manifest."""
+    planned: dict[int, int] = {}
+    written: dict[int, int] = {}
+    for row in rows:
+        for class_id in row.class_ids:
+            planned[class_id] = planned.get(class_id, 0) + 1
+            if row.status == "written":
+                written[class_id] = written.get(class_id, 0) + 1
+    return {
+        class_id: ClassOutcomes(planned=count, written=written.get(class_id, 0))
+        for class_id, count in sorted(planned.items())
+    }
+
+
+def _rows(store: Store, state: CellState) -> dict[Stage, dict[str, Record]]:
+    keys = [sample.key for sample in state.part.samples]
+    return {stage: read_rows_of(store, state, stage, keys) for stage in state.found}
+
+
+def _seconds(state: CellState, stage: Stage) -> float:
+    """The part of the pieces' working time that falls to the samples."""
+    keys = {sample.key for sample in state.part.samples}
+    return sum(
+        piece.seconds * len(keys & piece.verdicts.keys()) / len(piece.verdicts)
+        for piece in state.pieces(stage, sorted(keys))
+    )
+
+
+def _undelivered(store: Store, state: CellState) -> list[Rejected]:
+    """Why the samples that no service delivered are missing."""
+    wanted = {sample.key for sample in state.part.samples} & state.undelivered.keys()
+    found: dict[str, Rejected] = {}
+    for piece in store.pieces(Stage.PROMPTS, state.part.name) if wanted else ():
+        for row in store.rows(piece):
+            if isinstance(row, Rejected) and row.reason.is_failure and row.key in wanted:
+                found[row.key] = row
+    return [found[key] for key in sorted(found)]
+
+
+def _finished(
+    store: Store,
+    state: CellState,
+    rows: dict[Stage, dict[str, Record]],
+    vocabulary: Vocabulary,
+) -> list[Sample]:
+    planned = {sample.key: sample for sample in state.part.samples}
+    cut = {key: row for key, row in rows[Stage.MASKS].items() if isinstance(row, MaskSample)}
+    return [
+        _finish_sample(
+            _Parts(
+                planned[pair.key],
+                cast("Prompt", rows[Stage.PROMPTS][pair.key]),
+                pair,
+                cast("Detection", rows[Stage.DETECTIONS][pair.key]),
+                cut[pair.key],
+            ),
+            vocabulary,
+        )
+        for pair in read_pairs_of(store, state, sorted(cut))
+    ]
 
 
 def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> Sample:
@@ -102,17 +180,12 @@ def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
     return tuple(class_id for class_id in parts.planned.class_ids if class_id in present)
 
 
-def _make(work: StageWork) -> Made:
-    vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
-    return pack_shard(work.store, vocabulary, work.shard, work.done)
-
-
 DECLARATION = Declaration(
     stage=Stage.SHARDS,
     version=1,
     inputs=(Stage.PROMPTS, Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS),
     role=None,
     depends_on=lambda _recipe: {},
-    make=_make,
+    make=None,
     about="samples that came through are packed; every planned sample gets a row in the manifest",
 )

@@ -1,8 +1,8 @@
-"""The stages as Prefect tasks: each is a lookup, the stage's plain function, and a commit."""
+"""The stages as Prefect tasks: each is a lookup, the stage's plain function, and commits."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
@@ -13,10 +13,11 @@ from prefect.states import Completed
 from models.devices import is_out_of_memory
 from models.registry import Need
 from storage.errors import EngineError, LeaseHeldError, TransientError
-from storage.payloads import Payload
 from storage.records import Stage
-from tasks.declarations import Declaration, Made, StageWork
+from tasks.declarations import Declaration
+from tasks.packing import pack
 from tasks.stages import STAGES
+from tasks.work import ShardWork
 
 
 class OutOfMemoryError(EngineError):
@@ -58,49 +59,45 @@ def stage_options(stage: Stage) -> dict[str, Any]:
     }
 
 
-def make_once(declaration: Declaration, work: StageWork) -> Any:
-    """Commit a stage's output for a shard, unless that is done already.
+@dataclass(frozen=True)
+class StageReport:
+    """What a stage did for a shard.
+
+    Attributes:
+        executed: Pieces that were made, or 1 for a shard that was packed; 0 if nothing was done.
+    """
+
+    executed: int
+
+
+def make_stage(declaration: Declaration, work: ShardWork) -> Any:
+    """Do a stage of a shard, unless that is done already.
 
     Args:
         declaration: The stage.
-        work: What is wanted.
+        work: The shard.
 
     Returns:
-        The commit; as a Prefect state named ``Cached`` that holds it if nothing was executed.
+        A report; as a Prefect state named ``Cached`` that holds it if nothing was executed.
 
     Raises:
-        LeaseHeldError: Somebody else is at it.
+        DamagedError: What an earlier stage made is damaged.
         OutOfMemoryError: The stage needs more memory than there is.
         StoppedError: The run was asked to stop.
+        UndeliveredError: Samples are missing that a service did not deliver.
     """
-    store, stage, name = work.store, declaration.stage, work.shard.name
-    progress = work.machine.progress
-    found = store.look(stage, name, work.key)
-    if found is None:
-        progress.check(f"{stage} of {name}")
-        with store.lease(stage, name):
-            # Whoever held the lease before us may have made it, or left it all but committed.
-            found = store.heal(stage, name, work.key)
-            if found is None:
-                made, seconds = _make(declaration, work)
-                payload = Payload(made.data, made.manifest, seconds)
-                commit = store.commit(stage, name, work.key, payload, made.counts)
-                progress.tell_commit(commit, cached=False)
-                return commit
-    progress.tell_commit(found, cached=True)
-    return Completed(name="Cached", message="committed before, nothing executed", data=found)
-
-
-def _make(declaration: Declaration, work: StageWork) -> tuple[Made, float]:
-    """Do the work with what it needs; waiting for that is no working time."""
-    with _needed(declaration, work), _memory_explained(declaration, work):
-        started = time.monotonic()
-        made = declaration.make(work)
-        return made, time.monotonic() - started
+    if declaration.make is None:
+        executed = pack(work)
+    else:
+        executed = work.make_missing(declaration, lambda: _needed(declaration, work))
+    report = StageReport(executed)
+    if executed:
+        return report
+    return Completed(name="Cached", message="committed before, nothing executed", data=report)
 
 
 @contextmanager
-def _needed(declaration: Declaration, work: StageWork) -> Iterator[None]:
+def _needed(declaration: Declaration, work: ShardWork) -> Iterator[None]:
     """Hold the device, or the slot of the paid service, that the stage works with."""
     device = declaration.device(work.recipe)
     limit = work.machine.service_limit
@@ -108,12 +105,12 @@ def _needed(declaration: Declaration, work: StageWork) -> Iterator[None]:
         limit = None
     slot = concurrency(limit, strict=True) if limit else nullcontext()
     turn = work.machine.turns.turn(device) if device else nullcontext()
-    with slot, turn:
+    with slot, turn, _memory_explained(declaration, work):
         yield
 
 
 @contextmanager
-def _memory_explained(declaration: Declaration, work: StageWork) -> Iterator[None]:
+def _memory_explained(declaration: Declaration, work: ShardWork) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -128,8 +125,8 @@ def _memory_explained(declaration: Declaration, work: StageWork) -> Iterator[Non
 
 
 def _stage_task(declaration: Declaration) -> Any:
-    def stage(work: StageWork) -> Any:
-        return make_once(declaration, work)
+    def stage(work: ShardWork) -> Any:
+        return make_stage(declaration, work)
 
     # Prefect tells tasks apart by the name of their function.
     stage.__name__ = stage.__qualname__ = f"{declaration.stage.value}_stage"
@@ -140,5 +137,5 @@ def _stage_task(declaration: Declaration) -> Any:
 STAGE_TASKS: Mapping[Stage, Any] = {
     stage: _stage_task(declaration) for stage, declaration in STAGES.items()
 }
-"""The Prefect task of every stage: it takes a `StageWork`, and returns the commit, or a state named
-``Cached`` that holds it."""
+"""The Prefect task of every stage: it takes a `ShardWork`, and returns a `StageReport`, or a state
+named ``Cached`` that holds it."""

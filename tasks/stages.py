@@ -1,13 +1,14 @@
-"""The stages, in the order of the work, and how far a shard is."""
+"""The stages, in the order of the work, and the keys of what they make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from storage.commits import Commit
-from storage.records import PlannedShard, Stage
-from storage.store import Store
+from storage.identity import digest
+from storage.plan import DatasetSpec, ShardRange
+from storage.records import PlannedSample, Stage
 from tasks import detections, masks, pairs, prompts, shards
-from tasks.declarations import Declaration, Done
+from tasks.cells import short_digest
+from tasks.declarations import Declaration
 from tasks.recipe import Recipe
 
 STAGES: Mapping[Stage, Declaration] = {
@@ -33,30 +34,60 @@ class StageKeys:
         InputError: If weights or templates are missing.
     """
 
+    inputs: Mapping[Stage, tuple[Stage, ...]] = {
+        stage: each.inputs for stage, each in STAGES.items() if each.make is not None
+    }
+    """The stages that commit pieces, in order, each with those that it reads."""
+
     def __init__(self, recipe: Recipe) -> None:
         self._configs = {stage: each.config(recipe) for stage, each in STAGES.items()}
+        self._digests = {
+            stage: digest(
+                {
+                    "stage": stage.value,
+                    "version": STAGES[stage].version,
+                    "config": self._configs[stage],
+                }
+            )
+            for stage in STAGES
+        }
 
     def describe(self) -> dict[str, Any]:
         """What each stage's output depends on, for the dataset's spec."""
         return {stage.value: config for stage, config in self._configs.items() if config}
 
-    def key(self, stage: Stage, shard: PlannedShard, done: Done) -> str:
-        """The key of a stage's output for a shard; see `Declaration.key`."""
-        return STAGES[stage].key(self._configs[stage], shard, done)
+    def key(self, stage: Stage, sample: PlannedSample, inputs: Sequence[str]) -> str:
+        """Identify what a stage makes of a sample.
 
-    def find_done(self, store: Store, shard: PlannedShard) -> dict[Stage, Commit]:
-        """Find the finished stages of a shard; changes nothing.
+        Args:
+            stage: The stage.
+            sample: The planned sample.
+            inputs: Digests of what the stage reads of it, in the order of its inputs.
 
         Returns:
-            The commits of its stages, in order, up to the first one that is missing.
+            16 hex digits; equal keys mean equal outputs, on any machine, in any order.
         """
-        done: dict[Stage, Commit] = {}
-        for stage in STAGES:
-            commit = store.look(stage, shard.name, self.key(stage, shard, done))
-            if commit is None:
-                break
-            done[stage] = commit
-        return done
+        parts = (self._digests[stage], sample.key, sample.class_ids, sample.seed, *inputs)
+        return short_digest(repr(parts).encode())
+
+    def shard_key(self, spec: DatasetSpec, shard: ShardRange) -> str:
+        """Identify a finished shard, without planning its samples.
+
+        Args:
+            spec: What fixes the plan.
+            shard: Which samples.
+
+        Returns:
+            64 hex digits.
+        """
+        return digest(
+            {
+                "stages": {stage.value: each for stage, each in self._digests.items()},
+                "plan": spec.model_dump(mode="json", exclude={"samples_per_shard"}),
+                "slice": shard.slice_id,
+                "samples": [shard.start, shard.stop],
+            }
+        )
 
 
 def stage_table() -> str:

@@ -124,31 +124,39 @@ def verify(
     root: str,
     *,
     deep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    repair: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     json_: Json = False,
 ) -> None:
-    """Compare the files of a dataset with its records; changes nothing.
+    """Compare the files of a dataset with its records; changes nothing unless it shall repair.
 
     Args:
         root: Dataset: a folder or an object-store URL.
         deep: Hash every byte and open every sample, instead of comparing sizes and counts.
+        repair: Move what is damaged into the quarantine; the next 'magicseg generate' remakes it.
         json_: Print JSON.
     """
     from storage.store import Store
+    from storage.verification import repair as put_aside
     from storage.verification import verify_bytes, verify_records
     from storage.vocabulary import load_vocabulary
 
     store = Store.open(root)
-    if deep:
-        vocabulary = load_vocabulary(store.vocabulary)
-        findings = verify_bytes(store, len(vocabulary))
+    num_classes = len(load_vocabulary(store.vocabulary)) if deep else None
+    if repair:
+        findings = put_aside(store, num_classes)
+    elif num_classes is not None:
+        findings = verify_bytes(store, num_classes)
     else:
         findings = verify_records(store)
     if json_:
         print_json([finding.model_dump(mode="json") for finding in findings])
     else:
         for finding in findings:
-            say(f"{finding.path}: {finding.problem}; {finding.way_out}")
+            what = "put aside" if finding.repaired else finding.way_out
+            say(f"{finding.path}: {finding.problem}; {what}")
         say(f"{len(findings)} findings in {root}")
+        if any(finding.repaired for finding in findings):
+            say("run 'magicseg generate' again to remake what is missing")
     if findings:
         sys.exit(EXIT_WORK_LEFT)
 

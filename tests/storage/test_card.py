@@ -118,9 +118,10 @@ def test_a_dataset_without_shards_has_a_card(tmp_path):
     assert "Yield by class" not in (tmp_path / "README.md").read_text()
 
 
-def test_a_card_of_a_dataset_with_a_lost_manifest_is_not_written(store):
-    before = (Path(store.root) / "README.md").read_text()
+def test_a_damaged_shard_is_named_in_the_card_and_stops_no_other(store):
     store.objects.delete(".engine/manifests/0badcafe-000001.parquet")
-    with pytest.raises(TransientError, match=r"0badcafe-000001.parquet.*magicseg verify"):
-        write_card(store)
-    assert (Path(store.root) / "README.md").read_text() == before
+    write_card(store)
+    text = (Path(store.root) / "README.md").read_text()
+    assert "## Shards that are damaged" in text
+    assert re.search(r"0badcafe-000001: .*parquet is committed but gone; run 'magicseg verify", text)
+    assert "| train |" in text

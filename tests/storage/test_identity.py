@@ -8,7 +8,6 @@ from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
 from storage.identity import (
-    Encoded,
     Fingerprint,
     canonical_json,
     derive_seed,
@@ -81,14 +80,6 @@ def test_a_seed_is_made_of_the_canonical_json_of_its_parts(parts):
 def test_a_part_that_is_no_text_is_refused():
     with pytest.raises(InputError, match="no canonical JSON"):
         derive_seed("\ud800")
-
-
-def test_what_is_encoded_already_stands_for_its_value():
-    value = {"b": [1, {"c": "caf\u00e9"}], "a": None, "\u00e9": 1, "z": 2.5}
-    for name in value:
-        half = {**value, name: Encoded(canonical_json(value[name]))}
-        assert canonical_json(half) == canonical_json(value)
-    assert digest(Encoded(canonical_json(value))) == digest(value)
 
 
 def test_seeds_fill_their_range():

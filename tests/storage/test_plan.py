@@ -6,9 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from plans import plan
 from storage.errors import InputError
-from storage.identity import Encoded, canonical_json, derive_seed, digest
-from storage.plan import MAX_SAMPLES, DatasetSpec, count_shards, plan, plan_shard
+from storage.identity import derive_seed
+from storage.plan import MAX_SAMPLES, DatasetSpec, count_shards, plan_shard
 from storage.slices import Slice, resolve_slice
 from storage.vocabulary import load_vocabulary
 
@@ -164,24 +165,6 @@ def test_a_number_of_samples_out_of_range_is_refused(num_samples):
 def test_a_shard_outside_the_plan_is_refused(index):
     with pytest.raises(InputError, match=f"shard {index} does not exist: the slice has 3"):
         plan_shard(spec_of(samples_per_shard=10), slice_of(3), index, 30)
-
-
-@pytest.mark.parametrize(("size", "fields"), random_cases())
-def test_the_samples_of_a_shard_are_written_as_the_canonical_json_that_keys_were_made_of(
-    size, fields
-):
-    spec, classes = spec_of(**fields), slice_of(size)
-    for shard in plan(spec, classes, 2 * spec.samples_per_shard + 1):
-        assert shard.samples_json == canonical_json(list(shard.samples))
-        parts = {"version": 1, "samples": list(shard.samples), "inputs": []}
-        assert digest({**parts, "samples": Encoded(shard.samples_json)}) == digest(parts)
-
-
-def test_a_shard_whose_samples_were_written_is_still_the_same_shard():
-    written, other = (plan_shard(spec_of(), slice_of(3), 0, 10) for _ in range(2))
-    assert written.samples_json
-    assert written == other
-    assert written.model_dump() == other.model_dump()
 
 
 def test_every_sample_has_the_seed_that_its_key_had_before():

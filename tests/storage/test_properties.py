@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from plans import plan
 from storage.codecs import (
     decode_image,
     decode_label_map,
@@ -18,7 +19,7 @@ from storage.codecs import (
 )
 from storage.documents import merge, nest
 from storage.pairs import EncodedPair, iterate_pairs, pack_pairs, read_pair_rows
-from storage.plan import DatasetSpec, count_shards, plan, plan_shard
+from storage.plan import DatasetSpec, count_shards, plan_shard
 from storage.records import (
     Box,
     Detection,

@@ -1,5 +1,6 @@
 import pytest
 
+from storage.card import write_card
 from storage.commits import Counts
 from storage.errors import DataError
 from storage.pairs import EncodedPair, pack_pairs
@@ -61,12 +62,14 @@ def test_damage_is_repaired_by_committing_again_and_kept_in_the_quarantine(
 
 def test_a_broken_record_is_put_aside_by_the_next_lookup_not_by_readers(store, commit_rows, heal):
     commit_rows(store)
-    (path,) = store.record_paths(Stage.PROMPTS)
+    (path,) = store.log.paths(Stage.PROMPTS)
     damage(store, path, b'{"stage":')
-    with pytest.raises(DataError, match="is not a Commit record"):
-        store.commits()
-    assert heal(store, Stage.PROMPTS, SHARD, OLD) is None
     assert store.commits() == []
+    with pytest.raises(DataError, match="is not a Commit record"):
+        store.log.read(path)
+    assert store.log.paths() == [path]
+    assert heal(store, Stage.PROMPTS, SHARD, OLD) is None
+    assert store.log.paths() == []
 
 
 def test_a_missing_tar_is_told_to_the_reader(store, sample, payload):
@@ -85,6 +88,7 @@ def test_a_grown_shard_replaces_the_short_one_and_keeps_it_in_the_quarantine(
     store.commit(Stage.SHARDS, SHARD, OLD, *payload([sample(0)]))
     new = store.commit(Stage.SHARDS, SHARD, NEW, *payload([sample(0), sample(1)]))
     assert [shard.commit for shard in store.shards()] == [new]
+    write_card(store)
     assert verify_bytes(store, NUM_CLASSES) == []
     assert set(in_quarantine(store)) >= {
         f"data/train-{SHARD}.tar",
@@ -98,19 +102,21 @@ def test_a_version_without_survivors_leaves_no_old_tar_in_sight(store, sample, p
     store.commit(Stage.SHARDS, SHARD, NEW, *payload([], 2))
     assert store.objects.paths("data") == []
     assert [shard.samples for shard in store.shards()] == [0]
+    write_card(store)
     assert verify_bytes(store, NUM_CLASSES) == []
 
 
 def test_an_orphan_tar_with_other_bytes_is_put_aside(store, sample, payload, in_quarantine):
     store.objects.write_new(f"data/train-{SHARD}.tar", b"half a tar")
     store.commit(Stage.SHARDS, SHARD, OLD, *payload([sample(0)]))
+    write_card(store)
     assert verify_bytes(store, NUM_CLASSES) == []
     assert f"data/train-{SHARD}.tar" in in_quarantine(store)
 
 
 def test_an_intent_whose_bytes_are_not_its_own_is_not_adopted(store, commit_rows, heal):
     commit = commit_rows(store)
-    (path,) = store.record_paths(Stage.PROMPTS)
+    (path,) = store.log.paths(Stage.PROMPTS)
     store.objects.move(path, path.replace("commits", "intents"))
     damage(store, commit.object.path, store.read(commit).replace(b"cat", b"cow", 1))
     assert heal(store, Stage.PROMPTS, SHARD, OLD) is None
@@ -126,7 +132,7 @@ def test_a_look_says_what_is_not_whole_and_moves_nothing(store, commit_rows):
     damage(store, commit.object.path, b"cut")
     before = snapshot(store)
     assert store.look(Stage.PROMPTS, SHARD, OLD) is None
-    (record,) = store.record_paths()
+    (record,) = store.log.paths()
     damage(store, record, b"{")
     assert store.look(Stage.PROMPTS, SHARD, OLD) is None
     assert snapshot(store) == before | {record: b"{"}
@@ -134,7 +140,7 @@ def test_a_look_says_what_is_not_whole_and_moves_nothing(store, commit_rows):
 
 def test_a_look_leaves_what_a_crash_left_to_those_who_hold_the_lease(store, commit_rows, heal):
     commit = commit_rows(store)
-    (path,) = store.record_paths()
+    (path,) = store.log.paths()
     store.objects.move(path, path.replace("commits", "intents"))
     before = snapshot(store)
     assert store.look(Stage.PROMPTS, SHARD, OLD) is None

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from storage.card import write_card
 from storage.codecs import encode_label_map
 from storage.commits import Counts, ObjectRef
 from storage.manifest import describe_samples, encode_manifest
@@ -20,6 +21,7 @@ KEY = "a" * 64
 def store(root, sample, payload) -> Store:
     store = Store.create(root, {"seed": 7})
     store.commit(Stage.SHARDS, SHARD, KEY, *payload([sample(0), sample(1)]))
+    write_card(store)
     return store
 
 
@@ -70,19 +72,25 @@ def test_a_broken_record_is_found_and_does_not_hide_the_rest(store):
     assert "manifests/0badcafe-000000.parquet: found nothing" in found
 
 
-def test_a_record_in_the_wrong_place_and_a_second_record_are_found(store):
-    (path,) = store.record_paths()
+def test_a_record_in_the_wrong_place_is_found(store):
+    (path,) = store.log.paths()
     store.objects.write_new(path.replace(KEY[:16], "b" * 16), store.objects.read(path))
-    found = problems(verify_records(store))
-    assert f"the record is about {path}" in found
-    assert "2 records are about one shard" in found
+    assert f"the record is about {path}" in problems(verify_records(store))
+
+
+def test_a_second_record_is_found(store):
+    (path,) = store.log.paths()
+    other = store.log.read(path).model_copy(update={"key": "0" * 64}).sealed()
+    store.objects.write_new(path.replace(KEY[:16], "0" * 16), other.encode())
+    assert "2 records are about one shard" in problems(verify_records(store))
+    assert [shard.commit.key for shard in store.shards()] == [KEY]
 
 
 def test_counts_that_do_not_add_up_are_found(store):
-    (path,) = store.record_paths()
-    commit = store.record(path)
+    (path,) = store.log.paths()
+    commit = store.log.read(path)
     wrong = commit.model_copy(update={"counts": commit.counts.model_copy(update={"requested": 9})})
-    store.objects.replace(path, wrong.model_dump_json().encode())
+    store.objects.replace(path, wrong.sealed().encode())
     assert "9 samples requested, but 2 written" in problems(verify_records(store))
 
 
@@ -111,7 +119,7 @@ def test_the_work_of_verification_grows_with_the_shards_and_not_with_their_squar
         shard = CountedName(f"0badcafe-{number:06d}")
         commits.append(record.model_copy(update={"shard": shard, "object": tar}))
     (doubled,) = _check_tars(store, [*commits, commits[5]])
-    assert doubled.problem == "2 records are about one shard; expected one"
+    assert doubled.finding.problem.startswith("2 records are about one shard")
     assert CountedName.compared < 10 * len(commits)
 
 
@@ -127,6 +135,7 @@ def recommit(root, samples, rows_of, plan, names):
     counts_of = len(samples)
     payload = Payload(pack(samples), encode_manifest(rows))
     store.commit(Stage.SHARDS, SHARD, KEY, payload, Counts.of(counts_of, counts_of, []))
+    write_card(store)
     return store
 
 

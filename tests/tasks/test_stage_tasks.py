@@ -9,8 +9,7 @@ from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from storage.errors import DataError, LeaseHeldError, TransientError
 from storage.records import Stage
-from tasks.declarations import StageWork
-from tasks.stage_tasks import OutOfMemoryError, make_once, stage_options
+from tasks.stage_tasks import OutOfMemoryError, make_stage, stage_options
 from tasks.stages import STAGES
 
 CPU_FULL = "DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes"
@@ -60,7 +59,8 @@ def test_a_full_memory_names_the_batch_size(error, tmp_path):
     declaration = replace(STAGES[Stage.PAIRS], make=fail)
     with prepare(parameters) as run:
         [shard] = run.planned
-        work = StageWork(run.machine, run.store, run.recipe, shard, done={}, key="0" * 64)
+        work = run.work(shard)
+        make_stage(STAGES[Stage.PROMPTS], work)
         with pytest.raises(OutOfMemoryError, match="lower batch_size, which is 5") as caught:
-            make_once(declaration, work)
+            make_stage(declaration, work)
     assert caught.value.__cause__ is error

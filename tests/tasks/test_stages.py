@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ def parameters(tmp_path):
     return GenerationParameters(root=str(tmp_path), samples=8, samples_per_shard=8)
 
 
-def key(parameters, stage=Stage.PROMPTS):
+def key(parameters, stage=Stage.PROMPTS, inputs=()):
+    """The key of the first sample."""
     classes = resolve_slice(load_vocabulary(parameters.spec.vocabulary), parameters.slice)
-    shard = plan_shard(parameters.spec, classes, 0, parameters.samples)
-    return StageKeys(parameters.recipe).key(stage, shard, {})
+    sample = plan_shard(parameters.spec, classes, 0, parameters.samples).samples[0]
+    return StageKeys(parameters.recipe).key(stage, sample, inputs)
 
 
 def test_the_same_question_has_the_same_key(parameters):
@@ -33,11 +35,20 @@ def test_the_same_question_has_the_same_key(parameters):
 
 @pytest.mark.parametrize(
     "change",
-    [{"samples": 7}, {"seed": 1}, {"slice": "cat,bus"}, {"prompts": {"max_rounds": 9}}],
+    [{"seed": 1}, {"slice": "cat,bus"}, {"prompts": {"max_rounds": 9}}],
 )
 def test_what_the_texts_depend_on_changes_their_key(parameters, change):
     document = parameters.model_dump() | change
     assert key(GenerationParameters.model_validate(document)) != key(parameters)
+
+
+@pytest.mark.parametrize("change", [{"samples": 7}, {"samples_per_shard": 3}])
+def test_how_many_samples_there_are_and_how_they_are_packed_changes_no_key(parameters, change):
+    assert key(parameters.model_copy(update=change)) == key(parameters)
+
+
+def test_what_a_stage_reads_changes_its_key(parameters):
+    assert key(parameters, Stage.PAIRS, ["1" * 16]) != key(parameters, Stage.PAIRS, ["2" * 16])
 
 
 def test_rules_of_later_stages_leave_earlier_keys_alone(parameters):
@@ -86,5 +97,4 @@ def test_writing_texts_builds_no_painter(parameters, tmp_path):
 
     with prepare(parameters, NoPainter()) as run:
         [shard] = run.planned
-        made = STAGES[Stage.PROMPTS].make(run.work(Stage.PROMPTS, shard, {}))
-    assert made.counts.written == 8
+        assert run.work(shard).make_missing(STAGES[Stage.PROMPTS], nullcontext) == 1

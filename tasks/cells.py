@@ -1,0 +1,123 @@
+"""Cells: what is committed of some samples, stage by stage, and what is left to be made."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from storage.commits import Commit
+from storage.plan import CellPart
+from storage.records import PlannedSample, Reason, Stage
+from storage.store import Store
+
+_DIGITS = 16
+
+
+@runtime_checkable
+class SampleKeys(Protocol):
+    """Knows what a sample's output depends on."""
+
+    @property
+    def inputs(self) -> Mapping[Stage, tuple[Stage, ...]]:
+        """The stages that commit pieces, in order, each with those that it reads."""
+        ...
+
+    def key(self, stage: Stage, sample: PlannedSample, inputs: Sequence[str]) -> str:
+        """Identify what a stage makes of a sample; `inputs` are the digests of what it reads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a stage has decided about a sample.
+
+    Attributes:
+        piece: The record that says so.
+        output: Digest of what was made; empty if the sample was rejected.
+    """
+
+    piece: Commit
+    output: str
+
+
+@dataclass
+class CellState:
+    """How far the wanted samples of a cell are.
+
+    Attributes:
+        part: The samples.
+        found: What is decided, by stage and sample key.
+        keys: The key of every sample that reached a stage.
+        undelivered: Why a service did not deliver a sample that is not decided.
+    """
+
+    part: CellPart
+    found: dict[Stage, dict[str, Decided]] = field(default_factory=dict[Stage, dict[str, Decided]])
+    keys: dict[Stage, dict[str, str]] = field(default_factory=dict[Stage, dict[str, str]])
+    undelivered: dict[str, Reason] = field(default_factory=dict[str, Reason])
+
+    def reached(self, stage: Stage) -> list[PlannedSample]:
+        """The samples that have everything that the stage reads, in plan order."""
+        return [sample for sample in self.part.class_sets if sample.key in self.keys[stage]]
+
+    def missing(self, stage: Stage) -> list[PlannedSample]:
+        """The samples that reached the stage and are not decided there, in plan order."""
+        found = self.found[stage]
+        return [sample for sample in self.reached(stage) if sample.key not in found]
+
+    def pieces(self, stage: Stage, keys: Sequence[str]) -> list[Commit]:
+        """The records that decided these samples, each once."""
+        found = self.found[stage]
+        by_key = {found[key].piece.key: found[key].piece for key in keys if key in found}
+        return [by_key[key] for key in sorted(by_key)]
+
+    def is_decided(self, sample: PlannedSample) -> bool:
+        """Whether every stage that the sample reached has decided about it."""
+        stages = [each for each in self.keys if sample.key in self.keys[each]]
+        return bool(stages) and sample.key in self.found[stages[-1]]
+
+
+def look_up(keys: SampleKeys, store: Store, part: CellPart) -> CellState:
+    """Find what is committed of the samples; changes nothing.
+
+    A verdict counts only under the key that the sample has now: of the same settings, and of
+    inputs with the same contents.
+
+    Args:
+        keys: Knows the keys.
+        store: The dataset.
+        part: The samples.
+    """
+    state = CellState(part)
+    open_samples: dict[str, Reason] = {}
+    for stage, inputs in keys.inputs.items():
+        expected = _expected(keys, state, stage, inputs)
+        found: dict[str, Decided] = {}
+        for piece in store.pieces(stage, part.name) if expected else ():
+            for name, verdict in piece.verdicts.items():
+                if expected.get(name) == verdict.key:
+                    found.setdefault(name, Decided(piece, verdict.output))
+            open_samples |= piece.undelivered
+        state.keys[stage], state.found[stage] = expected, found
+    decided = {name for found in state.found.values() for name in found}
+    state.undelivered = {name: why for name, why in open_samples.items() if name not in decided}
+    return state
+
+
+def _expected(
+    keys: SampleKeys, state: CellState, stage: Stage, inputs: Sequence[Stage]
+) -> dict[str, str]:
+    """The keys of the samples that reached a stage; every text of a class set is written."""
+    part = state.part
+    expected: dict[str, str] = {}
+    for sample in part.samples if inputs else part.class_sets:
+        read = [state.found[each].get(sample.key) for each in inputs]
+        outputs = [each.output for each in read if each is not None and each.output]
+        if len(outputs) == len(inputs):
+            expected[sample.key] = keys.key(stage, sample, outputs)
+    return expected
+
+
+def short_digest(data: bytes) -> str:
+    """16 hex digits of SHA-256: enough to tell the versions of one sample apart."""
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]

@@ -1,0 +1,165 @@
+"""Work on one shard: its cells, how far they are, and the pieces that are made of them."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import TypeVar
+
+from storage.commits import Commit, Counts, Verdict
+from storage.identity import digest
+from storage.payloads import Payload
+from storage.plan import CellPart, ShardRange, cell_parts
+from storage.records import PlannedSample, Record, Rejected, Stage
+from storage.rows import write_rows
+from storage.store import Store
+from tasks.cells import CellState, look_up, short_digest
+from tasks.context import RunContext
+from tasks.declarations import Declaration, Made, PieceWork, dropped_of
+from tasks.progress import Step
+from tasks.stages import StageKeys
+
+_ItemT = TypeVar("_ItemT")
+
+Needed = Callable[[], AbstractContextManager[None]]
+"""Holds what a piece needs: a device, or a slot of a paid service."""
+
+
+class ShardWork:
+    """One shard, to be made.
+
+    No dataclass and no pydantic model: Prefect walks through those in a task's parameters.
+
+    Args:
+        context: What the work of the run has in common.
+        keys: The keys of the stages' outputs.
+        shard: Which samples.
+    """
+
+    def __init__(self, context: RunContext, keys: StageKeys, shard: ShardRange) -> None:
+        self.context = context
+        self.machine = context.machine
+        self.store = context.store
+        self.recipe = context.recipe
+        self.keys = keys
+        self.shard = shard
+        self._states: dict[str, CellState] = {}
+
+    @cached_property
+    def parts(self) -> list[CellPart]:
+        """The shard's samples, cell by cell."""
+        spec, classes = self.context.spec, self.context.classes
+        return list(cell_parts(spec, classes, self.shard.start, self.shard.stop))
+
+    @property
+    def samples(self) -> tuple[PlannedSample, ...]:
+        """The shard's samples, in plan order."""
+        return tuple(sample for part in self.parts for sample in part.samples)
+
+    @property
+    def key(self) -> str:
+        """The key of the finished shard."""
+        return self.keys.shard_key(self.context.spec, self.shard)
+
+    def state(self, part: CellPart) -> CellState:
+        """How far a cell is, as far as this object knows."""
+        if part.name not in self._states:
+            self._states[part.name] = look_up(self.keys, self.store, part)
+        return self._states[part.name]
+
+    def states(self) -> list[CellState]:
+        """How far all cells are."""
+        return [self.state(part) for part in self.parts]
+
+    def forget(self) -> None:
+        """Look at the store again from now on."""
+        self._states.clear()
+
+    @contextmanager
+    def held(self, stage: Stage, part: CellPart) -> Iterator[CellState]:
+        """Wait for the lease on a cell, mend what is broken there, and look at it again."""
+        what = f"{stage} of {self.shard.name}"
+        with self.store.lease(stage, part.name, lambda: self.machine.progress.check(what)):
+            self.store.heal_unit(stage, part.name)
+            self._states.pop(part.name, None)
+            yield self.state(part)
+            self._states.pop(part.name, None)
+
+    def make_missing(self, declaration: Declaration, needed: Needed) -> int:
+        """Make what a stage has not decided yet of the shard's samples, piece by piece.
+
+        Args:
+            declaration: The stage.
+            needed: Holds what a piece needs while it is made.
+
+        Returns:
+            Pieces that were made.
+        """
+        stage, made, before = declaration.stage, 0, 0
+        progress, name = self.machine.progress, self.shard.name
+        total = sum(len(state.reached(stage)) for state in self.states())
+
+        def in_steps(items: Iterable[_ItemT], batch_size: int) -> Iterator[list[_ItemT]]:
+            return progress.in_steps(items, batch_size, stage, name, total, before=before)
+
+        for part in self.parts:
+            if self.state(part).missing(stage):
+                progress.check(f"{stage} of {name} after {before} samples")
+                with self.held(stage, part) as state:
+                    # whoever held the lease before may have made them
+                    if samples := state.missing(stage):
+                        piece = PieceWork(self.context, stage, state, samples, in_steps)
+                        self._make_piece(declaration, piece, needed)
+                        made += 1
+            before += len(self.state(part).reached(stage))
+            progress.tell(Step(stage, name, before, total))
+        progress.tell(Step(stage, name, total, total, cached=not made))
+        return made
+
+    def _make_piece(self, declaration: Declaration, piece: PieceWork, needed: Needed) -> None:
+        if declaration.make is None:
+            message = f"stage {declaration.stage} makes no pieces"
+            raise TypeError(message)
+        with needed():
+            started = time.monotonic()
+            made = declaration.make(piece)
+            seconds = time.monotonic() - started
+        commit_piece(self.store, piece.state, piece.stage, made, seconds)
+
+
+def commit_piece(
+    store: Store, state: CellState, stage: Stage, made: Made, seconds: float
+) -> Commit:
+    """Commit what a stage made of some samples of a cell; needs the lease.
+
+    Args:
+        store: The dataset.
+        state: What was committed of the cell before; knows the samples' keys.
+        stage: The stage.
+        made: What was made.
+        seconds: Wall time of the work.
+    """
+    dropped = dropped_of(made.rows)
+    counts = Counts.of(len(made.rows), len(made.rows) - len(dropped), dropped)
+    undelivered = {row.key: row.reason for row in dropped if row.reason.is_failure}
+    verdicts = {
+        key: Verdict(key=state.keys[stage][key], output=output)
+        for key, output in map(_outcome, made.rows)
+        if key not in undelivered
+    }
+    key = digest(
+        {
+            "stage": stage.value,
+            "verdicts": {name: verdict.key for name, verdict in verdicts.items()},
+            "undelivered": sorted(undelivered),
+        }
+    )
+    about = {"verdicts": verdicts, "undelivered": undelivered}
+    payload = Payload(made.data, seconds=seconds, about=about)
+    return store.commit(stage, state.part.name, key, payload, counts)
+
+
+def _outcome(row: Record) -> tuple[str, str]:
+    """Key of a sample, and the digest of what was made of it."""
+    key: str = row.key  # type: ignore[attr-defined]
+    return key, "" if isinstance(row, Rejected) else short_digest(write_rows([row]))
