@@ -58,14 +58,14 @@ class Reason(StrEnum):
     CLASS_IN_COUNTERFACTUAL = "class-in-counterfactual"
     MASK_TOO_SMALL = "mask-too-small"
     MASK_TOO_LARGE = "mask-too-large"
-
     WRITER_REFUSED = "writer-refused"
+
     WRITER_FAILED = "writer-failed"
 
     @property
     def is_failure(self) -> bool:
         """Whether a rerun of the same sample may end differently."""
-        return self in {Reason.WRITER_REFUSED, Reason.WRITER_FAILED}
+        return self is Reason.WRITER_FAILED
 
 
 class Record(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

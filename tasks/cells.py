@@ -1,6 +1,7 @@
 """Cells: what is committed of some samples, stage by stage, and what is left to be made."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -49,12 +50,14 @@ class CellState:
         found: What is decided, by stage and sample key.
         keys: The key of every sample that reached a stage.
         undelivered: Why a service did not deliver a sample that is not decided.
+        attempts: How often that has happened to a sample.
     """
 
     part: CellPart
     found: dict[Stage, dict[str, Decided]] = field(default_factory=dict[Stage, dict[str, Decided]])
     keys: dict[Stage, dict[str, str]] = field(default_factory=dict[Stage, dict[str, str]])
     undelivered: dict[str, Reason] = field(default_factory=dict[str, Reason])
+    attempts: Counter[str] = field(default_factory=Counter[str])
 
     def reached(self, stage: Stage) -> list[PlannedSample]:
         """The samples that have everything that the stage reads, in plan order."""
@@ -98,6 +101,7 @@ def look_up(keys: SampleKeys, store: Store, part: CellPart) -> CellState:
                 if expected.get(name) == verdict.key:
                     found.setdefault(name, Decided(piece, verdict.output))
             open_samples |= piece.undelivered
+            state.attempts.update(piece.undelivered.keys())
         state.keys[stage], state.found[stage] = expected, found
     decided = {name for found in state.found.values() for name in found}
     state.undelivered = {name: why for name, why in open_samples.items() if name not in decided}

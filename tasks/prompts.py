@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, pairwise
@@ -34,14 +34,20 @@ class ClassSet:
     Attributes:
         samples: Those that need a text, in plan order; all have the same classes.
         known: Texts that other samples of the set have already.
+        attempts: How often a writer has failed them before. The rounds of those times come first:
+            what was answered then is known and costs nothing.
     """
 
     samples: tuple[PlannedSample, ...]
     known: tuple[str, ...] = ()
+    attempts: int = 0
 
 
 def cut_class_sets(
-    samples: Iterable[PlannedSample], size: int, known: Iterable[Prompt] = ()
+    samples: Iterable[PlannedSample],
+    size: int,
+    known: Iterable[Prompt] = (),
+    attempts: Mapping[str, int] | None = None,
 ) -> list[ClassSet]:
     """Cut samples at the borders of their class sets.
 
@@ -49,12 +55,18 @@ def cut_class_sets(
         samples: In plan order.
         size: Samples of a class set, `texts_per_class_set` of the plan.
         known: Texts that other samples of these sets have already.
+        attempts: How often a writer has failed a sample before, by its key.
     """
+    failed = attempts or {}
     texts: dict[int, list[str]] = {}
     for prompt in known:
         texts.setdefault(index_of(prompt.key) // size, []).append(prompt.text)
-    groups = groupby(samples, key=lambda sample: sample.index // size)
-    return [ClassSet(tuple(members), tuple(texts.get(number, ()))) for number, members in groups]
+    sets: list[ClassSet] = []
+    for number, members in groupby(samples, key=lambda sample: sample.index // size):
+        wanted = tuple(members)
+        times = max(failed.get(sample.key, 0) for sample in wanted)
+        sets.append(ClassSet(wanted, tuple(texts.get(number, ())), times))
+    return sets
 
 
 def write_prompts(
@@ -94,8 +106,13 @@ def write_prompts(
         )
         for each in class_sets
     ]
-    for number in range(rules.max_rounds):
-        wanting = [batch for batch in batches if batch.num_missing]
+    most = max((each.attempts for each in class_sets), default=0)
+    for number in range(rules.max_rounds * (most + 1)):
+        wanting = [
+            batch
+            for batch, each in zip(batches, class_sets, strict=True)
+            if batch.num_missing and number < rules.max_rounds * (each.attempts + 1)
+        ]
         if not wanting:
             break
         for batch, answer in zip(wanting, _ask(writer, wanting, number), strict=True):
@@ -236,7 +253,7 @@ def _make(work: PieceWork) -> Made:
     profile, models = work.recipe.profile, work.machine.models
     known = (row for row in work.known_rows().values() if isinstance(row, Prompt))
     rows = write_prompts(
-        cut_class_sets(work.samples, work.spec.texts_per_class_set, known),
+        cut_class_sets(work.samples, work.spec.texts_per_class_set, known, work.state.attempts),
         load_vocabulary(profile.vocabulary),
         models.model(profile.writer, work.store.objects),
         models.tokens(profile.painter),

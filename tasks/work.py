@@ -151,7 +151,7 @@ def commit_piece(
         {
             "stage": stage.value,
             "verdicts": {name: verdict.key for name, verdict in verdicts.items()},
-            "undelivered": sorted(undelivered),
+            "undelivered": {name: state.attempts[name] for name in undelivered},
         }
     )
     about = {"verdicts": verdicts, "undelivered": undelivered}

@@ -9,7 +9,6 @@ import yaml
 
 from storage.card import render_card, write_card
 from storage.codecs import decode_image, decode_label_map
-from storage.errors import TransientError
 from storage.records import Stage
 from storage.shards import iterate
 from storage.store import Store
@@ -123,5 +122,7 @@ def test_a_damaged_shard_is_named_in_the_card_and_stops_no_other(store):
     write_card(store)
     text = (Path(store.root) / "README.md").read_text()
     assert "## Shards that are damaged" in text
-    assert re.search(r"0badcafe-000001: .*parquet is committed but gone; run 'magicseg verify", text)
+    assert re.search(
+        r"0badcafe-000001: .*parquet is committed but gone; run 'magicseg verify", text
+    )
     assert "| train |" in text
