@@ -9,7 +9,7 @@ from typing import Any, cast
 import yaml
 
 from storage.archives import index_archive
-from storage.checks import read_checked
+from storage.checks import read_whole
 from storage.commits import ClassOutcomes, Commit
 from storage.errors import DataError, InputError
 from storage.layout import CARD_PATH
@@ -151,7 +151,7 @@ def _count(store: Store, commit: Commit, names: Mapping[int, str]) -> dict[str, 
         return {names[i]: (each.planned, each.written) for i, each in commit.classes.items()}
     if commit.manifest is None:
         return {}
-    found = count_outcomes(read_checked(store.objects, commit, commit.manifest))
+    found = count_outcomes(read_whole(store.objects, commit, commit.manifest))
     planned: Counter[str] = Counter()
     for (name, _), count in found.items():
         planned[name] += count
