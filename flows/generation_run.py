@@ -20,6 +20,7 @@ from storage.commits import Commit
 from storage.errors import InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
+from storage.paths import local_path
 from storage.plan import count_shards, plan_shard
 from storage.records import PlannedShard, Stage
 from storage.slices import Slice, resolve_slice
@@ -180,7 +181,7 @@ def require_space(root: str) -> int:
 
 def _nearest_folder(root: str) -> Path:
     """The folder that is there, of a local root and those above it."""
-    place = Path(root).expanduser().absolute()
+    place = local_path(root, "the root").absolute()
     existing = next(folder for folder in (place, *place.parents) if folder.exists())
     if not existing.is_dir():
         message = f"root {root}: {existing} is a file, expected a folder; choose another root"

@@ -1,0 +1,48 @@
+"""Paths of this machine as people write them."""
+
+from pathlib import Path
+
+from storage.errors import InputError
+
+
+def local_path(text: str | Path, what: str = "the path") -> Path:
+    """Read a path: `~` is the home folder, as a shell has it.
+
+    Args:
+        text: What was written.
+        what: What messages call it, such as "the root".
+
+    Raises:
+        InputError: If it is empty, no system has such a path, or it names the home of a user who is
+            unknown. Whether something is there is found out by whoever opens it.
+    """
+    written = str(text)
+    if not written.strip():
+        message = f"{what} is {written!r}, expected a path; the current folder is '.'"
+        raise InputError(message)
+    if "\0" in written:
+        message = f"{what} is {written!r}, expected one without the character NUL; give another"
+        raise InputError(message)
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        user = Path(written).parts[0]
+        message = (
+            f"{what} is {written!r}, but there is no home folder of {user}; write the path in "
+            f"full, or ./{written} for a folder of that name"
+        )
+        raise InputError(message) from error
+
+
+def check_place(text: str, what: str) -> str:
+    """Check a path or a URL, and return it as it was written.
+
+    Raises:
+        InputError: As `local_path`; a URL may hold no control characters either.
+    """
+    if "://" not in text:
+        local_path(text, what)
+    elif not text.isprintable():
+        message = f"{what} is {text!r}, expected a URL of printable characters"
+        raise InputError(message)
+    return text
