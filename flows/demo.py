@@ -13,6 +13,7 @@ from flows.local_runs import generate_locally
 from flows.local_steps import evaluate_locally, train_locally
 from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+from storage.documents import validate
 from storage.locks import hold_folder, refuse_other_files
 
 _REPORT_NAME = "report.html"
@@ -23,14 +24,15 @@ SAMPLES_PER_SHARD = 32
 
 def demo_generation(root: Path, seed: int) -> GenerationParameters:
     """What the demonstration generates."""
-    return GenerationParameters(
-        root=str(root),
-        samples=SAMPLES,
-        seed=seed,
-        samples_per_shard=SAMPLES_PER_SHARD,
-        two_class_share=0.25,
-        texts_per_class_set=1,
-    )
+    document = {
+        "root": str(root),
+        "samples": SAMPLES,
+        "seed": seed,
+        "samples_per_shard": SAMPLES_PER_SHARD,
+        "two_class_share": 0.25,
+        "texts_per_class_set": 1,
+    }
+    return validate(GenerationParameters, document, "demonstration")
 
 
 def demo_ablation(out: Path) -> AblationParameters:

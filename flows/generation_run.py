@@ -182,7 +182,12 @@ def require_space(root: str) -> int:
 def _nearest_folder(root: str) -> Path:
     """The folder that is there, of a local root and those above it."""
     place = local_path(root, "the root").absolute()
-    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    existing = next(
+        folder for folder in (place, *place.parents) if folder.exists() or folder.is_symlink()
+    )
+    if existing.is_symlink() and not existing.exists():
+        message = f"root {root}: {existing} is a link to nothing; choose another root"
+        raise InputError(message)
     if not existing.is_dir():
         message = f"root {root}: {existing} is a file, expected a folder; choose another root"
         raise InputError(message)

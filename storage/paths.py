@@ -13,8 +13,8 @@ def local_path(text: str | Path, what: str = "the path") -> Path:
         what: What messages call it, such as "the root".
 
     Raises:
-        InputError: If it is empty, no system has such a path, or it names the home of a user who is
-            unknown. Whether something is there is found out by whoever opens it.
+        InputError: If it is empty or a URL, no system has such a path, or it names the home of a
+            user who is unknown. Whether something is there is found out by whoever opens it.
     """
     written = str(text)
     if not written.strip():
@@ -22,6 +22,9 @@ def local_path(text: str | Path, what: str = "the path") -> Path:
         raise InputError(message)
     if "\0" in written:
         message = f"{what} is {written!r}, expected one without the character NUL; give another"
+        raise InputError(message)
+    if "://" in written:
+        message = f"{what} is {written!r}, expected a path of this machine and not a URL"
         raise InputError(message)
     try:
         return Path(written).expanduser()

@@ -111,7 +111,8 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     """
     if open_objects(dataset).size(SPEC_PATH) is not None:
         return _committed_shards(dataset, use_degraded=use_degraded)
-    tars = sorted(local_path(dataset, "the dataset").glob("*.tar"))
+    is_url = "://" in dataset
+    tars = [] if is_url else sorted(local_path(dataset, "the dataset").glob("*.tar"))
     if not tars:
         message = (
             f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"

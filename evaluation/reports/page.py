@@ -4,6 +4,7 @@ The page fetches nothing: pictures are data URIs, charts are inline SVG, and eve
 is escaped. A section without data says what is missing and which command makes it.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,19 +98,20 @@ def write_report(
         DataError: If a shard, a scores file or a metrics file cannot be read.
         LeaseHeldError: If somebody else writes the same file.
     """
-    _check_target(out)
-    with hold_file(out):
-        return _write_report(_read_sources(dataset_root, runs, title), out)
+    target = Path(os.path.realpath(out))  # a link stays one
+    _check_target(target)
+    with hold_file(target):
+        _write_page(_read_sources(dataset_root, runs, title), target)
+    return out
 
 
-def _write_report(sources: _Sources, out: Path) -> Path:
+def _write_page(sources: _Sources, out: Path) -> None:
     page = _render(sources, _SIDES[0])
     for side in _SIDES[1:]:
         if len(page.encode()) <= MAX_PAGE_BYTES:
             break
         page = _render(sources, side)
     write_whole(out, page.encode())
-    return out
 
 
 def _check_target(out: Path) -> None:
@@ -117,7 +119,7 @@ def _check_target(out: Path) -> None:
     if out.is_dir():
         message = f"{out} is a folder, expected the file to write such as {out / 'report.html'}"
         raise InputError(message)
-    if out.exists() and not out.is_file():
+    if out.is_symlink() or (out.exists() and not out.is_file()):
         message = f"{out} is no ordinary file, expected a page or a new name: give another one"
         raise InputError(message)
     if not out.exists():

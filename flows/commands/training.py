@@ -29,7 +29,7 @@ from storage.errors import InputError
 def train(
     *,
     dataset: Place,
-    out: Place | None = None,
+    out: LocalPath | None = None,
     profile: str = "miniature",
     set_: Settings = (),
 ) -> None:
@@ -45,7 +45,7 @@ def train(
     from flows.training_parameters import TrainAndEvaluateParameters
     from storage.documents import validate
 
-    values = {"dataset": dataset, "out": out, "profile": profile, "training": _nested(set_)}
+    values = {"dataset": dataset, "out": _text(out), "profile": profile, "training": _nested(set_)}
     train_locally(validate(TrainAndEvaluateParameters, values, "parameters"), console)
 
 
@@ -57,7 +57,7 @@ def train(
 )
 def evaluate(
     *,
-    run: Place,
+    run: LocalPath,
     root: LocalPath,
     benchmark: BenchmarkName = "miniature",
     split: str = "val",
@@ -97,7 +97,7 @@ def evaluate(
         EvaluationParameters,
         None,
         {
-            "run": run,
+            "run": str(run),
             "profile": profile,
             "scoring": _nested(scoring) | ({} if preset is None else {"preset": preset}),
             "benchmarks": [config],
@@ -122,7 +122,7 @@ def closed_set(
     root: LocalPath | None = None,
     benchmark: BenchmarkName = "miniature",
     split: str = "val",
-    out: Place | None = None,
+    out: LocalPath | None = None,
     profile: str = "miniature",
     set_: Settings = (),
 ) -> None:
@@ -147,7 +147,7 @@ def closed_set(
     scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
     values = {
         "dataset": dataset,
-        "out": out,
+        "out": _text(out),
         "profile": profile,
         "benchmarks": scored,
         "closed_sets": [{"recipe": recipe, "classes": classes, "settings": _nested(set_)}],
@@ -165,7 +165,7 @@ def ablate(
     file: LocalPath | None = None,
     *,
     preset: Literal["miniature"] | None = None,
-    out: Place | None = None,
+    out: LocalPath | None = None,
     set_: Settings = (),
     json_: Json = False,
 ) -> None:
@@ -196,7 +196,7 @@ def ablate(
 
 
 def _ablation(
-    file: Path | None, preset: str | None, out: str | None, settings: tuple[str, ...]
+    file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
 ) -> Any:
     from flows.ablation_grid import AblationParameters
     from flows.demo import demo_ablation
@@ -207,11 +207,15 @@ def _ablation(
         raise InputError(message)
     values = read_assignments(settings)
     if out is not None:
-        values["out"] = out
+        values["out"] = str(out)
     if file is not None:
         return read_parameters(AblationParameters, file, values)
-    document = demo_ablation(Path(out or "runs/ablation")).model_dump(mode="json")
+    document = demo_ablation(out or Path("runs/ablation")).model_dump(mode="json")
     return validate(AblationParameters, nest(values, document), "parameters")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
