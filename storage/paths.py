@@ -1,5 +1,6 @@
 """Paths of this machine as people write them."""
 
+import os
 from pathlib import Path
 
 from storage.errors import InputError
@@ -26,15 +27,15 @@ def local_path(text: str | Path, what: str = "the path") -> Path:
     if "://" in written:
         message = f"{what} is {written!r}, expected a path of this machine and not a URL"
         raise InputError(message)
-    try:
-        return Path(written).expanduser()
-    except RuntimeError as error:
-        user = Path(written).parts[0]
+    expanded = os.path.expanduser(written)  # noqa: PTH111 - for pathlib ./~ is ~ too
+    if expanded == written and written.startswith("~"):
         message = (
-            f"{what} is {written!r}, but there is no home folder of {user}; write the path in "
-            f"full, or ./{written} for a folder of that name"
+            f"{what} is {written!r}, but there is no home folder of {Path(written).parts[0]}; "
+            f"write the path in full, or ./{written} for a folder of that name"
         )
-        raise InputError(message) from error
+        raise InputError(message)
+    path = Path(expanded)
+    return path.absolute() if str(path).startswith("~") else path  # it may be read once more
 
 
 def check_place(text: str, what: str) -> str:

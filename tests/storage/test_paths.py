@@ -36,7 +36,8 @@ def test_what_is_no_path_is_refused_by_its_name(text, words):
 def test_the_way_out_of_an_unknown_home_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "~nobody-here").mkdir()
-    assert local_path("./~nobody-here").is_dir()
+    for path in (local_path("./~nobody-here"), local_path(local_path("./~nobody-here"))):
+        assert path.is_dir()
 
 
 def test_a_place_is_a_path_or_a_url_as_it_was_written():
