@@ -19,13 +19,13 @@ from flows.commands.app import app, errors
 from flows.terminal import OneLine, printable
 from storage.errors import EngineError
 from storage.exit_codes import EXIT_FAULT, EXIT_INPUT, EXIT_WORK_LEFT, exit_code
+from storage.files import NO_SPACE
 
 SUBJECTS = (data, training, inspection)
 """The modules whose import adds the commands to the application."""
 
 _log = logging.getLogger(__name__)
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _INPUT = frozenset(
     {
         errno.EACCES,
@@ -105,7 +105,7 @@ def explain_system(error: OSError) -> tuple[str, int]:
     names = [str(name) for name in (error.filename2, error.filename) if name is not None]
     reason = error.strerror or str(error) or type(error).__name__
     what = ": ".join([*names[:1], reason[:1].lower() + reason[1:]])
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         way_out = "free some space and run the command again; finished work is kept"
         return f"{what}; {way_out}", EXIT_WORK_LEFT
     if error.errno in _INPUT:

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from storage.crashes import crash_point
 
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of the system that a cleaned disk, a larger quota or a larger limit cures."""
+
 TEMP_SUFFIX = ".tmp"
 """How the hidden names end; whoever lists a folder leaves them out."""
 

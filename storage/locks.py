@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from storage.errors import InputError, LeaseHeldError
-from storage.files import TEMP_SUFFIX, remove
+from storage.files import NO_SPACE, TEMP_SUFFIX, remove
 from storage.leases import Lease, take_lease
 from storage.local_objects import LocalObjects
 
@@ -32,6 +32,7 @@ def hold_folder(folder: Path) -> Generator[None]:
 
     Raises:
         InputError: If the folder cannot be made or written to.
+        OSError: If there is no space for the lock.
         LeaseHeldError: If somebody else is at work there, in this process or another one.
     """
     lease = _taken(folder)
@@ -50,6 +51,7 @@ def hold_file(file: Path) -> Generator[None]:
 
     Raises:
         InputError: If the folder cannot be made or written to.
+        OSError: If there is no space for the lock.
         LeaseHeldError: If somebody else writes the file, in this process or another one.
     """
     name = f".{file.name}{LOCK_FILE}"
@@ -103,6 +105,12 @@ def _taken(folder: Path, name: str = LOCK_FILE) -> Lease:
     except LeaseHeldError as error:
         message = f"somebody is at work in {folder}: {error}, or choose another folder"
         raise LeaseHeldError(message) from error
-    except OSError as error:
-        message = f"{folder} cannot be written to ({error.strerror}): choose another folder"
+    except (OSError, InputError) as error:
+        # objects speak of roots and of the lock file, which nobody has named
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        if cause.errno in NO_SPACE:
+            raise cause from None
+        message = f"{folder} cannot be written to ({cause.strerror}): choose another folder"
         raise InputError(message) from error
