@@ -102,7 +102,10 @@ def check_server(url: str) -> str:
         raise InputError(message + way_out) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        message = f"{named}, but no server answers there ({reason}): start it, {way_out}"
+        message = (
+            f"{named}, but no server answers there ({reason}): start it, correct it, or unset it "
+            "to have a server of the run's own"
+        )
         raise TransientError(message) from error
     try:
         _ask_version(url)

@@ -76,13 +76,10 @@ def refuse_other_files(
         early: Patterns of what may be there before the first mark, and tells nothing.
 
     Raises:
-        InputError: If the folder holds something else, or is none.
+        InputError: If the folder holds something else.
     """
-    if not folder.exists():
+    if not folder.is_dir():  # what else is there is told by whoever works in it
         return
-    if not folder.is_dir():
-        message = f"{folder} is a file, expected a folder: choose another one"
-        raise InputError(message)
     names = sorted(path.name for path in folder.iterdir())
     early = (LOCK_FILE, LOG_FOLDER, f".*{TEMP_SUFFIX}", *early)
     others = [name for name in names if not _matches(name, early)]

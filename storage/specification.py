@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
-from storage.errors import InputError
+from storage.documents import explain
+from storage.errors import DataError, InputError
 from storage.identity import SCHEME, canonical_json, refuse_drift
 from storage.layout import CARD_PATH, SPEC_PATH
 from storage.objects import ObjectStore
-from storage.records import read_record
 
 
-class VersionedFile(BaseModel, frozen=True):
+class _Versioned(BaseModel, frozen=True):
     """What every scheme has."""
 
     scheme: StrictInt
@@ -36,7 +36,7 @@ class _Contents(BaseModel, frozen=True):
     """Smallest share of written samples of a good shard."""
 
 
-class SpecificationFile(VersionedFile, frozen=True):
+class _Specification(_Versioned, frozen=True):
     """The file as this scheme has it."""
 
     spec: _Contents
@@ -81,16 +81,27 @@ def read_specification(objects: ObjectStore) -> dict[str, Any]:
     except FileNotFoundError as error:
         message = f"there is no dataset in {objects.url}; make one with 'magicseg generate'"
         raise InputError(message) from error
-    place, way_out = f"{objects.url}/{SPEC_PATH}", "restore it from a copy"
-    scheme = read_record(VersionedFile, text, place, way_out=way_out).scheme
+    place = f"{objects.url}/{SPEC_PATH}"
+    scheme = _read(_Versioned, text, place).scheme
     if scheme != SCHEME:
         message = (
             f"{objects.url} was made with identity scheme {scheme}, this engine has {SCHEME}; "
             "use the engine version that made it, or another root"
         )
         raise InputError(message)
-    read_record(SpecificationFile, text, place, way_out=way_out)
+    _read(_Specification, text, place)
     return json.loads(text)["spec"]
+
+
+FileT = TypeVar("FileT", bound=BaseModel)
+
+
+def _read(kind: type[FileT], text: bytes, place: str) -> FileT:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        message = f"{place} cannot be read ({explain(kind, error)}); restore it from a copy"
+        raise DataError(message) from error
 
 
 def check_specification(url: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
