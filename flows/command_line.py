@@ -26,6 +26,8 @@ SUBJECTS = (data, training, inspection)
 
 _log = logging.getLogger(__name__)
 
+_LONGEST = 3000
+"""Characters of a message; of a longer one, such as an endless name, the middle is left out."""
 _INPUT = frozenset(
     {
         errno.EACCES,
@@ -137,5 +139,7 @@ def _call(arguments: Sequence[str]) -> int:
 
 def _refuse(message: str, code: int) -> int:
     text = printable(" ".join(message.split()))
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
     errors.print(f"error: {text}", markup=False, highlight=False, soft_wrap=True)
     return code

@@ -87,14 +87,14 @@ def validate(kind: type[ModelT], document: object, where: str) -> ModelT:
                 message = f"{where}: {explain(kind, error)}"
                 raise InputError(message) from error
             document = respelt
-    if faults := list(_odd_numbers(document, model, "")):
+    if faults := list(_odd_values(document, model, "")):
         message = f"{where}: {_listed(faults)}"
         raise InputError(message)
     return model
 
 
-def _odd_numbers(written: Any, read: Any, name: str) -> Iterator[str]:
-    """What pydantic takes for a number and nobody means as one.
+def _odd_values(written: Any, read: Any, name: str) -> Iterator[str]:
+    """What pydantic takes and nobody means: truth as a number, NaN, NUL in a text.
 
     Args:
         written: The document, or a part of it.
@@ -106,15 +106,25 @@ def _odd_numbers(written: Any, read: Any, name: str) -> Iterator[str]:
         inner = cast("Mapping[Any, Any]", written).items()
     elif isinstance(written, list):
         inner = enumerate(cast("list[Any]", written))
-    elif isinstance(written, bool):
-        if isinstance(read, int | float) and not isinstance(read, bool):
-            yield f"{name!r} is {spelling(written)}, expected a number"
-    elif isinstance(written, float) and not math.isfinite(written):
-        yield f"{name!r} is {spelling(written)}, expected a finite number"
-    elif isinstance(written, int) and abs(written) >= 2**63:
-        yield f"{name!r} is {_shortened(spelling(written))}, expected a number below 2**63"
+    elif expected := _expected(written, read):
+        found = repr(written) if isinstance(written, str) else spelling(written)
+        yield f"{name!r} is {_shortened(found)}, expected {expected}"
     for key, value in inner:
-        yield from _odd_numbers(value, _part(read, key), f"{name}.{key}".lstrip("."))
+        yield from _odd_values(value, _part(read, key), f"{name}.{key}".lstrip("."))
+
+
+def _expected(written: Any, read: Any) -> str:
+    """What was expected instead of a single value; nothing if it can be meant."""
+    is_number = isinstance(read, int | float) and not isinstance(read, bool)
+    if isinstance(written, bool):
+        return "a number" if is_number else ""
+    if isinstance(written, float):
+        return "" if math.isfinite(written) else "a finite number"
+    if isinstance(written, int):
+        return "" if abs(written) < 2**63 else "a number below 2**63"
+    return (
+        "a text without the character NUL" if isinstance(written, str) and "\0" in written else ""
+    )
 
 
 def _part(read: Any, key: Any) -> Any:

@@ -181,6 +181,11 @@ def test_numbers_are_finite(text):
         validate(Loose, {"settings": {"a": [value]}}, "x")
 
 
+def test_no_text_holds_nul():
+    with pytest.raises(InputError, match=r"'name' is 'a\\x00b', expected a text without the char"):
+        validate(Person, {"name": "a\0b"}, "x")
+
+
 def test_numbers_fit_a_machine():
     assert validate(House, {"pet": {"kind": "cat"}, "rooms": 2**63 - 1}, "x").rooms == 2**63 - 1
     with pytest.raises(InputError, match=r"'rooms' is 9+\.\.\., expected a number below 2\*\*63"):
