@@ -4,6 +4,8 @@ import copy
 import difflib
 import math
 import os
+import select
+import stat
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_BYTES = 4_000_000
 """A larger file is refused: nobody has written it, and `/dev/zero` has no end."""
+_WRITER_SECONDS = 2
 _MOST_FAULTS = 5
 _LONGEST_VALUE = 200
 _WANTS_TEXT = frozenset({"string_type", "path_type"})
@@ -40,9 +43,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        # a pipe into which nobody writes is empty, instead of a wait without end
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as opened:  # noqa: PTH123 - of a descriptor
+            _await_writer(descriptor, file)
             os.set_blocking(descriptor, True)
             contents = opened.read(MAX_BYTES + 1)
     except OSError as error:
@@ -59,6 +62,15 @@ def _read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         message = f"{file} is not YAML: {error}; save it as UTF-8"
         raise InputError(message) from error
+
+
+def _await_writer(descriptor: int, file: Path) -> None:
+    """Wait a moment until somebody writes into a pipe; a plain open would wait without end."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not waiting.poll(_WRITER_SECONDS * 1000):
+        message = f"{file} is a pipe into which nobody writes; give the path of a YAML file"
+        raise InputError(message)
 
 
 def validate(kind: type[ModelT], document: object, where: str) -> ModelT:

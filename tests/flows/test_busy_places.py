@@ -1,4 +1,4 @@
-"""Places and servers that a command cannot have now: busy folders, full disks, nobody who answers."""
+"""What a command cannot have now: busy folders, full disks, a server that does not answer."""
 
 import os
 import shutil
