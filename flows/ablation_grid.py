@@ -25,6 +25,7 @@ from models.profiles import load_profile, require_weights
 from storage.documents import merge, validate
 from storage.errors import BudgetError, DataError, EngineError, IncompleteError, InputError
 from storage.identity import describe_drift
+from storage.paths import local_path
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.progress import StoppedError
@@ -161,7 +162,7 @@ class Grid:
     @property
     def folder(self) -> Path:
         """Where the tables go."""
-        return Path(self.parameters.out).expanduser()
+        return local_path(self.parameters.out, "out")
 
     def describe(
         self, cells: Sequence[Cell], made: Collection[Key], measured: Sequence[Measured]

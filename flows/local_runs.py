@@ -11,10 +11,17 @@ from rich.console import Console
 from flows.display import show_progress
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import GenerationRun, prepare
+from flows.generation_run import GenerationRun, open_run, prepare
 from flows.score_tables import yield_table
+from storage.card import write_card
+from storage.errors import EngineError
+from storage.locks import LOG_FOLDER
+from storage.paths import local_path
 from storage.records import Stage
+from storage.store import Store
 from tasks.resident import ResidentModels
+
+_log = logging.getLogger(__name__)
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
@@ -37,9 +44,22 @@ def generate_locally(
             was made with other settings.
         IncompleteError: Shards are left to do.
     """
+    there = open_run(parameters)
+    if there is not None and not there.todo:  # what work needs, such as space, is not asked for
+        _describe_work(there, console)
+        _keep_card(there.store)
+        return
     with prepare(parameters, models) as run:
         if _describe_work(run, console):
             _generate(run, console)
+
+
+def _keep_card(store: Store) -> None:
+    """Write the card if it is not what is committed: a run may have been killed before it did."""
+    try:
+        write_card(store)
+    except (EngineError, OSError) as error:  # a full disk, or one that is read-only
+        _log.warning("the card of %s was not written: %s", store.root, error)
 
 
 def _describe_work(run: GenerationRun, console: Console) -> bool:
@@ -91,7 +111,7 @@ def _generate(run: GenerationRun, console: Console) -> None:
 @contextmanager
 def log_file(folder: Path) -> Iterator[Path]:
     """Write what our packages log into a file of the store, until the block ends."""
-    path = folder / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    path = folder / LOG_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -111,4 +131,4 @@ def _engine_folder(root: str) -> Path:
     """Where a local run keeps its database and logs: in the store, if that is a folder."""
     if "://" in root:
         return Path.home() / ".cache" / "magicseg"
-    return Path(root).expanduser() / ".engine"
+    return local_path(root) / ".engine"

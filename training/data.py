@@ -22,6 +22,7 @@ from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
+from storage.paths import local_path
 from storage.shards import read_index
 from storage.store import Store
 from storage.vocabulary import Vocabulary
@@ -110,7 +111,8 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     """
     if open_objects(dataset).size(SPEC_PATH) is not None:
         return _committed_shards(dataset, use_degraded=use_degraded)
-    tars = sorted(Path(dataset).expanduser().glob("*.tar"))
+    is_url = "://" in dataset
+    tars = [] if is_url else sorted(local_path(dataset, "the dataset").glob("*.tar"))
     if not tars:
         message = (
             f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"

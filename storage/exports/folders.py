@@ -27,7 +27,7 @@ from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
-from storage.locks import LOCK_FILE, hold_folder
+from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
 from storage.records import Record, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
@@ -100,7 +100,7 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
     if len(identities) < len(shards):
         message = "two of the shards have the same file name, expected those of one dataset"
         raise InputError(message)
-    _refuse_other_files(out)
+    refuse_other_files(out, "an export", marks=(_OWN_FOLDER,))
     with hold_folder(out):
         _remove_temporary(out)
         _check_request(out, closed_set)
@@ -137,15 +137,6 @@ def _remove_temporary(out: Path) -> None:
     for path in out.rglob(f".*{TEMP_SUFFIX}"):
         if not path.name.startswith(f".{LOCK_FILE}."):
             remove(path)
-
-
-def _refuse_other_files(out: Path) -> None:
-    """Refuse a folder in which no export was ever begun; nothing is written there."""
-    if not out.is_dir() or (out / _REQUEST_FILE).is_file():
-        return
-    if any(path.name not in {_OWN_FOLDER, LOCK_FILE} for path in out.iterdir()):
-        message = f"{out} holds other files, expected an export or an empty folder"
-        raise InputError(message)
 
 
 def _check_request(out: Path, closed_set: ClosedSet) -> None:
