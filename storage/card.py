@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import yaml
 
-from storage.archives import index_archive
+from storage.archives import first_name
 from storage.errors import TransientError
 from storage.layout import CARD_PATH
 from storage.manifest import count_outcomes
@@ -171,6 +171,5 @@ def _extension(store: Store) -> str:
     for shard in store.shards():
         if shard.commit.object is not None:
             header = store.objects.read_range(shard.commit.object.path, 0, tarfile.BLOCKSIZE)
-            name, _, _ = next(index_archive(header, shard.name))
-            return name.rpartition(".")[2]
+            return first_name(header, shard.commit.object.path).rpartition(".")[2]
     return "jpg"

@@ -15,8 +15,9 @@ import pyarrow as pa
 from pyarrow import parquet
 from pydantic import Field
 
-from storage.codecs import decode_label_map, image_size
+from storage.codecs import decode_label_map
 from storage.errors import DataError
+from storage.picture_headers import image_size
 from storage.records import (
     BACKGROUND_LABEL,
     IGNORE_LABEL,

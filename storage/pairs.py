@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from storage.archives import Source, read_archive, write_archive
-from storage.codecs import image_format, image_size
 from storage.errors import DataError
+from storage.picture_headers import image_format, image_size
 from storage.records import Pair, Record, Rejected
 from storage.rows import read_rows, split_rows, write_rows
 

@@ -22,12 +22,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from storage.codecs import decode_label_map, image_format
+from storage.codecs import decode_label_map
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder
+from storage.picture_headers import image_format
 from storage.records import Record, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
