@@ -103,7 +103,8 @@ def render_card(store: Store) -> str:
     try:
         for commit in store.commits(Stage.SHARDS):
             if commit.manifest is not None:
-                outcomes += count_outcomes(store.objects.read(commit.manifest.path))
+                path = commit.manifest.path
+                outcomes += count_outcomes(store.objects.read(path), name=path)
         extension = _extension(store)
     except FileNotFoundError as error:
         message = f"a committed file is gone ({error}); if this stays so, run 'magicseg verify'"

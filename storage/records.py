@@ -9,7 +9,7 @@ from functools import cached_property
 from json.encoder import encode_basestring
 from typing import TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from storage.documents import explain
 from storage.errors import DataError
@@ -195,7 +195,7 @@ class Box(Record, frozen=True):
     """Vocabulary index."""
     score: float = Field(ge=0, le=1)
     """Span score of the class for this box."""
-    xyxy: tuple[float, float, float, float]
+    xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     """Left, top, right, bottom in pixels of the stored image."""
 
 
@@ -217,9 +217,9 @@ class Instance(Record, frozen=True):
     """Vocabulary index."""
     score: float = Field(ge=0, le=1)
     """Detector's span score."""
-    predicted_iou: float
+    predicted_iou: FiniteFloat
     """The segmenter's own estimate of its mask's IoU."""
-    xyxy: tuple[float, float, float, float]
+    xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     """The prompt box, in pixels."""
     area: int = Field(gt=0)
     """Pixels of the mask before overlaps are resolved."""

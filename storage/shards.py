@@ -59,7 +59,7 @@ class Sample:
     mask_bytes: bytes
     writer: str = ""
     counterfactual_boxes: tuple[Box, ...] = ()
-    source: str = field(default="", compare=False, repr=False)
+    source: str = field(default="", compare=False, repr=False, kw_only=True)
 
     def member(self, kind: str) -> str:
         """Name a member for messages: where it was read, key and extension.

@@ -275,7 +275,7 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
 def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
     """Write both files of a sample; returns the image's format."""
     suffix = image_format(sample.image_bytes)
-    labels = closed_set.encode(decode_label_map(sample.mask_bytes))
+    labels = closed_set.encode(decode_label_map(sample.mask_bytes, name=sample.member("mask")))
     write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
     write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
     return suffix

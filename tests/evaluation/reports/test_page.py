@@ -300,6 +300,7 @@ def large_and_noisy(sample: Sample) -> Sample:
         image_bytes=encode_image(noise, "png"),
         counterfactual_bytes=encode_image(noise, "png"),
         mask_bytes=encode_label_map(np.full((256, 256), sample.class_ids[0] + 1, np.uint16)),
+        instances=(),
     )
 
 
