@@ -42,10 +42,11 @@ def read_table(
         # Texts as they are stored, each once: a few bytes can repeat a long one without end.
         # Without threads of its own: one that still reads when Python ends would abort the process.
         source = pa.BufferReader(data)
+        said = parquet.ParquetFile(source, pre_buffer=False)
+        _check_version(said.schema_arrow, schema, name)
+        _check_columns(said.schema_arrow, schema, name)
+        _check_claims(said.metadata, len(data), name)
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
-        _check_version(file.schema_arrow, schema, name)
-        _check_columns(file.schema_arrow, schema, name)
-        _check_claims(file.metadata, len(data), name)
         table = file.read(columns=columns, use_threads=False)
         _check_texts(table, name)
         return table.to_pylist()
@@ -67,11 +68,9 @@ def _check_version(found: pa.Schema, schema: pa.Schema, name: str) -> None:
 
 
 def _check_columns(found: pa.Schema, schema: pa.Schema, name: str) -> None:
-    kinds = {field.name: str(_plain(field.type)) for field in found}
-    wanted = {field.name: str(field.type) for field in schema}
-    wrong = sorted(
-        column for column in {*kinds, *wanted} if kinds.get(column) != wanted.get(column)
-    )
+    kinds = {field.name: field.type for field in found}
+    wanted = {field.name: field.type for field in schema}
+    wrong = sorted(each for each in {*kinds, *wanted} if kinds.get(each) != wanted.get(each))
     if wrong or len(found) != len(schema):
         column = wrong[0] if wrong else "a column"
         message = (
@@ -113,13 +112,6 @@ def _text_bytes(chunk: pa.Array) -> int:
         return 0
     lengths = pc.binary_length(values.dictionary)
     return pc.sum(pc.cast(lengths.take(values.indices), pa.int64())).as_py() or 0
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type of a column that was asked for as a dictionary."""
-    if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _holds_text(field: pa.Field) -> bool:

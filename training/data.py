@@ -20,7 +20,7 @@ from torch import Tensor
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.layout import SPEC_PATH
-from storage.objects import open_objects
+from storage.objects import open_file, open_objects
 from storage.sample_members import check_sample, sample_extensions
 from storage.shards import read_index
 from storage.store import Store
@@ -244,7 +244,7 @@ class SampleFiles:
     def _read(self, shard: ShardFile, offset: int, size: int) -> bytes:
         if self._cache is not None and shard.is_remote:
             return self._cache.read_range(shard, offset, size)
-        with Path(shard.path).open("rb") as file:
+        with open_file(shard.path) as file:
             file.seek(offset)
             return file.read(size)
 
@@ -252,13 +252,21 @@ class SampleFiles:
         number = bisect_right(self._ends, index)
         shard = self._shards[number]
         key, members = self._index(number)[index - self._ends[number] + self.sizes[number]]
-        first = min(offset for offset, _ in members.values())
-        last = max(offset + size for offset, size in members.values())
+        extensions = sample_extensions(members)
+        places = [members[extension] for extension in extensions]
+        first = min(offset for offset, _ in places)
+        last = max(offset + size for offset, size in places)
         # The members of a sample lie side by side, so that one read brings them all.
         span = self._read(shard, first, last - first)
-        part = {e: span[o - first : o - first + size] for e, (o, size) in members.items()}
+        if len(span) != last - first:
+            message = f"{shard.path}: sample {key} was cut after it was indexed; verify the dataset"
+            raise DataError(message)
+        part = {
+            extension: span[offset - first : offset - first + size]
+            for extension, (offset, size) in zip(extensions, places, strict=True)
+        }
         fields = check_sample(part, key, shard.path)
-        image, counterfactual, mask, _ = sample_extensions(part)
+        image, counterfactual, mask, _ = extensions
         pair = LabelledPair(
             decode_image(part[image], name=f"{shard.path}: {key}.{image}"),
             decode_image(part[counterfactual], name=f"{shard.path}: {key}.{counterfactual}"),

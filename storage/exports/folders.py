@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from storage.codecs import decode_label_map
+from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
@@ -273,8 +273,12 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
 
 
 def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
-    """Write both files of a sample; returns the image's format."""
+    """Write both files of a sample; returns the image's format.
+
+    The image is copied as it is, but decoded first: a trainer would meet the damage much later.
+    """
     suffix = image_format(sample.image_bytes)
+    decode_image(sample.image_bytes, name=sample.member("image"))
     labels = closed_set.encode(decode_label_map(sample.mask_bytes, name=sample.member("mask")))
     write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
     write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
