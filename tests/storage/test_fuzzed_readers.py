@@ -1,4 +1,4 @@
-"""Readers and random damage: what comes out is right, or an error in words; nothing else, and soon."""
+"""Readers and random damage: what they give back, or an error in words; nothing else, and soon."""
 
 import io
 import json
@@ -65,8 +65,7 @@ def survives(read, data) -> bool:
     began = time.monotonic()
     try:
         read(data)
-    except EngineError as error:
-        assert str(error).isprintable() or "\n" in str(error)
+    except EngineError:
         return False
     finally:
         assert time.monotonic() - began < SECONDS
@@ -115,10 +114,11 @@ def manifest(samples, plan_of, names):
 def test_damaged_tars(samples, read_tar, train_on):
     whole = bytes(pack(samples))
     read_tar(whole)
-    results = [
-        survives(read, damaged(whole, n)) for n in range(ROUNDS) for read in (read_tar, train_on)
-    ]
-    assert 0 <= sum(results) < len(results) / 2
+    results = []
+    for number in range(ROUNDS):
+        data = damaged(whole, number)
+        results += [survives(read_tar, data), survives(train_on, data)]
+    assert sum(results) < len(results) / 2
 
 
 def test_tars_with_damaged_members(samples, read_tar):
