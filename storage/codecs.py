@@ -127,8 +127,8 @@ def open_picture(data: bytes, name: str) -> Image.Image:
         # A decoder fails on strange bytes with whatever its authors did not think of, and where
         # warnings are errors it fails with those.
         raise _unreadable(data, str(error) or repr(error), name) from error
-    if image.size != (header.width, header.height):
-        raise _unreadable(data, f"it says {header[1:]} and {image.size} pixels", name)
+    if image.size != header.size:
+        raise _unreadable(data, f"it says {header.size} and {image.size} pixels", name)
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise _unreadable(data, "it is animated, expected a single picture", name)
     return image

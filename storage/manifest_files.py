@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from storage.errors import DataError
+from storage.parquet_footers import Claims, read_claims
 
 VERSION_FIELD = b"magicseg_manifest_version"
 """Where the footer names the version of the schema."""
@@ -41,11 +42,11 @@ def read_table(
     try:
         # Texts as they are stored, each once: a few bytes can repeat a long one without end.
         # Without threads of its own: one that still reads when Python ends would abort the process.
+        _check_claims(read_claims(data), len(data), name)
         source = pa.BufferReader(data)
         said = parquet.ParquetFile(source, pre_buffer=False)
         _check_version(said.schema_arrow, schema, name)
         _check_columns(said.schema_arrow, schema, name)
-        _check_claims(said.metadata, len(data), name)
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
         _check_texts(table, name)
@@ -80,20 +81,17 @@ def _check_columns(found: pa.Schema, schema: pa.Schema, name: str) -> None:
         raise DataError(message)
 
 
-def _check_claims(metadata: Any, size: int, name: str) -> None:
+def _check_claims(claims: Claims, size: int, name: str) -> None:
     """Hold against the file's size what its footer says of it, before memory is taken for that."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
-    rows = [metadata.num_rows, *(group.num_rows for group in groups)]
-    values = [chunk.num_values for chunk in chunks]
-    unpacked = [chunk.total_uncompressed_size for chunk in chunks]
-    if min(rows + values + unpacked) < 0 or sum(rows[1:]) != rows[0] or rows[0] > size:
-        message = f"{name} claims {rows[0]} rows in {size} bytes; verify the dataset"
+    numbers = (claims.rows, *claims.group_rows, *claims.values, *claims.unpacked)
+    if min(numbers) < 0 or sum(claims.group_rows) != claims.rows or claims.rows > size:
+        message = f"{name} claims {claims.rows} rows in {size} bytes; verify the dataset"
         raise DataError(message)
-    if sum(unpacked) > _MAX_BYTES or sum(values) > _MAX_VALUES:
+    values, unpacked = sum(claims.values), sum(claims.unpacked)
+    if unpacked > _MAX_BYTES or values > _MAX_VALUES:
         message = (
-            f"{name} claims {sum(values)} values and {sum(unpacked)} bytes, expected at most "
-            f"{_MAX_VALUES} and {_MAX_BYTES}; verify the dataset"
+            f"{name} claims {values} values and {unpacked} bytes, expected at most {_MAX_VALUES} "
+            f"and {_MAX_BYTES}; verify the dataset"
         )
         raise DataError(message)
 

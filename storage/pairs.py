@@ -90,9 +90,9 @@ def _members(
 
 def _check_picture(data: bytes, pair: Pair, name: str) -> None:
     header = read_header(data, name)
-    if not name.endswith(f".{header.format}") or header[1:] != (pair.width, pair.height):
+    if not name.endswith(f".{header.format}") or header.size != (pair.width, pair.height):
         message = (
-            f"{name} is a {header.format} of {header[1:]} pixels, expected what its name says, of "
+            f"{name} is a {header.format} of {header.size} pixels, expected what its name says, of "
             f"{(pair.width, pair.height)}; verify it"
         )
         raise DataError(message)

@@ -24,11 +24,18 @@ class PictureHeader(NamedTuple):
         format: ``jpg`` or ``png``.
         width: Pixels.
         height: Pixels.
+        depth: Bits of a channel, or of an index into a palette.
     """
 
     format: str
     width: int
     height: int
+    depth: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
 
 
 def read_header(data: bytes, name: str = "picture") -> PictureHeader:
@@ -43,15 +50,16 @@ def read_header(data: bytes, name: str = "picture") -> PictureHeader:
             `MAX_PIXELS`.
     """
     kind = image_format(data, name)
-    size = _png_size(data) if kind == "png" else _jpeg_size(data)
-    if size is None:
+    found = _read_png(data) if kind == "png" else _read_jpeg(data)
+    if found is None:
         message = (
             f"{name} ({len(data)} bytes) is not a readable image: it says no size; verify the "
             "dataset"
         )
         raise DataError(message)
-    check_size(*size, name)
-    return PictureHeader(kind, *size)
+    width, height, depth = found
+    check_size(width, height, name)
+    return PictureHeader(kind, width, height, depth)
 
 
 def image_format(data: bytes, name: str = "image") -> str:
@@ -73,8 +81,7 @@ def image_format(data: bytes, name: str = "image") -> str:
 
 def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
     """Read width and height in pixels, see `read_header`."""
-    header = read_header(data, name)
-    return header.width, header.height
+    return read_header(data, name).size
 
 
 def check_size(width: int, height: int, name: str) -> None:
@@ -91,14 +98,15 @@ def check_size(width: int, height: int, name: str) -> None:
         raise DataError(message)
 
 
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    if len(data) < 24 or data[12:16] != b"IHDR":
+def _read_png(data: bytes) -> tuple[int, int, int] | None:
+    """Width, height and depth in the header, which is the first chunk."""
+    if len(data) < 25 or data[12:16] != b"IHDR":
         return None
-    return struct.unpack(">II", data[16:24])
+    return struct.unpack(">IIB", data[16:25])
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """The size in the first frame header, which stands before the first scan."""
+def _read_jpeg(data: bytes) -> tuple[int, int, int] | None:
+    """Width, height and depth in the first frame header, which stands before the first scan."""
     at = len(_JPEG) - 1
     for _ in range(_MAX_SEGMENTS):
         at = data.find(b"\xff", at)
@@ -108,8 +116,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return None
         marker = data[at + 1]
         if marker in _FRAMES:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
+            depth, height, width = struct.unpack(">BHH", data[at + 4 : at + 9])
+            return width, height, depth
         at += 2
         if marker not in _WITHOUT_LENGTH:
             at += int.from_bytes(data[at : at + 2])

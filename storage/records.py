@@ -7,9 +7,9 @@ A sample is known by its ``key`` everywhere. Class identity is the vocabulary in
 from enum import StrEnum
 from functools import cached_property
 from json.encoder import encode_basestring
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from storage.documents import explain
 from storage.errors import DataError
@@ -76,6 +76,8 @@ class Record(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
+_OBJECT = TypeAdapter(dict[str, Any])
+
 
 def read_record(kind: type[RecordT], data: bytes, place: str, *, way_out: str) -> RecordT:
     """Read a record from its JSON.
@@ -93,6 +95,24 @@ def read_record(kind: type[RecordT], data: bytes, place: str, *, way_out: str) -
         return kind.model_validate_json(data)
     except ValidationError as error:
         message = f"{place} is not a {kind.__name__} record ({explain(kind, error)}); {way_out}"
+        raise DataError(message) from error
+
+
+def read_object(data: bytes, place: str, *, way_out: str) -> dict[str, Any]:
+    """Read a JSON object whose fields another version of the engine may have chosen.
+
+    Args:
+        data: JSON text.
+        place: Where it was read, for messages.
+        way_out: What to do if it is damaged.
+
+    Raises:
+        DataError: The bytes are no JSON object, or one that is nested without end.
+    """
+    try:
+        return _OBJECT.validate_json(data)
+    except ValidationError as error:
+        message = f"{place} is not a JSON object ({explain(None, error)}); {way_out}"
         raise DataError(message) from error
 
 

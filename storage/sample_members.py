@@ -52,9 +52,9 @@ class SampleFields(BaseModel, frozen=True, strict=True, use_attribute_docstrings
     """What wrote the text."""
     counterfactual_boxes: Json[tuple[Box, ...]]
     """What the detector still sees in the counterfactual."""
-    width: int | None = None
-    """Pixels of all three pictures; one of the first fields that a program of others leaves out."""
-    height: int | None = None
+    width: int | None = Field(default=None, gt=0)
+    """Pixels of all three pictures; they are held against it where it is said."""
+    height: int | None = Field(default=None, gt=0)
     """Pixels."""
 
     @model_validator(mode="after")
@@ -127,13 +127,13 @@ def check_sample(parts: Mapping[str, bytes], key: str, where: str) -> SampleFiel
     fields = _read_fields(parts[_JSON], f"{where}: {key}.{_JSON}")
     if fields.key != key:
         raise _broken(where, key, f"its JSON is about sample {fields.key!r}")
-    header = _check_pictures(parts, key, where)
-    said = (fields.width or header.width, fields.height or header.height)
-    if said != header[1:]:
-        raise _broken(where, key, f"its JSON says {said} pixels, but it has {header[1:]}")
+    width, height = _check_pictures(parts, key, where)
+    said = (fields.width or width, fields.height or height)
+    if said != (width, height):
+        raise _broken(where, key, f"its JSON says {said} pixels, but it has {(width, height)}")
     for number, each in enumerate(fields.instances):
         name = f"{where}: {key}.{_JSON}: instance {number}"
-        check_rle(each.rle, header.height, header.width, name=name)
+        check_rle(each.rle, height, width, name=name)
     return fields
 
 
@@ -145,20 +145,24 @@ def _read_fields(data: bytes, name: str) -> SampleFields:
         raise _wrong(name, why) from error
 
 
-def _check_pictures(parts: Mapping[str, bytes], key: str, where: str) -> PictureHeader:
-    """Compare the three headers; returns the image's."""
-    kind, *others, _ = sample_extensions(parts)
-    first = PictureHeader(kind, 0, 0)
-    for extension in (kind, *others):
+def _check_pictures(parts: Mapping[str, bytes], key: str, where: str) -> tuple[int, int]:
+    """Compare the three headers; returns width and height."""
+    image, *others, _ = sample_extensions(parts)
+    size = _checked_header(parts[image], f"{where}: {key}.{image}").size
+    for extension in others:
         name = f"{where}: {key}.{extension}"
-        found = read_header(parts[extension], name)
-        expected = extension.rpartition(".")[2]
-        if found.format != expected:
-            raise _wrong(name, f"is a {found.format} file, expected {expected} as its name says")
-        first = found if extension == kind else first
-        if found[1:] != first[1:]:
-            raise _wrong(name, f"has {found[1:]} pixels, expected {first[1:]} as {key}.{kind}")
-    return first
+        found = _checked_header(parts[extension], name).size
+        if found != size:
+            raise _wrong(name, f"has {found} pixels, expected {size} as {key}.{image}")
+    return size
+
+
+def _checked_header(data: bytes, name: str) -> PictureHeader:
+    header = read_header(data, name)
+    expected = name.rpartition(".")[2]
+    if header.format != expected:
+        raise _wrong(name, f"is a {header.format} file, expected {expected} as its name says")
+    return header
 
 
 def _whole(group: dict[str, PartT], key: str, where: str) -> dict[str, PartT]:

@@ -29,7 +29,7 @@ from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder
 from storage.picture_headers import image_format
-from storage.records import Record, read_record
+from storage.records import Record, read_object, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
@@ -154,7 +154,7 @@ def _check_request(out: Path, closed_set: ClosedSet) -> None:
     path = out / _REQUEST_FILE
     asked = closed_set.model_dump(mode="json")
     if path.is_file():
-        old = json.loads(path.read_bytes())
+        old = read_object(path.read_bytes(), str(path), way_out="export into another folder")
         refuse_drift(f"{out} holds another export", old, asked, way_out="Choose another folder")
     else:
         write_whole(path, json.dumps(asked).encode())
