@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 
-from storage.errors import DataError
+from storage.errors import DataError, InputError
 
 Source = bytes | memoryview | io.BufferedIOBase
 """An archive in memory, or an open file that can seek."""
@@ -19,6 +19,7 @@ MAX_MEMBER_BYTES = 256 * 1024**2
 
 _MODE = 0o444
 _BLOCK = tarfile.BLOCKSIZE
+_LONGEST_NAME = tarfile.LENGTH_NAME
 _END = bytes(_BLOCK)
 _PART = 1024**2
 
@@ -51,10 +52,16 @@ def write_archive(members: Iterable[tuple[str, bytes]]) -> memoryview:
 
     Returns:
         The archive; a view, so that it is in memory once.
+
+    Raises:
+        InputError: A name is none that `index_archive` takes.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in members:
+            if not _PLAIN_NAME.fullmatch(name) or not name.isascii() or len(name) > _LONGEST_NAME:
+                message = f"{name!r} is no plain file name of at most {_LONGEST_NAME} characters"
+                raise InputError(message)
             header = tarfile.TarInfo(name)
             header.size = len(data)
             header.mode = _MODE

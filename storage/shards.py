@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from storage.archives import Source, index_archive, read_member, write_archive
-from storage.errors import InputError
+from storage.errors import DataError, InputError
 from storage.objects import open_file
 from storage.picture_headers import image_format, image_size
 from storage.records import Box, Instance, Mention
@@ -82,8 +82,8 @@ def pack(samples: Sequence[Sample]) -> memoryview:
         The archive; its bytes depend on the samples alone, not on their order or the time.
 
     Raises:
-        InputError: Two samples have the same key, a sample has no class, or its images differ in
-            format or size.
+        InputError: Two samples have the same key, a sample has no class, its images differ in
+            format or size, or `iterate` would not take it.
     """
     ordered = sorted(samples, key=lambda sample: sample.key)
     for before, after in pairwise(ordered):
@@ -151,10 +151,26 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
             f"sample {sample.key}: {len(sample.class_ids)} class ids; expected one or more, named"
         )
         raise InputError(message)
-    yield f"{sample.key}.{extension}", sample.image_bytes
-    yield f"{sample.key}.cf.{extension}", sample.counterfactual_bytes
-    yield f"{sample.key}.mask.png", sample.mask_bytes
-    yield f"{sample.key}.json", _describe(sample, *sizes.pop())
+    parts = {
+        extension: sample.image_bytes,
+        f"cf.{extension}": sample.counterfactual_bytes,
+        "mask.png": sample.mask_bytes,
+        "json": _describe(sample, *sizes.pop()),
+    }
+    _check_readable(parts, sample.key)
+    for kind, data in parts.items():
+        yield f"{sample.key}.{kind}", data
+
+
+def _check_readable(parts: Mapping[str, bytes], key: str) -> None:
+    """Refuse what could be written but not read again."""
+    if "." in key:
+        message = f"sample key {key!r} has a dot, which ends the key in the names of members"
+        raise InputError(message)
+    try:
+        check_sample(parts, key, "a new shard")
+    except DataError as error:
+        raise InputError(str(error)) from error
 
 
 def _describe(sample: Sample, width: int, height: int) -> bytes:

@@ -76,10 +76,13 @@ def before(addition: bytes) -> Callable[[Sequence[Member]], bytes]:
 
 
 def renamed(old: str, new: str) -> Callable[[Sequence[Member]], bytes]:
-    """An archive in which the last part of one member's name is another."""
+    """An archive in which a part of the names is another, which our own writer may refuse."""
 
     def build(members: Sequence[Member]) -> bytes:
-        return bytes(write_archive([(name.replace(old, new), data) for name, data in members]))
+        changed = [(name.replace(old, new), data) for name, data in members]
+        return b"".join(entry(header(name, len(data)), data) for name, data in changed) + bytes(
+            1024
+        )
 
     return build
 

@@ -19,7 +19,7 @@ from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.on_labels import score_predictor
 from evaluation.scoring.results import PublishedResult, ScoreProtocol, Scores, Subject, write_scores
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
-from storage.codecs import encode_image, encode_label_map
+from storage.codecs import decode_label_map, encode_image, encode_label_map
 from storage.errors import DataError, InputError
 from storage.shards import Sample
 
@@ -224,6 +224,30 @@ def test_a_lost_example_is_named(tmp_path: Path) -> None:
     scores = make_scores(tmp_path, run, Subject(kind="student", name="s", fingerprint="f"))
     (run / scores.examples[1].truth).unlink()
     with pytest.raises(DataError, match=r"truth\.png is missing, though the scores name it"):
+        write_report(None, [run], tmp_path / "r.html")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            np.zeros((5, 5), np.uint16),
+            r"prediction\.png has 5 x 5 pixels, expected \d+ x \d+ as its",
+        ),
+        (None, "hold label 999, expected at most"),
+        (b"", r"prediction\.png starts with b''"),
+    ],
+)
+def test_a_damaged_example_is_named(
+    tmp_path: Path, labels: np.ndarray | bytes | None, words: str
+) -> None:
+    run = tmp_path / "run"
+    scores = make_scores(tmp_path, run, Subject(kind="student", name="s", fingerprint="f"))
+    path = run / scores.examples[0].prediction
+    if labels is None:
+        labels = np.full_like(decode_label_map(path.read_bytes()), 999)
+    path.write_bytes(labels if isinstance(labels, bytes) else encode_label_map(labels))
+    with pytest.raises(DataError, match=words):
         write_report(None, [run], tmp_path / "r.html")
 
 
