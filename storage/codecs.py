@@ -63,10 +63,10 @@ def decode_image(data: bytes, *, name: str = "image") -> UInt8[np.ndarray, "heig
         name: What messages call it: its file and member.
 
     Raises:
-        DataError: See `open_picture`; also if it is neither in colour nor grey (with a palette,
+        DataError: See `decode_picture`; also if it is neither in colour nor grey (with a palette,
             transparent, of 16 bits, for print).
     """
-    image = open_picture(data, name)
+    image = decode_picture(data, name)
     if image.mode not in _COLOURS:
         message = (
             f"{name} has Pillow mode {image.mode!r}; expected {' or '.join(_COLOURS)} (8 bits a "
@@ -96,16 +96,16 @@ def decode_label_map(data: bytes, *, name: str = "label map") -> UInt16[np.ndarr
         name: What messages call it: its file and member.
 
     Raises:
-        DataError: See `open_picture`; also if it is not of 16-bit grayscale.
+        DataError: See `decode_picture`; also if it is not of 16-bit grayscale.
     """
-    image = open_picture(data, name)
+    image = decode_picture(data, name)
     if image.mode != "I;16":
         message = f"{name} has Pillow mode {image.mode!r}; expected 16-bit grayscale ('I;16')"
         raise DataError(message)
     return np.array(image, dtype=np.uint16)
 
 
-def open_picture(data: bytes, name: str) -> Image.Image:
+def decode_picture(data: bytes, name: str) -> Image.Image:
     """Decode a JPEG or PNG file, whatever its mode.
 
     Args:

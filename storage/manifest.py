@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from storage.codecs import decode_label_map
 from storage.documents import explain
 from storage.errors import DataError
-from storage.manifest_files import VERSION_FIELD, read_table
+from storage.manifest_files import VERSION_FIELD, read_parquet
 from storage.picture_headers import image_size
 from storage.records import (
     BACKGROUND_LABEL,
@@ -178,7 +178,7 @@ def decode_manifest(data: bytes, *, name: str = "manifest") -> list[ManifestRow]
             can say.
     """
     try:
-        return [ManifestRow.model_validate(row) for row in read_table(data, SCHEMA, name)]
+        return [ManifestRow.model_validate(row) for row in read_parquet(data, SCHEMA, name)]
     except ValidationError as error:
         message = f"{name} has a wrong row ({explain(ManifestRow, error)}); verify the dataset"
         raise DataError(message) from error
@@ -194,7 +194,7 @@ def count_outcomes(data: bytes, *, name: str = "manifest") -> Counter[tuple[str,
     Returns:
         Number of samples by (class name, status); a sample of two classes counts for both.
     """
-    rows = read_table(data, SCHEMA, name, columns=["class_names", "status"])
+    rows = read_parquet(data, SCHEMA, name, columns=["class_names", "status"])
     return Counter((each, row["status"]) for row in rows for each in row["class_names"])
 
 

@@ -21,7 +21,7 @@ _MAX_BYTES = 1024**3
 _MAX_VALUES = _MAX_BYTES // 8
 
 
-def read_table(
+def read_parquet(
     data: bytes, schema: pa.Schema, name: str, *, columns: list[str] | None = None
 ) -> list[dict[str, Any]]:
     """Read the rows of a Parquet file.

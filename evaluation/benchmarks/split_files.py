@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from storage.codecs import open_picture as decode_picture
+from storage.codecs import decode_picture
 from storage.errors import DataError, InputError
 from storage.identity import digest
 
@@ -65,7 +65,7 @@ def open_picture(path: Path, where_to_get: str) -> Image.Image:
 
     Raises:
         InputError: If it is missing.
-        DataError: If it cannot be read or decoded, see `storage.codecs.open_picture`.
+        DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
     """
     try:
         return decode_picture(path.read_bytes(), str(path))
