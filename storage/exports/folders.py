@@ -22,13 +22,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from storage.codecs import decode_label_map, image_format
+from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
-from storage.records import Record, read_record
+from storage.picture_headers import image_format
+from storage.records import Record, read_object, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
@@ -144,7 +145,7 @@ def _check_request(out: Path, closed_set: ClosedSet) -> None:
     path = out / _REQUEST_FILE
     asked = closed_set.model_dump(mode="json")
     if path.is_file():
-        old = json.loads(path.read_bytes())
+        old = read_object(path.read_bytes(), str(path), way_out="export into another folder")
         refuse_drift(f"{out} holds another export", old, asked, way_out="Choose another folder")
     else:
         write_whole(path, json.dumps(asked).encode())
@@ -263,9 +264,13 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
 
 
 def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
-    """Write both files of a sample; returns the image's format."""
+    """Write both files of a sample; returns the image's format.
+
+    The image is copied as it is, but decoded first: a trainer would meet the damage much later.
+    """
     suffix = image_format(sample.image_bytes)
-    labels = closed_set.encode(decode_label_map(sample.mask_bytes))
+    decode_image(sample.image_bytes, name=sample.member("image"))
+    labels = closed_set.encode(decode_label_map(sample.mask_bytes, name=sample.member("mask")))
     write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
     write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
     return suffix
