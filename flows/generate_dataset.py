@@ -118,6 +118,7 @@ def _generate(run: GenerationRun) -> Any:
     _announce(run)
     if not summary.is_complete:
         raise IncompleteError(describe_failures(summary))
+    run.require_samples()
     if not summary.executed:
         return Completed(name="Cached", message="every shard was committed before", data=summary)
     return Completed(message=f"{summary.written} samples written", data=summary)

@@ -6,6 +6,7 @@ Nothing here needs Prefect, so what is wrong or already done is known before a s
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from flows.generation_parameters import GenerationParameters
 from models.devices import pick_device
 from models.profiles import require_weights
 from storage.commits import Commit
-from storage.errors import InputError
+from storage.errors import IncompleteError, InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
@@ -92,6 +93,26 @@ class GenerationRun:
             for shard in self.planned
             if shard.name in commits and self.store.covers(commits[shard.name], shard)
         }
+
+    def require_samples(self) -> None:
+        """Refuse to call a slice done of which nothing was written.
+
+        Raises:
+            IncompleteError: All planned shards are finished and empty.
+        """
+        commits = list(self.look().values())
+        if len(commits) < len(self.planned) or any(commit.object for commit in commits):
+            return
+        dropped: Counter[str] = Counter()
+        for commit in commits:
+            dropped.update({why.value: n for why, n in commit.counts.rejected.items()})
+            dropped.update({why.value: n for why, n in commit.counts.failed.items()})
+        reasons = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
+        message = (
+            f"slice {self.classes.label} has no sample: all {dropped.total()} were dropped "
+            f"({reasons}); see what is wrong with the models or the rules before making more"
+        )
+        raise IncompleteError(message)
 
     def work(self, shard: ShardRange) -> ShardWork:
         """One shard, to be made."""

@@ -48,6 +48,7 @@ def generate_locally(
     if there is not None and not there.todo:  # what work needs, such as space, is not asked for
         _describe_work(there, console)
         _keep_card(there.store)
+        there.require_samples()
         return
     with prepare(parameters, models) as run:
         if _describe_work(run, console):

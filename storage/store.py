@@ -368,7 +368,8 @@ class Store:
         if commit.manifest is None:
             message = f"the record of {commit.stage} of {commit.shard} has no manifest"
             raise InputError(message)
-        return decode_manifest(read_whole(self.objects, commit, commit.manifest))
+        data = read_whole(self.objects, commit, commit.manifest)
+        return decode_manifest(data, name=commit.manifest.path)
 
     def commits(self, stage: Stage | None = None) -> list[Commit]:
         """List commit records, by stage, shard or cell, and key; bytes are not looked at.
