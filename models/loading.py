@@ -8,7 +8,5 @@ once can be told that the name does not exist.
 
 import threading
 
-__all__ = ["LOADING"]
-
 LOADING = threading.RLock()
 """Held while a model is built or its weights are read."""

@@ -190,10 +190,11 @@ def in_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        here = str(Path(__file__).parent)
+        here = Path(__file__).parent
+        helpers = os.pathsep.join(map(str, (here, here.parent / "support")))
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
-            env={**os.environ, "PYTHONPATH": here, **environment},
+            env={**os.environ, "PYTHONPATH": helpers, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
