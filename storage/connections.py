@@ -27,7 +27,6 @@ _MOST_RETRIES = 12
 _TRUE, _FALSE = {"1", "true", "on", "yes", "y"}, {"", "0", "false", "off", "no", "n"}
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\uffff]")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
 
 
 @dataclass(frozen=True)
@@ -37,40 +36,61 @@ class Provider:
     Attributes:
         name: What people call it.
         bucket: What people call its buckets.
-        endpoints: Variables that name its server, the first one that is set counts.
+        address: The variable that names its server, as people know it.
+        endpoints: All variables that do, the first one that is set counts.
         allow_http: Variable that allows plain http; None where it needs none.
         credentials: Variables that hold the credentials, in words.
+        words: Variables that hold one word each: no space, no line break.
     """
 
     name: str
     bucket: str
+    address: str
     endpoints: tuple[str, ...]
     allow_http: str | None
     credentials: str
+    words: tuple[str, ...]
 
 
 _S3 = Provider(
     "S3",
     "bucket",
+    "AWS_ENDPOINT_URL",
     ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "AWS_ALLOW_HTTP",
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temporary ones)",
+    (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ),
 )
 _GOOGLE = Provider(
     "Google Cloud Storage",
     "bucket",
+    "GOOGLE_BASE_URL",
     ("GOOGLE_BASE_URL",),
     None,
-    "GOOGLE_APPLICATION_CREDENTIALS (a file) or GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT (a file)",
+    ("GOOGLE_BEARER_TOKEN",),
 )
 _AZURE = Provider(
     "Azure",
     "container",
+    "AZURE_STORAGE_ENDPOINT",
     ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     "AZURE_ALLOW_HTTP",
     "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+    (
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_TOKEN",
+    ),
 )
-_MEMORY = Provider("memory", "store", ("",), None, "nothing")
+_MEMORY = Provider("memory", "store", "", (), None, "nothing", ())
 _PROVIDERS = {
     **dict.fromkeys(("s3", "s3a"), _S3),
     "gs": _GOOGLE,
@@ -124,7 +144,7 @@ def connect(url: str) -> Connection:
             variable of the environment cannot be used. No message repeats a credential.
     """
     provider = _checked(url)
-    _check_headers(os.environ)
+    _check_words(provider, os.environ)
     url = url.rstrip("/")
     patience = read_patience(os.environ)
     endpoint = _endpoint(provider, os.environ)
@@ -249,9 +269,13 @@ def _fault(url: str, parts: SplitResult) -> str:
     return f"its path has a part {min(odd)!r}" if odd else ""
 
 
-def _check_headers(environment: Mapping[str, str]) -> None:
-    """Refuse what no header can carry; its value is not repeated."""
-    for name in _HEADERS:
+def _check_words(provider: Provider, environment: Mapping[str, str]) -> None:
+    """Refuse what no request can carry; its value is not repeated."""
+    for name in (*provider.words, *provider.endpoints):
+        if environment.get(name) == "":
+            message = f"{name} is set, but empty: give it a value or unset it"
+            raise InputError(message)
+    for name in provider.words:
         if _CONTROL.search(environment.get(name, "")):
             message = (
                 f"{name} has a space, a line break or a letter beyond ASCII in it: set it again "

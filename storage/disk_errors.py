@@ -30,29 +30,31 @@ _NOT_ANSWERING = {
     errno.ECONNREFUSED,
     errno.EREMOTEIO,
 }
-_WRITABLE = "; choose a root that this user can write to, on a file system with hard links"
+_ROOT = "{root}"
+_WRITABLE = "; choose a {root} that this user can write to, on a file system with hard links"
 _FEWER_FILES = "; raise the limit with 'ulimit -n 4096', or run fewer processes at once"
 _WAYS_OUT = {
     **dict.fromkeys((errno.EROFS, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK), _WRITABLE),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FEWER_FILES),
-    errno.ENOENT: "; its folder cannot be made, or was removed meanwhile: choose another root",
+    errno.ENOENT: "; its folder cannot be made, or was removed meanwhile: choose another {root}",
     errno.EISDIR: ": it is a folder, and a file is expected there; move it away",
-    errno.ENAMETOOLONG: "; a name has at most 255 bytes and a path 4096: choose a shorter root",
+    errno.ENAMETOOLONG: "; a name has at most 255 bytes and a path 4096: choose a shorter {root}",
     errno.ELOOP: ": symbolic links lead in a circle; put the folder itself there",
-    errno.ENOLCK: "; choose a root on a file system that has locks",
+    errno.ENOLCK: "; choose a {root} on a file system that has locks",
 }
 _ASKING = {"read", "list", "remove"}
 _SHOWN = 200
 
 
 @contextlib.contextmanager
-def explained(path: Path, doing: str, *, wanted: int = 0) -> Generator[None]:
+def explained(path: Path, doing: str, *, wanted: int = 0, place: str = "root") -> Generator[None]:
     """Turn errors of the operating system into errors with a way out.
 
     Args:
         path: What the block works on.
         doing: What it does with it, as in "cannot <doing> the file".
         wanted: Bytes that it writes.
+        place: What people call the folder that they chose.
 
     Raises:
         FileNotFoundError: Nothing that could be read, listed or removed has this name; callers
@@ -64,11 +66,13 @@ def explained(path: Path, doing: str, *, wanted: int = 0) -> Generator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and doing in _ASKING:
             raise
-        raise disk_error(error, path, doing, wanted=wanted) from error
+        raise disk_error(error, path, doing, wanted=wanted, place=place) from error
 
 
-def disk_error(error: OSError, path: Path, doing: str, *, wanted: int = 0) -> EngineError:
-    """Say what the operating system refused.
+def disk_error(
+    error: OSError, path: Path, doing: str, *, wanted: int = 0, place: str = "root"
+) -> EngineError:
+    """Say what the operating system refused; see `explained`.
 
     Returns:
         InputError if somebody must change something, TransientError if the disk may come back.
@@ -87,7 +91,7 @@ def disk_error(error: OSError, path: Path, doing: str, *, wanted: int = 0) -> En
             f"{what}: the disk or the network file system does not answer as it should; check it "
             "('mount', 'dmesg') and run the same command again"
         )
-    return InputError(f"{what}{_way_out(code, path, doing)}")
+    return InputError(f"{what}{_way_out(code, path, doing).replace(_ROOT, place)}")
 
 
 def _way_out(code: int | None, path: Path, doing: str) -> str:
@@ -95,8 +99,8 @@ def _way_out(code: int | None, path: Path, doing: str) -> str:
         return _refusal(path, doing)
     if code == errno.ENOTDIR:
         file = next((each for each in reversed(path.parents) if each.is_file()), path)
-        return f": {file} is a file, and a folder is expected there; choose a root that is a folder"
-    return _WAYS_OUT.get(code or 0, "; check the file system there, or choose another root")
+        return f": {file} is a file, and a folder is expected there; choose another {_ROOT}"
+    return _WAYS_OUT.get(code or 0, "; check the file system there, or choose another {root}")
 
 
 def _refusal(path: Path, doing: str) -> str:

@@ -167,7 +167,7 @@ def remote_error(
     words = kind.words.format(
         credentials=provider.credentials,
         bucket=provider.bucket,
-        endpoints=provider.endpoints[0] if not endpoint else f"the address {endpoint}",
+        endpoints=f"the address {endpoint}" if endpoint else provider.address,
         allow_http=provider.allow_http or "its variable",
         region=_region(text),
         doing=doing,

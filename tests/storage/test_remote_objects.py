@@ -81,7 +81,6 @@ def test_a_refusal_is_said_in_one_line_with_the_way_out(bucket, impatient, refus
 TROUBLES = {
     "500": ((500, "InternalError"), "overloaded or out of order"),
     "503": ((503, "SlowDown"), "overloaded or out of order"),
-    "429": ((429, "TooManyRequests"), "overloaded or out of order"),
     "never": ("never", "no answer came in time; .*MAGICSEG_STORE_PATIENCE_SECONDS"),
     "reset": ("reset", "cut off; check the network and run the same command again"),
 }
