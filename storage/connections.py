@@ -186,17 +186,6 @@ def connect_memory(url: str, store: MemoryStore) -> Connection:
     return Connection(url, _MEMORY, "", _PATIENCE, lambda retries, stalls: store)
 
 
-def check_url(url: str) -> None:
-    """Check that a URL names a place in an object store and holds no credential.
-
-    What is checked may be written into records and logs.
-
-    Raises:
-        InputError: See `Connection`.
-    """
-    _checked(url)
-
-
 def read_patience(environment: Mapping[str, str]) -> float:
     """How many seconds a request is repeated.
 

@@ -53,8 +53,7 @@ _KINDS = (
     ),
     _kind(
         r"169\.254\.|metadata\.google\.internal|metadata/identity|Missing credential",
-        "no credentials were found; set {credentials} in the environment (files of profiles are "
-        "not read)",
+        "no credentials were found; set {credentials} in the environment{profiles}",
     ),
     _kind(
         "AuthorizationHeaderMalformed|PermanentRedirect|TemporaryRedirect|IllegalLocationConstraint"
@@ -99,7 +98,7 @@ _KINDS = (
     _kind(
         "InvalidCertificate|UnknownIssuer|NotValidForName|CertNotValid|UnknownCA|CaUsedAsEndEntity",
         "the server's certificate is not trusted (unknown issuer, other name or out of date); "
-        "name the server as the certificate does, or add its issuer to those of the system",
+        "name the server as the certificate does, or its issuer's certificate in SSL_CERT_FILE",
     ),
     _kind(
         "TimedOut|kind: Timeout|operation timed out|deadline has elapsed",
@@ -171,6 +170,7 @@ def remote_error(
         allow_http=provider.allow_http or "its variable",
         region=_region(text),
         doing=doing,
+        profiles=" (profiles in ~/.aws are not read)" if provider.name == "S3" else "",
         said=_said(text),
     )
     found = ", ".join(_found(text))

@@ -52,7 +52,7 @@ class RemoteObjects:
         return self._read(path)[0]
 
     def read_many(
-        self, paths: Sequence[str], workers: int = 16
+        self, paths: Sequence[str], workers: int = 32
     ) -> Iterator[tuple[str, bytes | None]]:
         """Read objects side by side, see `ObjectStore`."""
         return read_in_order(self.read, paths, workers)

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,37 @@ def test_a_refusal_is_said_in_one_line_with_the_way_out(bucket, impatient, refus
         assert ", eu-west-1; set" in message
 
 
+def test_the_page_names_the_messages_that_are_said(bucket, impatient, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "object_stores.md").read_text()
+    table = page.partition("| message | way out |\n|---|---|\n")[2].partition("\n\n")[0]
+    phrases = [row.split(" | ")[0].removeprefix("| ") for row in table.splitlines()]
+    messages: list[str] = []
+
+    def say() -> None:
+        with pytest.raises(EngineError) as caught:
+            open_objects(bucket.root).read("x")
+        messages.append(str(caught.value))
+
+    for status, code, _ in REFUSALS.values():
+        bucket.trouble = (status, code)
+        say()
+    bucket.trouble = (404, "NoSuchBucket")
+    say()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{bucket.server_port}")
+    say()
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{bucket.server_port}")
+    say()
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    say()
+    phrases.remove("the server's certificate is not trusted")  # has a test of its own
+    assert len(phrases) > 8
+    for phrase in phrases:
+        parts = [part.strip(" ,") for part in phrase.split("...")]
+        assert any(all(part in message for part in parts) for message in messages), phrase
+
+
 TROUBLES = {
     "500": ((500, "InternalError"), "overloaded or out of order"),
     "503": ((503, "SlowDown"), "overloaded or out of order"),
@@ -131,23 +163,40 @@ def test_a_server_that_cannot_be_reached_is_told_with_its_address(
             VERBS[verb](open_objects(bucket.root))
 
 
-def test_an_unknown_certificate_is_told(tmp_path, bucket, impatient, monkeypatch):
+READ = """
+import sys
+from storage.errors import InputError
+from storage.objects import open_objects
+try:
+    print(open_objects(sys.argv[1]).size("x"))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_an_unknown_certificate_is_told_and_can_be_made_known(tmp_path, bucket, in_process):
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl to make a certificate with")
-    made = tmp_path / "made.pem"
-    command = f"req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 2 -keyout {made}"
-    certificate = tmp_path / "cert.pem"
+    made, certificate = tmp_path / "made.pem", tmp_path / "cert.pem"
+    command = f"req -x509 -newkey rsa:2048 -nodes -subj /CN=test -days 2 -keyout {made}"
+    known = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
     subprocess.run(
-        [openssl, *command.split(), "-out", str(certificate)], check=True, capture_output=True
+        [openssl, *command.split(), *known, "-out", str(certificate)],
+        check=True,
+        capture_output=True,
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, made)
     bucket.socket = context.wrap_socket(bucket.socket, server_side=True)
     bucket.handle_error = lambda *address: None  # the client hangs up
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{bucket.server_port}")
-    with pytest.raises(InputError, match="certificate is not trusted"):
-        open_objects(bucket.root).read("x")
+    settings = {"AWS_ENDPOINT_URL": f"https://127.0.0.1:{bucket.server_port}"}
+    settings["MAGICSEG_STORE_PATIENCE_SECONDS"] = "5"
+    stranger = in_process(READ, bucket.root, **settings)
+    friend = in_process(READ, bucket.root, **settings, SSL_CERT_FILE=str(certificate))
+    assert "certificate is not trusted" in (said := stranger.communicate(timeout=60)[0]), said
+    assert "SSL_CERT_FILE" in said
+    assert friend.communicate(timeout=60)[0] == "None\n"
 
 
 def test_a_burst_of_errors_is_outlived(bucket, monkeypatch):
