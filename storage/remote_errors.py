@@ -123,6 +123,11 @@ _KINDS = (
         TransientError,
     ),
     _kind(
+        "invalid path",
+        "an object there has a name that cannot be used{said}; rename or remove it with the "
+        "provider's tools",
+    ),
+    _kind(
         "MissingEtag|MissingLastModified|InvalidListResponse|invalid list response"
         "|InvalidDeleteObjectsResponse|DeleteObjects response",
         "the server does not answer as an object store does (a proxy or a login page in between?); "

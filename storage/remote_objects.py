@@ -89,7 +89,10 @@ class RemoteObjects:
             batches = obstore.list(  # pyright: ignore[reportUnknownMemberType]
                 self._store, prefix=folder or None, chunk_size=_LISTED_AT_ONCE
             )
-            return sorted(entry["path"] for batch in batches for entry in batch)
+            sizes = {entry["path"]: entry["size"] for batch in batches for entry in batch}
+        folders = {parent for path in sizes for parent in _parents(path)} | {folder}
+        # tools that show a bucket as folders put an empty object where they made one
+        return sorted(path for path, size in sizes.items() if size or path not in folders)
 
     def write_new(self, path: str, data: bytes | memoryview) -> bool:
         """Create an object by a conditional request."""
@@ -273,6 +276,12 @@ class RemoteObjects:
             where=f"{self.url}/{path}".rstrip("/"),
             doing=doing,
         )
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _version(entry: Any) -> dict[str, str]:

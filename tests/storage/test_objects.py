@@ -162,7 +162,7 @@ def test_a_full_disk_is_told_with_the_bytes_wanted_and_leaves_nothing(tmp_path, 
 
 def test_a_root_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InputError, match=r"cannot write .*choose a root"):
+    with pytest.raises(InputError, match=r"cannot write .*choose another root"):
         LocalObjects(tmp_path / "file").write_new("x", b"")
 
 

@@ -238,6 +238,20 @@ def test_many_objects_are_listed_page_by_page(bucket):
     assert sum("list-type=2" in path for path in bucket.reads) == 4
 
 
+def test_folders_that_other_tools_have_made_are_no_objects(bucket):
+    for name in ("", "data/", "data/sub/", "data/sub/x", "data/empty"):
+        bucket.objects[f"some/prefix/{name}"] = b"it" if name.endswith("x") else b""
+    objects = open_objects(bucket.root)
+    assert objects.paths("data") == ["data/empty", "data/sub/x"]
+    assert objects.paths("") == ["data/empty", "data/sub/x"]
+
+
+def test_a_name_that_cannot_be_used_is_told_and_not_left_out(bucket):
+    bucket.objects["some/prefix/data/a//b"] = b""
+    with pytest.raises(InputError, match=r"name that cannot be used .*rename or remove it"):
+        open_objects(bucket.root).paths("data")
+
+
 def test_a_range_behind_the_end_is_empty(root):
     objects = open_objects(root)
     objects.write_new("x", b"0123")
