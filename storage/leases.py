@@ -23,6 +23,7 @@ from storage.server_clock import latest_age
 _LIFETIME_SECONDS = 90.0
 _LONGEST_LIFETIME = 3600.0
 _SERVER_ROUNDING = 2.0  # see `server_clock`
+_RENEWALS, _ATTEMPTS = 3, 15  # in a lifetime
 _FIRST_PAUSE = 0.1
 _LONGEST_LOCAL_PAUSE = 1.0
 _LONGEST_PAUSE = 5.0
@@ -250,29 +251,40 @@ class _ObjectLease:
         host = "a worker" if current is None else current.host
         _log.warning("%s: took over from %s, who stopped", self._name, host)
 
-    def _put(self, holder: _Holder, *, expected: dict[str, str] | None) -> dict[str, str] | None:
-        return self._objects.write_version(self._path, holder.model_dump_json().encode(), expected)
+    def _put(
+        self, holder: _Holder, *, expected: dict[str, str] | None, repeated: bool = True
+    ) -> dict[str, str] | None:
+        data = holder.model_dump_json().encode()
+        return self._objects.write_version(self._path, data, expected, repeated=repeated)
 
     def _renew_forever(self) -> None:
-        while not self._stopped.wait(self._holder.lifetime / 3):
-            if not self._renew():
+        lifetime = self._holder.lifetime
+        pause = lifetime / _RENEWALS
+        while not self._stopped.wait(pause):
+            pause = lifetime / _RENEWALS
+            try:
+                self._renew()
+            except EngineError as error:
+                _log.warning("%s: not renewed, will try again: %s", self._name, error)
+                pause = lifetime / _ATTEMPTS
+            if self._version is None:
+                _log.warning("%s: lost to another worker", self._name)
                 return
 
-    def _renew(self) -> bool:
-        """Renew once; False if the lease is lost for good."""
+    def _renew(self) -> None:
+        """Renew once; the version is None if the lease is lost for good."""
         begun = time.monotonic()
         # other bytes than before, so that the version tells a renewal
         renewal = self._holder.model_copy(update={"held": begun - self._begun})
-        try:
-            self._version = self._put(renewal, expected=self._version) or self._own_version()
-        except EngineError as error:
-            _log.warning("%s: not renewed, will try again: %s", self._name, error)
-            return True
-        if self._version is None:
-            _log.warning("%s: lost to another worker", self._name)
-            return False
+        # one attempt at a time: the age counts from the one that succeeded
+        version = self._put(renewal, expected=self._version, repeated=False)
+        if version is None:
+            own = self._own_version()
+            begun = time.monotonic()
+            if own is not None:  # an earlier renewal, whose answer got lost
+                version = self._put(renewal, expected=own, repeated=False)
+        self._version = version
         self._renewed = begun
-        return True
 
     def _own_version(self) -> dict[str, str] | None:
         """Version of an earlier renewal of ours whose answer got lost; None if it is not ours."""

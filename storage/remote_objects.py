@@ -135,7 +135,12 @@ class RemoteObjects:
             return obstore.head(self._store, path)["last_modified"].timestamp()
 
     def write_version(
-        self, path: str, data: bytes | memoryview, expected: dict[str, str] | None
+        self,
+        path: str,
+        data: bytes | memoryview,
+        expected: dict[str, str] | None,
+        *,
+        repeated: bool = True,
     ) -> dict[str, str] | None:
         """Write an object only if it is still what the caller believes.
 
@@ -143,6 +148,7 @@ class RemoteObjects:
             path: Name of the object.
             data: New bytes.
             expected: Version that must be there now; None if nothing may be there.
+            repeated: Whether to try again while the server does not answer as it should.
 
         Returns:
             The new version, or None if something else was there and nothing was changed.
@@ -161,7 +167,7 @@ class RemoteObjects:
                 lost = True
                 raise
 
-        version = self._repeated(put)
+        version = self._repeated(put) if repeated else put()
         if version is None and lost:
             version = self._own_version(path, data)
         if version is not None:

@@ -186,6 +186,17 @@ def test_a_renewal_is_another_version(bucket):
     lease.release()
 
 
+def test_a_lease_outlives_trouble_that_is_shorter_than_its_lifetime(bucket):
+    objects = open_objects(bucket.root)
+    lease = take_lease(objects, PATH, lifetime=1.5)
+    bucket.trouble = (503, "SlowDown")
+    time.sleep(1.1)
+    bucket.trouble = None
+    time.sleep(1.1)
+    lease.check()
+    lease.release()
+
+
 def test_a_holder_whose_rights_end_loses_the_lease_in_words(bucket, caplog):
     objects = open_objects(bucket.root)
     lease = take_lease(objects, PATH, lifetime=0.6)

@@ -63,20 +63,21 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_refusal_is_said_in_one_line_with_the_way_out(bucket, impatient, refusal, verb):
+def test_a_refusal_is_said_in_one_line_with_the_way_out(bucket, impatient, refusal):
     status, code, words = REFUSALS[refusal]
     bucket.trouble = (status, code, "the region 'a' is wrong; expecting 'eu-west-1'")
-    with pytest.raises(InputError, match=words) as caught:
-        VERBS[verb](open_objects(bucket.root))
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 500
-    assert bucket.root in message
-    assert caught.value.__suppress_context__  # what obstore says may hold signatures
-    if refusal == "region":
-        assert ", eu-west-1; set" in message
+    objects = open_objects(bucket.root)
+    for verb in VERBS.values():
+        with pytest.raises(InputError, match=words) as caught:
+            verb(objects)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert len(message) < 500
+        assert bucket.root in message
+        assert caught.value.__suppress_context__  # what obstore says may hold signatures
+        if refusal == "region":
+            assert ", eu-west-1; set" in message
 
 
 def test_the_page_names_the_messages_that_are_said(bucket, impatient, monkeypatch):
@@ -118,7 +119,7 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("verb", ["read", "size", "paths", "write_new", "replace", "delete"])
+@pytest.mark.parametrize("verb", ["read", "paths", "write_new", "delete"])
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_server_in_trouble_is_asked_again_for_a_while(bucket, impatient, trouble, verb):
     bucket.trouble, words = TROUBLES[trouble]

@@ -132,4 +132,4 @@ def test_two_hosts_share_a_dataset_over_a_bad_line(bucket, hosts):
     assert verify_bytes(store, 1205) == []
     assert store.objects.paths(".engine/quarantine") == []
     assert store.objects.paths(".engine/intents") == []
-    assert line.fates["refused"] > 10
+    assert line.fates["refused"] + line.fates["lost"] > 3, line.fates
