@@ -29,9 +29,10 @@ _log = logging.getLogger(__name__)
 class RemoteObjects:
     """Objects in a bucket, written by single requests that happen whole or not at all.
 
-    Requests that change nothing if sent twice are repeated by obstore. A conditional write is
-    repeated here: where an answer may have been lost, it is told by its bytes whether it has
-    happened.
+    Requests are repeated while the server does not answer as it should: by obstore, where it
+    knows how, and here, because it does so neither for answers that are cut off nor for
+    conditional writes. Of these it is told by the bytes whether one whose answer may have been
+    lost has happened.
 
     Args:
         connection: The bucket.
@@ -61,13 +62,17 @@ class RemoteObjects:
         """Read a part of an object."""
         if size == 0:
             return b""
-        with self._explained(path, "read"):
-            try:
-                return bytes(obstore.get_range(self._store, path, start=offset, length=size))
-            except BaseError as error:
-                if is_beyond_end(error):
-                    return b""
-                raise
+
+        def read() -> bytes:
+            with self._explained(path, "read"):
+                try:
+                    return bytes(obstore.get_range(self._store, path, start=offset, length=size))
+                except BaseError as error:
+                    if is_beyond_end(error):
+                        return b""
+                    raise
+
+        return self._repeated(read)
 
     def open(self, path: str) -> io.BufferedIOBase:
         """Fetch an object into memory, once."""
@@ -76,20 +81,23 @@ class RemoteObjects:
     def size(self, path: str) -> int | None:
         """Size in bytes, or None."""
         try:
-            with self._explained(path, "read"):
-                return obstore.head(self._store, path)["size"]
+            return self._described(path)["size"]
         except FileNotFoundError:
             return None
 
     def paths(self, folder: str) -> list[str]:
         """List objects below a folder, sorted; the server is asked page by page."""
         check_folder(folder)
-        with self._explained(folder, "list"):
-            # one of its overloads returns pyarrow's types, which are not known
-            batches = obstore.list(  # pyright: ignore[reportUnknownMemberType]
-                self._store, prefix=folder or None, chunk_size=_LISTED_AT_ONCE
-            )
-            sizes = {entry["path"]: entry["size"] for batch in batches for entry in batch}
+
+        def listed() -> dict[str, int]:
+            with self._explained(folder, "list"):
+                # one of its overloads returns pyarrow's types, which are not known
+                batches = obstore.list(  # pyright: ignore[reportUnknownMemberType]
+                    self._store, prefix=folder or None, chunk_size=_LISTED_AT_ONCE
+                )
+                return {entry["path"]: entry["size"] for batch in batches for entry in batch}
+
+        sizes = self._repeated(listed)
         folders = {parent for path in sizes for parent in _parents(path)} | {folder}
         # tools that show a bucket as folders put an empty object where they made one
         return sorted(path for path, size in sizes.items() if size or path not in folders)
@@ -100,16 +108,24 @@ class RemoteObjects:
 
     def replace(self, path: str, data: bytes | memoryview) -> None:
         """Write an object over another."""
-        with self._explained(path, "write"):
-            obstore.put(self._store, path, data)
+
+        def put() -> None:
+            with self._explained(path, "write"):
+                obstore.put(self._store, path, data)
+
+        self._repeated(put)
         crash_point(f"named:{path}")
 
     def move(self, source: str, target: str) -> bool:
         """Copy, then delete; a crash between leaves both."""
         check_name(target)
-        try:
+
+        def copy() -> None:
             with self._explained(source, "copy"):
                 obstore.copy(self._store, source, target)
+
+        try:
+            self._repeated(copy)
         except FileNotFoundError:
             return False
         self._delete(source)
@@ -131,8 +147,7 @@ class RemoteObjects:
 
     def written_at(self, path: str) -> float:
         """When the server wrote an object, see `read_version`."""
-        with self._explained(path, "read"):
-            return obstore.head(self._store, path)["last_modified"].timestamp()
+        return self._described(path)["last_modified"].timestamp()
 
     def write_version(
         self,
@@ -194,7 +209,17 @@ class RemoteObjects:
             return None
         return version if found == data else None
 
+    def _described(self, path: str) -> Any:
+        def head() -> Any:
+            with self._explained(path, "read"):
+                return obstore.head(self._store, path)
+
+        return self._repeated(head)
+
     def _read(self, path: str) -> tuple[bytes, Any]:
+        return self._repeated(lambda: self._read_once(path))
+
+    def _read_once(self, path: str) -> tuple[bytes, Any]:
         with self._explained(path, "read"):
             answer = obstore.get(self._store, path)
             data, meta = bytes(answer.bytes()), answer.meta

@@ -221,7 +221,8 @@ def test_a_bad_line_loses_nothing_and_does_nothing_twice(bucket, monkeypatch):
             assert not objects.write_new(f"a/{number:02}", b"other")
             version = objects.write_version("lease", data, version)
             assert version is not None
-        assert objects.paths("a") == [f"a/{number:02}" for number in range(12)]
+        for _ in range(12):
+            assert objects.paths("a") == [f"a/{number:02}" for number in range(12)]
         assert [data[:1] for _, data in objects.read_many(objects.paths("a")[:10])] == [
             str(number).encode() for number in range(10)
         ]
