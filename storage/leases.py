@@ -12,14 +12,22 @@ from typing import IO, Protocol, runtime_checkable
 
 from pydantic import Field, ValidationError
 
-from storage.errors import LeaseHeldError, TransientError
+from storage.disk_errors import explained
+from storage.errors import EngineError, LeaseHeldError
 from storage.local_objects import LocalObjects
 from storage.objects import ObjectStore
 from storage.records import Record
 from storage.remote_objects import RemoteObjects
+from storage.server_clock import latest_age
 
 _LIFETIME_SECONDS = 90.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_LONGEST_LIFETIME = 3600.0
+_SERVER_ROUNDING = 2.0  # see `server_clock`
+_RENEWALS, _ATTEMPTS = 3, 15  # in a lifetime
+_FIRST_PAUSE = 0.1
+_LONGEST_LOCAL_PAUSE = 1.0
+_LONGEST_PAUSE = 5.0
+_LONGEST_WITHOUT_CHECK = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +45,10 @@ class _Holder(Record, frozen=True):
     """When the lease was taken, seconds since the epoch."""
     released: bool = False
     """Whether the holder gave it back."""
-    lifetime: float = Field(default=_LIFETIME_SECONDS, gt=0)
+    lifetime: float = Field(default=_LIFETIME_SECONDS, gt=0, le=_LONGEST_LIFETIME)
     """Seconds after the last renewal at which anybody may take it over (object stores only)."""
+    held: float = Field(default=0.0, ge=0)
+    """Seconds for which it had been held at the last renewal (object stores only)."""
 
 
 @runtime_checkable
@@ -60,16 +70,55 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = _LIFETIME_S
     On a local root it is a lock that the kernel frees when the process ends, however it ends (a
     forked child that lives on keeps it). In an object store it is an object that its holder
     renews from a background thread and that anybody may take over once it has not been renewed
-    for ``lifetime`` seconds; clocks must agree to a few seconds.
+    for ``lifetime`` seconds by the server's clock; the clocks of the clients do not matter.
 
     Args:
         objects: Where the outputs live.
         path: The lease's own path.
-        lifetime: Seconds without renewal after which a lease in an object store is void.
+        lifetime: Seconds without renewal after which a lease in an object store is void, at most
+            an hour.
 
     Raises:
-        LeaseHeldError: Somebody else holds it; the message names the holder and its age.
+        LeaseHeldError: Somebody else holds it; the message names the holder, and in an object
+            store how long it can take at most until a dead holder's lease is free.
     """
+    return _taken(objects, path, lifetime, _Watch())
+
+
+def wait_for_lease(
+    objects: ObjectStore,
+    path: str,
+    check: Callable[[], None],
+    *,
+    lifetime: float = _LIFETIME_SECONDS,
+) -> Lease:
+    """Take a lease as soon as it is free; a dead holder's one, too.
+
+    Whether a holder in an object store has died is told by its lease, which stays the same for
+    ``lifetime`` seconds of this process's own time, or by the server's clock: what comes first.
+
+    Args:
+        objects: Where the outputs live.
+        path: The lease's own path.
+        check: Called twice a second while waiting; what it raises ends the waiting.
+        lifetime: See `take_lease`.
+    """
+    longest = _LONGEST_LOCAL_PAUSE if isinstance(objects, LocalObjects) else _LONGEST_PAUSE
+    pause, watch = _FIRST_PAUSE, _Watch()
+    while True:
+        check()
+        try:
+            return _taken(objects, path, lifetime, watch)
+        except LeaseHeldError as error:
+            _log.debug("waiting: %s", error)
+        end = time.monotonic() + pause
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LONGEST_WITHOUT_CHECK))
+            check()
+        pause = min(2 * pause, longest)
+
+
+def _taken(objects: ObjectStore, path: str, lifetime: float, watch: "_Watch") -> Lease:
     holder = _Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -80,34 +129,28 @@ def take_lease(objects: ObjectStore, path: str, *, lifetime: float = _LIFETIME_S
     if isinstance(objects, LocalObjects):
         return _FileLease(objects, path, holder)
     if isinstance(objects, RemoteObjects):
-        return _ObjectLease(objects, path, holder)
+        return _ObjectLease(objects, path, holder, watch)
     message = f"no kind of lease is known for {type(objects).__name__}"
     raise TypeError(message)
 
 
-def wait_for_lease(
-    objects: ObjectStore,
-    path: str,
-    check: Callable[[], None],
-    *,
-    lifetime: float = _LIFETIME_SECONDS,
-) -> Lease:
-    """Take a lease, and wait for it while somebody else holds it.
+class _Watch:
+    """How long one who waits has seen a lease unchanged, by this process's own clock."""
 
-    Args:
-        objects: Where the outputs live.
-        path: The lease's own path.
-        check: Called between tries; raises if there is to be no more waiting.
-        lifetime: As for `take_lease`.
-    """
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            return take_lease(objects, path, lifetime=lifetime)
-        except LeaseHeldError:
-            check()
-            time.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+    def __init__(self) -> None:
+        self._version: dict[str, str] | None = None
+        self._since = 0.0
+
+    def unchanged(self, version: dict[str, str], asked: float) -> float:
+        """Seconds for which this version has been there, at least.
+
+        Args:
+            version: What is there.
+            asked: When the question was sent; its answer may have taken long.
+        """
+        if version != self._version:
+            self._version, self._since = version, time.monotonic()
+        return max(0.0, asked - self._since)
 
 
 class _FileLease:
@@ -117,16 +160,21 @@ class _FileLease:
         name = f"{objects.url}/{path}"
         if objects.size(path) is None:
             objects.write_new(path, b"")
-        self._file: IO[bytes] = (objects.root / path).open("r+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = self._file.read()
-            self._file.close()
-            raise _held(name, text) from None
-        self._file.truncate()
-        self._file.write(holder.model_dump_json().encode())
-        self._file.flush()
+        place = objects.place(path)
+        with explained(place, "lock"):
+            self._file: IO[bytes] = place.open("r+b")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = self._file.read()
+                self._file.close()
+                raise _held_here(name, text) from None
+            except OSError:
+                self._file.close()
+                raise
+            self._file.truncate()
+            self._file.write(holder.model_dump_json().encode())
+            self._file.flush()
 
     def check(self) -> None:
         """Do nothing: the kernel does not take a lock back."""
@@ -139,14 +187,16 @@ class _FileLease:
 class _ObjectLease:
     """An object that only its last writer can renew, by conditional requests."""
 
-    def __init__(self, objects: RemoteObjects, path: str, holder: _Holder) -> None:
+    def __init__(self, objects: RemoteObjects, path: str, holder: _Holder, watch: _Watch) -> None:
         self._objects = objects
         self._path = path
         self._name = f"{objects.url}/{path}"
         self._holder = holder
+        self._watch = watch
         self._stopped = threading.Event()
+        # before the request: the server dates it later
+        self._begun = self._renewed = time.monotonic()
         self._version: dict[str, str] | None = self._acquired()
-        self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._renew_forever, daemon=True)
         self._thread.start()
 
@@ -161,56 +211,87 @@ class _ObjectLease:
             raise LeaseHeldError(message)
 
     def release(self) -> None:
-        """Mark it released, if it is still ours."""
+        """Mark it released, if it is still ours; if that fails it runs out by itself."""
         self._stopped.set()
         self._thread.join()
-        if self._version is not None:
+        if self._version is None:
+            return
+        try:
             self._put(self._holder.model_copy(update={"released": True}), expected=self._version)
+        except EngineError as error:
+            _log.warning(
+                "%s: not given back, free in %.0f s: %s", self._name, self._holder.lifetime, error
+            )
 
     def _acquired(self) -> dict[str, str]:
         version = self._put(self._holder, expected=None)
-        if version is None:
-            version = self._taken_over()
-        return version
+        return self._taken_over() if version is None else version
 
     def _taken_over(self) -> dict[str, str]:
-        text, seen, written = self._objects.read_version(self._path)
+        asked = time.monotonic()
+        try:
+            text, seen, written = self._objects.read_version(self._path)
+        except FileNotFoundError:  # somebody removed it at this moment
+            raise _held(self._name, None, 0.0, self._holder.lifetime) from None
         current = _parsed(text)
-        if current is not None and current.token == self._holder.token:
-            return seen  # our own request, repeated after its answer was lost
-        if current is not None and not current.released:
-            if time.time() - written < current.lifetime:
-                raise _held(self._name, text)
-            _log.warning("%s: took over from %s, who stopped", self._name, current.host)
+        if current is None or not current.released:
+            self._require_dead(current, self._watch.unchanged(seen, asked), written)
+        self._begun = self._renewed = time.monotonic()
         version = self._put(self._holder, expected=seen)
-        if version is None:
-            raise _held(self._name, self._objects.read(self._path))
+        if version is None:  # another one was faster
+            raise _held(self._name, None, 0.0, self._holder.lifetime)
         return version
 
-    def _put(self, holder: _Holder, *, expected: dict[str, str] | None) -> dict[str, str] | None:
-        return self._objects.write_version(self._path, holder.model_dump_json().encode(), expected)
+    def _require_dead(self, current: _Holder | None, unchanged: float, written: float) -> None:
+        """Raise LeaseHeldError if the holder may be alive; clocks of clients do not count."""
+        lifetime = self._holder.lifetime if current is None else current.lifetime
+        age = unchanged if unchanged > lifetime else latest_age(self._objects, written)
+        if age < lifetime:
+            raise _held(self._name, current, age, lifetime - max(age, unchanged))
+        host = "a worker" if current is None else current.host
+        _log.warning("%s: took over from %s, who stopped", self._name, host)
+
+    def _put(
+        self, holder: _Holder, *, expected: dict[str, str] | None, repeated: bool = True
+    ) -> dict[str, str] | None:
+        data = holder.model_dump_json().encode()
+        return self._objects.write_version(self._path, data, expected, repeated=repeated)
 
     def _renew_forever(self) -> None:
-        while not self._stopped.wait(self._holder.lifetime / 3):
-            if not self._renew():
+        lifetime = self._holder.lifetime
+        pause = lifetime / _RENEWALS
+        while not self._stopped.wait(pause):
+            pause = lifetime / _RENEWALS
+            try:
+                self._renew()
+            except EngineError as error:
+                _log.warning("%s: not renewed, will try again: %s", self._name, error)
+                pause = lifetime / _ATTEMPTS
+            if self._version is None:
+                _log.warning("%s: lost to another worker", self._name)
                 return
 
-    def _renew(self) -> bool:
-        """Renew once; False if the lease is lost for good."""
-        try:
-            self._version = self._put(self._holder, expected=self._version) or self._own_version()
-        except TransientError as error:
-            _log.warning("%s: not renewed, will try again: %s", self._name, error)
-            return True
-        if self._version is None:
-            _log.warning("%s: lost to another worker", self._name)
-            return False
-        self._renewed = time.monotonic()
-        return True
+    def _renew(self) -> None:
+        """Renew once; the version is None if the lease is lost for good."""
+        begun = time.monotonic()
+        # other bytes than before, so that the version tells a renewal
+        renewal = self._holder.model_copy(update={"held": begun - self._begun})
+        # one attempt at a time: the age counts from the one that succeeded
+        version = self._put(renewal, expected=self._version, repeated=False)
+        if version is None:
+            own = self._own_version()
+            begun = time.monotonic()
+            if own is not None:  # an earlier renewal, whose answer got lost
+                version = self._put(renewal, expected=own, repeated=False)
+        self._version = version
+        self._renewed = begun
 
     def _own_version(self) -> dict[str, str] | None:
         """Version of an earlier renewal of ours whose answer got lost; None if it is not ours."""
-        text, version, _ = self._objects.read_version(self._path)
+        try:
+            text, version, _ = self._objects.read_version(self._path)
+        except FileNotFoundError:
+            return None
         current = _parsed(text)
         ours = current is not None and current.token == self._holder.token
         return version if ours else None
@@ -223,12 +304,31 @@ def _parsed(text: bytes) -> _Holder | None:
         return None
 
 
-def _held(name: str, text: bytes) -> LeaseHeldError:
+def _held_here(name: str, text: bytes) -> LeaseHeldError:
     holder = _parsed(text)
     if holder is None:
         who = "a worker that has not written its name yet"
     else:
-        age = time.time() - holder.since
+        age = max(0.0, time.time() - holder.since)
         who = f"process {holder.pid} on {holder.host} for {age:.0f} s"
     message = f"{name} is held by {who}; wait for it, or stop that process"
+    return LeaseHeldError(message)
+
+
+def _held(name: str, holder: _Holder | None, age: float, left: float) -> LeaseHeldError:
+    """Say who holds a lease in an object store.
+
+    Args:
+        name: The lease's URL.
+        holder: Its holder, if known.
+        age: Seconds since it was renewed, at least.
+        left: Seconds until it is void if it is not renewed.
+    """
+    who = "another worker"
+    if holder is not None:
+        who = f"process {holder.pid} on {holder.host} for {holder.held + age:.0f} s"
+    message = (
+        f"{name} is held by {who}; wait for it, or, if that process has died, for at most "
+        f"{left + _SERVER_ROUNDING:.0f} s more: then run the same command again"
+    )
     return LeaseHeldError(message)

@@ -1,24 +1,35 @@
 """Named bytes on a local disk or in an object store, written whole or not at all."""
 
 import io
+import os
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from obstore.exceptions import BaseError
-from obstore.store import MemoryStore, from_url
+from obstore.store import MemoryStore
 
+from storage.connections import connect, connect_memory
+from storage.disk_errors import disk_error
 from storage.errors import InputError
 from storage.local_objects import LocalObjects
 from storage.paths import check_place, local_path
-from storage.remote_objects import RemoteObjects, first_line
+from storage.remote_objects import RemoteObjects
 
+_FILE_SCHEME = "file://"
 _MEMORY_SCHEME = "memory://"
+_MEMORY_URL = re.compile(r"memory://[^/\s?#@]+")
 
 
 @runtime_checkable
 class ObjectStore(Protocol):
-    """Bytes by relative path (forward slashes). What has a name is whole."""
+    """Bytes by relative path (forward slashes). What has a name is whole.
+
+    All methods raise DataError for a path that is none below a root (`storage.object_names`),
+    InputError for what somebody must change (rights, room, settings, a missing bucket), and
+    TransientError where the disk or the server does not answer as it should.
+    """
 
     @property
     def url(self) -> str:
@@ -33,6 +44,15 @@ class ObjectStore(Protocol):
         """Read ``size`` bytes from ``offset``; raises FileNotFoundError."""
         ...
 
+    def read_many(
+        self, paths: Sequence[str], workers: int = ...
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """Read many small things side by side, with so many threads.
+
+        Each path comes with its bytes, in the order given; with None if it has vanished.
+        """
+        ...
+
     def open(self, path: str) -> io.BufferedIOBase:
         """Open for reading, seekable; raises FileNotFoundError."""
         ...
@@ -42,7 +62,10 @@ class ObjectStore(Protocol):
         ...
 
     def paths(self, folder: str) -> list[str]:
-        """List the paths below a folder, at any depth, sorted; temporary files left out."""
+        """List the paths below a folder, at any depth, sorted; temporary files left out.
+
+        A folder that does not exist is empty; one that cannot be listed is an error.
+        """
         ...
 
     def write_new(self, path: str, data: bytes | memoryview) -> bool:
@@ -75,25 +98,15 @@ def open_objects(root: str | Path) -> ObjectStore:
     Raises:
         InputError: The URL is of an unknown kind or misses a part.
     """
-    text = str(root)
+    text = check_place(str(root), "the root")
     if "://" not in text:
-        return LocalObjects(local_path(root, "the root").absolute())
-    url = check_place(text, "the root").rstrip("/")
-    if text.startswith("file://"):
-        path = text.removeprefix("file://")
-        if not path.startswith("/"):
-            message = f"{text!r} names no file of this machine, expected file:///folder or a path"
-            raise InputError(message)
-        return LocalObjects(local_path(path, "the root"))
-    if url.startswith(_MEMORY_SCHEME) and "/" not in url.removeprefix(_MEMORY_SCHEME):
-        return RemoteObjects(_memory(url), url)
-    try:
-        return RemoteObjects(from_url(url), url)
-    except (BaseError, ValueError) as error:
-        message = (
-            f"cannot open {text!r} ({first_line(error)}); use a path, or s3://, gs:// or az://"
-        )
-        raise InputError(message) from error
+        return LocalObjects(_absolute(Path(root)))
+    if text.startswith(_FILE_SCHEME):
+        return LocalObjects(_of_file_url(text))
+    if _MEMORY_URL.fullmatch(text.rstrip("/")):
+        url = text.rstrip("/")
+        return RemoteObjects(connect_memory(url, _memory(url)))
+    return RemoteObjects(connect(text))
 
 
 def open_file(location: str | Path) -> io.BufferedIOBase:
@@ -103,15 +116,17 @@ def open_file(location: str | Path) -> io.BufferedIOBase:
         location: A local path (streamed), or a URL as `open_objects` takes it (fetched whole).
 
     Raises:
-        InputError: Nothing is there.
+        InputError: Nothing is there, or it cannot be read.
     """
     text = str(location)
     if text.startswith(_MEMORY_SCHEME):
         name, _, path = text.removeprefix(_MEMORY_SCHEME).partition("/")
         root = f"{_MEMORY_SCHEME}{name}"
     else:
-        folder, slash, path = text.rpartition("/")
-        root = folder + slash
+        root, path = _split(text)
+    if path in {"", ".", ".."} or "\0" in text:
+        message = f"{text!r} names no file"
+        raise InputError(message)
     try:
         return open_objects(root).open(path)
     except FileNotFoundError as error:
@@ -119,8 +134,32 @@ def open_file(location: str | Path) -> io.BufferedIOBase:
         raise InputError(message) from error
 
 
+def _split(text: str) -> tuple[str, str]:
+    """The folder and the name of a file."""
+    if "://" not in text and "\0" not in text:
+        # the caller names the file itself, so links may lead anywhere
+        text = os.path.realpath(_absolute(Path(text)))
+    folder, slash, name = text.rpartition("/")
+    return folder + slash, name
+
+
 @cache
 def _memory(url: str) -> MemoryStore:
     """Give the same store for the same URL, as a real one would."""
     del url
     return MemoryStore()
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return local_path(path).absolute()
+    except OSError as error:  # the current folder is gone
+        raise disk_error(error, path, "find") from error
+
+
+def _of_file_url(url: str) -> Path:
+    path = url.removeprefix(_FILE_SCHEME)
+    if not path.startswith("/") or not path.strip("/"):
+        message = f"{url!r} names no folder of this machine; expected file:///folder, or a path"
+        raise InputError(message)
+    return Path(path)

@@ -17,6 +17,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Self
 
+from storage.disk_errors import explained
 from storage.errors import DataError, EngineError, InputError
 from storage.objects import open_objects
 from training.disk import explain_no_room
@@ -117,13 +118,16 @@ class ShardCache:
 
         Raises:
             DataError: If what comes is not what was committed.
-            InputError: If access is refused, or the disk is full.
+            InputError: If access is refused, there or to the folder, or the disk is full.
             TransientError: If the object store does not answer.
         """
         target = self._target(shard)
-        if target.exists():
+        if os.path.exists(target):  # noqa: PTH110 - says False where it may not look
             return target
-        with explain_no_room(self.folder):
+        with (
+            explained(self.folder, "write", place="shard_cache"),
+            explain_no_room(self.folder),
+        ):
             self.folder.mkdir(parents=True, exist_ok=True)
             with target.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -147,6 +151,8 @@ class ShardCache:
                     return mmap(file.fileno(), 0, access=ACCESS_READ)
             except FileNotFoundError:
                 _log.debug("%s was removed before it was opened", shard.path)
+            except ValueError as error:
+                raise _not_committed(shard, "it is empty") from error
 
     def _target(self, shard: ShardFile) -> Path:
         return self.folder / f"{shard.identity}.tar"
@@ -196,7 +202,10 @@ def _download(shard: ShardFile, temporary: Path, target: Path) -> None:
     try:
         with temporary.open("r+b") as file:
             for offset in range(0, shard.num_bytes, _PART):
-                part = objects.read_range(name, offset, min(_PART, shard.num_bytes - offset))
+                wanted = min(_PART, shard.num_bytes - offset)
+                part = objects.read_range(name, offset, wanted)
+                if len(part) != wanted:
+                    raise _not_committed(shard, f"it ends after {offset + len(part)} bytes")
                 sha256.update(part)
                 file.write(part)
         if sha256.hexdigest() != shard.identity:

@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import socket
+import struct
 import threading
 import time
 import urllib.parse
@@ -16,12 +18,14 @@ class Bucket(BaseHTTPRequestHandler):
     """Objects in memory; conditional writes are atomic, as S3 has them since 2024."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's head and body would be 40 ms apart
     objects: dict[str, bytes]
     lock: threading.Lock
     times: dict[str, float]
     answers_to_lose: list[str]
     parts: dict[int, bytes]
     reads: list[str]
+    name = "bucket"
 
     def log_message(self, *args: object) -> None:
         pass
@@ -32,6 +36,59 @@ class Bucket(BaseHTTPRequestHandler):
         self.times = self.server.times
         self.answers_to_lose, self.parts = self.server.answers_to_lose, self.server.parts
         self.reads = self.server.reads
+
+    def parse_request(self) -> bool:
+        """Read a request; what is refused or broken off is no further affair of this class."""
+        if not super().parse_request():
+            return False
+        self.server.requests.append((self.command, self.path))
+        trouble = self.server.trouble
+        if trouble is None and self.named() == self.name:
+            return True
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if trouble is None:
+            self.refuse(404, "NoSuchBucket", "The specified bucket does not exist")
+        elif isinstance(trouble, tuple):
+            self.refuse(*trouble)
+        else:
+            getattr(self, f"answer_{trouble}")()
+        return False
+
+    def named(self) -> str:
+        return urllib.parse.unquote(self.url.path).split("/")[1]
+
+    def refuse(self, status: int, code: str, message: str = "no") -> None:
+        error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+        self.answer(status, error.encode())
+
+    def answer_never(self) -> None:
+        """Keep the line open until the client gives up."""
+        self.connection.settimeout(20)
+        self.rfile.read(1)
+        self.close_connection = True
+
+    def answer_cut(self, data: bytes = bytes(100)) -> None:
+        """Announce more than is sent, as a server that dies does; the rest is not given either."""
+        first = int(re.findall(r"\d+", self.headers.get("Range", "0"))[0])
+        self.send_response(206 if first else 200)
+        if first:
+            self.send_header("Content-Range", f"bytes {first}-999/1000")
+        self.send_header("Content-Length", str(1000 - first))
+        self.send_header("ETag", tag(b"cut"))
+        self.send_header("Last-Modified", formatdate(usegmt=True))
+        self.end_headers()
+        self.wfile.write(data[: 1 if first else None])
+        self.close_connection = True
+
+    def answer_reset(self) -> None:
+        """Break the connection off."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def answer_login_page(self) -> None:
+        """Answer as the portal of a hotel does."""
+        self.answer(200, b"<html>welcome, your room number?</html>")
 
     @property
     def url(self) -> urllib.parse.ParseResult:
@@ -78,15 +135,21 @@ class Bucket(BaseHTTPRequestHandler):
         self.answer_read()
 
     def list_objects(self) -> None:
-        prefix = urllib.parse.parse_qs(self.url.query).get("prefix", [""])[0]
-        found = sorted(key for key in self.objects if key.startswith(prefix))
+        query = urllib.parse.parse_qs(self.url.query)
+        prefix, after = (query.get(name, [""])[0] for name in ("prefix", "continuation-token"))
+        # a copy at once: writers go on meanwhile
+        found = sorted(key for key in list(self.objects) if key.startswith(prefix) and key > after)
+        cut = len(found) > self.server.page_size
+        found = found[: self.server.page_size]
         items = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.objects[key])}</Size>"
             f"<LastModified>2026-11-20T09:00:00.000Z</LastModified>"
             f"<ETag>{escape(tag(self.objects[key]))}</ETag></Contents>"
             for key in found
         )
-        self.answer(200, f"<ListBucketResult>{items}</ListBucketResult>".encode())
+        more = f"<NextContinuationToken>{escape(found[-1])}</NextContinuationToken>" if cut else ""
+        start = f"<IsTruncated>{str(cut).lower()}</IsTruncated>{more}"
+        self.answer(200, f"<ListBucketResult>{start}{items}</ListBucketResult>".encode())
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -114,7 +177,7 @@ class Bucket(BaseHTTPRequestHandler):
         self.answer(200, copied if source else b"", ETag=tag(data))
 
     def store(self, data: bytes) -> None:
-        self.times[self.key] = time.time()
+        self.times[self.key] = self.server.clock()
         self.objects[self.key] = data
 
     def is_expected(self) -> bool:
@@ -154,12 +217,17 @@ def tag(data: bytes) -> str:
 
 
 @contextmanager
-def serve_bucket() -> Iterator[ThreadingHTTPServer]:
+def serve_bucket(host: str = "127.0.0.1") -> Iterator[ThreadingHTTPServer]:
     """Serve an empty bucket called ``bucket``.
 
-    ``server.objects`` is what it holds, ``server.reads`` the paths that were read so far.
+    ``server.objects`` is what it holds, ``server.reads`` the paths that were read so far,
+    ``server.requests`` all of them with their methods. What ``server.trouble`` names happens to
+    each request: a status, a code and a message, or ``never``, ``cut``, ``reset``, ``login_page``.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    server = ThreadingHTTPServer((host, 0), Bucket)
+    server.daemon_threads = True
+    server.requests, server.trouble, server.page_size = [], None, 1000
+    server.clock = time.time
     server.objects, server.times, server.parts = {}, {}, {}
     server.lock, server.answers_to_lose, server.reads = threading.Lock(), [], []
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

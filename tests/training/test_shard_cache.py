@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from storage.errors import DataError, InputError
+from storage.errors import DataError, InputError, TransientError
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
@@ -103,10 +103,41 @@ def test_a_shard_that_is_not_the_committed_one_is_refused(shards, bucket, tmp_pa
     with ShardCache(tmp_path, 10**9) as cache:
         with pytest.raises(DataError, match=r"000002\.tar is not the committed shard .* sha256"):
             cache.fetch(shards[2])
+        bucket.objects[key] = bytes(damaged[:5000])
+        with pytest.raises(DataError, match=r"000002\.tar is .*: it ends after 5000 bytes"):
+            cache.fetch(shards[2])
         del bucket.objects[key]
         with pytest.raises(DataError, match=r"000002\.tar is not the committed shard .* gone"):
             cache.fetch(shards[2])
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+
+
+def test_an_object_store_in_trouble_is_told_and_leaves_nothing(
+    shards, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MAGICSEG_STORE_PATIENCE_SECONDS", "0.5")
+    with ShardCache(tmp_path, 10**9) as cache:
+        for trouble, error, words in [
+            ("cut", TransientError, "run the same command again"),
+            ((503, "SlowDown"), TransientError, "overloaded"),
+            ((403, "AccessDenied"), InputError, "do not give the right to read there"),
+            ((404, "NoSuchBucket"), InputError, "there is no such bucket"),
+        ]:
+            bucket.trouble = trouble
+            with pytest.raises(error, match=words):
+                cache.fetch(shards[0])
+        bucket.trouble = None
+        assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+        assert cache.fetch(shards[0]).stat().st_size == shards[0].num_bytes
+
+
+def test_a_cache_that_cannot_be_is_told(shards, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        ShardCache(tmp_path / "file" / "cache", 10**9) as cache,
+        pytest.raises(InputError, match=r"file is a file, .*choose another shard_cache"),
+    ):
+        cache.fetch(shards[0])
 
 
 def test_those_who_want_a_shard_at_once_fetch_it_once(shards, bucket, tmp_path):
