@@ -17,7 +17,7 @@ from storage.run_lengths import check_rle
 
 PartT = TypeVar("PartT")
 
-Place = tuple[int, int]
+Extent = tuple[int, int]
 """Offset and size of a member in its tar, in bytes."""
 
 _FORMATS = ("png", "jpg")

@@ -14,7 +14,7 @@ from storage.errors import DataError, InputError
 from storage.objects import open_file
 from storage.picture_headers import image_format, image_size
 from storage.records import Box, Instance, Mention
-from storage.sample_members import Place, check_sample, group_members, sample_extensions
+from storage.sample_members import Extent, check_sample, group_members, sample_extensions
 
 __all__ = ["Sample", "iterate", "pack", "read_index"]
 
@@ -131,7 +131,7 @@ def count_samples(data: bytes | memoryview) -> int:
     return len(_index(data, "shard"))
 
 
-def _index(source: Source, where: str) -> dict[str, dict[str, Place]]:
+def _index(source: Source, where: str) -> dict[str, dict[str, Extent]]:
     members = index_archive(source, where)
     return dict(group_members(((name, (at, size)) for name, at, size in members), where))
 
@@ -194,7 +194,7 @@ def _describe(sample: Sample, width: int, height: int) -> bytes:
 
 
 def _read_sample(
-    source: io.BufferedIOBase, key: str, members: Mapping[str, Place], where: str
+    source: io.BufferedIOBase, key: str, members: Mapping[str, Extent], where: str
 ) -> Sample:
     extensions = sample_extensions(members)
     parts = {
