@@ -126,7 +126,7 @@ def test_a_server_in_trouble_is_asked_again_for_a_while(bucket, impatient, troub
     start = time.monotonic()
     with pytest.raises(TransientError, match=words):
         VERBS[verb](open_objects(bucket.root))
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 60  # and not for ever
     assert len(bucket.requests) > 1
 
 
