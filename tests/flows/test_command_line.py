@@ -181,22 +181,20 @@ def planned(monkeypatch, capsys):
 
 
 def committed(root, samples, per_shard):
-    """A dataset in which every stage of every shard is committed, with nothing but rejections."""
+    """A dataset in which every shard is finished, with nothing but rejections."""
     from flows.generation_parameters import GenerationParameters
     from flows.generation_run import prepare
     from storage.commits import Counts
     from storage.manifest import ManifestRow, encode_manifest
+    from storage.payloads import Payload
     from storage.records import Reason, Stage
-    from storage.store import Payload
 
     parameters = GenerationParameters(root=str(root), samples=samples, samples_per_shard=per_shard)
     with prepare(parameters) as run:
         for shard in run.planned:
-            counts = Counts(
-                requested=len(shard.samples),
-                written=0,
-                rejected={Reason.UNSAFE: len(shard.samples)},
-            )
+            work = run.work(shard)
+            rejected = {Reason.UNSAFE: shard.count}
+            counts = Counts(requested=shard.count, written=0, rejected=rejected)
             rows = [
                 ManifestRow(
                     key=each.key,
@@ -207,14 +205,11 @@ def committed(root, samples, per_shard):
                     class_ids=each.class_ids,
                     class_names=("x",) * len(each.class_ids),
                 )
-                for each in shard.samples
+                for each in work.samples
             ]
-            done = {}
-            for stage in Stage:
-                manifest = encode_manifest(rows) if stage is Stage.SHARDS else b""
-                key = run.keys.key(stage, shard, done)
-                payload = Payload(b"", manifest)
-                done[stage] = run.store.commit(stage, shard.name, key, payload, counts)
+            about = {"start": shard.start, "stop": shard.stop}
+            payload = Payload(b"", encode_manifest(rows), about=about)
+            run.store.commit(Stage.SHARDS, shard.name, work.key, payload, counts)
 
 
 def test_a_plan_of_some_shards_counts_these_alone(planned, tmp_path):

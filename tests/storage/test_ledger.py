@@ -100,7 +100,7 @@ def test_a_damaged_record_is_told_with_its_path_and_the_way_out(tmp_path, data):
     Ledger(objects).add(make_answer())
     [path] = (tmp_path / ".engine" / "ledger" / "answers").iterdir()
     path.write_bytes(data)
-    with pytest.raises(DataError, match=rf"{path}.*move it away"):
+    with pytest.raises(DataError, match=rf"{path}.*magicseg verify --repair"):
         Ledger(objects).find(KEY)
 
 
