@@ -128,6 +128,16 @@ class LocalObjects:
             _log.info("removed %d temporary files of writers that died", len(removed))
         return removed
 
+    def prune(self, folder: str) -> None:
+        """Remove the empty folders below a folder, and itself; for folders that nobody writes to.
+
+        Args:
+            folder: Relative to the root.
+        """
+        for place, _, _ in os.walk(self.root / folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                Path(place).rmdir()
+
     def _files(self, folder: str) -> Iterator[Path]:
         for place, _, names in os.walk(self.root / folder):
             yield from (Path(place, name) for name in names)
