@@ -240,7 +240,7 @@ def print_quarantine(described: dict[str, Any], say: Say) -> None:
 
 def _describe(batches: Sequence[Batch]) -> dict[str, Any]:
     return {
-        "batches": [batch.model_dump(mode="json") for batch in batches],
+        "batches": [{**batch.model_dump(mode="json"), "days": batch.days} for batch in batches],
         "bytes": sum(batch.bytes for batch in batches),
     }
 

@@ -42,8 +42,15 @@ class Batch(Record, frozen=True):
     """Where its files were, relative to the root."""
     bytes: int
     """Of its files."""
-    days: float | None
-    """Its age; nothing if its name does not say."""
+    made: datetime | None
+    """When; nothing if its name does not say."""
+
+    @property
+    def days(self) -> float | None:
+        """Its age."""
+        if self.made is None:
+            return None
+        return max(0.0, (datetime.now(UTC) - self.made).total_seconds() / _SECONDS_PER_DAY)
 
     @property
     def folder(self) -> str:
@@ -147,7 +154,7 @@ def _describe(objects: ObjectStore, batch_id: str, names: Sequence[str]) -> Batc
         reason=reason,
         files=tuple(_path_of(name) for name in files),
         bytes=sum(objects.size(f"{folder}/{name}") or 0 for name in files),
-        days=_days(batch_id),
+        made=_made(batch_id),
     )
 
 
@@ -163,12 +170,11 @@ def _name_of(path: str) -> str:
     return path.removeprefix(f"{ENGINE_FOLDER}/")
 
 
-def _days(batch_id: str) -> float | None:
+def _made(batch_id: str) -> datetime | None:
     try:
-        made = datetime.strptime(batch_id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+        return datetime.strptime(batch_id.partition("-")[0], STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return max(0.0, (datetime.now(UTC) - made).total_seconds() / _SECONDS_PER_DAY)
 
 
 def _owner(path: str) -> tuple[Stage, str] | None:
