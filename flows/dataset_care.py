@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from flows.generation_parameters import GenerationParameters
 from flows.kept_parameters import command_line, find_slice, kept_parameters, only_slice
 from storage.batches import (
-    Batch,
+    QuarantineBatch,
     choose_batches,
     delete_batch,
     find_batch,
@@ -238,7 +238,7 @@ def print_quarantine(described: dict[str, Any], say: Say) -> None:
         say(f"{total} would be deleted; --yes deletes them")
 
 
-def _describe(batches: Sequence[Batch]) -> dict[str, Any]:
+def _describe(batches: Sequence[QuarantineBatch]) -> dict[str, Any]:
     return {
         "batches": [{**batch.model_dump(mode="json"), "days": batch.days} for batch in batches],
         "bytes": sum(batch.bytes for batch in batches),

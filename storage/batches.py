@@ -31,7 +31,7 @@ _OWNERS = (
 """Paths of files that belong to a shard or a cell."""
 
 
-class Batch(Record, frozen=True):
+class QuarantineBatch(Record, frozen=True):
     """What was put aside together."""
 
     id: str
@@ -58,7 +58,7 @@ class Batch(Record, frozen=True):
         return f"{QUARANTINE_FOLDER}/{self.id}"
 
 
-def list_batches(objects: ObjectStore) -> list[Batch]:
+def list_batches(objects: ObjectStore) -> list[QuarantineBatch]:
     """List the batches of a dataset's quarantine, oldest first; changes nothing."""
     by_id: dict[str, list[str]] = {}
     for path in objects.paths(QUARANTINE_FOLDER):
@@ -68,7 +68,7 @@ def list_batches(objects: ObjectStore) -> list[Batch]:
     return [_describe(objects, batch_id, names) for batch_id, names in sorted(by_id.items())]
 
 
-def find_batch(objects: ObjectStore, batch_id: str) -> Batch:
+def find_batch(objects: ObjectStore, batch_id: str) -> QuarantineBatch:
     """Find one batch.
 
     Raises:
@@ -85,7 +85,7 @@ def find_batch(objects: ObjectStore, batch_id: str) -> Batch:
     raise InputError(message)
 
 
-def restore_batch(store: Store, batch: Batch) -> None:
+def restore_batch(store: Store, batch: QuarantineBatch) -> None:
     """Move the files of a batch back to where they were, records last.
 
     Args:
@@ -111,15 +111,15 @@ def restore_batch(store: Store, batch: Batch) -> None:
         write_card(store)
 
 
-def restore_files(objects: ObjectStore, batch: Batch, paths: Iterable[str]) -> None:
+def restore_files(objects: ObjectStore, batch: QuarantineBatch, paths: Iterable[str]) -> None:
     """Move some files of a batch back, whatever is there now."""
     for path in paths:
         objects.move(f"{batch.folder}/{_name_of(path)}", path)
 
 
 def choose_batches(
-    batches: Sequence[Batch], *, older_than: float | None, batch_id: str | None
-) -> list[Batch]:
+    batches: Sequence[QuarantineBatch], *, older_than: float | None, batch_id: str | None
+) -> list[QuarantineBatch]:
     """Choose batches by age and name.
 
     Args:
@@ -135,21 +135,21 @@ def choose_batches(
     ]
 
 
-def delete_batch(objects: ObjectStore, batch: Batch) -> None:
+def delete_batch(objects: ObjectStore, batch: QuarantineBatch) -> None:
     """Delete a batch for good; its reason goes last."""
     for path in batch.files:
         objects.delete(f"{batch.folder}/{_name_of(path)}")
     _forget(objects, batch)
 
 
-def _describe(objects: ObjectStore, batch_id: str, names: Sequence[str]) -> Batch:
+def _describe(objects: ObjectStore, batch_id: str, names: Sequence[str]) -> QuarantineBatch:
     folder = f"{QUARANTINE_FOLDER}/{batch_id}"
     reason = ""
     if REASON_FILE in names:
         with contextlib.suppress(FileNotFoundError):  # emptied meanwhile
             reason = objects.read(f"{folder}/{REASON_FILE}").decode(errors="replace").strip()
     files = [name for name in names if name != REASON_FILE]
-    return Batch(
+    return QuarantineBatch(
         id=batch_id,
         reason=reason,
         files=tuple(_path_of(name) for name in files),
@@ -186,7 +186,9 @@ def _owner(path: str) -> tuple[Stage, str] | None:
     return None
 
 
-def _refuse_replacing(store: Store, batch: Batch, owners: Sequence[tuple[Stage, str]]) -> None:
+def _refuse_replacing(
+    store: Store, batch: QuarantineBatch, owners: Sequence[tuple[Stage, str]]
+) -> None:
     """Refuse if a file is there already, or another version of a shard."""
     taken = [path for path in batch.files if store.objects.size(path) is not None]
     for stage, unit in owners:
@@ -201,7 +203,7 @@ def _refuse_replacing(store: Store, batch: Batch, owners: Sequence[tuple[Stage, 
         raise InputError(message)
 
 
-def _refuse_incomplete(objects: ObjectStore, batch: Batch) -> None:
+def _refuse_incomplete(objects: ObjectStore, batch: QuarantineBatch) -> None:
     """Refuse if a record would say that something is there which is not."""
     for path in batch.files:
         commit = _record_in(objects, batch, path)
@@ -218,7 +220,7 @@ def _refuse_incomplete(objects: ObjectStore, batch: Batch) -> None:
                 raise InputError(message)
 
 
-def _record_in(objects: ObjectStore, batch: Batch, path: str) -> Commit | None:
+def _record_in(objects: ObjectStore, batch: QuarantineBatch, path: str) -> Commit | None:
     """A record of a batch; one that cannot be read goes back as it was."""
     if not path.startswith(f"{COMMIT_FOLDER}/"):
         return None
@@ -228,7 +230,7 @@ def _record_in(objects: ObjectStore, batch: Batch, path: str) -> Commit | None:
         return None
 
 
-def _forget(objects: ObjectStore, batch: Batch) -> None:
+def _forget(objects: ObjectStore, batch: QuarantineBatch) -> None:
     """Remove what is left of a batch whose files are gone."""
     objects.delete(f"{batch.folder}/{REASON_FILE}")
     if isinstance(objects, LocalObjects):

@@ -4,6 +4,7 @@ Two datasets are made once, with the shipped models, and copied for each test.
 """
 
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -136,6 +137,12 @@ def decided_masks(root):
     )
 
 
+def executed(out):
+    """What a run says that it did."""
+    [words] = re.findall(r"executed: (.*) shards;", " ".join(out.split()))
+    return set(words.split(", "))
+
+
 def findings(root):
     return verify_bytes(Store.open(root), 14)
 
@@ -150,7 +157,6 @@ def generate_line(document):
 
 def test_retry_makes_exactly_the_chosen_samples_again(root, say, told, tars):
     before, store = tars(root), Store.open(root)
-    masks = {commit.key for commit in store.commits(Stage.MASKS)}
     shown = told(f"retry {root} --reason mask-too-large --dry-run")
     assert tars(root) == before
     described = told(f"retry {root} --reason mask-too-large")
@@ -168,16 +174,42 @@ def test_retry_makes_exactly_the_chosen_samples_again(root, say, told, tars):
     [command] = described["next"]
     code, out, err = say(command)
     assert code == 0, err
-    assert "executed: masks of 2, shards of 2 shards" in " ".join(out.split())
+    assert executed(out) == {"masks of 2", "shards of 2"}
     assert tars(root) == before  # the same models decide the same
     assert painted(root) == dict.fromkeys(range(10), 1)
     assert findings(root) == []
-    fresh = [c for c in Store.open(root).commits(Stage.MASKS) if c.key not in masks]
-    assert sorted(index_of(key) for each in fresh for key in each.verdicts if len(fresh) > 4) == []
     again = told(f"retry {root} --degraded")
     assert [each["shard"] for each in again["shards"]] == [f"{slice_id}-000002"]
     assert say(again["next"][0])[0] == 0
     assert tars(root) == before
+
+
+def test_texts_that_failed_or_were_rejected_are_asked_for_again(
+    settings, tmp_path, chat_server, say, told
+):
+    root = tmp_path / "d"
+    writer = {"kind": "chat", "model": "m", "base_url": chat_server.url, "api_key_env": None}
+    writer |= {"texts_per_call": 1, "concurrency": 1}
+    chat_server.queue += [
+        chat_server.completion(content="I will not write JSON"),
+        chat_server.completion(["nothing of what was asked for stands in this text"]),
+    ]
+    rules = {"writer": writer, "prompts": {"max_rounds": 1}, "samples": 4, "accept_failed": True}
+    line = generate_line({**settings, "root": str(root), **rules})
+    code, _, err = say(line)
+    assert code == 0, err
+    for options, reason in [("", "writer-failed"), ("--stage prompts", "class-not-mentioned")]:
+        asked, pictures = len(chat_server.requests), painted(root)
+        described = told(f"retry {root} {options}")
+        [row] = described["shards"][0]["samples"]
+        assert row["reason"] == reason
+        code, _, err = say(described["next"][0])
+        assert code == 0, err
+        assert len(chat_server.requests) > asked
+        assert painted(root) == pictures | {index_of(row["key"]): 1}
+    assert painted(root) == dict.fromkeys(range(4), 1)
+    assert told(f"retry {root} --stage prompts")["shards"] == []
+    assert findings(root) == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +266,8 @@ def test_a_retry_that_was_cut_short_goes_on(root, told, say, tars):
     before, store = tars(root), Store.open(root)
     [shard, _] = find_dropped(store, Wanted(stage=Stage.MASKS))
     reopen(store, [shard])
-    batch = next(each for each in list_batches(store.objects) if shard.commit.object.path in each.files)
+    tar = f"data/train-{shard.commit.shard}.tar"
+    [batch] = [each for each in list_batches(store.objects) if tar in each.files]
     assert told(f"quarantine restore {root} {batch.id}")["batches"][0]["id"] == batch.id
     assert tars(root) == before
     described = told(f"retry {root} --stage masks")
@@ -273,7 +306,7 @@ def test_gc_frees_what_no_run_needs_and_growth_goes_on(root, say, told, settings
 
     described = told(f"extend {root} --by 3")
     assert (described["samples"], described["shards"]) == (13, 4)
-    assert painted(root) == {index: 1 for index in range(8, 13)}
+    assert painted(root) == dict.fromkeys(range(8, 13), 1)
     assert findings(root) == []
 
 
@@ -313,7 +346,7 @@ def test_samples_of_version_0_1_can_be_retried_once_they_are_packed_anew(tmp_pat
     assert row.key in {each["key"] for each in described["shards"][0]["samples"]}
     code, out, err = say(described["next"][0])
     assert code == 0, err
-    assert f"executed: {row.stage} of 1" in " ".join(out.split())
+    assert f"{row.stage} of 1" in executed(out)
 
 
 def test_extend_takes_the_parameters_of_the_last_run(root, say, told, made):

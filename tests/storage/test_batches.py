@@ -103,7 +103,7 @@ def test_a_record_that_cannot_be_read_goes_back_as_it_was(store):
 
 
 def test_an_unknown_batch_is_named_with_the_way_out(store):
-    with pytest.raises(InputError, match="no batch 'nope'.*'magicseg quarantine list'"):
+    with pytest.raises(InputError, match=r"no batch 'nope'.*'magicseg quarantine list'"):
         find_batch(store.objects, "nope")
 
 
