@@ -125,7 +125,11 @@ def only_slice(store: Store) -> str:
 
 def command_line(parameters: GenerationParameters) -> str:
     """The command line that generates with these parameters; every shell reads it as it stands."""
+    whole: dict[str, Any] = parameters.model_dump(mode="json")
     given: dict[str, Any] = parameters.model_dump(mode="json", exclude_defaults=True)
+    for name in given:
+        if isinstance(whole[name], dict) and "kind" in whole[name]:
+            given[name] = whole[name]  # the kind tells which fields there are, default or not
     words = ["magicseg", "generate", "--root", parameters.root]
     for name in _OPTIONS:
         if name in given:

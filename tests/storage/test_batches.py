@@ -44,6 +44,7 @@ def test_what_was_put_aside_together_is_one_batch_with_its_reason(store):
     assert batch.reason == "to be looked at"
     assert set(batch.files) == files
     assert batch.bytes > commit.object.size + commit.manifest.size
+    assert batch.days is not None
     assert 0 <= batch.days < 1
     assert find_batch(store.objects, batch.id) == batch
 
