@@ -357,6 +357,22 @@ def as_version_0_1(document):
                 run.store.objects.delete(record_path(piece))
 
 
+def test_a_record_that_cannot_be_read_is_put_aside_before_objects_are_freed(root, say, told):
+    store = Store.open(root)
+    [piece, *_] = store.commits(Stage.DETECTIONS)
+    assert piece.object is not None
+    (root / record_path(piece)).write_text("{")
+    shown = say(f"gc {root}")[1]
+    assert "1 records cannot be read" in shown
+    assert "run 'magicseg verify --repair' first" in shown
+    assert told(f"gc {root}")["loose_objects"] == 0
+    assert say(f"verify {root} --repair")[0] == 3
+    assert told(f"gc {root}")["loose_objects"] == 1
+    told(f"gc {root} --yes")
+    assert not (root / piece.object.path).exists()
+    assert findings(root) == []
+
+
 def test_samples_of_version_0_1_can_be_retried_once_they_are_packed_anew(root, say, told, settings):
     document = {**settings, "root": str(root)}
     as_version_0_1(document)
