@@ -106,8 +106,9 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
 
 def _generate(run: GenerationRun) -> Any:
     _log.info("%d of %d shards are committed", len(run.finished), len(run.planned))
-    for commit, held in other_packing(run.store, run.planned):
-        make_way(run.work(held), commit)
+    replaced = other_packing(run.store, run.planned)
+    make_way([(run.work(held), commit) for commit, held in replaced])
+    run.keep_parameters()
     try:
         outcome = _make_all(run)
     finally:

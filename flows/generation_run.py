@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.generation_parameters import GenerationParameters
+from flows.kept_parameters import keep_parameters
 from models.devices import pick_device
 from models.profiles import require_weights
 from storage.commits import Commit
@@ -128,6 +129,10 @@ class GenerationRun:
             self.classes,
             self.parameters.accept_failed,
         )
+
+    def keep_parameters(self) -> None:
+        """Let the dataset remember how its slice is made."""
+        keep_parameters(self.store, self.classes.slice_id, self.parameters)
 
     @contextmanager
     def handed_on(self) -> Iterator[None]:

@@ -53,6 +53,8 @@ def generate_locally(
     with prepare(parameters, models) as run:
         if _describe_work(run, console):
             _generate(run, console)
+        else:
+            run.keep_parameters()
 
 
 def _keep_card(store: Store) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from storage.commits import Commit, read_commit
 from storage.errors import DataError
-from storage.layout import COMMIT_FOLDER, commit_path
+from storage.layout import COMMIT_FOLDER, commit_path, is_cell
 from storage.objects import ObjectStore
 from storage.records import Stage
 
@@ -78,6 +78,25 @@ class CommitLog:
                 _log.warning("%s", found.problem)
             else:
                 yield found
+
+    def shared(self, commit: Commit) -> set[str]:
+        """The files of a record that other records vouch for too.
+
+        The name of a file follows from its bytes, and these from the samples. So a cell shares
+        files with itself, and with the outputs that version 0.1 committed by shard.
+        """
+        if commit.stage is Stage.SHARDS or commit.object is None:
+            return set()
+        start = f"{COMMIT_FOLDER}/{commit.stage}/{commit.slice_id}-"
+        others = [
+            path
+            for path in self.paths(commit.stage)
+            if path.startswith(start) and path != record_path(commit)
+            for unit in [path.split("/")[-2]]
+            if unit == commit.shard or is_cell(unit) != is_cell(commit.shard)
+        ]
+        named = {ref.path for other in self.read_good(others) for ref in other.objects}
+        return named & {ref.path for ref in commit.objects}
 
     def shards(self, slice_id: str = "") -> dict[str, Commit]:
         """The finished shards by name: one record each, the newest if there are several.

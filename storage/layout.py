@@ -13,6 +13,12 @@ COMMIT_FOLDER = f"{ENGINE_FOLDER}/commits"
 """Records of what is done."""
 INTENT_FOLDER = f"{ENGINE_FOLDER}/intents"
 """Records of commits that have begun."""
+QUARANTINE_FOLDER = f"{ENGINE_FOLDER}/quarantine"
+"""What was put aside, batch by batch."""
+OBJECT_FOLDER = f"{ENGINE_FOLDER}/objects"
+"""Outputs of the stages, by their digest."""
+PARAMETER_FOLDER = f"{ENGINE_FOLDER}/parameters"
+"""With what each slice was generated last."""
 SPEC_PATH = f"{ENGINE_FOLDER}/spec.json"
 """What the dataset is; its presence makes a folder a dataset."""
 CARD_PATH = "README.md"
@@ -63,7 +69,7 @@ def output_path(stage: Stage, shard: str, sha256: str) -> str:
     """Where an output lies: a tar under its shard's name, others under their digest."""
     if stage is Stage.SHARDS:
         return shard_path(shard)
-    return f"{ENGINE_FOLDER}/objects/{sha256[:2]}/{sha256}"
+    return f"{OBJECT_FOLDER}/{sha256[:2]}/{sha256}"
 
 
 def shard_path(shard: str) -> str:

@@ -167,6 +167,17 @@ class LocalObjects:
         self._require_inside(self.root / path)
         return self.root / path
 
+    def prune(self, folder: str) -> None:
+        """Remove the empty folders below a folder, and itself; for folders that nobody writes to.
+
+        Args:
+            folder: Relative to the root.
+        """
+        check_folder(folder)
+        for place, _, _ in os.walk(self.root / folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                Path(place).rmdir()
+
     def _require_inside(self, place: Path) -> None:
         real = os.path.realpath(place)
         if real == str(place):

@@ -281,19 +281,35 @@ class Store:
             elif problem := defect(self.objects, found, deep=False):
                 self._withdraw(found, problem)
 
-    def withdraw(self, commit: Commit, reason: str) -> None:
+    def withdraw(self, commit: Commit, reason: str, *, level: int = logging.WARNING) -> None:
         """Put a record and its bytes aside, under its lease, so that it is made again.
+
+        Bytes that another record vouches for too stay where they are.
+
+        Args:
+            commit: The record.
+            reason: Why; kept beside what was put aside.
+            level: As for `storage.quarantine.put_aside`.
 
         Raises:
             LeaseHeldError: Somebody else works on it.
         """
-        with self.lease(commit.stage, commit.shard):
-            self._withdraw(commit, reason)
+        with self._leased(commit.stage, commit.shard):
+            self._withdraw(commit, reason, level)
 
-    def _withdraw(self, commit: Commit, reason: str) -> None:
+    def _withdraw(self, commit: Commit, reason: str, level: int = logging.WARNING) -> None:
         # the record goes first: readers must never meet one whose bytes are gone
-        put_aside(self.objects, [record_path(commit)], reason)
-        put_aside(self.objects, [ref.path for ref in commit.objects], reason)
+        kept = self.log.shared(commit)
+        files = [ref.path for ref in commit.objects if ref.path not in kept]
+        put_aside(self.objects, [record_path(commit), *files], reason, level=level)
+
+    @contextlib.contextmanager
+    def _leased(self, stage: Stage, unit: str) -> Generator[None]:
+        """Hold a lease that this thread may hold already."""
+        with contextlib.ExitStack() as stack:
+            if (stage, unit, threading.get_ident()) not in self._held:
+                stack.enter_context(self.lease(stage, unit))
+            yield
 
     def commit(self, stage: Stage, unit: str, key: str, payload: Payload, counts: Counts) -> Commit:
         """Make an output durable, then declare it done.
@@ -317,9 +333,7 @@ class Store:
             LeaseHeldError: Somebody else makes this output, or has taken the lease over.
         """
         check_payload(stage, unit, payload, counts)
-        with contextlib.ExitStack() as stack:
-            if (stage, unit, threading.get_ident()) not in self._held:
-                stack.enter_context(self.lease(stage, unit))
+        with self._leased(stage, unit):
             existing = self.heal(stage, unit, key)
             if existing is not None:
                 return existing

@@ -1,7 +1,7 @@
 """Summaries of what is committed: finished shards, and how far each slice is."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -70,7 +70,8 @@ class SliceStatus:
         num_bytes: Bytes of the tars.
         seconds: Wall time spent, by stage.
         under_way: Samples of unfinished shards that are decided, by stage.
-        undelivered: Samples of unfinished shards that a service did not deliver, by reason.
+        still_open: Why samples of unfinished shards are not decided, by sample key: a service did
+            not deliver them, or they were opened again.
     """
 
     slice_id: str
@@ -82,7 +83,12 @@ class SliceStatus:
     num_bytes: int = 0
     seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
     under_way: Counter[Stage] = field(default_factory=Counter[Stage])
-    undelivered: Counter[Reason] = field(default_factory=Counter[Reason])
+    still_open: dict[str, Reason] = field(default_factory=dict[str, Reason])
+
+    @property
+    def undelivered(self) -> Counter[Reason]:
+        """Samples of unfinished shards that are still open, by reason."""
+        return Counter(self.still_open.values())
 
     def add_shard(self, commit: Commit, min_yield: float) -> None:
         """Add a finished shard of this slice."""
@@ -97,14 +103,19 @@ class SliceStatus:
         if CommittedShard.of(commit, "", min_yield).degraded:
             self.degraded.append(commit.shard)
 
-    def add_piece(self, commit: Commit, finished: Spans) -> None:
-        """Add a piece, as far as its samples are in no finished shard."""
+    def add_piece(self, commit: Commit, finished: Spans, decided: Set[tuple[Stage, str]]) -> None:
+        """Add a piece, as far as its samples are in no finished shard.
+
+        Args:
+            commit: Its record.
+            finished: The samples that are.
+            decided: Stages and sample keys that any piece has a verdict about.
+        """
         verdicts = [key for key in commit.verdicts if not finished.has(index_of(key))]
-        undelivered = {
-            key: why for key, why in commit.undelivered.items() if not finished.has(index_of(key))
-        }
         self.under_way[commit.stage] += len(verdicts)
-        self.undelivered.update(undelivered.values())
+        for key, why in commit.undelivered.items():
+            if (commit.stage, key) not in decided and not finished.has(index_of(key)):
+                self.still_open[key] = why
         if verdicts:
             self._spend(commit.stage, commit.seconds * len(verdicts) / len(commit.verdicts))
 
@@ -139,9 +150,11 @@ def summarise(
         held = range_of(commit)
         if held is not None:
             finished.setdefault(commit.slice_id, Spans()).add(*held)
-    for commit in _pieces(log, cell_samples, finished):
+    pieces = list(_pieces(log, cell_samples, finished))
+    decided = {(commit.stage, key) for commit in pieces for key in commit.verdicts}
+    for commit in pieces:
         status = slices.setdefault(commit.slice_id, SliceStatus(commit.slice_id))
-        status.add_piece(commit, finished.get(commit.slice_id, Spans()))
+        status.add_piece(commit, finished.get(commit.slice_id, Spans()), decided)
     return [slices[slice_id] for slice_id in sorted(slices)]
 
 

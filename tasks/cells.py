@@ -41,6 +41,19 @@ class Decided:
     output: str
 
 
+@dataclass(frozen=True)
+class Open:
+    """Why a sample is not decided although it was worked on.
+
+    Attributes:
+        piece: The newest record that says so.
+        reason: A service did not deliver, or the sample was rejected and opened again.
+    """
+
+    piece: Commit
+    reason: Reason
+
+
 @dataclass
 class CellState:
     """How far the wanted samples of a cell are.
@@ -49,14 +62,14 @@ class CellState:
         part: The samples.
         found: What is decided, by stage and sample key.
         keys: The key of every sample that reached a stage.
-        undelivered: Why a service did not deliver a sample that is not decided.
-        attempts: How often that has happened to a sample.
+        undelivered: Why a sample that reached a stage is not decided there, by sample key.
+        attempts: How often a sample was left open like that.
     """
 
     part: CellPart
     found: dict[Stage, dict[str, Decided]] = field(default_factory=dict[Stage, dict[str, Decided]])
     keys: dict[Stage, dict[str, str]] = field(default_factory=dict[Stage, dict[str, str]])
-    undelivered: dict[str, Reason] = field(default_factory=dict[str, Reason])
+    undelivered: dict[str, Open] = field(default_factory=dict[str, Open])
     attempts: Counter[str] = field(default_factory=Counter[str])
 
     def reached(self, stage: Stage) -> list[PlannedSample]:
@@ -92,19 +105,20 @@ def look_up(keys: SampleKeys, store: Store, part: CellPart) -> CellState:
         part: The samples.
     """
     state = CellState(part)
-    open_samples: dict[str, Reason] = {}
     for stage, inputs in keys.inputs.items():
         expected = _expected(keys, state, stage, inputs)
         found: dict[str, Decided] = {}
-        for piece in store.pieces(stage, part.name) if expected else ():
+        pieces = store.pieces(stage, part.name) if expected else []
+        for piece in pieces:
             for name, verdict in piece.verdicts.items():
                 if expected.get(name) == verdict.key:
                     found.setdefault(name, Decided(piece, verdict.output))
-            open_samples |= piece.undelivered
             state.attempts.update(piece.undelivered.keys())
         state.keys[stage], state.found[stage] = expected, found
-    decided = {name for found in state.found.values() for name in found}
-    state.undelivered = {name: why for name, why in open_samples.items() if name not in decided}
+        for piece in sorted(pieces, key=lambda piece: (piece.created, piece.key)):
+            for name, why in piece.undelivered.items():
+                if name in expected and name not in found:
+                    state.undelivered[name] = Open(piece, why)
     return state
 
 

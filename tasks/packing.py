@@ -57,7 +57,7 @@ def _refuse_unfinished(work: ShardWork) -> None:
     for state in work.states():
         for sample in state.part.samples:
             if sample.key in state.undelivered:
-                failed.append((sample.key, state.undelivered[sample.key]))
+                failed.append((sample.key, state.undelivered[sample.key].reason))
             elif not state.is_decided(sample):
                 message = f"sample {sample.key} of {work.shard.name} is not decided: run again"
                 raise UndecidedError(message)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from storage.commits import Commit
 from storage.errors import InputError
 from storage.plan import ShardRange
-from storage.records import Stage
 from storage.store import Store
 from tasks.earlier_layout import take_over
 from tasks.work import ShardWork
@@ -37,29 +36,34 @@ def other_packing(store: Store, planned: Sequence[ShardRange]) -> list[tuple[Com
     return found
 
 
-def make_way(work: ShardWork, commit: Commit) -> None:
-    """Put a finished shard aside whose samples are to be packed in another way.
+def make_way(shards: Sequence[tuple[ShardWork, Commit]]) -> None:
+    """Put finished shards aside whose samples are to be packed in another way: all, or none.
 
     Args:
-        work: The samples that it holds.
-        commit: Its record.
+        shards: The samples that they hold, and their records.
 
     Raises:
-        InputError: Images of its samples are in its tar alone.
-        LeaseHeldError: Somebody else works on it.
+        InputError: Images of their samples are in a tar alone.
+        LeaseHeldError: Somebody else works on one of them.
     """
-    take_over(work)
-    written = sum(
-        bool(verdict and verdict.output)
-        for state in work.states()
-        for sample in state.part.samples
-        for verdict in [state.found[Stage.MASKS].get(sample.key)]
-    )
-    if written < commit.counts.written:
+    for work, commit in shards:
+        take_over(work)
+        _refuse_freed(work, commit)
+    for work, commit in shards:
+        work.store.withdraw(commit, "its samples are packed with another samples_per_shard")
+
+
+def _refuse_freed(work: ShardWork, commit: Commit) -> None:
+    samples = [(state, sample) for state in work.states() for sample in state.part.samples]
+    undelivered = sum(sample.key in state.undelivered for state, sample in samples)
+    decided = sum(state.is_decided(sample) for state, sample in samples)
+    # of what failed in version 0.1 there is no piece
+    failed = max(undelivered, sum(commit.counts.failed.values()))
+    freed = len(samples) - decided - failed
+    if freed > 0:
         message = (
             f"shard {commit.shard} cannot be packed with another samples_per_shard: the pieces of "
-            f"{commit.counts.written - written} of its {commit.counts.written} samples were freed, "
-            f"expected all; go back to samples_per_shard={work.shard.capacity}"
+            f"{freed} of its {work.shard.count} samples were freed, expected all; go back to "
+            f"samples_per_shard={work.shard.capacity}"
         )
         raise InputError(message)
-    work.store.withdraw(commit, "its samples are packed with another samples_per_shard")

@@ -121,14 +121,19 @@ def _seconds(state: CellState, stage: Stage) -> float:
 
 
 def _undelivered(store: Store, state: CellState) -> list[Rejected]:
-    """Why the samples that no service delivered are missing."""
-    wanted = {sample.key for sample in state.part.samples} & state.undelivered.keys()
-    found: dict[str, Rejected] = {}
-    for piece in store.pieces(Stage.PROMPTS, state.part.name) if wanted else ():
-        for row in store.rows(piece):
-            if isinstance(row, Rejected) and row.reason.is_failure and row.key in wanted:
-                found[row.key] = row
-    return [found[key] for key in sorted(found)]
+    """Why the samples that are not decided are missing."""
+    wanted = {
+        sample.key: state.undelivered[sample.key].piece
+        for sample in state.part.samples
+        if sample.key in state.undelivered
+    }
+    found = [
+        row
+        for piece in {piece.key: piece for piece in wanted.values()}.values()
+        for row in store.rows(piece)
+        if isinstance(row, Rejected) and wanted.get(row.key) is piece
+    ]
+    return sorted(found, key=lambda row: row.key)
 
 
 def _finished(

@@ -66,6 +66,9 @@ def modules_of(place, tmp_path):
         "verify d --deep",
         "report --dataset d --run run --out r.html",
         "doctor --benchmark miniature --root b",
+        "retry d --json",
+        "gc d --yes",
+        "quarantine list d",
     ],
 )
 def test_a_command_that_looks_loads_no_network_library(modules_of, line):

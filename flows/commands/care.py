@@ -1,0 +1,180 @@
+"""Commands that look after a dataset: retry, extend, gc, quarantine."""
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from flows.commands.app import (
+    Json,
+    app,
+    console,
+    errors,
+    print_json,
+    say,
+    show_examples,
+)
+from storage.errors import InputError
+
+_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+_Action = Annotated[
+    Literal["list", "restore", "empty"],
+    Parameter(help="list batches, restore one of them, or empty the quarantine."),
+]
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg retry runs/mine",
+        "magicseg retry runs/mine --reason near-duplicate --dry-run",
+    )
+)
+def retry(
+    root: str,
+    *,
+    slice: str | None = None,  # noqa: A002 - the name of the option
+    shard: str | None = None,
+    stage: str | None = None,
+    reason: str | None = None,
+    degraded: _Flag = False,
+    dry_run: _Flag = False,
+    json_: Json = False,
+) -> None:
+    """Open dropped samples of finished shards again, so that 'magicseg generate' makes them.
+
+    Without --stage, --reason and --degraded: the samples that a service failed to deliver. Texts
+    are asked for in further rounds; images, boxes and masks follow from texts and seeds, so there
+    only another machine or version may decide otherwise.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        slice: Of one slice only: its id, or what was given as --slice to generate.
+        shard: Of one shard only, by name.
+        stage: Samples that were dropped at this stage: prompts, pairs, detections or masks.
+        reason: Samples that were dropped for this reason, as 'magicseg status' names it.
+        degraded: Only shards with too few written samples, and all dropped ones of them.
+        dry_run: Show what would be opened; change nothing.
+        json_: Print JSON.
+    """
+    from flows.dataset_care import describe_retry, print_retry, wanted_samples
+    from flows.kept_parameters import find_slice
+    from storage.store import Store
+
+    store = Store.open(root)
+    slice_id = "" if slice is None else find_slice(store, slice)
+    wanted = wanted_samples(slice_id, shard, stage, reason, degraded=degraded)
+    described = describe_retry(store, wanted, dry_run=dry_run)
+    if json_:
+        print_json(described)
+    else:
+        print_retry(described, say)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg extend runs/mine --by 96",
+        'magicseg extend runs/mine --by 96 --slice "cat,boat"',
+    )
+)
+def extend(
+    root: str,
+    *,
+    by: Annotated[int, Parameter(validator=Number(gte=1))],
+    slice: str | None = None,  # noqa: A002 - the name of the option
+    json_: Json = False,
+) -> None:
+    """Generate more samples of a slice, with the parameters of its last 'magicseg generate'.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        by: How many more samples.
+        slice: Which slice: its id, or what was given as --slice; not needed if there is only one.
+        json_: Print JSON; progress goes to standard error.
+    """
+    from flows.dataset_care import describe_extension, extended_parameters
+    from flows.local_runs import generate_locally
+
+    parameters = extended_parameters(root, by, slice)
+    generate_locally(parameters, errors if json_ else console)
+    if json_:
+        print_json(describe_extension(parameters, by))
+
+
+@app.command(help_epilogue=show_examples("magicseg gc runs/mine", "magicseg gc runs/mine --yes"))
+def gc(root: str, *, yes: _Flag = False, json_: Json = False) -> None:
+    """Free the painted pairs of packed shards, and bytes that no record names.
+
+    The last shard of each slice keeps its pairs, so that it can grow. A shard whose pairs are freed
+    cannot be packed in another size, and none of its samples retried; if its tar is damaged later,
+    all of it is painted again.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        yes: Really free it; without this nothing is changed.
+        json_: Print JSON.
+    """
+    from flows.dataset_care import describe_garbage, print_garbage
+
+    described = describe_garbage(root, really=yes)
+    if json_:
+        print_json(described)
+    else:
+        print_garbage(described, say)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg quarantine list runs/mine",
+        "magicseg quarantine empty runs/mine --older-than 30 --yes",
+    )
+)
+def quarantine(
+    action: _Action,
+    root: str,
+    batch: str | None = None,
+    *,
+    older_than: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
+    id_: Annotated[str | None, Parameter(name="--id")] = None,
+    yes: _Flag = False,
+    json_: Json = False,
+) -> None:
+    """List what was put aside because it was damaged or replaced; move it back, or delete it.
+
+    Args:
+        action: What to do.
+        root: Dataset: a folder or an object-store URL.
+        batch: Which batch to restore, by its id.
+        older_than: Empty only batches that are more than so many days old.
+        id_: Empty only this batch.
+        yes: Really delete; without this nothing is changed.
+        json_: Print JSON.
+    """
+    from flows.dataset_care import (
+        describe_emptying,
+        describe_quarantine,
+        print_quarantine,
+        restore,
+    )
+
+    chosen: dict[str, Any] = {"--older-than": older_than, "--id": id_, "--yes": yes or None}
+    given = [name for name, value in chosen.items() if value is not None]
+    if given and action != "empty":
+        message = f"{', '.join(given)} means nothing for {action}, only for empty"
+        raise InputError(message)
+    if (batch is None) == (action == "restore"):
+        what = f"{batch!r} means nothing for {action}" if batch else "restore needs a batch"
+        message = (
+            f"{what}: write 'magicseg quarantine {action} ROOT"
+            f"{' ID' if action == 'restore' else ''}'; 'magicseg quarantine list ROOT' shows ids"
+        )
+        raise InputError(message)
+    if action == "list":
+        described = describe_quarantine(root)
+    elif action == "restore":
+        described = restore(root, batch or "")
+    else:
+        described = describe_emptying(root, older_than=older_than, batch_id=id_, really=yes)
+    if json_:
+        print_json(described)
+    else:
+        print_quarantine(described, say)
