@@ -12,7 +12,10 @@ from flows.display import show_progress
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, prepare
+from flows.quota_words import print_quota
+from flows.quotas import survey
 from flows.score_tables import yield_table
+from storage.checks import DamagedError
 from storage.records import Stage
 from tasks.resident import ResidentModels
 
@@ -25,7 +28,7 @@ def generate_locally(
     """Generate a slice in this process and say what was done.
 
     Everything that can be checked is checked before a server is started or anything is paid for.
-    If all shards are committed no server is started at all.
+    If all shards are committed and no extra samples are needed, no server is started at all.
 
     Args:
         parameters: What to generate.
@@ -36,6 +39,7 @@ def generate_locally(
         InputError: The parameters mean nothing, weights are missing, or the dataset that is there
             was made with other settings.
         IncompleteError: Shards are left to do.
+        BreakerError: Nearly all samples are dropped for one reason.
     """
     with prepare(parameters, models) as run:
         if _describe_work(run, console):
@@ -46,12 +50,18 @@ def _describe_work(run: GenerationRun, console: Console) -> bool:
     """Say what there is to do; returns whether there is anything."""
     what = f"slice {run.classes.label} ({len(run.classes.class_ids)} classes)"
     num_planned, num_todo = len(run.planned), len(run.planned) - len(run.finished)
-    if not num_todo:
+    try:
+        found = survey(run)
+    except DamagedError as error:
+        console.print(f"{error.commit.shard} is damaged and is made again", soft_wrap=True)
+        return True
+    if not found.todo:
         console.print(
             f"nothing to do: all {num_planned} shards of {what} are committed, "
             f"no stage was executed",
             soft_wrap=True,
         )
+        print_quota(found.quota, console)
         return False
     samples = sum(shard.count for shard in run.planned)
     console.print(
@@ -59,13 +69,14 @@ def _describe_work(run: GenerationRun, console: Console) -> bool:
         f"{num_planned - num_todo} committed, {num_todo} to do",
         soft_wrap=True,
     )
+    if not num_todo:
+        print_quota(found.quota, console)
     return True
 
 
 def _generate(run: GenerationRun, console: Console) -> None:
     """Run the flow on a server, with progress, and say what came of it."""
     folder = _engine_folder(run.parameters.root)
-    sizes = {shard.name: shard.count for shard in run.todo}
     with log_file(folder):
         address = ensure_server(folder / "prefect")
         from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -75,11 +86,12 @@ def _generate(run: GenerationRun, console: Console) -> None:
         # An earlier command of this process may have imported Prefect before there was a server.
         with (
             temporary_settings({PREFECT_API_URL: address}),
-            show_progress(run.machine.progress, sizes, console) as counts,
+            show_progress(run.machine.progress, run.sizes, console) as counts,
             run.handed_on(),
         ):
             summary = generate_dataset(run.parameters)
     console.print(yield_table(summary.written, summary.requested, summary.dropped))
+    print_quota(summary.quota, console)
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
     cached = counts.cached() + summary.finished_before * len(Stage)
     console.print(
