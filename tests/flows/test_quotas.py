@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -228,9 +229,8 @@ def test_a_damaged_manifest_is_told_and_not_counted(parameters, work):
     asked = parameters(samples=5, min_per_class=3)
     store = Store.open(asked.root)
     (commit,) = store.commits(Stage.SHARDS)
-    path = store.root + "/" + commit.manifest.path
-    with open(path, "r+b") as file:
-        file.write(b"XXXX")
+    path = Path(store.root) / commit.manifest.path
+    path.write_bytes(b"XXXX" + path.read_bytes()[4:])
     with prepare(asked) as run, pytest.raises(DamagedError):
         survey(run)
 
