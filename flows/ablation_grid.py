@@ -19,12 +19,14 @@ from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield
 from evaluation.scoring.measured import Measured, headline
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run
+from flows.quotas import try_survey
 from flows.run_plan import check_benchmarks, scoring_configs
 from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from models.profiles import load_profile, require_weights
 from storage.documents import merge, validate
 from storage.errors import BudgetError, DataError, EngineError, IncompleteError, InputError
 from storage.identity import describe_drift
+from storage.paths import local_path
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.progress import StoppedError
@@ -161,7 +163,7 @@ class Grid:
     @property
     def folder(self) -> Path:
         """Where the tables go."""
-        return Path(self.parameters.out).expanduser()
+        return local_path(self.parameters.out, "out")
 
     def describe(
         self, cells: Sequence[Cell], made: Collection[Key], measured: Sequence[Measured]
@@ -272,7 +274,8 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
     todo = []
     for dataset in grid.datasets.values():
         run = open_run(dataset)
-        if run is None or run.todo:
+        found = try_survey(run) if run is not None else None
+        if found is None or found.todo:
             todo.append(dataset)
     return todo
 

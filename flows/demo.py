@@ -13,6 +13,10 @@ from flows.local_runs import generate_locally
 from flows.local_steps import evaluate_locally, train_locally
 from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+from storage.documents import validate
+from storage.locks import hold_folder, refuse_other_files
+
+_REPORT_NAME = "report.html"
 
 SAMPLES = 160
 SAMPLES_PER_SHARD = 32
@@ -20,14 +24,15 @@ SAMPLES_PER_SHARD = 32
 
 def demo_generation(root: Path, seed: int) -> GenerationParameters:
     """What the demonstration generates."""
-    return GenerationParameters(
-        root=str(root),
-        samples=SAMPLES,
-        seed=seed,
-        samples_per_shard=SAMPLES_PER_SHARD,
-        two_class_share=0.25,
-        texts_per_class_set=1,
-    )
+    document = {
+        "root": str(root),
+        "samples": SAMPLES,
+        "seed": seed,
+        "samples_per_shard": SAMPLES_PER_SHARD,
+        "two_class_share": 0.25,
+        "texts_per_class_set": 1,
+    }
+    return validate(GenerationParameters, document, "demonstration")
 
 
 def demo_ablation(out: Path) -> AblationParameters:
@@ -75,7 +80,18 @@ def run_demo(out: Path, seed: int, console: Console) -> Path:
 
     Returns:
         The report.
+
+    Raises:
+        InputError: The folder holds something else.
+        LeaseHeldError: Somebody else runs a demonstration there.
     """
+    marks = ("dataset", "run", "benchmark", _REPORT_NAME)
+    refuse_other_files(out, "a demonstration", marks=marks)
+    with hold_folder(out):
+        return _run_demo(out, seed, console)
+
+
+def _run_demo(out: Path, seed: int, console: Console) -> Path:
     started = time.monotonic()
     dataset, run, benchmark = out / "dataset", out / "run", out / "benchmark"
     console.rule("generate", align="left")
@@ -91,7 +107,7 @@ def run_demo(out: Path, seed: int, console: Console) -> Path:
     console.rule("evaluate", align="left")
     write_benchmark(DrawnBenchmarkConfig(), benchmark)
     evaluate_locally(parameters, console)
-    report = write_report(str(dataset), [run], out / "report.html")
+    report = write_report(str(dataset), [run], out / _REPORT_NAME)
     console.print(f"{time.monotonic() - started:.0f} s")
     console.print(f"report: {report.absolute()}", markup=False, soft_wrap=True)
     return report

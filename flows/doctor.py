@@ -7,6 +7,7 @@ from rich.console import Console
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
+from flows.embedded_server import check_server
 from flows.generation_run import require_space
 from models.devices import pick_device
 from models.profiles import Profile, load_profile
@@ -104,4 +105,8 @@ def _finding(what: str, check: Callable[[], str]) -> Check:
 
 def _server() -> str:
     url = os.environ.get("PREFECT_API_URL")
-    return f"server at {url}" if url else "no PREFECT_API_URL: runs start a server of their own"
+    return (
+        f"server at {check_server(url)}"
+        if url
+        else "no PREFECT_API_URL: runs start a server of their own"
+    )

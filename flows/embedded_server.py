@@ -8,18 +8,26 @@ import atexit
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from storage.errors import EngineError
+from storage.errors import EngineError, InputError, TransientError
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
+_ANSWER_SECONDS = 10.0
+
+_checked: set[str] = set()
+"""Addresses of servers that have answered to this process."""
+
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -47,9 +55,12 @@ def ensure_server(home: Path) -> str:
 
     Raises:
         EngineError: The server does not start.
+        InputError: PREFECT_API_URL is no address of a Prefect API.
+        TransientError: Nobody answers at PREFECT_API_URL.
     """
-    if os.environ.get("PREFECT_API_URL"):
-        return os.environ["PREFECT_API_URL"]
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url if url in _checked else check_server(url)
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     port = _free_port()
@@ -67,8 +78,78 @@ def ensure_server(home: Path) -> str:
         )
     atexit.register(_stop, server)
     _wait_until_healthy(server, f"http://127.0.0.1:{port}/api/health", log)
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    return os.environ["PREFECT_API_URL"]
+    url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    _checked.add(url)
+    return url
+
+
+def check_server(url: str) -> str:
+    """Check that a Prefect server answers at an address, and return that.
+
+    Args:
+        url: Address of its API, which ends in `/api` unless it is Prefect Cloud's.
+
+    Raises:
+        InputError: It is no address, or something else than Prefect's API of our version answers.
+        TransientError: Nobody answers.
+    """
+    named = f"PREFECT_API_URL is {url!r}"
+    way_out = "correct it, or unset it to have a server of the run's own"
+    try:
+        _call(url)
+    except ValueError as error:
+        message = f"{named}, which is no address ({error}), expected http://<host>:4200/api: "
+        raise InputError(message + way_out) from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        message = (
+            f"{named}, but no server answers there ({reason}): start it, correct it, or unset it "
+            "to have a server of the run's own"
+        )
+        raise TransientError(message) from error
+    try:
+        _ask_version(url)
+    except Exception as error:
+        reason = error.__cause__ or error
+        message = (
+            f"{named}, but no Prefect API that we can use answers there "
+            f"({type(reason).__name__}: {reason}), expected http://<host>:4200/api: {way_out}"
+        )
+        raise InputError(message) from error
+    _checked.add(url)
+    return url
+
+
+def _call(url: str) -> None:
+    """Find out whether anybody is there; what is answered does not matter yet."""
+    address = urlsplit(url)
+    if address.scheme not in {"http", "https"} or not address.hostname or address.port == 0:
+        message = "it does not begin with http:// or https:// and a host"
+        raise ValueError(message)
+    try:
+        urlopen(f"{url}/health", timeout=_ANSWER_SECONDS).close()  # noqa: S310 - http or https
+    except HTTPError as answer:
+        answer.close()
+    except URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # Prefect has settings for certificates
+            raise
+
+
+def _ask_version(url: str) -> None:
+    """Ask as a flow will do when it starts."""
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    timeout = {"timeout": _ANSWER_SECONDS}
+    with (
+        temporary_settings({PREFECT_API_URL: url}),
+        get_client(httpx_settings=timeout, sync_client=True) as client,
+    ):
+        if client.server_type == ServerType.CLOUD:
+            client.hello()
+        else:
+            client.raise_for_api_version_mismatch()
 
 
 def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

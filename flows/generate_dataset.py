@@ -123,6 +123,7 @@ def _generate(run: GenerationRun) -> Any:
     _announce(run)
     if not summary.is_complete:
         raise IncompleteError(describe_failures(summary))
+    found.require_samples(run)
     if not summary.executed:
         return Completed(name="Cached", message="every shard was committed before", data=summary)
     return Completed(message=f"{summary.written} samples written", data=summary)

@@ -20,6 +20,7 @@ from storage.commits import Commit
 from storage.errors import InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
+from storage.paths import local_path
 from storage.plan import DatasetSpec, ShardRange, count_shards, shard_range
 from storage.slices import Slice, resolve_slice
 from storage.store import Store
@@ -236,8 +237,13 @@ def require_space(root: str) -> int:
 
 def _nearest_folder(root: str) -> Path:
     """The folder that is there, of a local root and those above it."""
-    place = Path(root).expanduser().absolute()
-    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    place = local_path(root, "the root").absolute()
+    existing = next(
+        folder for folder in (place, *place.parents) if folder.exists() or folder.is_symlink()
+    )
+    if existing.is_symlink() and not existing.exists():
+        message = f"root {root}: {existing} is a link to nothing; choose another root"
+        raise InputError(message)
     if not existing.is_dir():
         message = f"root {root}: {existing} is a file, expected a folder; choose another root"
         raise InputError(message)

@@ -11,13 +11,19 @@ from rich.console import Console
 from flows.display import show_progress
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import GenerationRun, prepare
+from flows.generation_run import GenerationRun, open_run, prepare
 from flows.quota_words import print_quota
-from flows.quotas import survey
+from flows.quotas import Survey, try_survey
 from flows.score_tables import yield_table
-from storage.checks import DamagedError
+from storage.card import write_card
+from storage.errors import EngineError
+from storage.locks import LOG_FOLDER
+from storage.paths import local_path
 from storage.records import Stage
+from storage.store import Store
 from tasks.resident import ResidentModels
+
+_log = logging.getLogger(__name__)
 
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
@@ -41,37 +47,44 @@ def generate_locally(
         IncompleteError: Shards are left to do.
         BreakerError: Nearly all samples are dropped for one reason.
     """
+    there = open_run(parameters)
+    found = try_survey(there) if there is not None else None
+    if there is not None and found is not None and not found.todo:
+        _describe_work(there, found, console)  # what work needs, such as space, is not asked for
+        _keep_card(there.store)
+        found.require_samples(there)
+        return
     with prepare(parameters, models) as run:
-        if _describe_work(run, console):
-            _generate(run, console)
+        _describe_work(run, try_survey(run), console)
+        _generate(run, console)
 
 
-def _describe_work(run: GenerationRun, console: Console) -> bool:
-    """Say what there is to do; returns whether there is anything."""
+def _keep_card(store: Store) -> None:
+    """Write the card if it is not what is committed: a run may have been killed before it did."""
+    try:
+        write_card(store)
+    except (EngineError, OSError) as error:  # a full disk, or one that is read-only
+        _log.warning("the card of %s was not written: %s", store.root, error)
+
+
+def _describe_work(run: GenerationRun, found: Survey | None, console: Console) -> None:
+    """Say what there is to do."""
     what = f"slice {run.classes.label} ({len(run.classes.class_ids)} classes)"
     num_planned, num_todo = len(run.planned), len(run.planned) - len(run.finished)
-    try:
-        found = survey(run)
-    except DamagedError as error:
-        console.print(f"{error.commit.shard} is damaged and is made again", soft_wrap=True)
-        return True
-    if not found.todo:
-        console.print(
-            f"nothing to do: all {num_planned} shards of {what} are committed, "
-            f"no stage was executed",
-            soft_wrap=True,
-        )
-        print_quota(found.quota, console)
-        return False
     samples = sum(shard.count for shard in run.planned)
-    console.print(
-        f"{what}: {num_planned} shards of {samples} samples, "
-        f"{num_planned - num_todo} committed, {num_todo} to do",
-        soft_wrap=True,
-    )
-    if not num_todo:
+    if found is not None and not found.todo:
+        words = (
+            f"nothing to do: all {num_planned} shards of {what} are committed, "
+            f"no stage was executed"
+        )
+    else:
+        words = (
+            f"{what}: {num_planned} shards of {samples} samples, "
+            f"{num_planned - num_todo} committed, {num_todo} to do"
+        )
+    console.print(words, soft_wrap=True)
+    if found is not None and not num_todo:
         print_quota(found.quota, console)
-    return True
 
 
 def _generate(run: GenerationRun, console: Console) -> None:
@@ -103,7 +116,7 @@ def _generate(run: GenerationRun, console: Console) -> None:
 @contextmanager
 def log_file(folder: Path) -> Iterator[Path]:
     """Write what our packages log into a file of the store, until the block ends."""
-    path = folder / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    path = folder / LOG_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -123,4 +136,4 @@ def _engine_folder(root: str) -> Path:
     """Where a local run keeps its database and logs: in the store, if that is a folder."""
     if "://" in root:
         return Path.home() / ".cache" / "magicseg"
-    return Path(root).expanduser() / ".engine"
+    return local_path(root) / ".engine"

@@ -1,11 +1,14 @@
 """Training, scoring and exports that start from a terminal: the steps of a run, in this process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.reports.ablation_files import JSON_NAME, MARKDOWN_NAME
 from evaluation.reports.ablations import Ablation
 from evaluation.scoring.measured import Measured, on_labels, on_points
 from flows.ablation_grid import Grid, check_grid, walk
@@ -25,7 +28,8 @@ from flows.training_parameters import EvaluationParameters, TrainAndEvaluatePara
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
-from storage.layout import SPEC_PATH
+from storage.layout import ENGINE_FOLDER, SPEC_PATH
+from storage.locks import hold_folder, refuse_other_files
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
@@ -143,6 +147,20 @@ def _vocabulary(dataset: str) -> str:
     return Store.open(dataset).vocabulary
 
 
+@contextmanager
+def hold_grid(grid: Grid) -> Iterator[None]:
+    """Be the only command line that works in a grid's folder until the block ends.
+
+    Raises:
+        InputError: The folder holds something else.
+        LeaseHeldError: Somebody else walks a grid there.
+    """
+    marks = ("datasets", "runs", "benchmark", JSON_NAME, MARKDOWN_NAME)
+    refuse_other_files(grid.folder, "an ablation", marks=marks, early=(ENGINE_FOLDER,))
+    with hold_folder(grid.folder):
+        yield
+
+
 def ablate_locally(grid: Grid, console: Console) -> Ablation:
     """Walk the grid of an ablation in this process.
 
@@ -151,7 +169,7 @@ def ablate_locally(grid: Grid, console: Console) -> Ablation:
         InputError: Weights or files are missing, or a setting does not fit.
     """
     if check_grid(grid):
-        ensure_server(grid.folder / ".engine" / "prefect")
+        ensure_server(grid.folder / ENGINE_FOLDER / "prefect")
 
     models = ResidentModels()  # the datasets of a grid are made by the same ones
 

@@ -6,6 +6,7 @@ follows from the parameters and from what became of the samples before it, so wh
 records comes to the same rounds: on any machine, after a kill, and when all is done.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from fractions import Fraction
 from pydantic import Field
 
 from flows.generation_run import GenerationRun
+from storage.checks import DamagedError
 from storage.commits import ClassOutcomes, Commit
+from storage.errors import IncompleteError
 from storage.plan import ShardRange, most_samples
 from storage.records import Reason, Record
 from storage.tallies import Tally
@@ -28,6 +31,8 @@ _PROBE = 40
 
 _BARREN_ROUNDS = 2
 """Rounds in a row of which no sample was written, after which a class gets no more."""
+
+_log = logging.getLogger(__name__)
 
 _NOTHING = ClassOutcomes(planned=0, written=0)
 
@@ -105,6 +110,22 @@ class Survey:
     tally: Tally
     quota: QuotaReport | None
     commits: Mapping[str, Mapping[str, Commit]]
+
+    def require_samples(self, run: GenerationRun) -> None:
+        """Refuse to call a run done of which nothing was written.
+
+        Raises:
+            IncompleteError: All that it was asked for is finished and empty.
+        """
+        extra_written = self.quota.extra_written if self.quota is not None else 0
+        if self.todo or self.tally.written or extra_written:
+            return
+        reasons = ", ".join(f"{why} {count}" for why, count in self.tally.dropped.most_common())
+        message = (
+            f"slice {run.classes.label} has no sample: all {self.tally.requested} were dropped "
+            f"({reasons}); see what is wrong with the models or the rules before making more"
+        )
+        raise IncompleteError(message)
 
 
 @dataclass
@@ -195,6 +216,15 @@ def survey(run: GenerationRun) -> Survey:
     outcomes = (tally if whole is run else _count(run, there, whole.planned)).classes
     jobs, report = _Rounds(run, quota, commits).replay(outcomes)
     return Survey(jobs, tally, report, commits)
+
+
+def try_survey(run: GenerationRun) -> Survey | None:
+    """The same; nothing, with a word in the log, if damage hides it: the run will mend that."""
+    try:
+        return survey(run)
+    except DamagedError as error:
+        _log.warning("%s; the run makes it again", error)
+        return None
 
 
 def _count(

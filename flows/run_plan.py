@@ -6,6 +6,7 @@ steps is the caller's choice: tasks of a flow, or the process of a command line.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
@@ -13,6 +14,7 @@ from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.measured import Measured
 from evaluation.scoring.presets import preset_settings
 from flows.training_parameters import (
+    CLOSED_SETS_FOLDER,
     EvaluationParameters,
     ScoringParameters,
     TrainAndEvaluateParameters,
@@ -22,11 +24,14 @@ from flows.training_parameters import (
 from models.profiles import Profile, load_profile
 from models.student.trained import describe_student
 from storage.documents import merge, validate
+from storage.locks import refuse_other_files
+from storage.metrics import METRICS_FILE
 from tasks.closed_sets import ClosedSetTraining, suits
-from tasks.scoring import ScoreJob, Scoring
+from tasks.scoring import SCORES_FOLDER, ScoreJob, Scoring
 from tasks.steps import Execute
 from tasks.subjects import AnySubject, Baseline, ClosedSetRun, TrainedStudent, UntrainedStudent
 from tasks.training import StudentTraining, require_shards
+from training.loop import CHECKPOINT_FOLDER
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ def plan_training(parameters: TrainAndEvaluateParameters) -> StudentTraining:
         InputError: Data are missing, or a setting is unknown or does not fit.
     """
     config = training_config(parameters)
+    _check_run_folder(parameters.run_folder)
     require_shards(parameters.dataset, parameters.min_shards)
     return StudentTraining(config, parameters.processes)
 
@@ -90,6 +96,7 @@ def plan_closed_sets(parameters: TrainAndEvaluateParameters) -> list[ClosedSetPl
     jobs = closed_set_jobs(parameters)
     settings = scoring_configs(parameters)
     if jobs:
+        _check_run_folder(parameters.run_folder)
         require_shards(parameters.dataset, parameters.min_shards)
     return [
         ClosedSetPlan(
@@ -153,6 +160,17 @@ def train_closed_sets(plans: Sequence[ClosedSetPlan], execute: Execute) -> list[
         execute(plan.training)
         measured += score_all(plan.scorings, execute)
     return measured
+
+
+def _check_run_folder(folder: Path) -> None:
+    """Refuse a folder with other files than those of a run.
+
+    Raises:
+        InputError: It has some, and nothing that a run leaves.
+    """
+    marks = (CHECKPOINT_FOLDER, METRICS_FILE, SCORES_FOLDER, CLOSED_SETS_FOLDER)
+    early = ("text", "shards", f"{StudentTraining.kind}-*.json", f"{StudentTraining.kind}.log")
+    refuse_other_files(folder, "a run", marks=marks, early=early)
 
 
 def _subjects(

@@ -11,9 +11,13 @@ from models.profiles import load_profile
 from storage.documents import merge, validate
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
+from storage.paths import local_path
 from storage.vocabulary import load_vocabulary
 from training.closed_sets.config import ClosedSetConfig, ClosedSetJob, ClosedSetRequest, load_recipe
 from training.config import TrainingConfig
+
+CLOSED_SETS_FOLDER = "closed-sets"
+"""Name of the folder, in a run's, with its closed-set segmenters."""
 
 __all__ = ["EvaluationParameters", "TrainAndEvaluateParameters"]
 
@@ -42,7 +46,7 @@ class EvaluationParameters(ScoringParameters, frozen=True):
     @property
     def run_folder(self) -> Path:
         """Where the run is."""
-        return Path(self.run).expanduser()
+        return local_path(self.run, "run")
 
 
 class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
@@ -71,11 +75,11 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
             InputError: None is given and the dataset is not a folder.
         """
         if self.out is not None:
-            return Path(self.out).expanduser()
+            return local_path(self.out, "out")
         if "://" in self.dataset:
             message = f"{self.dataset} is not a folder: set out to the folder of the run"
             raise InputError(message)
-        return Path(f"{self.dataset.rstrip('/')}-run").expanduser()
+        return local_path(f"{self.dataset.rstrip('/')}-run")
 
 
 def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
@@ -104,7 +108,7 @@ def closed_set_jobs(parameters: TrainAndEvaluateParameters) -> list[ClosedSetJob
     if parameters.closed_sets:
         require_packages()
     vocabulary = load_profile(parameters.profile).vocabulary
-    folder = parameters.run_folder / "closed-sets"
+    folder = parameters.run_folder / CLOSED_SETS_FOLDER
     jobs = []
     for request in parameters.closed_sets:
         document = {

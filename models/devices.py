@@ -23,6 +23,9 @@ def pick_device(name: str) -> "torch.device":
     except RuntimeError as error:
         message = f"device {name!r} is unknown; expected auto, cpu, cuda or cuda:<index>"
         raise InputError(message) from error
+    if device.type not in {"cpu", "cuda"}:  # torch knows "meta" and others, no stage has run there
+        message = f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:<index>"
+        raise InputError(message)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         message = f"device {name!r} is not there; {torch.cuda.device_count()} CUDA devices are"
         raise InputError(message)

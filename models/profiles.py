@@ -21,6 +21,7 @@ from models.registry import (
 from models.student.config import StudentConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
+from storage.paths import local_path
 
 __all__ = ["Profile", "load_profile", "profile_names"]
 
@@ -84,7 +85,7 @@ def load_profile(name: str) -> Profile:
             do not fit; says what is known.
     """
     own = Path(name).suffix in {".yaml", ".yml"}
-    file = Path(name).expanduser() if own else _FOLDER / f"{name}.yaml"
+    file = local_path(name, "the profile") if own else _FOLDER / f"{name}.yaml"
     if not own and name not in profile_names():
         message = (
             f"profile {name!r} is unknown; {suggest(name, profile_names())}, "

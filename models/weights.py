@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 
 from models.loading import LOADING
 from storage.errors import InputError
+from storage.paths import local_path
 
 WEIGHTS_FOLDER_VARIABLE = "MAGICSEG_WEIGHTS"
 """Environment variable with a folder that holds `<namespace>/<name>` of downloaded hub models."""
@@ -71,7 +72,7 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
     """
     if model.startswith(_SHIPPED):
         return Weights(str(_shipped_folder(model)), None)
-    folder = Path(model).expanduser()
+    folder = local_path(model, "the weights")
     if folder.is_dir():
         return Weights(str(folder), None)
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
@@ -81,8 +82,8 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
         )
         raise InputError(message)
     provided = os.environ.get(WEIGHTS_FOLDER_VARIABLE)
-    if provided and (Path(provided).expanduser() / model).is_dir():
-        return Weights(str(Path(provided).expanduser() / model), None)
+    if provided and (local_path(provided, WEIGHTS_FOLDER_VARIABLE) / model).is_dir():
+        return Weights(str(local_path(provided, WEIGHTS_FOLDER_VARIABLE) / model), None)
     if revision is None or revision in _BRANCHES:
         found = "no revision" if revision is None else f"the branch {revision!r} as its revision"
         message = (

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import yaml
 
-from storage.archives import index_archive
-from storage.checks import read_checked
+from storage.archives import first_name
+from storage.checks import read_whole
 from storage.commits import ClassOutcomes, Commit
 from storage.errors import DataError, InputError
 from storage.layout import CARD_PATH
@@ -151,7 +151,9 @@ def _count(store: Store, commit: Commit, names: Mapping[int, str]) -> dict[str, 
         return {names[i]: (each.planned, each.written) for i, each in commit.classes.items()}
     if commit.manifest is None:
         return {}
-    found = count_outcomes(read_checked(store.objects, commit, commit.manifest))
+    found = count_outcomes(
+        read_whole(store.objects, commit, commit.manifest), name=commit.manifest.path
+    )
     planned: Counter[str] = Counter()
     for (name, _), count in found.items():
         planned[name] += count
@@ -232,6 +234,5 @@ def _extension(store: Store) -> str:
         if shard.commit.object is not None:
             with contextlib.suppress(DataError, FileNotFoundError):
                 header = store.objects.read_range(shard.commit.object.path, 0, tarfile.BLOCKSIZE)
-                name, _, _ = next(index_archive(header, shard.name))
-                return name.rpartition(".")[2]
+                return first_name(header, shard.commit.object.path).rpartition(".")[2]
     return "jpg"

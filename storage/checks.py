@@ -55,7 +55,7 @@ def holds(objects: ObjectStore, ref: ObjectRef) -> bool:
         return False
 
 
-def read_checked(objects: ObjectStore, commit: Commit, ref: ObjectRef) -> bytes:
+def read_whole(objects: ObjectStore, commit: Commit, ref: ObjectRef) -> bytes:
     """Read bytes that a record vouches for.
 
     Raises:

@@ -1,14 +1,14 @@
 """Images, label maps and masks as bytes, and back."""
 
 import io
-from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Bool, UInt8, UInt16
-from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as coco_mask
+from jaxtyping import UInt8, UInt16
+from PIL import Image
 
 from storage.errors import DataError, InputError
+from storage.picture_headers import read_header
+from storage.run_lengths import decode_rle, encode_rle
 
 __all__ = [
     "decode_image",
@@ -22,7 +22,8 @@ __all__ = [
 _IMAGE_FORMATS = ("jpg", "png")
 
 _RUN_LENGTH_STRATEGY = 3  # zlib's Z_RLE: faster and smaller than the default on label maps
-_SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
+_COLOURS = ("RGB", "L")
+_SCAN_MARK, _MAX_SCANS = b"\xff\xda", 100  # each scan of a JPEG decodes all of its pixels again
 
 
 def encode_image(
@@ -54,39 +55,25 @@ def encode_image(
     return buffer.getvalue()
 
 
-def decode_image(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
+def decode_image(data: bytes, *, name: str = "image") -> UInt8[np.ndarray, "height width 3"]:
     """Decode an image to RGB.
 
-    Raises:
-        DataError: The bytes are not an image, or a cut one.
-    """
-    return np.array(_opened(data).convert("RGB"))
-
-
-def image_format(data: bytes) -> str:
-    """Tell ``jpg`` from ``png`` by the first bytes.
+    Args:
+        data: JPEG or PNG.
+        name: What messages call it: its file and member.
 
     Raises:
-        DataError: The bytes are neither.
+        DataError: See `decode_picture`; also if it is neither in colour nor grey (with a palette,
+            transparent, of 16 bits, for print).
     """
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return name
-    message = f"image bytes start with {data[:8]!r}; expected a JPEG or PNG signature"
-    raise DataError(message)
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """Read width and height in pixels from an image's header.
-
-    Raises:
-        DataError: The bytes are not an image.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise _unreadable(data, error) from error
+    image = decode_picture(data, name)
+    if image.mode not in _COLOURS:
+        message = (
+            f"{name} has Pillow mode {image.mode!r}; expected {' or '.join(_COLOURS)} (8 bits a "
+            "channel, nothing transparent)"
+        )
+        raise DataError(message)
+    return np.array(image.convert("RGB"))
 
 
 def encode_label_map(labels: UInt16[np.ndarray, "height width"]) -> bytes:
@@ -101,45 +88,52 @@ def encode_label_map(labels: UInt16[np.ndarray, "height width"]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_label_map(data: bytes) -> UInt16[np.ndarray, "height width"]:
+def decode_label_map(data: bytes, *, name: str = "label map") -> UInt16[np.ndarray, "height width"]:
     """Decode a 16-bit grayscale PNG, values unchanged.
 
+    Args:
+        data: What `encode_label_map` made.
+        name: What messages call it: its file and member.
+
     Raises:
-        DataError: The bytes are no PNG, or not one of 16-bit grayscale.
+        DataError: See `decode_picture`; also if it is not of 16-bit grayscale.
     """
-    image = _opened(data)
+    image = decode_picture(data, name)
     if image.mode != "I;16":
-        message = f"label map has Pillow mode {image.mode!r}; expected 16-bit grayscale ('I;16')"
+        message = f"{name} has Pillow mode {image.mode!r}; expected 16-bit grayscale ('I;16')"
         raise DataError(message)
     return np.array(image, dtype=np.uint16)
 
 
-def encode_rle(mask: Bool[np.ndarray, "height width"]) -> str:
-    """Encode a binary mask as compressed COCO run lengths (column-major, ASCII)."""
-    encoded = cast("dict[str, Any]", coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
-    return encoded["counts"].decode("ascii")
-
-
-def decode_rle(counts: str, height: int, width: int) -> Bool[np.ndarray, "height width"]:
-    """Decode compressed COCO run lengths.
+def decode_picture(data: bytes, name: str) -> Image.Image:
+    """Decode a JPEG or PNG file, whatever its mode.
 
     Args:
-        counts: What `encode_rle` returned.
-        height: Rows of the mask.
-        width: Columns of the mask.
+        data: The file.
+        name: What messages call it.
+
+    Raises:
+        DataError: It is neither, damaged, cut or animated, or larger than `MAX_PIXELS`; texts in it
+            that unpack to more than Pillow takes count as damage.
     """
-    encoded = {"size": [height, width], "counts": counts.encode("ascii")}
-    return coco_mask.decode(cast("Any", encoded)).astype(bool)
-
-
-def _opened(data: bytes) -> Image.Image:
+    header = read_header(data, name)
+    if data.count(_SCAN_MARK) > _MAX_SCANS and header.format == "jpg":
+        message = f"{name} has more than {_MAX_SCANS} scans, expected a picture; verify the dataset"
+        raise DataError(message)
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise _unreadable(data, error) from error
+    except Exception as error:
+        # A decoder fails on strange bytes with whatever its authors did not think of, and where
+        # warnings are errors it fails with those.
+        raise _unreadable(data, str(error) or repr(error), name) from error
+    if image.size != header.size:
+        raise _unreadable(data, f"it says {header.size} and {image.size} pixels", name)
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise _unreadable(data, "it is animated, expected a single picture", name)
     return image
 
 
-def _unreadable(data: bytes, error: Exception) -> DataError:
-    return DataError(f"{len(data)} bytes are not a readable image: {error}")
+def _unreadable(data: bytes, why: str, name: str) -> DataError:
+    message = f"{name} ({len(data)} bytes) is not a readable image: {why}; verify the dataset"
+    return DataError(message)

@@ -2,18 +2,26 @@
 
 import copy
 import difflib
+import math
+import os
+import select
+import stat
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import InputError
+from storage.paths import local_path
 from storage.yaml_text import parse_value, parse_yaml, spelling
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+MAX_BYTES = 4_000_000
+"""A larger file is refused: nobody has written it, and `/dev/zero` has no end."""
+_WRITER_SECONDS = 2
 _MOST_FAULTS = 5
 _LONGEST_VALUE = 200
 _WANTS_TEXT = frozenset({"string_type", "path_type"})
@@ -26,19 +34,43 @@ def read_yaml(file: Path) -> dict[str, Any]:
     Raises:
         InputError: If the file cannot be read, is not YAML, or holds something else.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"{file} cannot be read ({error.strerror}); give the path of a YAML file"
-        raise InputError(message) from error
-    except ValueError as error:
-        message = f"{file} is not YAML: {error}"
-        raise InputError(message) from error
-    document = parse_yaml(text, str(file))
+    document = parse_yaml(_read_text(local_path(file, "the YAML file")), str(file))
     if not isinstance(document, dict):
         message = f"{file} holds a {type(document).__name__}, expected a mapping of names to values"
         raise InputError(message)
     return cast("dict[str, Any]", document)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as opened:  # noqa: PTH123 - of a descriptor
+            _await_writer(descriptor, file)
+            os.set_blocking(descriptor, True)
+            contents = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        message = f"{file} cannot be read ({error.strerror}); give the path of a YAML file"
+        raise InputError(message) from error
+    if len(contents) > MAX_BYTES:
+        message = (
+            f"{file} is not YAML for people: it has more than {MAX_BYTES} bytes; give the path of "
+            "another file"
+        )
+        raise InputError(message)
+    try:
+        return contents.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{file} is not YAML: {error}; save it as UTF-8"
+        raise InputError(message) from error
+
+
+def _await_writer(descriptor: int, file: Path) -> None:
+    """Wait a moment until somebody writes into a pipe; a plain open would wait without end."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not waiting.poll(_WRITER_SECONDS * 1000):
+        message = f"{file} is a pipe into which nobody writes; give the path of a YAML file"
+        raise InputError(message)
 
 
 def validate(kind: type[ModelT], document: object, where: str) -> ModelT:
@@ -57,7 +89,8 @@ def validate(kind: type[ModelT], document: object, where: str) -> ModelT:
     """
     while True:
         try:
-            return kind.model_validate(document)
+            model = kind.model_validate(document)
+            break
         except ValidationError as error:
             respelt = None
             if isinstance(document, Mapping):
@@ -66,6 +99,54 @@ def validate(kind: type[ModelT], document: object, where: str) -> ModelT:
                 message = f"{where}: {explain(kind, error)}"
                 raise InputError(message) from error
             document = respelt
+    if faults := list(_odd_values(document, model, "")):
+        message = f"{where}: {_listed(faults)}"
+        raise InputError(message)
+    return model
+
+
+def _odd_values(written: Any, read: Any, name: str) -> Iterator[str]:
+    """What pydantic takes and nobody means: truth as a number, NaN, NUL in a text.
+
+    Args:
+        written: The document, or a part of it.
+        read: What the model made of that; anything where the model does not look inside.
+        name: Its dotted name.
+    """
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(written, Mapping):
+        inner = cast("Mapping[Any, Any]", written).items()
+    elif isinstance(written, list):
+        inner = enumerate(cast("list[Any]", written))
+    elif expected := _expected(written, read):
+        found = repr(written) if isinstance(written, str) else spelling(written)
+        yield f"{name!r} is {_shortened(found)}, expected {expected}"
+    for key, value in inner:
+        yield from _odd_values(value, _part(read, key), f"{name}.{key}".lstrip("."))
+
+
+def _expected(written: Any, read: Any) -> str:
+    """What was expected instead of a single value; nothing if it can be meant."""
+    is_number = isinstance(read, int | float) and not isinstance(read, bool)
+    if isinstance(written, bool):
+        return "a number" if is_number else ""
+    if isinstance(written, float):
+        return "" if math.isfinite(written) else "a finite number"
+    if isinstance(written, int):
+        return "" if abs(written) < 2**63 else "a number below 2**63"
+    return (
+        "a text without the character NUL" if isinstance(written, str) and "\0" in written else ""
+    )
+
+
+def _part(read: Any, key: Any) -> Any:
+    if isinstance(read, BaseModel):
+        return getattr(read, str(key), None)
+    if isinstance(read, Mapping):
+        return cast("Mapping[Any, Any]", read).get(key)
+    if isinstance(read, list | tuple):
+        return dict(enumerate(cast("Iterable[Any]", read))).get(key)
+    return None
 
 
 def _respelt(document: Mapping[str, Any], error: ValidationError) -> dict[str, Any] | None:
@@ -109,9 +190,16 @@ def explain(kind: type[BaseModel] | None, error: ValidationError) -> str:
     Returns:
         At most five faults between semicolons, and how many more there are.
     """
-    lines = [_explain(kind, detail["loc"], detail) for detail in error.errors(include_url=False)]
-    more = [f"and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
-    return "; ".join(lines[:_MOST_FAULTS] + more)
+    return _listed([_explain(kind, each["loc"], each) for each in error.errors(include_url=False)])
+
+
+def _listed(faults: list[str]) -> str:
+    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+    return "; ".join(faults[:_MOST_FAULTS] + more)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def suggest(value: str, known: Iterable[str]) -> str:
@@ -132,8 +220,7 @@ def _explain(
     if detail["type"] == "missing":
         return f"{name!r} is missing"
     problem = detail["msg"].removeprefix("Value error, ")
-    found = repr(detail["input"])
-    found = found if len(found) <= _LONGEST_VALUE else f"{found[:_LONGEST_VALUE]}..."
+    found = _shortened(repr(detail["input"]))
     return f"{name!r} is {found}: {problem}" if name else problem
 
 
@@ -220,6 +307,22 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
         nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = merge(merged[name], cast("Mapping[str, Any]", value)) if nested else value
     return merged
+
+
+def read_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Read settings `a.b=value`, each by `split_assignment`.
+
+    Raises:
+        InputError: As `split_assignment`; and if a name is set twice.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = split_assignment(text)
+        if name in values:
+            message = f"{name!r} is set twice, the second time by {text!r}; keep one of them"
+            raise InputError(message)
+        values[name] = value
+    return values
 
 
 def split_assignment(text: str) -> tuple[str, Any]:

@@ -18,6 +18,8 @@ from storage.errors import (
 )
 
 EXIT_DONE = 0
+EXIT_FAULT = 1
+"""An error that nobody foresaw: a fault of the engine."""
 EXIT_INPUT = 2
 """The caller must change something."""
 EXIT_WORK_LEFT = 3

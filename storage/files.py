@@ -8,12 +8,16 @@ and calls `sync_all` before writing what vouches for them.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Generator
 from pathlib import Path
 
 from storage.crashes import crash_point
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of the system that a cleaned disk, a larger quota or a larger limit cures."""
 
 TEMP_SUFFIX = ".tmp"
 """How the hidden names end; whoever lists a folder leaves them out."""
@@ -40,9 +44,12 @@ def whole_file(path: Path, *, durable: bool = True) -> Generator[Path]:
         the block ends with an error.
 
     Raises:
-        OSError: If the file cannot be written.
+        OSError: If the file cannot be written, or the name stands for a folder, a device or a pipe.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of /dev/null
+        kind = errno.EISDIR if path.is_dir() else errno.EEXIST
+        raise OSError(kind, "only a file can be replaced by a file", str(path))
     temporary = temp_path(path)
     temporary.touch(exist_ok=False)  # `tempfile` would keep other users from reading it
     try:

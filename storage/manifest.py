@@ -13,10 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from storage.codecs import decode_label_map, image_size
+from storage.codecs import decode_label_map
+from storage.documents import explain
 from storage.errors import DataError
+from storage.manifest_files import VERSION_FIELD, read_parquet
+from storage.picture_headers import image_size
 from storage.records import (
     BACKGROUND_LABEL,
     IGNORE_LABEL,
@@ -28,10 +31,6 @@ from storage.records import (
 from storage.shards import Sample
 
 __all__ = ["ManifestRow"]
-
-_SCHEMA_VERSION = 1
-
-_VERSION_FIELD = b"magicseg_manifest_version"
 
 
 class ManifestRow(Record, frozen=True):
@@ -103,7 +102,7 @@ SCHEMA = pa.schema(
         pa.field(name, _COLUMNS.get(name, pa.string()), nullable=False)
         for name in ManifestRow.model_fields
     ],
-    metadata={_VERSION_FIELD: str(_SCHEMA_VERSION).encode()},
+    metadata={VERSION_FIELD: b"1"},
 )
 
 
@@ -167,44 +166,36 @@ def encode_manifest(rows: Sequence[ManifestRow]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_manifest(data: bytes) -> list[ManifestRow]:
+def decode_manifest(data: bytes, *, name: str = "manifest") -> list[ManifestRow]:
     """Read what `encode_manifest` wrote.
 
+    Args:
+        data: The file.
+        name: What messages call it.
+
     Raises:
-        DataError: The bytes are no Parquet file, or of another schema.
+        DataError: The bytes are no Parquet file, or of another schema, or a row says what no row
+            can say.
     """
-    return [ManifestRow.model_validate(row) for row in _table(data).to_pylist()]
+    try:
+        return [ManifestRow.model_validate(row) for row in read_parquet(data, SCHEMA, name)]
+    except ValidationError as error:
+        message = f"{name} has a wrong row ({explain(ManifestRow, error)}); verify the dataset"
+        raise DataError(message) from error
 
 
-def count_outcomes(data: bytes) -> Counter[tuple[str, str]]:
+def count_outcomes(data: bytes, *, name: str = "manifest") -> Counter[tuple[str, str]]:
     """Count the samples of a manifest by class name and status.
 
     Args:
         data: What `encode_manifest` wrote.
+        name: What messages call it.
 
     Returns:
         Number of samples by (class name, status); a sample of two classes counts for both.
     """
-    table = _table(data, columns=["class_names", "status"])
-    rows = zip(table["class_names"].to_pylist(), table["status"].to_pylist(), strict=True)
-    return Counter((name, status) for names, status in rows for name in names)
-
-
-def _table(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    try:
-        # Without threads of its own: one that still reads when Python ends would abort the process.
-        source = pa.BufferReader(data)
-        table = parquet.read_table(source, columns=columns, use_threads=False, pre_buffer=False)
-    except pa.ArrowException as error:
-        message = f"manifest is not a readable Parquet file ({error}); verify the dataset"
-        raise DataError(message) from error
-    found = (table.schema.metadata or {}).get(_VERSION_FIELD, b"none").decode()
-    if found != str(_SCHEMA_VERSION):
-        message = (
-            f"manifest has schema version {found}; this engine reads version {_SCHEMA_VERSION}"
-        )
-        raise DataError(message)
-    return table
+    rows = read_parquet(data, SCHEMA, name, columns=["class_names", "status"])
+    return Counter((each, row["status"]) for row in rows for each in row["class_names"])
 
 
 def _text_fields(prompt: Prompt | None) -> dict[str, object]:

@@ -10,6 +10,7 @@ from obstore.store import MemoryStore, from_url
 
 from storage.errors import InputError
 from storage.local_objects import LocalObjects
+from storage.paths import check_place, local_path
 from storage.remote_objects import RemoteObjects, first_line
 
 _MEMORY_SCHEME = "memory://"
@@ -76,10 +77,14 @@ def open_objects(root: str | Path) -> ObjectStore:
     """
     text = str(root)
     if "://" not in text:
-        return LocalObjects(Path(root).expanduser().absolute())
-    url = text.rstrip("/")
-    if url.startswith("file://"):
-        return LocalObjects(Path(url.removeprefix("file://")))
+        return LocalObjects(local_path(root, "the root").absolute())
+    url = check_place(text, "the root").rstrip("/")
+    if text.startswith("file://"):
+        path = text.removeprefix("file://")
+        if not path.startswith("/"):
+            message = f"{text!r} names no file of this machine, expected file:///folder or a path"
+            raise InputError(message)
+        return LocalObjects(local_path(path, "the root"))
     if url.startswith(_MEMORY_SCHEME) and "/" not in url.removeprefix(_MEMORY_SCHEME):
         return RemoteObjects(_memory(url), url)
     try:

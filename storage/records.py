@@ -5,9 +5,9 @@ A sample is known by its ``key`` everywhere. Class identity is the vocabulary in
 """
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from storage.documents import explain
 from storage.errors import DataError
@@ -74,6 +74,8 @@ class Record(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
+_OBJECT = TypeAdapter(dict[str, Any])
+
 
 def read_record(kind: type[RecordT], data: bytes, place: str, *, way_out: str) -> RecordT:
     """Read a record from its JSON.
@@ -91,6 +93,24 @@ def read_record(kind: type[RecordT], data: bytes, place: str, *, way_out: str) -
         return kind.model_validate_json(data)
     except ValidationError as error:
         message = f"{place} is not a {kind.__name__} record ({explain(kind, error)}); {way_out}"
+        raise DataError(message) from error
+
+
+def read_object(data: bytes, place: str, *, way_out: str) -> dict[str, Any]:
+    """Read a JSON object whose fields another version of the engine may have chosen.
+
+    Args:
+        data: JSON text.
+        place: Where it was read, for messages.
+        way_out: What to do if it is damaged.
+
+    Raises:
+        DataError: The bytes are no JSON object, or one that is nested without end.
+    """
+    try:
+        return _OBJECT.validate_json(data)
+    except ValidationError as error:
+        message = f"{place} is not a JSON object ({explain(None, error)}); {way_out}"
         raise DataError(message) from error
 
 
@@ -184,7 +204,7 @@ class Box(Record, frozen=True):
     """Vocabulary index."""
     score: float = Field(ge=0, le=1)
     """Span score of the class for this box."""
-    xyxy: tuple[float, float, float, float]
+    xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     """Left, top, right, bottom in pixels of the stored image."""
 
 
@@ -206,9 +226,9 @@ class Instance(Record, frozen=True):
     """Vocabulary index."""
     score: float = Field(ge=0, le=1)
     """Detector's span score."""
-    predicted_iou: float
+    predicted_iou: FiniteFloat
     """The segmenter's own estimate of its mask's IoU."""
-    xyxy: tuple[float, float, float, float]
+    xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     """The prompt box, in pixels."""
     area: int = Field(gt=0)
     """Pixels of the mask before overlaps are resolved."""

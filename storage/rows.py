@@ -65,8 +65,12 @@ def write_rows(rows: Iterable[Record]) -> bytes:
     return "".join(f"{line}\n" for line in encoded).encode()
 
 
-def read_rows(data: bytes) -> list[Record]:
+def read_rows(data: bytes, *, name: str = "a stage's output") -> list[Record]:
     """Read what `write_rows` wrote.
+
+    Args:
+        data: Lines.
+        name: What messages call them.
 
     Returns:
         The records, each of its own type, in file order.
@@ -74,15 +78,20 @@ def read_rows(data: bytes) -> list[Record]:
     Raises:
         DataError: A line is not JSON, of an unknown kind, or does not fit its kind.
     """
-    return [_read_row(line, number) for number, line in enumerate(data.splitlines(), start=1)]
+    return [
+        _read_row(line, f"line {n} of {name}") for n, line in enumerate(data.splitlines(), start=1)
+    ]
 
 
-def split_rows(rows: Iterable[Record], kind: type[RecordT]) -> tuple[list[RecordT], list[Rejected]]:
+def split_rows(
+    rows: Iterable[Record], kind: type[RecordT], *, name: str = "a stage's output"
+) -> tuple[list[RecordT], list[Rejected]]:
     """Separate what went on from what was dropped.
 
     Args:
         rows: What `read_rows` returned.
         kind: The record type that the stage makes.
+        name: What messages call the rows.
 
     Returns:
         The records of ``kind`` and the rejections, both in order.
@@ -98,17 +107,14 @@ def split_rows(rows: Iterable[Record], kind: type[RecordT]) -> tuple[list[Record
         elif isinstance(row, Rejected):
             dropped.append(row)
         else:
-            message = f"found a {type(row).__name__} row; expected {kind.__name__} or Rejected"
+            message = f"{name} has a {type(row).__name__} row; expected {kind.__name__} or Rejected"
             raise DataError(message)
     return kept, dropped
 
 
-def _read_row(line: bytes, number: int) -> Record:
+def _read_row(line: bytes, name: str) -> Record:
     try:
         return _ROW.validate_json(line)
     except ValidationError as error:
-        faults = explain(None, error)
-        message = (
-            f"line {number} of a stage's output is not a record ({faults}); verify the dataset"
-        )
+        message = f"{name} is not a record ({explain(None, error)}); verify the dataset"
         raise DataError(message) from error

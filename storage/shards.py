@@ -1,19 +1,20 @@
 """Shards: finished samples in WebDataset tar archives."""
 
+import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from storage.archives import index_archive, read_archive, write_archive
-from storage.codecs import image_format, image_size
+from storage.archives import Source, index_archive, read_member, write_archive
 from storage.errors import DataError, InputError
 from storage.objects import open_file
+from storage.picture_headers import image_format, image_size
 from storage.records import Box, Instance, Mention
+from storage.sample_members import Place, check_sample, group_members, sample_extensions
 
 __all__ = ["Sample", "iterate", "pack", "read_index"]
 
@@ -41,6 +42,7 @@ class Sample:
         mask_bytes: Label map, 16-bit grayscale PNG: ``class_id + 1``, 0 background, 65535 ignored.
         writer: What wrote the text.
         counterfactual_boxes: Objects of the same classes found in the counterfactual.
+        source: The tar that it was read from; empty if it was made.
     """
 
     key: str
@@ -57,6 +59,17 @@ class Sample:
     mask_bytes: bytes
     writer: str = ""
     counterfactual_boxes: tuple[Box, ...] = ()
+    source: str = field(default="", compare=False, repr=False, kw_only=True)
+
+    def member(self, kind: str) -> str:
+        """Name a member for messages: where it was read, key and extension.
+
+        Args:
+            kind: ``image``, ``counterfactual`` or ``mask``.
+        """
+        where = f"{self.source}: " if self.source else ""
+        extension = "mask.png" if kind == "mask" else image_format(self.image_bytes)
+        return f"{where}{self.key}.{'cf.' if kind == 'counterfactual' else ''}{extension}"
 
 
 def pack(samples: Sequence[Sample]) -> memoryview:
@@ -69,8 +82,8 @@ def pack(samples: Sequence[Sample]) -> memoryview:
         The archive; its bytes depend on the samples alone, not on their order or the time.
 
     Raises:
-        InputError: Two samples have the same key, a sample has no class, or its images differ in
-            format or size.
+        InputError: Two samples have the same key, a sample has no class, its images differ in
+            format or size, or `iterate` would not take it.
     """
     ordered = sorted(samples, key=lambda sample: sample.key)
     for before, after in pairwise(ordered):
@@ -87,10 +100,13 @@ def iterate(path: str | Path) -> Iterator[Sample]:
         path: Path or URL of the tar (an object store's tar is fetched whole).
 
     Raises:
-        DataError: The tar is cut, or a sample misses a member or a field.
+        DataError: Before the first sample if `read_index` refuses the tar; else where a sample's
+            JSON, the headers of its pictures or its run lengths do not fit each other. Pictures
+            are not decoded: that is for `storage.codecs`.
     """
     with open_file(path) as file:
-        yield from _samples(read_archive(file, str(path)), str(path))
+        for key, members in _index(file, str(path)).items():
+            yield _read_sample(file, key, members, str(path))
 
 
 def read_index(path: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
@@ -104,19 +120,20 @@ def read_index(path: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
         (``jpg`` or ``png``, ``cf.jpg`` or ``cf.png``, ``mask.png``, ``json``).
 
     Raises:
-        DataError: The tar is cut.
+        DataError: The tar is cut or holds something else than whole samples.
     """
-    index: dict[str, dict[str, tuple[int, int]]] = {}
     with open_file(path) as file:
-        for member, offset, size in index_archive(file, str(path)):
-            key, _, extension = member.partition(".")
-            index.setdefault(key, {})[extension] = (offset, size)
-    return index
+        return _index(file, str(path))
 
 
 def count_samples(data: bytes | memoryview) -> int:
     """Count the samples of a packed shard by walking its headers."""
-    return sum(name.endswith(".json") for name, _, _ in index_archive(data, "shard"))
+    return len(_index(data, "shard"))
+
+
+def _index(source: Source, where: str) -> dict[str, dict[str, Place]]:
+    members = index_archive(source, where)
+    return dict(group_members(((name, (at, size)) for name, at, size in members), where))
 
 
 def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
@@ -134,10 +151,26 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
             f"sample {sample.key}: {len(sample.class_ids)} class ids; expected one or more, named"
         )
         raise InputError(message)
-    yield f"{sample.key}.{extension}", sample.image_bytes
-    yield f"{sample.key}.cf.{extension}", sample.counterfactual_bytes
-    yield f"{sample.key}.mask.png", sample.mask_bytes
-    yield f"{sample.key}.json", _describe(sample, *sizes.pop())
+    parts = {
+        extension: sample.image_bytes,
+        f"cf.{extension}": sample.counterfactual_bytes,
+        "mask.png": sample.mask_bytes,
+        "json": _describe(sample, *sizes.pop()),
+    }
+    _check_readable(parts, sample.key)
+    for kind, data in parts.items():
+        yield f"{sample.key}.{kind}", data
+
+
+def _check_readable(parts: Mapping[str, bytes], key: str) -> None:
+    """Refuse what could be written but not read again."""
+    if "." in key:
+        message = f"sample key {key!r} has a dot, which ends the key in the names of members"
+        raise InputError(message)
+    try:
+        check_sample(parts, key, "a new shard")
+    except DataError as error:
+        raise InputError(str(error)) from error
 
 
 def _describe(sample: Sample, width: int, height: int) -> bytes:
@@ -160,44 +193,30 @@ def _describe(sample: Sample, width: int, height: int) -> bytes:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _samples(members: Iterator[tuple[str, bytes]], where: str) -> Iterator[Sample]:
-    group: dict[str, bytes] = {}
-    key = ""
-    for name, data in members:
-        key, _, extension = name.partition(".")
-        group[extension] = data
-        if extension == "json":
-            yield _sample(key, group, where)
-            group = {}
-    if group:
-        raise _broken(where, key, f"it ends after {', '.join(group)}")
-
-
-def _sample(key: str, group: dict[str, bytes], where: str) -> Sample:
-    extension = "png" if "png" in group else "jpg"
-    try:
-        fields: dict[str, Any] = json.loads(group["json"])
-        return Sample(
-            key=fields["key"],
-            index=fields["index"],
-            text=fields["text"],
-            counterfactual_text=fields["counterfactual_text"],
-            class_ids=tuple(fields["class_ids"]),
-            class_names=tuple(fields["class_names"]),
-            mentions=_MENTIONS.validate_json(fields["mentions"]),
-            seed=fields["seed"],
-            instances=_INSTANCES.validate_json(fields["instances"]),
-            image_bytes=group[extension],
-            counterfactual_bytes=group[f"cf.{extension}"],
-            mask_bytes=group["mask.png"],
-            writer=fields["writer"],
-            counterfactual_boxes=_BOXES.validate_json(fields["counterfactual_boxes"]),
-        )
-    except KeyError as error:
-        raise _broken(where, key, f"it has no {error}") from error
-    except (ValueError, ValidationError) as error:
-        raise _broken(where, key, str(error)) from error
-
-
-def _broken(where: str, key: str, why: str) -> DataError:
-    return DataError(f"{where}: sample {key} is not whole: {why}; verify the dataset")
+def _read_sample(
+    source: io.BufferedIOBase, key: str, members: Mapping[str, Place], where: str
+) -> Sample:
+    extensions = sample_extensions(members)
+    parts = {
+        extension: read_member(source, *members[extension], f"{where}: {key}.{extension}")
+        for extension in extensions
+    }
+    fields = check_sample(parts, key, where)
+    image, counterfactual, mask, _ = extensions
+    return Sample(
+        key=fields.key,
+        index=fields.index,
+        text=fields.text,
+        counterfactual_text=fields.counterfactual_text,
+        class_ids=fields.class_ids,
+        class_names=fields.class_names,
+        mentions=fields.mentions,
+        seed=fields.seed,
+        instances=fields.instances,
+        image_bytes=parts[image],
+        counterfactual_bytes=parts[counterfactual],
+        mask_bytes=parts[mask],
+        writer=fields.writer,
+        counterfactual_boxes=fields.counterfactual_boxes,
+        source=where,
+    )

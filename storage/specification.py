@@ -2,12 +2,45 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+from pydantic import BaseModel, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+
+from storage.documents import explain
 from storage.errors import DataError, InputError
 from storage.identity import SCHEME, canonical_json, refuse_drift
 from storage.layout import CARD_PATH, SPEC_PATH
 from storage.objects import ObjectStore
+
+
+class _Versioned(BaseModel, frozen=True):
+    """What every scheme has."""
+
+    scheme: StrictInt
+    """Which rules make keys and seeds."""
+
+
+class _Plan(BaseModel, frozen=True):
+    """Of the plan, what readers of a dataset use."""
+
+    vocabulary: StrictStr
+    """What the samples' classes are of."""
+
+
+class _Contents(BaseModel, frozen=True):
+    """Of what every sample depends on, what readers of a dataset use."""
+
+    plan: _Plan | None = None
+    """What fixes the plan."""
+    min_yield: StrictFloat = Field(default=0.0, ge=0, le=1)
+    """Smallest share of written samples of a good shard."""
+
+
+class _Specification(_Versioned, frozen=True):
+    """The file as this scheme has it."""
+
+    spec: _Contents
+    """What every sample depends on."""
 
 
 def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,19 +83,27 @@ def read_specification(objects: ObjectStore) -> dict[str, Any]:
     except FileNotFoundError as error:
         message = f"there is no dataset in {objects.url}; make one with 'magicseg generate'"
         raise InputError(message) from error
-    try:
-        contents = json.loads(text)
-        scheme, spec = contents["scheme"], contents["spec"]
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{objects.url}/{SPEC_PATH} cannot be read ({error}); restore it from a copy"
-        raise DataError(message) from error
+    place = f"{objects.url}/{SPEC_PATH}"
+    scheme = _read(_Versioned, text, place).scheme
     if scheme != SCHEME:
         message = (
             f"{objects.url} was made with identity scheme {scheme}, this engine has {SCHEME}; "
             "use the engine version that made it, or another root"
         )
         raise InputError(message)
-    return spec
+    _read(_Specification, text, place)
+    return json.loads(text)["spec"]
+
+
+FileT = TypeVar("FileT", bound=BaseModel)
+
+
+def _read(kind: type[FileT], text: bytes, place: str) -> FileT:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        message = f"{place} cannot be read ({explain(kind, error)}); restore it from a copy"
+        raise DataError(message) from error
 
 
 def check_specification(url: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from storage.checks import defect, fault, read_checked
+from storage.checks import defect, fault, read_whole
 from storage.commit_log import BadRecord, CommitLog, record_path
 from storage.commits import Commit, Counts
 from storage.errors import DataError, InputError, LeaseHeldError
@@ -343,7 +343,7 @@ class Store:
         """
         if commit.object is None:
             return b""
-        return read_checked(self.objects, commit, commit.object)
+        return read_whole(self.objects, commit, commit.object)
 
     def rows(self, commit: Commit) -> list[Record]:
         """Read the records of a stage's output, rejections included, checked like `read`."""
@@ -368,7 +368,8 @@ class Store:
         if commit.manifest is None:
             message = f"the record of {commit.stage} of {commit.shard} has no manifest"
             raise InputError(message)
-        return decode_manifest(read_checked(self.objects, commit, commit.manifest))
+        data = read_whole(self.objects, commit, commit.manifest)
+        return decode_manifest(data, name=commit.manifest.path)
 
     def commits(self, stage: Stage | None = None) -> list[Commit]:
         """List commit records, by stage, shard or cell, and key; bytes are not looked at.

@@ -278,9 +278,9 @@ def _sample_problems(sample: Sample, row: ManifestRow, num_classes: int) -> Iter
     for name, data, sha256 in members:
         if hashlib.sha256(data).hexdigest() != sha256:
             yield f"sample {sample.key}: the {name}'s sha256 is not the manifest's"
-    labels = decode_label_map(sample.mask_bytes)
+    labels = decode_label_map(sample.mask_bytes, name=sample.member("mask"))
     for name, data, _ in members[:2]:
-        if decode_image(data).shape[:2] != labels.shape:
+        if decode_image(data, name=sample.member(name)).shape[:2] != labels.shape:
             yield f"sample {sample.key}: the {name} is not of the mask's size {labels.shape}"
     present = np.flatnonzero(np.bincount(labels.ravel()))
     found = set(present.tolist()) - {BACKGROUND_LABEL, IGNORE_LABEL}

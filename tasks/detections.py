@@ -113,8 +113,11 @@ def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
 def stored_images(work: PieceWork) -> Iterator[PaintedSample]:
     """The stored images: what later stages see is what readers of the dataset will see."""
     for pair in work.pairs():
-        images = (pair.image_bytes, pair.counterfactual_bytes)
-        yield PaintedSample(pair.key, *map(decode_image, images))
+        name = f"{pair.source}: {pair.key}"
+        image = decode_image(pair.image_bytes, name=name)
+        yield PaintedSample(
+            pair.key, image, decode_image(pair.counterfactual_bytes, name=f"{name}.cf")
+        )
 
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:

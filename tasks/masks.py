@@ -80,7 +80,9 @@ def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
     labels = np.full((sample.height, sample.width), BACKGROUND_LABEL, dtype=np.uint16)
     best_first = sorted(sample.instances, key=lambda instance: -instance.score)
     for instance in reversed(best_first):
-        labels[decode_rle(instance.rle, sample.height, sample.width)] = instance.class_id + 1
+        labels[decode_rle(instance.rle, sample.height, sample.width, name=sample.key)] = (
+            instance.class_id + 1
+        )
     return labels
 
 

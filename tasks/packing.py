@@ -19,7 +19,7 @@ class UndecidedError(EngineError):
     """A shard cannot be packed yet: pieces of it vanished while it was made."""
 
 
-def pack(work: ShardWork) -> int:
+def finish_shard(work: ShardWork) -> int:
     """Pack a shard, unless it is finished.
 
     Args:

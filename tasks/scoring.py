@@ -18,6 +18,7 @@ from storage.errors import InputError
 from storage.identity import digest
 from storage.job_files import run_job_file
 from storage.locks import hold_folder
+from storage.paths import local_path
 from tasks.steps import RunStep
 from tasks.subjects import AnyBenchmark, AnySubject
 from tasks.training import write_document
@@ -153,7 +154,7 @@ class Scoring(RunStep[Measured]):
 
     @property
     def _scores(self) -> Path:
-        return Path(self.job.out).expanduser() / SCORES_FOLDER
+        return local_path(self.job.out) / SCORES_FOLDER
 
 
 def _old_folders(job: ScoreJob) -> frozenset[str]:

@@ -15,7 +15,7 @@ from models.registry import Need
 from storage.errors import EngineError, LeaseHeldError, TransientError
 from storage.records import Stage
 from tasks.declarations import Declaration
-from tasks.packing import pack
+from tasks.packing import finish_shard
 from tasks.stages import STAGES
 from tasks.work import ShardWork
 
@@ -87,7 +87,7 @@ def make_stage(declaration: Declaration, work: ShardWork) -> Any:
         UndeliveredError: Samples are missing that a service did not deliver.
     """
     if declaration.make is None:
-        executed = pack(work)
+        executed = finish_shard(work)
     else:
         executed = work.make_missing(declaration, lambda: _needed(declaration, work))
     report = StageReport(executed)

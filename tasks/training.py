@@ -10,6 +10,7 @@ from storage.files import write_whole
 from storage.identity import digest
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
+from storage.paths import local_path
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.steps import RunStep
@@ -42,7 +43,7 @@ class StudentTraining(RunStep[Path]):
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.config.out).expanduser()
+        return local_path(self.config.out)
 
     def find(self) -> Path | None:
         """The last checkpoint of a run that is over, see `find_trained_student`."""
@@ -109,7 +110,7 @@ def find_trained_student(config: TrainingConfig) -> Path | None:
         DataError: If that checkpoint is damaged.
         InputError: If shards or weights are missing.
     """
-    checkpoints = list_checkpoints(Path(config.out).expanduser() / CHECKPOINT_FOLDER)
+    checkpoints = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)
     if not checkpoints or config.resume_from is not None:
         return None
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")

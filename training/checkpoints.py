@@ -31,6 +31,7 @@ from models.student.trained import (
 )
 from storage.errors import DataError, InputError
 from storage.identity import canonical_json, digest, refuse_drift
+from storage.paths import local_path
 from training.disk import explain_no_room
 
 _log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def restore_checkpoint(
     present = list_checkpoints(folder)
     if chosen is None and not present:
         return None
-    path = present[-1] if chosen is None else Path(chosen).expanduser()
+    path = present[-1] if chosen is None else local_path(chosen, "the checkpoint")
     record = read_checkpoint_record(path)
     refuse_drift(
         f"checkpoint {path} belongs to another run",

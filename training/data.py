@@ -4,7 +4,6 @@ Every position of a run has its sample, its view and its names, however many pro
 restarts there are. A sample is read at once, decoded, and kept if all fit in memory.
 """
 
-import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -21,7 +20,9 @@ from torch import Tensor
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.layout import SPEC_PATH
-from storage.objects import open_objects
+from storage.objects import open_file, open_objects
+from storage.paths import local_path
+from storage.sample_members import check_sample, sample_extensions
 from storage.shards import read_index
 from storage.store import Store
 from storage.vocabulary import Vocabulary
@@ -110,7 +111,8 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     """
     if open_objects(dataset).size(SPEC_PATH) is not None:
         return _committed_shards(dataset, use_degraded=use_degraded)
-    tars = sorted(Path(dataset).expanduser().glob("*.tar"))
+    is_url = "://" in dataset
+    tars = [] if is_url else sorted(local_path(dataset, "the dataset").glob("*.tar"))
     if not tars:
         message = (
             f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"
@@ -170,7 +172,7 @@ class SampleFiles:
         self.vocabulary = vocabulary
         self._shards = list(shards)
         self._cache = shard_cache
-        self._indexes: dict[int, list[Members]] = {}
+        self._indexes: dict[int, list[tuple[str, Members]]] = {}
         self.sizes = tuple(self._count(number) for number in range(len(shards)))
         self._ends = list(accumulate(self.sizes))
         self._cache_bytes = cache_bytes
@@ -224,20 +226,18 @@ class SampleFiles:
                 if str(local) == shard.path or Path(local).exists():
                     raise
 
-    def _index(self, number: int) -> list[Members]:
-        """Where the members of each sample of a shard are."""
+    def _index(self, number: int) -> list[tuple[str, Members]]:
+        """Key of each sample of a shard, and where its members are."""
         if number not in self._indexes:
             shard = self._shards[number]
             found = self._read_index(shard)
-            for key, members in found.items():
-                _check_members(shard.path, key, members)
             if shard.num_samples not in {None, len(found)}:
                 message = (
                     f"{shard.path} holds {len(found)} samples, but its commit record says "
                     f"{shard.num_samples}: verify the dataset"
                 )
                 raise DataError(message)
-            self._indexes[number] = list(found.values())
+            self._indexes[number] = list(found.items())
         return self._indexes[number]
 
     def _local(self, shard: ShardFile) -> str | Path:
@@ -246,29 +246,36 @@ class SampleFiles:
     def _read(self, shard: ShardFile, offset: int, size: int) -> bytes:
         if self._cache is not None and shard.is_remote:
             return self._cache.read_range(shard, offset, size)
-        with Path(shard.path).open("rb") as file:
+        with open_file(shard.path) as file:
             file.seek(offset)
             return file.read(size)
 
     def _decode(self, index: int) -> Stored:
         number = bisect_right(self._ends, index)
         shard = self._shards[number]
-        members = self._index(number)[index - self._ends[number] + self.sizes[number]]
-        first = min(offset for offset, _ in members.values())
-        last = max(offset + size for offset, size in members.values())
+        key, members = self._index(number)[index - self._ends[number] + self.sizes[number]]
+        extensions = sample_extensions(members)
+        places = [members[extension] for extension in extensions]
+        first = min(offset for offset, _ in places)
+        last = max(offset + size for offset, size in places)
         # The members of a sample lie side by side, so that one read brings them all.
         span = self._read(shard, first, last - first)
-        part = {e: span[o - first : o - first + size] for e, (o, size) in members.items()}
-        suffix = "png" if "png" in part else "jpg"
+        if len(span) != last - first:
+            message = f"{shard.path}: sample {key} was cut after it was indexed; verify the dataset"
+            raise DataError(message)
+        part = {
+            extension: span[offset - first : offset - first + size]
+            for extension, (offset, size) in zip(extensions, places, strict=True)
+        }
+        fields = check_sample(part, key, shard.path)
+        image, counterfactual, mask, _ = extensions
         pair = LabelledPair(
-            decode_image(part[suffix]),
-            decode_image(part[f"cf.{suffix}"]),
-            decode_label_map(part["mask.png"]),
+            decode_image(part[image], name=f"{shard.path}: {key}.{image}"),
+            decode_image(part[counterfactual], name=f"{shard.path}: {key}.{counterfactual}"),
+            decode_label_map(part[mask], name=f"{shard.path}: {key}.{mask}"),
         )
-        fields = json.loads(part["json"])
-        class_ids = tuple(fields["class_ids"])
-        self.vocabulary.check_names(class_ids, fields["class_names"], shard.path)
-        return Stored(pair, class_ids, fields["text"])
+        self.vocabulary.check_names(fields.class_ids, fields.class_names, shard.path)
+        return Stored(pair, fields.class_ids, fields.text)
 
 
 class Batches:
@@ -385,11 +392,3 @@ def _count_present(targets: np.ndarray) -> int:
 
 def _channels_first(images: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def _check_members(path: str, key: str, members: Members) -> None:
-    suffix = "png" if "png" in members else "jpg"
-    missing = {suffix, f"cf.{suffix}", "mask.png", "json"} - members.keys()
-    if missing:
-        message = f"{path}: sample {key} has no {', '.join(sorted(missing))}: verify the dataset"
-        raise DataError(message)

@@ -1,14 +1,12 @@
 """Full disks: the error of a run that finds no room."""
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import InputError
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from storage.files import NO_SPACE
 
 
 @contextmanager
@@ -24,7 +22,7 @@ def explain_no_room(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_SPACE:
             raise
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         message = (

@@ -19,6 +19,7 @@ from models.weights import weights_identity
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
 from storage.locks import hold_folder
+from storage.paths import local_path
 from storage.vocabulary import Vocabulary, load_vocabulary
 from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 from training.config import OptimiserConfig, TrainingConfig
@@ -64,7 +65,7 @@ def train_student(
     """
     if config.wandb is not None:
         require_wandb()
-    out = Path(config.out).expanduser()
+    out = local_path(config.out, "out")
     vocabulary = load_vocabulary(config.vocabulary)
     shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
     meta = student_run_identity(config, vocabulary, shards)
@@ -179,7 +180,7 @@ class StudentLearner:
             config.student.revision,
             [record.embedding_phrases for record in vocabulary],
             config.templates,
-            folder=Path(config.out).expanduser() / "text",
+            folder=local_path(config.out) / "text",
         ).to(processes.device)
         bfloat16 = config.precision == "bfloat16" or (
             config.precision == "auto" and processes.device.type == "cuda"
@@ -259,7 +260,7 @@ class StudentLearner:
         if self.dtype != torch.float32:
             ways.append("set precision to float32")
         then = "start again; there is no checkpoint yet"
-        out = Path(self.config.out).expanduser()
+        out = local_path(self.config.out)
         for newest in list_checkpoints(out / CHECKPOINT_FOLDER)[-1:]:
             then = (
                 f"train into another out folder, since {out} keeps its settings; its last good "
@@ -348,7 +349,7 @@ def _run(  # noqa: PLR0913
 
 
 def _shard_cache(config: TrainingConfig, shards: Sequence[ShardFile]) -> ShardCache:
-    folder = Path(config.shard_cache or Path(config.out) / "shards").expanduser()
+    folder = local_path(config.shard_cache or Path(config.out) / "shards", "shard_cache")
     cache = ShardCache(folder, config.shard_cache_bytes)
     if any(shard.is_remote for shard in shards):
         cache.require_room(shards, config.mixed_shards)

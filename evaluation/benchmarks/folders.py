@@ -17,6 +17,7 @@ from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
 from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
+from storage.picture_headers import read_header
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 
 __all__ = [
@@ -265,16 +266,22 @@ def read_indices(path: Path, where_to_get: str) -> Labels:
 
     Raises:
         InputError: If the file is missing.
-        DataError: If it cannot be decoded or is in colours.
+        DataError: If it cannot be decoded, is in colours or has more than 8 bits a pixel.
     """
     with open_picture(path, where_to_get) as image:
-        if image.mode not in {"P", "L"}:
+        if image.mode.startswith("I"):
+            message = f"{path} has 16 bits a pixel, expected 8 or less: fetch the original file"
+            raise DataError(message)
+        if image.mode not in {"P", "L", "1"}:
             message = (
                 f"{path} has mode {image.mode}, expected P or L (one class index a pixel): "
                 f"colours cannot be scored, fetch the original file"
             )
             raise DataError(message)
-        return np.asarray(image).astype(np.uint16)
+        stored = np.asarray(image).astype(np.uint16)
+        # Pillow stretches grey of 2 and 4 bits to the range of 8, and leaves indices as they are.
+        depth = read_header(path.read_bytes(), str(path)).depth
+        return stored // (255 // (2 ** min(depth, 8) - 1)) if image.mode == "L" else stored
 
 
 def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None) -> Labels:

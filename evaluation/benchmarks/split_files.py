@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from storage.codecs import decode_picture
 from storage.errors import DataError, InputError
 from storage.identity import digest
 
@@ -64,15 +65,13 @@ def open_picture(path: Path, where_to_get: str) -> Image.Image:
 
     Raises:
         InputError: If it is missing.
-        DataError: If it cannot be decoded.
+        DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
     """
     try:
-        image = Image.open(path)
-        image.load()
+        return decode_picture(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {where_to_get}"
         raise InputError(message) from error
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, DataError) as error:
         message = f"{path} cannot be decoded ({error}), expected an image: fetch it again"
         raise DataError(message) from error
-    return image

@@ -4,6 +4,7 @@ The page fetches nothing: pictures are data URIs, charts are inline SVG, and eve
 is escaped. A section without data says what is missing and which command makes it.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
 from storage.errors import InputError
 from storage.files import write_whole
+from storage.locks import hold_file
 from storage.metrics import METRICS_FILE, MetricsRow, read_metrics
 from storage.shards import Sample
 from storage.store import Store
@@ -91,17 +93,42 @@ def write_report(
         The file.
 
     Raises:
-        InputError: If there is no dataset at the root, or a run folder does not exist.
+        InputError: If there is no dataset at the root, a run folder does not exist or holds nothing
+            of a run, or something else than a page is called like the file to write.
         DataError: If a shard, a scores file or a metrics file cannot be read.
+        LeaseHeldError: If somebody else writes the same file.
     """
-    sources = _read_sources(dataset_root, runs, title)
+    target = Path(os.path.realpath(out))  # a link stays one
+    _check_target(target)
+    with hold_file(target):
+        _write_page(_read_sources(dataset_root, runs, title), target)
+    return out
+
+
+def _write_page(sources: _Sources, out: Path) -> None:
     page = _render(sources, _SIDES[0])
     for side in _SIDES[1:]:
         if len(page.encode()) <= MAX_PAGE_BYTES:
             break
         page = _render(sources, side)
     write_whole(out, page.encode())
-    return out
+
+
+def _check_target(out: Path) -> None:
+    """Refuse to put a page in the place of something else."""
+    if out.is_dir():
+        message = f"{out} is a folder, expected the file to write such as {out / 'report.html'}"
+        raise InputError(message)
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        message = f"{out} is no ordinary file, expected a page or a new name: give another one"
+        raise InputError(message)
+    if not out.exists():
+        return
+    with out.open("rb") as file:
+        start = file.read(1000).lstrip().lower()
+    if start and not start.startswith((b"<!doctype html", b"<html")):
+        message = f"{out} is there and is no HTML page; it would be replaced: give another name"
+        raise InputError(message)
 
 
 def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> _Sources:
@@ -117,13 +144,21 @@ def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> 
         if not run.is_dir():
             message = f"{run} is not a folder, expected a run with {METRICS_FILE} or scores"
             raise InputError(message)
-        for path in sorted(run.rglob("scores-*.json")):
+        measured = sorted(run.rglob("scores-*.json"))
+        curves = sorted(run.rglob(METRICS_FILE))
+        if not measured and not curves:
+            message = (
+                f"{run} holds neither {METRICS_FILE} nor scores, expected the folder of a run: "
+                "train or evaluate first, or give another folder"
+            )
+            raise InputError(message)
+        for path in measured:
             scores = read_measured(path)
             if isinstance(scores, PointScores):
                 sources.points.append(scores)
             else:
                 sources.scored.append(Scored(scores, path.parent))
-        for path in sorted(run.rglob(METRICS_FILE)):
+        for path in curves:
             label = str(path.parent.relative_to(run.parent))
             sources.metrics.append((label, read_metrics(path.parent)))
     return sources

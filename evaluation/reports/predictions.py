@@ -63,6 +63,12 @@ def make_predictions(
         rows.append(Prediction(pictures, example.key))
         seen |= labels
     shown = sorted(seen - {0, IGNORE_LABEL})
+    if shown and shown[-1] >= len(names):
+        message = (
+            f"the label maps beside {chosen[0].folder} hold label {shown[-1]}, expected at most "
+            f"{len(names) - 1}: evaluate again"
+        )
+        raise DataError(message)
     return rows, [ClassChip(names[label], css_colour(label)) for label in shown]
 
 
@@ -71,8 +77,8 @@ def _example_pictures(
 ) -> tuple[list[Picture], set[int]]:
     folder = chosen[0].folder
     background = chosen[0].scores.protocol.background
-    image = decode_image(_file(folder / example.image))
-    truth = _labels(folder / example.truth, background=background)
+    image = decode_image(_file(folder / example.image), name=str(folder / example.image))
+    truth = _labels(folder / example.truth, image, background=background)
     pictures = [
         picture(image, side, f"{example.key}", "image"),
         picture(overlay(image, truth), side, f"truth of {example.key}", "truth"),
@@ -81,7 +87,7 @@ def _example_pictures(
     for each in chosen:
         match = next((e for e in each.scores.examples if e.key == example.key), None)
         if match is not None:
-            found = _labels(each.folder / match.prediction, background=background)
+            found = _labels(each.folder / match.prediction, image, background=background)
             caption = each.scores.subject.kind
             alt = f"prediction of {each.scores.subject.name} for {example.key}"
             pictures.append(picture(overlay(image, found), side, alt, caption))
@@ -89,9 +95,15 @@ def _example_pictures(
     return pictures, seen
 
 
-def _labels(path: Path, *, background: bool) -> np.ndarray:
-    """Labels with 0 as background, whether the class set has one or not."""
-    labels = decode_label_map(_file(path))
+def _labels(path: Path, image: np.ndarray, *, background: bool) -> np.ndarray:
+    """Labels of an image with 0 as background, whether the class set has one or not."""
+    labels = decode_label_map(_file(path), name=str(path))
+    if labels.shape != image.shape[:2]:
+        message = (
+            f"{path} has {labels.shape[1]} x {labels.shape[0]} pixels, expected "
+            f"{image.shape[1]} x {image.shape[0]} as its image: evaluate again"
+        )
+        raise DataError(message)
     return labels if background else np.where(labels == IGNORE_LABEL, labels, labels + 1)
 
 

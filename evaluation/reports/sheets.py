@@ -61,9 +61,10 @@ class Quadruplet:
         Raises:
             DataError: If an image cannot be decoded.
         """
-        image = decode_image(sample.image_bytes)
-        labels = decode_label_map(sample.mask_bytes)
-        counterfactual = decode_image(sample.counterfactual_bytes)
+        image = decode_image(sample.image_bytes, name=sample.member("image"))
+        labels = decode_label_map(sample.mask_bytes, name=sample.member("mask"))
+        name = sample.member("counterfactual")
+        counterfactual = decode_image(sample.counterfactual_bytes, name=name)
         return cls(sample, image, counterfactual, overlay(image, labels))
 
 

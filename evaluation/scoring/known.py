@@ -136,7 +136,8 @@ def _is_of(
 
 def _same_truth(example: Example, folder: Path, benchmark: LabelledImages) -> bool:
     try:
-        kept = decode_label_map((folder / example.truth).read_bytes())
+        truth = folder / example.truth
+        kept = decode_label_map(truth.read_bytes(), name=str(truth))
     except (OSError, DataError) as error:
         _log.warning("%s keeps no label map that can be read: %s", folder, error)
         return False

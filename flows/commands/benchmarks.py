@@ -23,7 +23,7 @@ def benchmark_config(given: Mapping[str, Any], settings: tuple[str, ...]) -> Any
         InputError: If a setting is unknown or does not fit.
     """
     from evaluation.benchmarks.contract import BenchmarkConfig
-    from storage.documents import read_parameters, split_assignment
+    from storage.documents import read_assignments, read_parameters
 
-    values = {**given, **dict(split_assignment(text) for text in settings)}
+    values = {**given, **read_assignments(settings)}
     return read_parameters(BenchmarkConfig, None, values)

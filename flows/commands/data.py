@@ -9,12 +9,16 @@ from cyclopts import Parameter
 
 from flows.commands.app import (
     Json,
+    LocalPath,
+    Place,
+    Whole,
     app,
     console,
     print_json,
     say,
     show_examples,
 )
+from storage.errors import InputError
 from storage.exit_codes import EXIT_WORK_LEFT
 
 
@@ -23,11 +27,11 @@ from storage.exit_codes import EXIT_WORK_LEFT
 class GenerationOptions:
     """What to generate: the options of plan and generate; the rest comes from the file."""
 
-    root: str | None = None
+    root: Place | None = None
     """Dataset: a folder or an object-store URL."""
     slice: str | None = None
     """Classes: all, lvis-r, voc20, 0:100, or names between commas."""
-    samples: int | None = None
+    samples: Whole | None = None
     """Samples to plan for the slice; more than before extends it."""
     min_per_class: int | None = None
     """Written samples that each class shall have: those that yield less get extra samples."""
@@ -48,15 +52,18 @@ class GenerationOptions:
                 fit.
         """
         from flows.generation_parameters import GenerationParameters
-        from storage.documents import read_parameters, split_assignment
+        from storage.documents import read_assignments, read_parameters
 
         given: dict[str, Any] = asdict(self)
-        settings = dict(split_assignment(text) for text in given.pop("set"))
+        settings = read_assignments(given.pop("set"))
         values = {name: value for name, value in given.items() if value is not None}
+        if doubled := sorted(settings.keys() & values.keys()):
+            message = f"{doubled[0]!r} is given by --{doubled[0]} and by --set; keep one of them"
+            raise InputError(message)
         return read_parameters(GenerationParameters, file, values | settings)
 
 
-_File = Annotated[Path | None, Parameter(help="YAML file with generation parameters.")]
+_File = Annotated[LocalPath | None, Parameter(help="YAML file with generation parameters.")]
 
 
 @app.command(
@@ -109,7 +116,7 @@ def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOption
 @app.command(
     help_epilogue=show_examples("magicseg status runs/mine", "magicseg status runs/mine --json")
 )
-def status(root: str, *, json_: Json = False) -> None:
+def status(root: Place, *, json_: Json = False) -> None:
     """Show what is committed in a dataset, from its records alone.
 
     Args:
@@ -129,7 +136,7 @@ def status(root: str, *, json_: Json = False) -> None:
     help_epilogue=show_examples("magicseg verify runs/mine", "magicseg verify runs/mine --deep")
 )
 def verify(
-    root: str,
+    root: Place,
     *,
     deep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     repair: Annotated[bool, Parameter(negative="", show_default=False)] = False,
@@ -174,7 +181,7 @@ def verify(
         "magicseg export --dataset runs/mine --classes miniature --out exports/mine"
     )
 )
-def export(*, dataset: str, classes: str, out: Path, vocabulary: str | None = None) -> None:
+def export(*, dataset: Place, classes: str, out: LocalPath, vocabulary: str | None = None) -> None:
     """Write the images and 8-bit label maps of some classes into a folder, for other trainers.
 
     Args:

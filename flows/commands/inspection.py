@@ -10,7 +10,10 @@ from cyclopts.validators import Number
 from evaluation.benchmarks.names import BenchmarkName
 from flows.commands.app import (
     Json,
+    LocalPath,
+    Place,
     Settings,
+    Whole,
     app,
     console,
     print_json,
@@ -27,8 +30,8 @@ from storage.exit_codes import EXIT_INPUT
 )
 def demo(
     *,
-    out: Path = Path("runs/demo"),
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
+    out: LocalPath = Path("runs/demo"),
+    seed: Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
 ) -> None:
     """Generate, train, evaluate and report on the models that ship with the engine.
 
@@ -47,7 +50,9 @@ def demo(
         "magicseg report --run runs/mine-run --run runs/second-run --out runs.html",
     )
 )
-def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path) -> None:
+def report(
+    *, dataset: Place | None = None, run: tuple[LocalPath, ...] = (), out: LocalPath
+) -> None:
     """Write one HTML page about a dataset and the runs made from it.
 
     Args:
@@ -59,9 +64,6 @@ def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path)
 
     if dataset is None and not run:
         message = "there is nothing to report on: give --dataset, --run, or both"
-        raise InputError(message)
-    if out.is_dir():
-        message = f"{out} is a folder, expected the file to write such as {out / 'report.html'}"
         raise InputError(message)
     say(f"report: {write_report(dataset, run, out)}")
 
@@ -76,7 +78,7 @@ def report(*, dataset: str | None = None, run: tuple[Path, ...] = (), out: Path)
 def doctor(
     *,
     profile: str = "miniature",
-    root: str | None = None,
+    root: Place | None = None,
     benchmark: BenchmarkName | None = None,
     split: str = "val",
     set_: Settings = (),

@@ -4,7 +4,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evaluation.benchmarks.names import BenchmarkName
-from flows.commands.app import Json, Settings, app, console, errors, print_json, show_examples
+from flows.commands.app import (
+    Json,
+    LocalPath,
+    Place,
+    Settings,
+    Whole,
+    app,
+    console,
+    errors,
+    print_json,
+    show_examples,
+)
 from flows.commands.benchmarks import benchmark_config, benchmark_settings
 from storage.errors import InputError
 
@@ -17,8 +28,8 @@ from storage.errors import InputError
 )
 def train(
     *,
-    dataset: str,
-    out: str | None = None,
+    dataset: Place,
+    out: LocalPath | None = None,
     profile: str = "miniature",
     set_: Settings = (),
 ) -> None:
@@ -34,7 +45,7 @@ def train(
     from flows.training_parameters import TrainAndEvaluateParameters
     from storage.documents import validate
 
-    values = {"dataset": dataset, "out": out, "profile": profile, "training": _nested(set_)}
+    values = {"dataset": dataset, "out": _text(out), "profile": profile, "training": _nested(set_)}
     train_locally(validate(TrainAndEvaluateParameters, values, "parameters"), console)
 
 
@@ -46,12 +57,12 @@ def train(
 )
 def evaluate(
     *,
-    run: str,
-    root: Path,
+    run: LocalPath,
+    root: LocalPath,
     benchmark: BenchmarkName = "miniature",
     split: str = "val",
     profile: str = "miniature",
-    limit: int | None = None,
+    limit: Whole | None = None,
     preset: str | None = None,
     untrained: bool = True,
     baseline: bool = True,
@@ -86,7 +97,7 @@ def evaluate(
         EvaluationParameters,
         None,
         {
-            "run": run,
+            "run": str(run),
             "profile": profile,
             "scoring": _nested(scoring) | ({} if preset is None else {"preset": preset}),
             "benchmarks": [config],
@@ -105,13 +116,13 @@ def evaluate(
 )
 def closed_set(
     *,
-    dataset: str,
+    dataset: Place,
     recipe: str,
     classes: str,
-    root: Path | None = None,
+    root: LocalPath | None = None,
     benchmark: BenchmarkName = "miniature",
     split: str = "val",
-    out: str | None = None,
+    out: LocalPath | None = None,
     profile: str = "miniature",
     set_: Settings = (),
 ) -> None:
@@ -136,7 +147,7 @@ def closed_set(
     scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
     values = {
         "dataset": dataset,
-        "out": out,
+        "out": _text(out),
         "profile": profile,
         "benchmarks": scored,
         "closed_sets": [{"recipe": recipe, "classes": classes, "settings": _nested(set_)}],
@@ -151,10 +162,10 @@ def closed_set(
     )
 )
 def ablate(
-    file: Path | None = None,
+    file: LocalPath | None = None,
     *,
     preset: Literal["miniature"] | None = None,
-    out: str | None = None,
+    out: LocalPath | None = None,
     set_: Settings = (),
     json_: Json = False,
 ) -> None:
@@ -170,12 +181,13 @@ def ablate(
     from evaluation.reports.ablation_files import format_ablation
     from flows.ablation_grid import Grid, require_all
     from flows.demo import draw_ablation_benchmark
-    from flows.local_steps import ablate_locally
+    from flows.local_steps import ablate_locally, hold_grid
 
     grid = Grid(_ablation(file, preset, out, set_))
-    if preset is not None:
-        draw_ablation_benchmark(grid)
-    ablation = ablate_locally(grid, errors if json_ else console)
+    with hold_grid(grid):
+        if preset is not None:
+            draw_ablation_benchmark(grid)
+        ablation = ablate_locally(grid, errors if json_ else console)
     if json_:
         print_json(ablation.model_dump(mode="json"))
     else:
@@ -184,25 +196,29 @@ def ablate(
 
 
 def _ablation(
-    file: Path | None, preset: str | None, out: str | None, settings: tuple[str, ...]
+    file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
 ) -> Any:
     from flows.ablation_grid import AblationParameters
     from flows.demo import demo_ablation
-    from storage.documents import nest, read_parameters, split_assignment, validate
+    from storage.documents import nest, read_assignments, read_parameters, validate
 
     if (file is None) == (preset is None):
         message = "give either a YAML file with ablation parameters or --preset miniature"
         raise InputError(message)
-    values = dict(split_assignment(text) for text in settings)
+    values = read_assignments(settings)
     if out is not None:
-        values["out"] = out
+        values["out"] = str(out)
     if file is not None:
         return read_parameters(AblationParameters, file, values)
-    document = demo_ablation(Path(out or "runs/ablation")).model_dump(mode="json")
+    document = demo_ablation(out or Path("runs/ablation")).model_dump(mode="json")
     return validate(AblationParameters, nest(values, document), "parameters")
 
 
-def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
-    from storage.documents import nest, split_assignment
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
-    return nest(dict(split_assignment(text) for text in settings))
+
+def _nested(settings: tuple[str, ...]) -> dict[str, Any]:
+    from storage.documents import nest, read_assignments
+
+    return nest(read_assignments(settings))

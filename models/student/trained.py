@@ -17,6 +17,7 @@ from models.student.zegclip import ZegClip
 from models.weights import weights_identity
 from storage.errors import DataError, InputError
 from storage.identity import digest
+from storage.paths import local_path
 
 __all__ = ["describe_student", "load_student"]
 
@@ -142,7 +143,7 @@ def read_checked(path: Path) -> dict[str, Any]:
 
 
 def _newest(path: str | Path) -> Path:
-    folder = Path(path).expanduser()
+    folder = local_path(path, "the run")
     newest = list_checkpoints(folder / "checkpoints")
     return newest[-1] if newest else folder
 

@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
 from storage.identity import derive_seed
+from storage.paths import local_path
 from storage.plurals import plural_forms
 from storage.records import Record
 from storage.vocabulary import ClassRecord
@@ -152,7 +153,7 @@ def load_templates(name: str) -> TemplateSet:
             names every fault.
     """
     if name.endswith((".yaml", ".yml")):
-        return _read_templates(Path(name).expanduser())
+        return _read_templates(local_path(name, "the template set"))
     if name not in template_names():
         message = (
             f"no template set {name!r}; {suggest(name, template_names())}, or the path of a "

@@ -22,13 +22,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from storage.codecs import decode_label_map, image_format
+from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
-from storage.locks import LOCK_FILE, hold_folder
-from storage.records import Record, read_record
+from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
+from storage.picture_headers import image_format
+from storage.records import Record, read_object, read_record
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
@@ -100,7 +101,7 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
     if len(identities) < len(shards):
         message = "two of the shards have the same file name, expected those of one dataset"
         raise InputError(message)
-    _refuse_other_files(out)
+    refuse_other_files(out, "an export", marks=(_OWN_FOLDER,))
     with hold_folder(out):
         _remove_temporary(out)
         _check_request(out, closed_set)
@@ -139,21 +140,12 @@ def _remove_temporary(out: Path) -> None:
             remove(path)
 
 
-def _refuse_other_files(out: Path) -> None:
-    """Refuse a folder in which no export was ever begun; nothing is written there."""
-    if not out.is_dir() or (out / _REQUEST_FILE).is_file():
-        return
-    if any(path.name not in {_OWN_FOLDER, LOCK_FILE} for path in out.iterdir()):
-        message = f"{out} holds other files, expected an export or an empty folder"
-        raise InputError(message)
-
-
 def _check_request(out: Path, closed_set: ClosedSet) -> None:
     """Write down which classes the folder is for, or refuse others."""
     path = out / _REQUEST_FILE
     asked = closed_set.model_dump(mode="json")
     if path.is_file():
-        old = json.loads(path.read_bytes())
+        old = read_object(path.read_bytes(), str(path), way_out="export into another folder")
         refuse_drift(f"{out} holds another export", old, asked, way_out="Choose another folder")
     else:
         write_whole(path, json.dumps(asked).encode())
@@ -272,9 +264,13 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
 
 
 def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
-    """Write both files of a sample; returns the image's format."""
+    """Write both files of a sample; returns the image's format.
+
+    The image is copied as it is, but decoded first: a trainer would meet the damage much later.
+    """
     suffix = image_format(sample.image_bytes)
-    labels = closed_set.encode(decode_label_map(sample.mask_bytes))
+    decode_image(sample.image_bytes, name=sample.member("image"))
+    labels = closed_set.encode(decode_label_map(sample.mask_bytes, name=sample.member("mask")))
     write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
     write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
     return suffix

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from bad_places import make_place
 from processes import end_processes
 
 
@@ -156,3 +157,27 @@ def dataset(tmp_path, drawn_tar):
     folder.mkdir()
     (folder / "train-0.tar").write_bytes(drawn_tar)
     return folder
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory, drawn_tar):
+    """A folder with what bad command lines name, see `bad_places`."""
+    folder = tmp_path_factory.mktemp("place")
+    make_place(folder, drawn_tar)
+    return folder
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys, place):
+    """Type a command line in the place: exit code and what standard error shows."""
+
+    from flows.__main__ import main
+
+    def run(line):
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(sys, "argv", ["magicseg", *line])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run

@@ -6,49 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.__main__ import main
+from bad_places import SPECIFICATIONS
 
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory, drawn_tar):
-    """A folder with what bad command lines name: files, folders, broken YAML, tars, a run."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "file").write_text("x\n")
-    (folder / "empty").mkdir()
-    (folder / "full").mkdir()
-    (folder / "full" / "notes.txt").write_text("mine\n")
-    files = {
-        "doubled.yaml": b"root: d\nsamples: 5\nsamples: 6\n",
-        "binary.yaml": b"\xff\xfe\x00",
-        "broken.yaml": b"root: [",
-        "list.yaml": b"- 1",
-        "blank.yaml": b"",
-        "deep.yaml": b"a: " + b"[" * 100_000,
-        "itself.yaml": b"a: &a [*a]",
-        "tagged.yaml": b"root: !!python/name:os.system x",
-        "nested.yaml": b"root: {a: b}\nsamples: 3",
-    }
-    for name, contents in files.items():
-        (folder / name).write_bytes(contents)
-    (folder / "tars").mkdir()
-    (folder / "tars" / "train-0.tar").write_bytes(drawn_tar)
-    (folder / "run" / "scores").mkdir(parents=True)
-    (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
-    return folder
-
-
-@pytest.fixture
-def typed(monkeypatch, capsys, place):
-    """Type a command line in the place: exit code and what standard error shows."""
-
-    def run(line):
-        monkeypatch.chdir(place)
-        monkeypatch.setattr(sys, "argv", ["magicseg", *line])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, capsys.readouterr().err
-
-    return run
+LONG = "x" * 300
+FAR = "/".join(["y" * 200] * 25)
 
 
 # a command line, words of its message, and the exit code if it is not that of wrong input
@@ -58,6 +19,25 @@ LINES = [
     ("report --run run --out file/r.html", "file"),
     ("report --run run --out /dev/full/r.html", "/dev/full"),
     ("report --run run", "--out"),
+    ("report", "--out"),
+    ("report --run run --out file", "file is there and is no HTML page"),
+    ("report --run run --out run/metrics.jsonl", "is no HTML page"),
+    ("report --run run --out pipe", "pipe is no ordinary file"),
+    ("report --run run --out loop", "loop is no ordinary file"),
+    ("report --run run --out loop/r.html", "loop"),
+    (["report", "--run", "run", "--out", LONG], "too long"),
+    (["report", "--run", "run", "--out", ""], "--out is ''"),
+    (["report", "--run", "run", "--out", "a\0b"], "--out is 'a\\x00b'"),
+    ("report --run run --out s3://bucket/r.html", "not a URL"),
+    (["report", "--run", "", "--out", "r.html"], "--run is ''"),
+    ("report --run ~nobody-here/x --out r.html", "no home folder of ~nobody-here"),
+    ("report --run empty --out r.html", "empty holds neither metrics.jsonl nor scores"),
+    ("report --run full --out r.html", "full holds neither metrics.jsonl nor scores"),
+    ("report --run old-dataset --out r.html", "holds neither metrics.jsonl nor scores"),
+    ("report --run run --out r.html --dataset run", "there is no dataset"),
+    ("report --run run --out r.html --out s.html", "specified multiple times"),
+    ("report --rnu run --out r.html", "Did you mean --run?"),
+    ("report --dataset listed --out r.html", "'spec' is []", 3),
     ("report --out r.html", "give --dataset, --run"),
     ("report --out r.html --dataset none", "there is no dataset"),
     ("report --out r.html --dataset file", "file"),
@@ -73,6 +53,32 @@ LINES = [
     ("export --dataset none --classes miniature --out e", "none"),
     ("export --dataset file --classes miniature --out e", "file"),
     ("export --dataset tars --out e", "--classes"),
+    ("export --dataset tars --vocabulary miniature --classes miniature --out full", "notes.txt"),
+    ("export --dataset tars --vocabulary miniature --classes miniature --out ~nobody-here", "~no"),
+    ("export --dataset bare --classes miniature --out e", "'scheme' is missing", 3),
+    ("export --datset tars --classes miniature --out e", "Did you mean --dataset"),
+    ("train --dataset tars --out full", "full holds other files (such as 'notes.txt')"),
+    ("train --dataset tars --out old-dataset", "holds other files"),
+    ("train --dataset tars --out s3://bucket/run", "not a URL"),
+    ("train --dataset tars --out loop", "loop"),
+    ("train --dataset tars --out dangling/x", "dangling"),
+    (["train", "--dataset", "tars", "--out", LONG], "too long"),
+    (["train", "--dataset", "tars", "--out", FAR], "too long"),
+    (["train", "--dataset", "a\0b"], "--dataset is 'a\\x00b'"),
+    ("train --dataset ~nobody-here/x", "no home folder of ~nobody-here"),
+    ("train --dataset file://host/x --out new", "expected file:///folder"),
+    ("train --dataset listed", "'spec' is []", 3),
+    ("train --dataset tars --profile ~nobody-here/x.yaml", "~nobody-here"),
+    ("train --dataset tars --profile pipe", "pipe"),
+    ("train --dataset tars --set seed=1 --set seed=2", "'seed' is set twice"),
+    ("train --dataset tars --set optimiser.steps=true", "'optimiser.steps' is true"),
+    ("train --dataset tars --set optimiser.learning_rate=.nan", "optimiser.learning_rate"),
+    ("train --dataset tars --set optimiser.learning_rate=1e400", "optimiser.learning_rate"),
+    ("train --dataset tars --set device=quantum", "quantum"),
+    (["train", "--dataset", "tars", "--set", f"device={'x' * 50_000}"], "expected auto, cpu, cuda"),
+    (["train", "--dataset", "tars", "--set", 'shard_cache="a\\0b"'], "without the character NUL"),
+    ("train --dataset tars --set device=meta", "'meta' is not supported"),
+    ("train --dataset tars --out new --set device=cuda:99", "CUDA devices are"),
     ("train --dataset tars --out file", "file"),
     ("train --dataset tars --out /etc/hostname", "/etc/hostname"),
     ("train --dataset tars --out /proc/x", "/proc/x"),
@@ -95,7 +101,44 @@ LINES = [
     ("generate --root full --samples four", "four"),
     ("generate --root d --samples 0", "'samples' is 0"),
     ("generate --root d --samples -4", "'samples' is -4"),
-    ("generate --root d --samples 99999999999999999999", "cannot be planned"),
+    ("generate --root d --samples 99999999999999999999", "expected a whole number"),
+    ("generate --root d --samples 999999999999999999", "cannot be planned"),
+    ("generate --root d --samples 1.5", "--samples is '1.5', expected a whole number"),
+    ("generate --root d --samples true", "--samples is 'true'"),
+    ("generate --root d --samples nan", "--samples is 'nan'"),
+    ("generate --root d --samples 1e400", "--samples is '1e400'"),
+    (["generate", "--root", "d", "--samples", ""], "--samples is ''"),
+    (["generate", "--root", "d", "--samples", "9" * 5000], "--samples is not a number"),
+    ("generate --root d --samples 4 --samples 5", "specified multiple times"),
+    ("generate --root d --samples 4 --set samples=5", "by --samples and by --set"),
+    ("generate --root d --sampels 4", "Did you mean --samples?"),
+    ("generate --root d --samples 4 --set samples_per_shard=true", "'samples_per_shard' is true"),
+    ("generate --root d --samples 4 --set samples_per_shard=1.5", "'samples_per_shard' is 1.5"),
+    ("generate --root d --samples 4 --set two_class_share=.nan", "'two_class_share' is"),
+    ("generate --root d --samples 4 --set two_class_share=.inf", "'two_class_share' is"),
+    ("generate --root d --samples 4 --set masks.min_area=true", "'masks.min_area' is true"),
+    ("generate --root d --samples 4 --set batch_size=99999999999999999999", "below 2**63"),
+    (["generate", "--root", "a\0b", "--samples", "4"], "--root is 'a\\x00b'"),
+    (["generate", "--root", LONG, "--samples", "4"], "too long"),
+    (["generate", "--root", FAR, "--samples", "4"], "too long"),
+    (["generate", "--root", "  ", "--samples", "4"], "--root is ' '"),
+    ("generate --root ~nobody-here/x --samples 4", "no home folder of ~nobody-here"),
+    ("generate --root loop --samples 4", "loop"),
+    ("generate --root /proc/x --samples 4", "/proc"),
+    ("generate --root file:// --samples 4", "expected file:///folder"),
+    ("generate --root d --samples 4 --set device=cuda:99", "CUDA devices are"),
+    ("generate --root listed --samples 4", "'spec' is []", 3),
+    ("generate steps.yaml", "lie in one another"),
+    ("generate program.yaml", "not YAML"),
+    ("generate large.yaml", "more than 4000000 bytes"),
+    ("generate bomb.yaml", "holds more than"),
+    ("generate latin.yaml", "save it as UTF-8"),
+    ("generate endless.yaml", "samples"),
+    ("generate coloured.yaml", "unknown key 'sam\\x1b[31mples'"),
+    ("generate pipe", "a pipe into which nobody writes"),
+    ("generate loop", "loop cannot be read"),
+    (["generate", "a\0b.yaml"], "without the character NUL"),
+    (["generate", f"{LONG}.yaml"], "name too long"),
     ("generate --root d --samples 4 --slice unicorn", "unicorn"),
     ("generate --root d --samples 4 --slice 9:3", "9:3"),
     ("generate --root d --samples 4 --slice cat,cat", "twice"),
@@ -127,15 +170,40 @@ LINES = [
     ("plan --root d --samples 4 --profile broken.yaml", "broken.yaml"),
     ("plan --root d --samples 4 --set writer={kind:x}", "writer"),
     ("plan none.yaml", "none.yaml"),
+    ("plan --root d --samples 1.5", "--samples is '1.5'"),
+    (["plan", "--root", "d", "--samples", "4", "--slice", "\x1b[2Jcat"], "\\x1b[2Jcat"),
+    ("plan --root numbered --samples 4", "'spec.plan.vocabulary' is 4", 3),
     ("status", "--root"),
     ("status none", "there is no dataset"),
     ("status file", "file"),
     ("status file/x", "file"),
     ("status foo://bar", "foo://bar"),
     ("status empty more", "more"),
+    (["status", ""], "the current folder is '.'"),
+    (["status", "a\0b"], "without the character NUL"),
+    (["status", LONG], "too long"),
+    (["status", FAR], "too long"),
+    ("status ~nobody-here/x", "no home folder of ~nobody-here"),
+    ("status loop", "loop"),
+    ("status dangling", "there is no dataset"),
+    ("status file://", "expected file:///folder"),
+    ("status memory://none", "there is no dataset"),
+    (["status", "s3://bucket/a\0b"], "expected a URL of printable characters"),
+    *(
+        (f"status {name}", "restore it from a copy", 3)
+        for name in SPECIFICATIONS
+        if name != "older"
+    ),
+    ("status older", "identity scheme 0"),
+    ("status old-dataset --json --json", "specified multiple times"),
+    ("status old-dataset --jsno", "Did you mean --json?"),
+    (["status", "a\x1b[31mb"], "a\\x1b[31mb"),
     ("verify", "--root"),
     ("verify none --deep", "there is no dataset"),
     ("verify file", "file"),
+    ("verify listed --deep", "'spec' is []", 3),
+    ("verify planless", "'spec.plan' is 3", 3),
+    (["verify", "a\0b", "--deep"], "NUL"),
     ("verify empty --deeper", "--deeper"),
     ("evaluate --run none --root none", "none"),
     ("evaluate --run file --root file", "file"),
@@ -144,6 +212,17 @@ LINES = [
     ("evaluate --run none --root none --split ../x", "../x"),
     ("evaluate --run none --root none --benchmark voc", "open_images"),
     ("evaluate --run none --root none --set benchmark.lvis.images=all", "leave out lvis"),
+    ("evaluate --run run --root empty --limit 1.5", "--limit is '1.5'"),
+    ("evaluate --run s3://bucket/run --root empty", "not a URL"),
+    (["evaluate", "--run", "a\0b", "--root", "empty"], "NUL"),
+    ("evaluate --run ~nobody-here/x --root empty", "~nobody-here"),
+    ("evaluate --run run --root empty --rooot x", "Did you mean --root?"),
+    (
+        "closed-set --dataset tars --recipe deeplabv3_miniature --classes miniature --out full",
+        "notes",
+    ),
+    ("closed-set --dataset listed --recipe deeplabv3_miniature --classes miniature", "'spec'", 3),
+    ("closed-set --dataset tars --recipe large.yaml --classes miniature", "4000000 bytes"),
     ("closed-set --dataset tars --recipe nope --classes miniature", "nope"),
     ("closed-set --dataset tars --recipe list.yaml --classes miniature", "list.yaml"),
     ("closed-set --dataset tars --recipe deeplabv3_miniature --classes unicorn", "unicorn"),
@@ -153,11 +232,24 @@ LINES = [
     ("ablate --preset huge", "huge"),
     ("ablate none.yaml", "none.yaml"),
     ("ablate list.yaml", "expected a mapping"),
+    ("ablate --preset miniature --out full", "full holds other files (such as 'notes.txt')"),
+    ("ablate --preset miniature --out file", "file"),
+    ("ablate --preset miniature --out /proc/x", "/proc/x"),
+    ("ablate --preset miniature --set seeds=[true]", "seeds"),
+    ("ablate --preset miniature --out a --out b", "specified multiple times"),
     ("doctor --profile nope", "nope"),
     ("doctor --benchmark voc21", "--root"),
     ("doctor --benchmark voc --root empty", "open_images"),
     ("doctor --set x=y", "means nothing"),
+    ("generate --root dangling --samples 4", "is a link to nothing"),
+    (["doctor", "--root", ""], "--root is ''"),
+    ("doctor --profile bomb.yaml", "holds more than"),
     ("demo --seed -1", "-1"),
+    ("demo --seed 1.5", "--seed is '1.5'"),
+    ("demo --out full", "full holds other files (such as 'notes.txt')"),
+    ("demo --out /proc/x", "/proc/x"),
+    (["demo", "--out", ""], "--out is ''"),
+    (["demo", "--out", LONG], "too long"),
     ("demo --seed x", "x"),
     ("demo --out file", "file"),
     ("demo more", "more"),
@@ -166,13 +258,25 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "words"), LINES, ids=[line for line, _ in LINES])
-def test_a_bad_command_line_ends_in_one_line_that_says_why(typed, line, words):
-    code, said = typed(line.split())
-    assert code == 2, said
+def _words(line):
+    return line.split() if isinstance(line, str) else line
+
+
+def _name(line):
+    return ascii(" ".join(word if len(word) < 80 else f"{word[:9]}..." for word in _words(line)))
+
+
+@pytest.mark.parametrize("case", LINES, ids=[_name(line) for line, *_ in LINES])
+def test_a_bad_command_line_ends_in_one_line_that_says_why(typed, case):
+    line, words, *rest = case
+    code, said = typed(_words(line))
+    assert code == (rest[0] if rest else 2), said
     assert "Traceback" not in said
+    assert "fault of the engine" not in said
     assert said.startswith("error: ")
     assert len(said.splitlines()) == 1
+    assert said[:-1].isprintable()
+    assert len(said) < 4000
     assert words in said
 
 
@@ -180,7 +284,52 @@ def test_every_command_is_typed_wrongly_here():
     from flows.command_line import app
 
     commands = {name for name in app if not name.startswith("-")}
-    assert commands <= {line.split()[0] for line, _ in LINES}
+    assert commands <= {_words(line)[0] for line, *_ in LINES}
+
+
+PLACES = [
+    "status @",
+    "verify @ --deep",
+    "plan @",
+    "plan --root @ --samples 4 --profile @.yaml",
+    "generate --root @ --samples 4",
+    "train --dataset @",
+    "train --dataset tars --out @",
+    "evaluate --run @ --root empty",
+    "evaluate --run run --root @",
+    "closed-set --dataset @ --recipe deeplabv3_miniature --classes miniature",
+    "closed-set --dataset tars --recipe deeplabv3_miniature --classes miniature --out @",
+    "export --dataset @ --vocabulary miniature --classes miniature --out e",
+    "export --dataset tars --vocabulary miniature --classes miniature --out @",
+    "report --dataset @ --out r.html",
+    "report --run @ --out r.html",
+    "report --run run --out @",
+    "doctor --benchmark voc21 --root @",
+    "demo --out @",
+    "ablate @",
+    "ablate --preset miniature --out @",
+]
+"""Every argument that takes a path."""
+NO_PATHS = {
+    "NUL": "a\0b",
+    "nobody's home": "~nobody-here/x",
+    "empty": "",
+    "blank": " ",
+    "long name": LONG,
+    "long path": FAR,
+    "loop": "loop/x",
+    "in a file": "file/x",
+}
+
+
+@pytest.mark.parametrize("kind", NO_PATHS)
+def test_what_is_no_path_is_refused_by_every_argument_that_takes_one(typed, kind):
+    for place in PLACES:
+        line = [word.replace("@", NO_PATHS[kind]) for word in place.split()]
+        code, said = typed(line)
+        assert code == 2, (place, said)
+        assert len(said.splitlines()) <= 1, said  # the doctor writes to standard output
+        assert "fault of the engine" not in said
 
 
 def test_an_empty_word_is_refused_like_any_other(typed):

@@ -97,3 +97,9 @@ def test_damaged_images_are_painted_again_before_anything_is_made_of_them(make, 
     assert not defect(store.objects, victim, deep=False)
     make(root)
     assert tars(root) == tars(tmp_path / "whole")
+
+
+def test_a_slice_of_which_nothing_was_written_is_not_done(make, tmp_path):
+    for _ in range(2):
+        with pytest.raises(IncompleteError, match=r"no sample: all 4 were dropped \(mask-too-"):
+            make(tmp_path / "d", samples=4, masks={"min_area": 0.0, "max_area": 0.0})

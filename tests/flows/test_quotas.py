@@ -229,6 +229,7 @@ def test_a_damaged_manifest_is_told_and_not_counted(parameters, work):
     asked = parameters(samples=5, min_per_class=3)
     store = Store.open(asked.root)
     (commit,) = store.commits(Stage.SHARDS)
+    assert commit.manifest is not None
     path = Path(store.root) / commit.manifest.path
     path.write_bytes(b"XXXX" + path.read_bytes()[4:])
     with prepare(asked) as run, pytest.raises(DamagedError):

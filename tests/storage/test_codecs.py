@@ -12,10 +12,9 @@ from storage.codecs import (
     encode_image,
     encode_label_map,
     encode_rle,
-    image_format,
-    image_size,
 )
 from storage.errors import DataError, InputError
+from storage.picture_headers import image_format, image_size
 
 
 @pytest.fixture

@@ -1,12 +1,21 @@
 """What people write must be read, or refused in words that help."""
 
+import os
+import threading
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
-from storage.documents import read_yaml, split_assignment, suggest, validate
+from storage.documents import (
+    MAX_BYTES,
+    read_assignments,
+    read_yaml,
+    split_assignment,
+    suggest,
+    validate,
+)
 from storage.errors import InputError
 
 
@@ -143,3 +152,81 @@ def test_the_document_of_the_caller_is_left_as_it_is():
 def test_other_faults_are_still_told_where_text_was_wanted():
     with pytest.raises(InputError, match=r"notes: 'count' is 0: Input should be greater"):
         validate(Notes, {"title": 9, "count": 0}, "notes")
+
+
+def test_a_truth_value_is_no_number_wherever_it_stands():
+    class Many(BaseModel):
+        houses: tuple[House, ...] = ()
+        named: dict[str, float] = Field(default_factory=dict)
+        loose: dict[str, Any] = Field(default_factory=dict)
+        sure: bool = False
+
+    with pytest.raises(InputError, match=r"'houses\.0\.rooms' is true, expected a number$"):
+        validate(Many, {"houses": [{"pet": {"kind": "cat"}, "rooms": True}]}, "many")
+    with pytest.raises(InputError, match=r"'named\.a' is false"):
+        validate(Many, {"named": {"a": False}}, "many")
+    assert validate(Many, {"sure": True, "loose": {"a": True}}, "many").loose == {"a": True}
+
+
+@pytest.mark.parametrize("text", [".nan", ".inf", "-.inf", "1e400"])
+def test_numbers_are_finite(text):
+    class Loose(BaseModel):
+        share: float = 0.0
+        settings: dict[str, Any] = Field(default_factory=dict)
+
+    name, value = split_assignment(f"share={text}")
+    with pytest.raises(InputError, match=rf"'share' is {text}, expected a finite number"):
+        validate(Loose, {name: value}, "x")
+    with pytest.raises(InputError, match=rf"'settings\.a\.0' is {text}"):
+        validate(Loose, {"settings": {"a": [value]}}, "x")
+
+
+def test_no_text_holds_nul():
+    with pytest.raises(InputError, match=r"'name' is 'a\\x00b', expected a text without the char"):
+        validate(Person, {"name": "a\0b"}, "x")
+
+
+def test_numbers_fit_a_machine():
+    assert validate(House, {"pet": {"kind": "cat"}, "rooms": 2**63 - 1}, "x").rooms == 2**63 - 1
+    with pytest.raises(InputError, match=r"'rooms' is 9+\.\.\., expected a number below 2\*\*63"):
+        validate(House, {"pet": {"kind": "cat"}, "rooms": int("9" * 400)}, "x")
+
+
+def test_a_setting_that_is_given_twice_is_refused():
+    assert read_assignments(["a.b=1", "a.c=x"]) == {"a.b": 1, "a.c": "x"}
+    with pytest.raises(InputError, match=r"'a\.b' is set twice, the second time by ' a\.b =2'"):
+        read_assignments(["a.b=1", " a.b =2"])
+
+
+def test_a_file_of_any_kind_ends_in_words(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="a pipe into which nobody writes"):
+        read_yaml(pipe)
+    large = tmp_path / "large"
+    large.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(InputError, match="more than 4000000 bytes"):
+        read_yaml(large)
+    for none in (tmp_path, tmp_path / "none", large / "x", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_yaml(none)
+    latin = tmp_path / "latin"
+    latin.write_bytes("a: caf\u00e9".encode("latin-1"))
+    with pytest.raises(InputError, match="save it as UTF-8"):
+        read_yaml(latin)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("a: 1\nb: " + "x" * 100_000,))
+    writer.start()
+    found = read_yaml(pipe)
+    writer.join()
+    assert (found["a"], len(found["b"])) == (1, 100_000)
+
+
+def test_a_mark_at_the_start_of_a_file_is_no_part_of_its_first_key(tmp_path):
+    file = tmp_path / "marked.yaml"
+    file.write_bytes(b"\xef\xbb\xbfroot: d")
+    assert read_yaml(file) == {"root": "d"}

@@ -90,3 +90,14 @@ def test_a_missing_file_may_be_removed(tmp_path):
     for _ in range(2):
         remove(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_and_a_folder_are_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "folder").mkdir()
+    for taken in (pipe, tmp_path / "folder"):
+        with pytest.raises(OSError, match="only a file can be replaced by a file"):
+            write_whole(taken, b"x")
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]

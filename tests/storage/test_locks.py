@@ -10,12 +10,12 @@ import threading
 import pytest
 
 from storage.errors import InputError, LeaseHeldError
-from storage.locks import hold_folder
+from storage.locks import hold_file, hold_folder, refuse_other_files
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from storage.locks import hold_folder
+from storage.locks import hold_file, hold_folder, refuse_other_files
 with hold_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -80,3 +80,32 @@ def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written to"), hold_folder(tmp_path / "file"):
         pass
+
+
+def test_a_file_is_written_by_one_who_leaves_no_lock(tmp_path):
+    page = tmp_path / "new" / "page.html"
+    with hold_file(page):
+        with pytest.raises(LeaseHeldError, match=f"held by process {os.getpid()}"), hold_file(page):
+            pass
+        with hold_file(page.with_name("other.html")):
+            pass
+    assert not any(page.parent.iterdir())
+
+
+def test_folders_of_others_are_refused_and_ours_are_not(tmp_path):
+    def check(folder):
+        refuse_other_files(folder, "a run", marks=("done-*",), early=("begun",))
+
+    folder = tmp_path / "run"
+    check(folder)  # it is made later
+    with hold_folder(folder):
+        check(folder)
+    (folder / ".done-1.0badcafe.tmp").touch()
+    (folder / "logs").mkdir()
+    (folder / "begun").touch()
+    check(folder)
+    (folder / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"such as 'notes.txt'\), expected a run or an empty"):
+        check(folder)
+    (folder / "done-1").touch()
+    check(folder)  # notes about a run of ours

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.codecs import encode_image, encode_label_map
+from storage.codecs import encode_image, encode_label_map, encode_rle
 from storage.errors import DataError, InputError
 from storage.layout import shard_path
 from storage.shards import count_samples, iterate, pack, read_index
@@ -102,6 +102,28 @@ def test_images_of_different_sizes_are_refused(sample):
     narrow = encode_label_map(np.zeros((16, 8), dtype=np.uint16))
     with pytest.raises(InputError, match="differ"):
         pack([dataclasses.replace(sample(0), mask_bytes=narrow)])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"key": "a.b"}, "key 'a.b' has a dot"),
+        ({"key": "../a"}, r"'\.\./a\.png' is no plain file name|has a dot"),
+        ({"key": "data/a"}, "'data/a.png' is no plain file name"),
+        ({"key": "k" * 120}, "of at most 100 characters"),
+        ({"seed": 2**64}, "'seed' is 18446744073709551616"),
+        ({"index": -1}, "'index' is -1"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(sample, change, words):
+    with pytest.raises(InputError, match=words):
+        pack([dataclasses.replace(sample(0), **change)])
+
+
+def test_an_instance_of_another_size_is_not_written(sample):
+    large = sample(0).instances[0].model_copy(update={"rle": encode_rle(np.ones((9, 9), bool))})
+    with pytest.raises(InputError, match="instance 0 has run lengths with runs of 81 pixels"):
+        pack([dataclasses.replace(sample(0), instances=(large,))])
 
 
 def test_a_sample_without_classes_is_refused(sample):

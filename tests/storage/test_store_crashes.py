@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.card import write_card
+from storage.checks import defect
 from storage.records import Stage
 from storage.store import Store
 from storage.verification import verify_bytes
@@ -86,12 +88,13 @@ def test_a_kill_in_a_first_commit_leaves_a_valid_dataset(
     store = Store.create(tmp_path / "killed", SPEC)
     assert not list((tmp_path / "killed").rglob("*.tmp"))
     for shard in store.shards():
-        assert store.defect(shard.commit, deep=True) == ""
+        assert defect(store.objects, shard.commit, deep=True) == ""
     found = heal(store, Stage.SHARDS, SHARD, OLD)
     assert (found is not None) == FIRST_COMMIT[step]
     store.commit(Stage.SHARDS, SHARD, OLD, *made)
     for path in (f"data/train-{SHARD}.tar", f".engine/manifests/{SHARD}.parquet"):
         assert store.objects.read(path) == whole.objects.read(path)
+    write_card(store)
     assert verify_bytes(store, NUM_CLASSES) == []
     assert in_quarantine(store) == []
 
@@ -109,13 +112,14 @@ def test_a_kill_while_a_shard_is_replaced_leaves_a_valid_dataset(
 
     store = Store.create(tmp_path / "killed", SPEC)
     for shard in store.shards():
-        assert store.defect(shard.commit, deep=True) == ""
+        assert defect(store.objects, shard.commit, deep=True) == ""
     if step == "named:.engine/intents/*":
         assert store.look(Stage.SHARDS, SHARD, OLD) == old
     assert (heal(store, Stage.SHARDS, SHARD, NEW) is not None) == REPLACEMENT[step]
     store.commit(Stage.SHARDS, SHARD, NEW, *made)
     for path in (f"data/train-{SHARD}.tar", f".engine/manifests/{SHARD}.parquet"):
         assert store.objects.read(path) == whole.objects.read(path)
+    write_card(store)
     assert verify_bytes(store, NUM_CLASSES) == []
 
 
@@ -139,4 +143,5 @@ def test_a_stage_output_that_was_whole_at_the_kill_is_not_paid_twice(
     if found is not None:
         assert len(store.rows(found)) == 1
         assert store.commits(Stage.PROMPTS) == [found]
+        write_card(store)
         assert verify_bytes(store, NUM_CLASSES) == []

@@ -5,7 +5,7 @@ import pytest
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from storage.exit_codes import EXIT_WORK_LEFT, exit_code
-from storage.records import Prompt, Reason, Rejected, Stage
+from storage.records import Mention, Prompt, Reason, Rejected, Stage
 from tasks.breaker import Breaker, BreakerError
 from tasks.declarations import Made
 from tasks.stage_tasks import make_stage
@@ -21,7 +21,7 @@ def passed(number):
         key=f"k{number}",
         text="a cat",
         counterfactual_text="nothing",
-        mentions=({"class_id": 0, "start": 2, "end": 5},),
+        mentions=(Mention(class_id=0, start=2, end=5),),
         writer="test",
     )
 

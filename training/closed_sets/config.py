@@ -10,6 +10,7 @@ from storage.documents import read_yaml, suggest
 from storage.errors import InputError
 from storage.exports.closed_sets import ClosedSet, resolve_closed_set
 from storage.identity import digest
+from storage.paths import local_path
 from storage.vocabulary import load_vocabulary
 
 
@@ -131,5 +132,5 @@ def load_recipe(name: str) -> dict[str, Any]:
             f"recipe {name!r} is unknown; {suggest(name, shipped)}, or the path of a .yaml file"
         )
         raise InputError(message)
-    file = Path(name).expanduser() if is_path else RECIPE_FOLDER / f"{name}.yaml"
+    file = local_path(name, "the recipe") if is_path else RECIPE_FOLDER / f"{name}.yaml"
     return {"name": file.stem, **read_yaml(file)}

@@ -10,7 +10,6 @@ a run is made of, refuses to mix two runs, and leaves one file of weights behind
     out/work/                                     mmengine's: config, checkpoints, logs
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from storage.exports.folders import read_export
 from storage.files import write_whole
 from storage.identity import canonical_json, refuse_drift
 from storage.locks import hold_folder
+from storage.records import read_object
 from training.closed_sets.config import ClosedSetConfig
 from training.closed_sets.trained import (
     TrainedSet,
@@ -63,7 +63,7 @@ def _check_run(out: Path, meta: Mapping[str, Any]) -> None:
     if place.is_file():
         refuse_drift(
             f"{out} belongs to another run",
-            json.loads(place.read_bytes()),
+            read_object(place.read_bytes(), str(place), way_out="train into another folder"),
             meta,
             way_out="Train into another folder, or take the old values back",
         )

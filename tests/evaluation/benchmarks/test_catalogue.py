@@ -1,6 +1,8 @@
 """Which benchmarks there are, and the layout of PASCAL VOC."""
 
+import struct
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig, LvisConfig, scored_names
 from evaluation.benchmarks.folders import listed_names
+from hostile import always, animated, chunk, cut, noise, png_of, text_bomb, with_chunk
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
     draw_labels,
@@ -142,6 +145,55 @@ def test_a_label_map_in_colours_is_refused(tmp_path: Path) -> None:
     colours = Image.open(root / "SegmentationClass" / "a.png").convert("RGB")
     colours.save(root / "SegmentationClass" / "a.png")
     with pytest.raises(DataError, match=r"has mode RGB, expected P or L"):
+        list(open_benchmark(BenchmarkConfig(name="voc21", root=root)))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_grey_label_maps_of_any_depth_hold_their_labels(tmp_path: Path, depth: int) -> None:
+    labels = np.array([[0, 1, 1, 0, 1]]) * (2**depth - 1 if depth < 8 else 20)
+    root = write_voc(tmp_path, {"a": labels})
+    bits = np.unpackbits(labels.astype(np.uint8)[..., None], axis=2)[..., -depth:]
+    header = struct.pack(">IIBBBBB", 5, 1, depth, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + np.packbits(bits).tobytes())
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+    (root / "SegmentationClass" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    [sample] = open_benchmark(BenchmarkConfig(name="voc21", root=root))
+    assert sample.labels.tolist() == labels.tolist()
+
+
+def test_a_label_map_of_16_bits_is_refused_for_its_depth(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": LABELS})
+    Image.new("I;16", (3, 2)).save(root / "SegmentationClass" / "a.png")
+    with pytest.raises(DataError, match=r"a\.png has 16 bits a pixel, expected 8 or less"):
+        list(open_benchmark(BenchmarkConfig(name="voc21", root=root)))
+
+
+DAMAGE = {
+    "cut": (cut(0.6), "truncated|Truncated"),
+    "a bomb": (always(png_of(60_000, 60_000)), "60000 x 60000 pixels, expected 1 to 67108864"),
+    "a long text": (text_bomb(3 << 20), "Decompressed"),
+    "a strange chunk": (with_chunk(b"\0\1\2\3", b""), "cannot identify"),
+    "a page": (always(b"<!DOCTYPE html>"), "expected a JPEG or PNG signature"),
+    "animated": (always(animated()), "animated"),
+}
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages/a.jpg", "SegmentationClass/a.png"])
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_hostile_picture_is_named(tmp_path: Path, case: str, folder: str) -> None:
+    root = write_voc(tmp_path, {"a": np.zeros((16, 16))})
+    change, words = DAMAGE[case]
+    (root / folder).write_bytes(change(noise(64)))
+    name = folder.rpartition("/")[2]
+    with pytest.raises(DataError, match=rf"{name} cannot be decoded .*({words}).*fetch it again"):
+        list(open_benchmark(BenchmarkConfig(name="voc21", root=root)))
+
+
+def test_a_folder_in_place_of_a_picture_is_named(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a": LABELS})
+    (root / "SegmentationClass" / "a.png").unlink()
+    (root / "SegmentationClass" / "a.png").mkdir()
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded .*directory"):
         list(open_benchmark(BenchmarkConfig(name="voc21", root=root)))
 
 

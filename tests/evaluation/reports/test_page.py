@@ -19,7 +19,7 @@ from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.on_labels import score_predictor
 from evaluation.scoring.results import PublishedResult, ScoreProtocol, Scores, Subject, write_scores
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
-from storage.codecs import encode_image, encode_label_map
+from storage.codecs import decode_label_map, encode_image, encode_label_map
 from storage.errors import DataError, InputError
 from storage.shards import Sample
 
@@ -227,6 +227,30 @@ def test_a_lost_example_is_named(tmp_path: Path) -> None:
         write_report(None, [run], tmp_path / "r.html")
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            np.zeros((5, 5), np.uint16),
+            r"prediction\.png has 5 x 5 pixels, expected \d+ x \d+ as its",
+        ),
+        (None, "hold label 999, expected at most"),
+        (b"", r"prediction\.png starts with b''"),
+    ],
+)
+def test_a_damaged_example_is_named(
+    tmp_path: Path, labels: np.ndarray | bytes | None, words: str
+) -> None:
+    run = tmp_path / "run"
+    scores = make_scores(tmp_path, run, Subject(kind="student", name="s", fingerprint="f"))
+    path = run / scores.examples[0].prediction
+    if labels is None:
+        labels = np.full_like(decode_label_map(path.read_bytes()), 999)
+    path.write_bytes(labels if isinstance(labels, bytes) else encode_label_map(labels))
+    with pytest.raises(DataError, match=words):
+        write_report(None, [run], tmp_path / "r.html")
+
+
 def test_a_broken_line_of_a_curve_is_named_and_a_cut_off_last_line_is_left_out(
     tmp_path: Path,
 ) -> None:
@@ -300,6 +324,7 @@ def large_and_noisy(sample: Sample) -> Sample:
         image_bytes=encode_image(noise, "png"),
         counterfactual_bytes=encode_image(noise, "png"),
         mask_bytes=encode_label_map(np.full((256, 256), sample.class_ids[0] + 1, np.uint16)),
+        instances=(),
     )
 
 

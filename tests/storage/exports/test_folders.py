@@ -109,6 +109,16 @@ def test_a_folder_of_other_classes_or_other_files_is_refused(shard, tmp_path):
         export_shards({path: "1"}, PAIR, tmp_path)
 
 
+@pytest.mark.parametrize("damage", [b"", b"[" * 200_000, b"[]", b"\xff", b'{"a":'])
+def test_a_damaged_request_is_named_and_another_folder_helps(shard, tmp_path, damage):
+    path, out = shard("a", "bus"), tmp_path / "out"
+    export_shards({path: "1"}, PAIR, out)
+    (out / ".export/request.json").write_bytes(damage)
+    with pytest.raises(DataError, match=r"request\.json is not a JSON object .*another folder"):
+        export_shards({path: "1"}, PAIR, out)
+    assert export_shards({path: "1"}, PAIR, tmp_path / "other").num_samples == 1
+
+
 def test_shards_of_another_vocabulary_or_without_the_classes_are_refused(shard, tmp_path):
     path = shard("a", "cat")
     with pytest.raises(InputError, match="no sample of the 1 shards shows a class of rocket,bus"):

@@ -175,6 +175,15 @@ def test_another_run_in_the_same_folder_is_refused(run):
         train_closed_set(ClosedSetConfig.model_validate({**run, "learning_rate": 0.5}))
 
 
+def test_a_damaged_record_of_a_run_is_named(run):
+    train_closed_set(ClosedSetConfig.model_validate({**run, "steps": 1}))
+    Path(run["out"], "run.json").write_bytes(b"[" * 200_000)
+    with pytest.raises(
+        DataError, match=r"run\.json is not a JSON object .*train into another folder"
+    ):
+        train_closed_set(ClosedSetConfig.model_validate({**run, "steps": 1}))
+
+
 def test_damaged_weights_are_refused(run):
     train_closed_set(ClosedSetConfig.model_validate({**run, "steps": 1}))
     weights = Path(run["out"], "model.safetensors")

@@ -1,0 +1,124 @@
+"""Format and size of a picture by its first bytes, before any decoder is trusted with the rest."""
+
+import struct
+from typing import NamedTuple
+
+from storage.errors import DataError
+
+MAX_PIXELS = 8192 * 8192
+"""Most pixels of a picture, a label map or a mask: 192 MiB of RGB. Below the number from which
+Pillow warns."""
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = {_JPEG: "jpg", _PNG: "png"}
+_MAX_SEGMENTS = 4096  # of a JPEG, before its size is said; colour profiles may take 255 of them
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+_SCAN, _END = 0xDA, 0xD9
+
+
+class PictureHeader(NamedTuple):
+    """What a picture says about itself.
+
+    Attributes:
+        format: ``jpg`` or ``png``.
+        width: Pixels.
+        height: Pixels.
+        depth: Bits of a channel, or of an index into a palette.
+    """
+
+    format: str
+    width: int
+    height: int
+    depth: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+
+def read_header(data: bytes, name: str = "picture") -> PictureHeader:
+    """Read format and size; nothing is decoded.
+
+    Args:
+        data: The picture's file.
+        name: What messages call it: its file and member.
+
+    Raises:
+        DataError: It is neither JPEG nor PNG, says no size, has no pixels, or more than
+            `MAX_PIXELS`.
+    """
+    kind = image_format(data, name)
+    found = _read_png(data) if kind == "png" else _read_jpeg(data)
+    if found is None:
+        message = (
+            f"{name} ({len(data)} bytes) is not a readable image: it says no size; verify the "
+            "dataset"
+        )
+        raise DataError(message)
+    width, height, depth = found
+    check_size(width, height, name)
+    return PictureHeader(kind, width, height, depth)
+
+
+def image_format(data: bytes, name: str = "image") -> str:
+    """Tell ``jpg`` from ``png`` by the first bytes.
+
+    Args:
+        data: The picture's file.
+        name: What messages call it.
+
+    Raises:
+        DataError: It is neither.
+    """
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature):
+            return kind
+    message = f"{name} starts with {data[:8]!r}; expected a JPEG or PNG signature"
+    raise DataError(message)
+
+
+def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+    """Read width and height in pixels, see `read_header`."""
+    return read_header(data, name).size
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuse a picture or mask without pixels, or with more than `MAX_PIXELS`.
+
+    Raises:
+        DataError: It is; says its size.
+    """
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        message = (
+            f"{name} is to have {width} x {height} pixels, expected 1 to {MAX_PIXELS} "
+            "in all; verify the dataset"
+        )
+        raise DataError(message)
+
+
+def _read_png(data: bytes) -> tuple[int, int, int] | None:
+    """Width, height and depth in the header, which is the first chunk."""
+    if len(data) < 25 or data[12:16] != b"IHDR":
+        return None
+    return struct.unpack(">IIB", data[16:25])
+
+
+def _read_jpeg(data: bytes) -> tuple[int, int, int] | None:
+    """Width, height and depth in the first frame header, which stands before the first scan."""
+    at = len(_JPEG) - 1
+    for _ in range(_MAX_SEGMENTS):
+        at = data.find(b"\xff", at)
+        while data[at + 1 : at + 2] == b"\xff":
+            at += 1
+        if at < 0 or at + 9 > len(data) or data[at + 1] in {_SCAN, _END}:
+            return None
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            depth, height, width = struct.unpack(">BHH", data[at + 4 : at + 9])
+            return width, height, depth
+        at += 2
+        if marker not in _WITHOUT_LENGTH:
+            at += int.from_bytes(data[at : at + 2])
+    return None
