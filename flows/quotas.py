@@ -195,14 +195,14 @@ def survey(run: GenerationRun) -> Survey:
     Raises:
         DamagedError: A manifest that tells the fate of samples is damaged.
     """
+    quota = run.parameters.min_per_class
     commits: dict[str, dict[str, Commit]] = {}
-    for name, commit in run.store.log.shards().items():
+    for name, commit in run.store.log.shards("" if quota else run.classes.slice_id).items():
         commits.setdefault(commit.slice_id, {})[name] = commit
     own = commits.get(run.classes.slice_id, {})
     finished = run.look(own)
     todo = tuple((run, shard) for shard in run.planned if shard.name not in finished)
     tally = _count(run, finished, run.planned)
-    quota = run.parameters.min_per_class
     if quota is None:
         return Survey(todo, tally, None, commits)
     whole = run.whole()

@@ -65,6 +65,14 @@ def test_classes_that_yield_little_get_extras_until_each_has_enough(make, strict
     assert set(third.executed) == {Stage.MASKS, Stage.SHARDS}
     assert len(store.commits(Stage.PAIRS)) == painted
     assert tars(root) == before
+    # what tells the fate of samples is damaged, and is made again
+    store = Store.open(root)
+    commit = next(c for c in store.commits(Stage.SHARDS) if c.slice_id == own)
+    path = root / commit.manifest.path
+    path.write_bytes(b"XXXX" + path.read_bytes()[4:])
+    _, less = make(root, **wanted | {"samples": 2, "min_per_class": None})
+    assert less.executed == {Stage.SHARDS: 1}
+    assert less.requested == 2
 
 
 def test_a_run_that_finds_nothing_stops_and_goes_on_as_it_is_told(make, strict, tmp_path):
