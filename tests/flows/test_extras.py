@@ -68,6 +68,7 @@ def test_classes_that_yield_little_get_extras_until_each_has_enough(make, strict
     # what tells the fate of samples is damaged, and is made again
     store = Store.open(root)
     commit = next(c for c in store.commits(Stage.SHARDS) if c.slice_id == own)
+    assert commit.manifest is not None
     path = root / commit.manifest.path
     path.write_bytes(b"XXXX" + path.read_bytes()[4:])
     _, less = make(root, **wanted | {"samples": 2, "min_per_class": None})
