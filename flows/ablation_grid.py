@@ -19,6 +19,7 @@ from evaluation.reports.ablations import Ablation, Arm, Cell, DatasetYield
 from evaluation.scoring.measured import Measured, headline
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import open_run
+from flows.quotas import try_survey
 from flows.run_plan import check_benchmarks, scoring_configs
 from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from models.profiles import load_profile, require_weights
@@ -273,7 +274,8 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
     todo = []
     for dataset in grid.datasets.values():
         run = open_run(dataset)
-        if run is None or run.todo:
+        found = try_survey(run) if run is not None else None
+        if found is None or found.todo:
             todo.append(dataset)
     return todo
 

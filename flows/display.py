@@ -37,14 +37,19 @@ class SampleCounts:
     """How many planned samples have passed each stage, dropped and cached ones included.
 
     Args:
-        sizes: Planned samples of each shard, by name.
+        sizes: Planned samples of each shard, by name; shards may be added while it counts.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
-        self.total = sum(sizes.values())
         self._sizes = sizes
         self._steps: dict[tuple[Stage, str], Step] = {}
         self._lock = threading.Lock()
+
+    @property
+    def total(self) -> int:
+        """Planned samples of all shards."""
+        # a list first: the run may add a shard at any time
+        return sum(list(self._sizes.values()))
 
     def note(self, step: Step) -> None:
         """Take in one step."""
@@ -78,7 +83,7 @@ def show_progress(
 
     Args:
         progress: Of the run.
-        sizes: Planned samples of each shard, by name.
+        sizes: Planned samples of each shard, by name; shards may be added while it is shown.
         console: Bars if it is a terminal, else one line every `PLAIN_SECONDS`.
     """
     counts = SampleCounts(sizes)
@@ -100,7 +105,7 @@ def _bars(progress: RunProgress, counts: SampleCounts, console: Console) -> Iter
 
         def refresh(_step: Step) -> None:
             for stage, bar in bars.items():
-                shown.update(bar, completed=counts.done(stage))
+                shown.update(bar, completed=counts.done(stage), total=counts.total)
 
         stop = progress.listen(refresh)
         try:

@@ -17,6 +17,7 @@ from pydantic import Field
 from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, current_run
+from flows.quotas import Job, QuotaReport, Survey, survey
 from storage.card import write_card
 from storage.checks import DamagedError
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
@@ -25,6 +26,7 @@ from storage.layout import ENGINE_FOLDER
 from storage.plan import ShardRange
 from storage.records import Record, Stage
 from storage.store import Store
+from tasks.breaker import BreakerError
 from tasks.earlier_layout import take_over
 from tasks.packing import UndecidedError
 from tasks.progress import StoppedError
@@ -61,25 +63,28 @@ class GenerationSummary(Record, frozen=True):
     slice_id: str
     """8 hex digits of the slice."""
     planned_shards: int
-    """Shards that this run was asked for."""
+    """Shards that this run was asked for, without those of extra samples."""
     finished_before: int
     """Of these, shards that were committed when it began."""
     executed: dict[Stage, int]
-    """Shards that were worked on, by stage."""
+    """Shards that were worked on, by stage, those of extra samples included."""
     failures: tuple[ShardFailure, ...]
     """Shards that are still to do."""
     not_started: int = Field(ge=0)
     """Shards that were not begun, because too many had failed before."""
     requested: int
-    """Samples of the finished shards that this run was asked for."""
+    """Samples of the finished shards, as far as this run was asked for them; extra samples are
+    counted in `quota` alone."""
     written: int
     """Of these, samples in tars."""
     dropped: dict[str, int]
     """The others, by reason."""
+    quota: QuotaReport | None = None
+    """Extra samples, and which classes stay short; nothing if no quota was asked for."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether every shard asked for is committed."""
+        """Whether every shard asked for is committed; classes may stay short of their quota."""
         return not self.failures and not self.not_started
 
 
@@ -97,6 +102,7 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
         A completed state with a `GenerationSummary`, named `Cached` if nothing was executed.
 
     Raises:
+        BreakerError: Nearly all samples are dropped for one reason.
         IncompleteError: Shards are left to do.
         InputError: The parameters mean nothing, or differ from those of the dataset that is there.
     """
@@ -109,17 +115,18 @@ def _generate(run: GenerationRun) -> Any:
     replaced = other_packing(run.store, run.planned)
     make_way([(run.work(held), commit) for commit, held in replaced])
     run.keep_parameters()
+    outcome = _Outcome(run.parameters.max_failed_shards)
     try:
-        outcome = _make_all(run)
+        found = _make_all(run, outcome)
     finally:
         _bring_card_up_to_date(run.store)
-    summary = _summarise(run, outcome)
+    summary = _summarise(run, outcome, found)
     if summary.executed:
         _publish_artifacts(run.store, summary)
     _announce(run)
     if not summary.is_complete:
         raise IncompleteError(describe_failures(summary))
-    run.require_samples()
+    found.require_samples(run)
     if not summary.executed:
         return Completed(name="Cached", message="every shard was committed before", data=summary)
     return Completed(message=f"{summary.written} samples written", data=summary)
@@ -131,7 +138,7 @@ class _Outcome:
     def __init__(self, max_failed: int) -> None:
         self.executed: Counter[Stage] = Counter()
         self.failures: list[ShardFailure] = []
-        self.held: list[ShardRange] = []
+        self.held: list[Job] = []
         self.not_started = 0
         self._max_failed = max_failed
 
@@ -148,26 +155,69 @@ class _Outcome:
         self.failures.append(ShardFailure(shard=shard.name, error=words))
 
 
-def _make_all(run: GenerationRun) -> _Outcome:
+def _make_all(run: GenerationRun, outcome: _Outcome) -> Survey:
+    """Make shards until nothing is left to do, or some could not be made.
+
+    What there is to do is read from the records again and again: which extra samples are needed is
+    known when the samples before them are finished.
+
+    Returns:
+        What is there in the end.
+    """
+    tried: set[tuple[str, int]] = set()
+    damaged: Counter[str] = Counter()
+    while True:
+        try:
+            found = survey(run)
+        except DamagedError as error:
+            damaged[error.commit.shard] += 1
+            if damaged[error.commit.shard] >= _ATTEMPTS:
+                raise
+            run.store.withdraw(error.commit, str(error))
+            tried = {each for each in tried if each[0] != error.commit.shard}
+            continue
+        if not found.todo or outcome.failures or outcome.not_started:
+            return found
+        jobs = [job for job in found.todo if _about(job) not in tried]
+        tried.update(map(_about, jobs))
+        if not jobs:  # somebody else undoes what this run makes
+            for _, shard in found.todo:
+                outcome.fail(shard, UndecidedError("it is not finished although it was made"))
+            return found
+        if found.quota is not None and found.quota.extra:
+            _log.info("round %d of extras: %d shards to do", found.quota.rounds, len(jobs))
+        _make_jobs(run, jobs, found, outcome)
+
+
+def _about(job: Job) -> tuple[str, int]:
+    """What tells a shard from others and from itself before it has grown."""
+    return job[1].name, job[1].stop
+
+
+def _make_jobs(run: GenerationRun, jobs: Sequence[Job], found: Survey, outcome: _Outcome) -> None:
     """Make shards side by side, until all are tried or too many have failed.
 
     Shards that other workers are making come last: they are finished when those are, or are taken
     over from them.
     """
-    outcome = _Outcome(run.parameters.max_failed_shards)
-    _make_side_by_side(run, run.todo, outcome, wait=False)
-    held = sorted(outcome.held, key=lambda shard: shard.index)
+    for each in {id(own): own for own, _ in jobs}.values():
+        commits = found.commits.get(each.classes.slice_id, {})
+        for commit, held in other_packing(run.store, commits.values(), each.planned):
+            make_way(each.work(held), commit)
+    run.sizes.update({shard.name: shard.count for _, shard in jobs})
+    outcome.held.clear()
+    _make_side_by_side(run, jobs, outcome, wait=False)
+    held = sorted(outcome.held, key=lambda job: job[1].name)
     _make_side_by_side(run, held, outcome, wait=True)
-    return outcome
 
 
 def _make_side_by_side(
-    run: GenerationRun, shards: Sequence[ShardRange], outcome: _Outcome, *, wait: bool
+    run: GenerationRun, jobs: Sequence[Job], outcome: _Outcome, *, wait: bool
 ) -> None:
     with ThreadPoolExecutor(run.parameters.shards_in_flight, "shard") as pool:
         futures = [
-            pool.submit(contextvars.copy_context().run, _try_shard, run, shard, outcome, wait)
-            for shard in shards
+            pool.submit(contextvars.copy_context().run, _try_shard, job, outcome, wait)
+            for job in jobs
         ]
         try:
             for future in futures:
@@ -178,12 +228,13 @@ def _make_side_by_side(
             raise
 
 
-def _try_shard(run: GenerationRun, shard: ShardRange, outcome: _Outcome, wait: bool) -> None:
+def _try_shard(job: Job, outcome: _Outcome, wait: bool) -> None:
     """Make a shard.
 
     Whatever goes wrong in it, be it a bug or a full memory, is that shard's failure; only what
     would go wrong in every other shard too ends the run.
     """
+    run, shard = job
     if outcome.is_over:
         outcome.not_started += 1
         return
@@ -192,9 +243,12 @@ def _try_shard(run: GenerationRun, shard: ShardRange, outcome: _Outcome, wait: b
     try:
         with run.store.claim(shard.name, check):
             _make_shard(run, shard, executed)
-    except LeaseHeldError:
-        outcome.held.append(shard)
-    except (InputError, BudgetError, StoppedError):
+    except LeaseHeldError as error:
+        if wait:
+            outcome.fail(shard, error)
+        else:
+            outcome.held.append(job)
+    except (InputError, BudgetError, BreakerError, StoppedError):
         raise
     except Exception as error:  # noqa: BLE001 - counted, logged, and told at the run's end
         outcome.fail(shard, error)
@@ -235,12 +289,7 @@ def _bring_card_up_to_date(store: Store) -> None:
         _log.warning("the card of %s was not written: %s", store.root, error)
 
 
-def _summarise(run: GenerationRun, outcome: _Outcome) -> GenerationSummary:
-    commits = run.look().values()
-    dropped: Counter[str] = Counter()
-    for commit in commits:
-        dropped.update({why.value: n for why, n in commit.counts.rejected.items()})
-        dropped.update({why.value: n for why, n in commit.counts.failed.items()})
+def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> GenerationSummary:
     return GenerationSummary(
         root=run.store.root,
         slice_id=run.classes.slice_id,
@@ -249,16 +298,18 @@ def _summarise(run: GenerationRun, outcome: _Outcome) -> GenerationSummary:
         executed=dict(outcome.executed),
         failures=tuple(sorted(outcome.failures, key=lambda failure: failure.shard)),
         not_started=outcome.not_started,
-        requested=sum(commit.counts.requested for commit in commits),
-        written=sum(commit.counts.written for commit in commits),
-        dropped=dict(dropped),
+        requested=found.tally.requested,
+        written=found.tally.written,
+        dropped={why.value: count for why, count in sorted(found.tally.dropped.items())},
+        quota=found.quota,
     )
 
 
 def describe_failures(summary: GenerationSummary) -> str:
     """Say which shards are left to do, and why."""
     left = len(summary.failures) + summary.not_started
-    lines = [f"{left} of {summary.planned_shards} shards are left to do; run again to go on"]
+    planned = summary.planned_shards + (summary.quota.shards if summary.quota else 0)
+    lines = [f"{left} of {planned} shards are left to do; run again to go on"]
     lines += [f"{failure.shard}: {failure.error}" for failure in summary.failures]
     if summary.not_started:
         lines.append(f"{summary.not_started} were not begun after too many had failed")

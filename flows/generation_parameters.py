@@ -18,6 +18,11 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     """Dataset: a folder or an object-store URL. An existing dataset is resumed or extended."""
     samples: int = Field(ge=1)
     """Samples to plan for the slice. More than before extends the slice."""
+    min_per_class: int | None = Field(default=None, ge=1)
+    """Written samples that every class of the slice shall have; classes that yield less get extra
+    samples."""
+    max_extra: float = Field(default=1.0, ge=0, le=100)
+    """Most extra samples over all classes, as a multiple of `samples`."""
     slice: str = "all"
     """Classes: all, a named slice (lvis-r, voc20, ...), a range of ids (0:100), or names between
     commas."""
@@ -44,7 +49,8 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     masks: MaskRules = MaskRules()
     """When a mask is good enough."""
     min_yield: float = Field(default=0.25, ge=0, le=1)
-    """A shard with a smaller share of written samples is degraded: training leaves it out."""
+    """A shard of several classes with a smaller share of written samples is degraded: training
+    leaves it out."""
     device: str = "auto"
     """Where the models run: auto, cpu, cuda, cuda:1 ..."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -53,6 +59,11 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     """Shards worked on at once in this process: writing and packing overlap with painting."""
     max_failed_shards: int = Field(default=3, ge=1)
     """Start no more shards after this many have failed."""
+    breaker_samples: int = Field(default=200, ge=0)
+    """The run stops when nearly all of the last so many samples of a stage were dropped for one
+    reason; 0 never stops it."""
+    breaker_share: float = Field(default=0.9, ge=0, le=1)
+    """Nearly all means more than this share."""
     writer_limit: str | None = None
     """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
     workers; it must exist."""

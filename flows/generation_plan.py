@@ -5,6 +5,8 @@ from rich.table import Table
 
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, open_run, select_shards
+from flows.quota_words import print_quota
+from flows.quotas import QuotaReport, survey
 from storage.layout import cell_name
 from storage.plan import cell_size, count_shards
 from storage.records import Record, Stage
@@ -45,6 +47,8 @@ class GenerationPlan(Record, frozen=True):
     """Shards of the slice that the run would work on; the stages count these."""
     stages: tuple[StagePlan, ...]
     """How far the stages are."""
+    quota: QuotaReport | None = None
+    """The extra samples that are known now; nothing if no quota or no dataset is there."""
 
 
 def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
@@ -53,6 +57,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
     Raises:
         InputError: The parameters mean nothing, weights are missing, or the dataset that is there
             was made with other settings.
+        DamagedError: There is a quota, and what tells the fate of samples is damaged.
     """
     spec = parameters.spec
     classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
@@ -75,6 +80,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
             StagePlan(stage=stage, committed=count, to_do=chosen - count)
             for stage, count in committed.items()
         ),
+        quota=survey(run).quota if run is not None and parameters.min_per_class else None,
     )
 
 
@@ -111,3 +117,4 @@ def print_plan(plan: GenerationPlan, console: Console) -> None:
     for row in plan.stages:
         table.add_row(row.stage.value, str(row.committed), str(row.to_do))
     console.print(table)
+    print_quota(plan.quota, console)

@@ -6,8 +6,7 @@ Nothing here needs Prefect, so what is wrong or already done is known before a s
 import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -19,14 +18,16 @@ from flows.kept_parameters import keep_parameters
 from models.devices import pick_device
 from models.profiles import require_weights
 from storage.commits import Commit
-from storage.errors import IncompleteError, InputError
+from storage.errors import InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
-from storage.plan import ShardRange, count_shards, shard_range
+from storage.plan import DatasetSpec, ShardRange, count_shards, shard_range
 from storage.slices import Slice, resolve_slice
 from storage.store import Store
+from storage.tallies import Tallies
 from storage.vocabulary import load_vocabulary
+from tasks.breaker import Breaker
 from tasks.context import RunContext
 from tasks.machine import Machine
 from tasks.recipe import Recipe
@@ -50,6 +51,10 @@ class GenerationRun:
         store: The dataset.
         keys: The keys of the stages' outputs.
         machine: Owns devices, models, progress and the stop of this run.
+
+    Attributes:
+        sizes: Planned samples of the shards that it makes, by name, as far as they are known.
+        tallies: Counts what became of samples.
     """
 
     def __init__(
@@ -68,11 +73,18 @@ class GenerationRun:
         self.store = store
         self.keys = keys
         self.machine = machine
+        self.sizes: dict[str, int] = {}
+        self.tallies = Tallies(store)
+
+    @cached_property
+    def spec(self) -> DatasetSpec:
+        """What fixes the plan."""
+        return self.parameters.spec
 
     @cached_property
     def planned(self) -> list[ShardRange]:
         """The shards asked for, in order; their samples are planned when they are made."""
-        spec, samples = self.parameters.spec, self.parameters.samples
+        spec, samples = self.spec, self.parameters.samples
         chosen = select_shards(self.parameters.shards, count_shards(spec, samples))
         return [shard_range(spec, self.classes, index, samples) for index in chosen]
 
@@ -86,34 +98,46 @@ class GenerationRun:
         """The other planned shards, in order."""
         return [shard for shard in self.planned if shard.name not in self.finished]
 
-    def look(self) -> dict[str, Commit]:
-        """The planned shards that are finished now, by name."""
-        commits = self.store.log.shards(self.classes.slice_id)
+    def look(self, commits: Mapping[str, Commit] | None = None) -> dict[str, Commit]:
+        """The planned shards that are finished now, by name.
+
+        Args:
+            commits: Records of finished shards by name; read now if they are not given.
+        """
+        if commits is None:
+            commits = self.store.log.shards(self.classes.slice_id)
         return {
             shard.name: commits[shard.name]
             for shard in self.planned
             if shard.name in commits and self.store.covers(commits[shard.name], shard)
         }
 
-    def require_samples(self) -> None:
-        """Refuse to call a slice done of which nothing was written.
+    def whole(self) -> "GenerationRun":
+        """The same run with all shards of the slice."""
+        if self.parameters.shards.strip() == "all":
+            return self
+        return self._other(self.parameters.model_copy(update={"shards": "all"}), self.classes)
 
-        Raises:
-            IncompleteError: All planned shards are finished and empty.
+    def of_class(self, class_id: int, samples: int) -> "GenerationRun":
+        """A run of the slice of one class alone, on the same machine and without a breaker.
+
+        Args:
+            class_id: Vocabulary index.
+            samples: Samples of that slice.
         """
-        commits = list(self.look().values())
-        if len(commits) < len(self.planned) or any(commit.object for commit in commits):
-            return
-        dropped: Counter[str] = Counter()
-        for commit in commits:
-            dropped.update({why.value: n for why, n in commit.counts.rejected.items()})
-            dropped.update({why.value: n for why, n in commit.counts.failed.items()})
-        reasons = ", ".join(f"{why} {count}" for why, count in dropped.most_common())
-        message = (
-            f"slice {self.classes.label} has no sample: all {dropped.total()} were dropped "
-            f"({reasons}); see what is wrong with the models or the rules before making more"
-        )
-        raise IncompleteError(message)
+        vocabulary = load_vocabulary(self.spec.vocabulary)
+        text = f"{class_id}:{class_id + 1}"
+        classes = resolve_slice(vocabulary, text)
+        named = classes.model_copy(update={"label": vocabulary[class_id].name})
+        # a class that yields little is no sign of trouble: that is why it gets extra samples
+        changes = {"slice": text, "samples": samples, "shards": "all", "breaker_samples": 0}
+        return self._other(self.parameters.model_copy(update=changes), named)
+
+    def _other(self, parameters: GenerationParameters, classes: Slice) -> "GenerationRun":
+        shared = {"store": self.store, "keys": self.keys, "machine": self.machine}
+        other = GenerationRun(parameters, self.recipe, classes, **shared)
+        other.spec = self.spec  # to find it anew would read the profile for each of many classes
+        return other
 
     def work(self, shard: ShardRange) -> ShardWork:
         """One shard, to be made."""
@@ -125,9 +149,10 @@ class GenerationRun:
             self.machine,
             self.store,
             self.recipe,
-            self.parameters.spec,
+            self.spec,
             self.classes,
             self.parameters.accept_failed,
+            Breaker(self.parameters.breaker_samples, self.parameters.breaker_share),
         )
 
     def keep_parameters(self) -> None:

@@ -12,13 +12,14 @@ from flows.display import show_progress
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, open_run, prepare
+from flows.quota_words import print_quota
+from flows.quotas import Survey, try_survey
 from flows.score_tables import yield_table
 from storage.card import write_card
 from storage.errors import EngineError
 from storage.locks import LOG_FOLDER
 from storage.paths import local_path
 from storage.records import Stage
-from storage.store import Store
 from tasks.resident import ResidentModels
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def generate_locally(
     """Generate a slice in this process and say what was done.
 
     Everything that can be checked is checked before a server is started or anything is paid for.
-    If all shards are committed no server is started at all.
+    If all shards are committed and no extra samples are needed, no server is started at all.
 
     Args:
         parameters: What to generate.
@@ -43,52 +44,52 @@ def generate_locally(
         InputError: The parameters mean nothing, weights are missing, or the dataset that is there
             was made with other settings.
         IncompleteError: Shards are left to do.
+        BreakerError: Nearly all samples are dropped for one reason.
     """
     there = open_run(parameters)
-    if there is not None and not there.todo:  # what work needs, such as space, is not asked for
-        _describe_work(there, console)
-        _keep_card(there.store)
-        there.require_samples()
+    found = try_survey(there) if there is not None else None
+    if there is not None and found is not None and not found.todo:
+        _describe_work(there, found, console)  # what work needs, such as space, is not asked for
+        _keep_up_to_date(there)
+        found.require_samples(there)
         return
     with prepare(parameters, models) as run:
-        if _describe_work(run, console):
-            _generate(run, console)
-        else:
-            run.keep_parameters()
+        _describe_work(run, try_survey(run), console)
+        _generate(run, console)
 
 
-def _keep_card(store: Store) -> None:
+def _keep_up_to_date(run: GenerationRun) -> None:
     """Write the card if it is not what is committed: a run may have been killed before it did."""
     try:
-        write_card(store)
+        write_card(run.store)
+        run.keep_parameters()
     except (EngineError, OSError) as error:  # a full disk, or one that is read-only
-        _log.warning("the card of %s was not written: %s", store.root, error)
+        _log.warning("the card of %s was not written: %s", run.store.root, error)
 
 
-def _describe_work(run: GenerationRun, console: Console) -> bool:
-    """Say what there is to do; returns whether there is anything."""
+def _describe_work(run: GenerationRun, found: Survey | None, console: Console) -> None:
+    """Say what there is to do."""
     what = f"slice {run.classes.label} ({len(run.classes.class_ids)} classes)"
     num_planned, num_todo = len(run.planned), len(run.planned) - len(run.finished)
-    if not num_todo:
-        console.print(
-            f"nothing to do: all {num_planned} shards of {what} are committed, "
-            f"no stage was executed",
-            soft_wrap=True,
-        )
-        return False
     samples = sum(shard.count for shard in run.planned)
-    console.print(
-        f"{what}: {num_planned} shards of {samples} samples, "
-        f"{num_planned - num_todo} committed, {num_todo} to do",
-        soft_wrap=True,
-    )
-    return True
+    if found is not None and not found.todo:
+        words = (
+            f"nothing to do: all {num_planned} shards of {what} are committed, "
+            f"no stage was executed"
+        )
+    else:
+        words = (
+            f"{what}: {num_planned} shards of {samples} samples, "
+            f"{num_planned - num_todo} committed, {num_todo} to do"
+        )
+    console.print(words, soft_wrap=True)
+    if found is not None and not num_todo:
+        print_quota(found.quota, console)
 
 
 def _generate(run: GenerationRun, console: Console) -> None:
     """Run the flow on a server, with progress, and say what came of it."""
     folder = _engine_folder(run.parameters.root)
-    sizes = {shard.name: shard.count for shard in run.todo}
     with log_file(folder):
         address = ensure_server(folder / "prefect")
         from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -98,11 +99,12 @@ def _generate(run: GenerationRun, console: Console) -> None:
         # An earlier command of this process may have imported Prefect before there was a server.
         with (
             temporary_settings({PREFECT_API_URL: address}),
-            show_progress(run.machine.progress, sizes, console) as counts,
+            show_progress(run.machine.progress, run.sizes, console) as counts,
             run.handed_on(),
         ):
             summary = generate_dataset(run.parameters)
     console.print(yield_table(summary.written, summary.requested, summary.dropped))
+    print_quota(summary.quota, console)
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
     cached = counts.cached() + summary.finished_before * len(Stage)
     console.print(

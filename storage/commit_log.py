@@ -35,6 +35,7 @@ class CommitLog:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self._told: set[str] = set()
 
     def paths(self, stage: Stage | None = None, unit: str = "") -> list[str]:
         """List the paths of records, by stage, shard or cell, and key.
@@ -68,14 +69,16 @@ class CommitLog:
                 yield BadRecord(path, str(error))
 
     def good(self, stage: Stage | None = None, unit: str = "") -> Iterator[Commit]:
-        """Read the records that can be read; the others are named in the log and stop nothing."""
+        """Read the records that can be read; the others are named in the log, once."""
         return self.read_good(self.paths(stage, unit))
 
     def read_good(self, paths: Iterable[str]) -> Iterator[Commit]:
         """Read these records, as `good` does."""
         for found in self.scan(paths):
             if isinstance(found, BadRecord):
-                _log.warning("%s", found.problem)
+                if found.problem not in self._told:
+                    _log.warning("%s", found.problem)
+                self._told.add(found.problem)
             else:
                 yield found
 

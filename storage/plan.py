@@ -106,13 +106,18 @@ class CellPart:
     class_sets: tuple[PlannedSample, ...]
 
 
+def most_samples(spec: DatasetSpec) -> int:
+    """Samples of the longest slice that keys and names can count."""
+    return min(MAX_SAMPLES, MAX_SHARDS * spec.samples_per_shard)
+
+
 def count_shards(spec: DatasetSpec, num_samples: int) -> int:
     """Count the shards of a slice.
 
     Raises:
         InputError: If the number of samples is below 1 or above what keys and names can count.
     """
-    most = min(MAX_SAMPLES, MAX_SHARDS * spec.samples_per_shard)
+    most = most_samples(spec)
     if not 1 <= num_samples <= most:
         message = (
             f"{num_samples} samples cannot be planned: expected 1 to {most} for a slice with "

@@ -40,14 +40,15 @@ def publish(
     text = record.encode()
     intent = intent_path(stage, unit, key)
     objects.replace(intent, text)
+    grows = False
     if stage is Stage.SHARDS:
-        _withdraw_others(objects, unit, key)
+        grows = _withdraw_others(objects, unit, key)
         if record.object is None and objects.size(shard_path(unit)) is not None:
             put_aside(objects, [shard_path(unit)], f"the version with key {key} is empty")
     if record.object is not None:
-        _write_whole(objects, record.object, payload.data)
+        _write_whole(objects, record.object, payload.data, replaced=grows)
     if record.manifest is not None:
-        _write_whole(objects, record.manifest, payload.manifest)
+        _write_whole(objects, record.manifest, payload.manifest, replaced=grows)
     check()
     path = commit_path(stage, unit, key)
     # a request that was repeated after a lost answer finds its own record
@@ -85,20 +86,24 @@ def adopt(objects: ObjectStore, stage: Stage, unit: str, key: str) -> Commit | N
     return record
 
 
-def _write_whole(objects: ObjectStore, ref: ObjectRef, data: bytes | memoryview) -> None:
-    """Give bytes their name; adopt equal ones, put others aside."""
+def _write_whole(
+    objects: ObjectStore, ref: ObjectRef, data: bytes | memoryview, *, replaced: bool
+) -> None:
+    """Give bytes their name; adopt equal ones, put others aside, which is no surprise if replaced."""
     if objects.write_new(ref.path, data) or holds(objects, ref):
         return
-    put_aside(objects, [ref.path], "its bytes differ from what this commit made")
+    reason = "its bytes differ from what this commit made"
+    put_aside(objects, [ref.path], reason, level=logging.INFO if replaced else logging.WARNING)
     if not objects.write_new(ref.path, data):
         message = f"{ref.path} is being written by somebody else too; run again"
         raise TransientError(message)
 
 
-def _withdraw_others(objects: ObjectStore, shard: str, key: str) -> None:
-    """Withdraw the records of other versions of a shard before its tar is replaced."""
+def _withdraw_others(objects: ObjectStore, shard: str, key: str) -> bool:
+    """Withdraw the records of other versions of a shard before its tar is replaced, if any."""
     folder = f"{COMMIT_FOLDER}/{Stage.SHARDS}/{shard}"
     kept = commit_path(Stage.SHARDS, shard, key)
     others = [path for path in objects.paths(folder) if path != kept]
     if others:
-        put_aside(objects, others, f"replaced by a version with key {key}")
+        put_aside(objects, others, f"replaced by a version with key {key}", level=logging.INFO)
+    return bool(others)

@@ -42,16 +42,18 @@ class CommittedShard:
         Args:
             commit: The record.
             root: Path or URL of the dataset.
-            min_yield: Smallest share of written samples with which a shard is not degraded.
+            min_yield: Smallest share of written samples with which a shard is not degraded. It
+                does not hold for shards of a single class: their yield tells about the class.
         """
         share = commit.counts.share_written
+        least = min_yield if len(commit.classes) != 1 else 0.0
         return cls(
             name=commit.shard,
             path=f"{root}/{commit.object.path}" if commit.object else None,
             samples=commit.counts.written,
             sha256=commit.object.sha256 if commit.object else "",
             share_written=share,
-            degraded=share < min_yield or commit.object is None,
+            degraded=share < least or commit.object is None,
             commit=commit,
         )
 

@@ -1,6 +1,6 @@
 """Repacking: shards of another size make way, once everything in them is there as pieces."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from storage.commits import Commit
 from storage.errors import InputError
@@ -10,12 +10,15 @@ from tasks.earlier_layout import take_over
 from tasks.work import ShardWork
 
 
-def other_packing(store: Store, planned: Sequence[ShardRange]) -> list[tuple[Commit, ShardRange]]:
+def other_packing(
+    store: Store, commits: Iterable[Commit], planned: Sequence[ShardRange]
+) -> list[tuple[Commit, ShardRange]]:
     """The finished shards that hold planned samples, but in tars of another size.
 
     Args:
         store: The dataset.
-        planned: The wanted shards, in order.
+        commits: Records of finished shards of the slice.
+        planned: The wanted shards of the slice, in order.
 
     Returns:
         The records, each with the samples it holds.
@@ -24,7 +27,7 @@ def other_packing(store: Store, planned: Sequence[ShardRange]) -> list[tuple[Com
         return []
     first, last, capacity = planned[0].start, planned[-1].stop, planned[0].capacity
     found: list[tuple[Commit, ShardRange]] = []
-    for commit in store.log.shards(planned[0].slice_id).values():
+    for commit in commits:
         held = store.range_of(commit)
         if held is None:
             continue

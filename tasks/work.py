@@ -94,6 +94,9 @@ class ShardWork:
 
         Returns:
             Pieces that were made.
+
+        Raises:
+            BreakerError: Nearly all samples are dropped for one reason.
         """
         stage, made, before = declaration.stage, 0, 0
         progress, name = self.machine.progress, self.shard.name
@@ -104,6 +107,7 @@ class ShardWork:
 
         for part in self.parts:
             if self.state(part).missing(stage):
+                self.context.breaker.check()
                 progress.check(f"{stage} of {name} after {before} samples")
                 with self.held(stage, part) as state:
                     # whoever held the lease before may have made them
@@ -125,6 +129,7 @@ class ShardWork:
             made = declaration.make(piece)
             seconds = time.monotonic() - started
         commit_piece(self.store, piece.state, piece.stage, made, seconds)
+        self.context.breaker.note(piece.stage, made.rows)
 
 
 def commit_piece(

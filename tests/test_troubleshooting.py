@@ -25,8 +25,9 @@ from storage.errors import EngineError
 from storage.leases import take_lease
 from storage.local_objects import LocalObjects
 from storage.locks import hold_folder
-from storage.records import Stage
+from storage.records import Reason, Rejected, Stage
 from storage.store import Store
+from tasks.breaker import Breaker
 from tasks.training import require_shards
 from training.divergence import diverged, lower_settings
 
@@ -84,6 +85,13 @@ def read_damaged() -> None:
     store.read(store.commits(Stage.MASKS)[0])
 
 
+def drop_all() -> None:
+    breaker, lost = Breaker(2, 0.5), Reason.CLASS_NOT_FOUND
+    row = Rejected(key="k", stage=Stage.DETECTIONS, reason=lost, detail="cat not found")
+    breaker.note(Stage.DETECTIONS, [row, row])
+    breaker.check()
+
+
 def diverge() -> None:
     raise diverged("step 7", ["loss nan"], lower_settings("optimiser.", 0.1, None), "then go on")
 
@@ -109,6 +117,7 @@ PROVOKED: dict[str, str | Callable[[], object]] = {
     "sha256 is": read_damaged,
     "good shards": lambda: require_shards("d", 5),
     "is not a checkpoint": lambda: load_student("empty"),
+    "dropped for one reason": drop_all,
     "training has diverged": diverge,
     "is not finite": lambda: load_student("diverged"),
     "expected a list of image names": lambda: open_benchmark(

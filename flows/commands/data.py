@@ -33,6 +33,12 @@ class GenerationOptions:
     """Classes: all, lvis-r, voc20, 0:100, or names between commas."""
     samples: Whole | None = None
     """Samples to plan for the slice; more than before extends it."""
+    min_per_class: int | None = None
+    """Written samples that each class shall have: those that yield less get extra samples."""
+    max_extra: float | None = None
+    """Most extra samples, as a multiple of --samples (1.0)."""
+    accept_failed: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Pack shards without the samples that no service delivered."""
     profile: str | None = None
     """Shipped profile (miniature, sd15), or the path of a YAML file."""
     shards: str | None = None
@@ -52,7 +58,8 @@ class GenerationOptions:
 
         given: dict[str, Any] = asdict(self)
         settings = read_assignments(given.pop("set"))
-        values = {name: value for name, value in given.items() if value is not None}
+        accepted = {"accept_failed": True} if given.pop("accept_failed") else {}
+        values = {name: value for name, value in given.items() if value is not None} | accepted
         if doubled := sorted(settings.keys() & values.keys()):
             message = f"{doubled[0]!r} is given by --{doubled[0]} and by --set; keep one of them"
             raise InputError(message)
@@ -91,10 +98,14 @@ def plan(
     help_epilogue=show_examples(
         "magicseg generate --root runs/mine --samples 96",
         'magicseg generate --root runs/mine --samples 96 --slice "cat,boat"',
+        "magicseg generate --root runs/mine --samples 96 --min-per-class 4",
     )
 )
 def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOptions()) -> None:
     """Make the shards of a slice; committed ones are not made again.
+
+    With --min-per-class, classes that yield little get extra samples until each has enough or
+    --max-extra is reached; those that stay short are named, and the exit code is 0 all the same.
 
     Args:
         file: YAML file with generation parameters.
