@@ -112,9 +112,6 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
 
 def _generate(run: GenerationRun) -> Any:
     _log.info("%d of %d shards are committed", len(run.finished), len(run.planned))
-    replaced = other_packing(run.store, run.planned)
-    make_way([(run.work(held), commit) for commit, held in replaced])
-    run.keep_parameters()
     outcome = _Outcome(run.parameters.max_failed_shards)
     try:
         found = _make_all(run, outcome)
@@ -202,8 +199,9 @@ def _make_jobs(run: GenerationRun, jobs: Sequence[Job], found: Survey, outcome: 
     """
     for each in {id(own): own for own, _ in jobs}.values():
         commits = found.commits.get(each.classes.slice_id, {})
-        for commit, held in other_packing(run.store, commits.values(), each.planned):
-            make_way(each.work(held), commit)
+        replaced = other_packing(run.store, commits.values(), each.planned)
+        make_way([(each.work(held), commit) for commit, held in replaced])
+    run.keep_parameters()
     run.sizes.update({shard.name: shard.count for _, shard in jobs})
     outcome.held.clear()
     _make_side_by_side(run, jobs, outcome, wait=False)

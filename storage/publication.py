@@ -89,7 +89,7 @@ def adopt(objects: ObjectStore, stage: Stage, unit: str, key: str) -> Commit | N
 def _write_whole(
     objects: ObjectStore, ref: ObjectRef, data: bytes | memoryview, *, replaced: bool
 ) -> None:
-    """Give bytes their name; adopt equal ones, put others aside, which is no surprise if replaced."""
+    """Give bytes their name; adopt equal ones, put others aside, loudly if they are a surprise."""
     if objects.write_new(ref.path, data) or holds(objects, ref):
         return
     reason = "its bytes differ from what this commit made"

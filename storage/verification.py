@@ -225,8 +225,12 @@ def _check_answers(store: Store) -> Iterator[_Damage]:
     for path, problem in Ledger(store.objects).damaged():
         yield _Damage(
             Finding(path=path, problem=problem, way_out=_REPAIR),
-            lambda path=path, problem=problem: put_aside(store.objects, [path], problem),
+            lambda path=path, problem=problem: _put_file_aside(store, path, problem),
         )
+
+
+def _put_file_aside(store: Store, path: str, problem: str) -> None:
+    put_aside(store.objects, [path], problem)
 
 
 def _contents_problems(store: Store, commit: Commit, num_classes: int) -> Iterator[str]:
