@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from storage.archives import index_archive, read_archive, write_archive
+from storage.checked_tars import open_tar
 from storage.codecs import image_format, image_size
 from storage.errors import DataError, InputError
-from storage.objects import open_file
 from storage.records import Box, Instance, Mention
 
 __all__ = ["Sample", "iterate", "pack", "read_index"]
@@ -80,34 +80,36 @@ def pack(samples: Sequence[Sample]) -> memoryview:
     return write_archive(member for sample in ordered for member in _members(sample))
 
 
-def iterate(path: str | Path) -> Iterator[Sample]:
+def iterate(path: str | Path, identity: str = "") -> Iterator[Sample]:
     """Stream the samples of a shard, one in memory at a time.
 
     Args:
         path: Path or URL of the tar (an object store's tar is fetched whole).
+        identity: SHA-256 that its record gives; the tar is checked against it.
 
     Raises:
-        DataError: The tar is cut, or a sample misses a member or a field.
+        DataError: The tar is cut, not what was committed, or a sample misses a member or a field.
     """
-    with open_file(path) as file:
+    with open_tar(path, identity) as file:
         yield from _samples(read_archive(file, str(path)), str(path))
 
 
-def read_index(path: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
+def read_index(path: str | Path, identity: str = "") -> dict[str, dict[str, tuple[int, int]]]:
     """Index a shard for random access.
 
     Args:
         path: Path or URL of the tar.
+        identity: SHA-256 that its record gives; the tar is checked against it.
 
     Returns:
         By sample key, in file order: offset and size in bytes of each member, by extension
         (``jpg`` or ``png``, ``cf.jpg`` or ``cf.png``, ``mask.png``, ``json``).
 
     Raises:
-        DataError: The tar is cut.
+        DataError: The tar is cut, or not what was committed.
     """
     index: dict[str, dict[str, tuple[int, int]]] = {}
-    with open_file(path) as file:
+    with open_tar(path, identity) as file:
         for member, offset, size in index_archive(file, str(path)):
             key, _, extension = member.partition(".")
             index.setdefault(key, {})[extension] = (offset, size)
