@@ -15,6 +15,8 @@ INTENT_FOLDER = f"{ENGINE_FOLDER}/intents"
 """Records of commits that have begun."""
 SPEC_PATH = f"{ENGINE_FOLDER}/spec.json"
 """What the dataset is; its presence makes a folder a dataset."""
+SPEC_COPY_PATH = f"{ENGINE_FOLDER}/spec.copy.json"
+"""The same once more, to restore it from."""
 CARD_PATH = "README.md"
 """The dataset card."""
 

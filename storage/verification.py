@@ -28,10 +28,12 @@ from storage.layout import (
 )
 from storage.ledger import Ledger
 from storage.manifest import ManifestRow
+from storage.objects import open_objects
 from storage.payloads import count_written
 from storage.quarantine import put_aside
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Stage
 from storage.shards import Sample, iterate
+from storage.specification_copies import find_damage
 from storage.store import Store
 
 _REPAIR = "run 'magicseg verify --repair', which puts it aside, and then 'magicseg generate' again"
@@ -62,6 +64,28 @@ class _Damage:
 
     finding: Finding
     mend: Callable[[], None]
+
+
+def verify_specification(root: str, *, mend: bool = False) -> list[Finding]:
+    """Check what a dataset says it is, before it is opened.
+
+    Args:
+        root: The dataset, or what may be one.
+        mend: Restore what is damaged from its copy.
+
+    Returns:
+        What is wrong; empty if everything is as it should be, or there is no dataset.
+    """
+    objects = open_objects(root)
+    return [
+        Finding(
+            path=damage.path,
+            problem=damage.problem,
+            way_out=damage.way_out,
+            repaired=mend and damage.mend(objects),
+        )
+        for damage in find_damage(objects)
+    ]
 
 
 def verify_records(store: Store) -> list[Finding]:
