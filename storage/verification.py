@@ -27,11 +27,11 @@ from storage.layout import (
     shard_path,
 )
 from storage.ledger import Ledger
-from storage.manifest import ManifestRow
+from storage.manifest import ManifestRow, count_classes
 from storage.objects import open_objects
 from storage.payloads import count_written
 from storage.quarantine import put_aside
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Stage
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Rejected, Stage
 from storage.shards import Sample, iterate
 from storage.specification_copies import find_damage
 from storage.store import Store
@@ -257,6 +257,14 @@ def _contents_problems(store: Store, commit: Commit, num_classes: int) -> Iterat
     if commit.stage is Stage.SHARDS:
         yield from _shard_problems(store, commit, num_classes)
         return
+    if commit.is_piece:
+        rows = store.rows(commit)
+        kept = {row.key for row in rows if not isinstance(row, Rejected)}  # type: ignore[attr-defined]
+        named = {key for key, verdict in commit.verdicts.items() if verdict.output}
+        if kept != named:
+            both, strays = len(kept & named), len(kept - named)
+            yield f"it holds {both} of the {len(named)} samples of its record, and {strays} others"
+        return
     written = count_written(commit.stage, store.read(commit))
     if written != commit.counts.written:
         yield f"it holds {written} samples, its record says {commit.counts.written}"
@@ -291,6 +299,8 @@ def _count_problems(store: Store, commit: Commit, manifest: list[ManifestRow]) -
     if commit.start is not None and held != (manifest[0].index, manifest[-1].index + 1):
         first, last = manifest[0].index, manifest[-1].index
         yield f"the manifest has samples {first} to {last}, the record says {held}"
+    if commit.classes and dict(commit.classes) != count_classes(manifest):
+        yield "the manifest counts the samples of the classes otherwise than the record"
 
 
 def _sample_problems(sample: Sample, row: ManifestRow, num_classes: int) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """Shards: everything that is known of a shard's samples, packed, described and published."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from storage.codecs import encode_label_map
-from storage.commits import ClassOutcomes, Counts
-from storage.manifest import ManifestRow, describe_samples, encode_manifest
+from storage.commits import Counts
+from storage.manifest import count_classes, describe_samples, encode_manifest
 from storage.pairs import EncodedPair
 from storage.payloads import Payload
 from storage.plan import ShardRange
@@ -89,21 +89,6 @@ def pack_shard(
     }
     payload = Payload(pack(samples) if samples else b"", encode_manifest(described), about=about)
     return payload, Counts.of(len(planned.samples), len(samples), dropped)
-
-
-def count_classes(rows: Iterable[ManifestRow]) -> dict[int, ClassOutcomes]:
-    """Count what became of the samples of each class, from the rows of a manifest."""
-    planned: dict[int, int] = {}
-    written: dict[int, int] = {}
-    for row in rows:
-        for class_id in row.class_ids:
-            planned[class_id] = planned.get(class_id, 0) + 1
-            if row.status == "written":
-                written[class_id] = written.get(class_id, 0) + 1
-    return {
-        class_id: ClassOutcomes(planned=count, written=written.get(class_id, 0))
-        for class_id, count in sorted(planned.items())
-    }
 
 
 def _rows(store: Store, state: CellState) -> dict[Stage, dict[str, Record]]:

@@ -74,7 +74,7 @@ def copy(whole, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def magicseg(monkeypatch, capsys):
+def here(monkeypatch, capsys):
     """Run a command in this process: its exit code, its output, and what it complained of."""
 
     def run(*arguments):
@@ -99,20 +99,20 @@ def contents(root):
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_found_and_healed_by_what_the_message_says(whole, copy, generate, magicseg, kind):
+def test_damage_is_found_and_healed_by_what_the_message_says(whole, copy, generate, here, kind):
     DAMAGE[kind](copy)
-    code, out, _ = magicseg("verify", copy, "--deep", "--json")
+    code, out, _ = here("verify", copy, "--deep", "--json")
     findings = json.loads(out)
     assert code == 3, kind
     assert findings
     assert all("--repair" in finding["way_out"] for finding in findings)
-    code, out, _ = magicseg("verify", copy, "--deep", "--repair", "--json")
+    code, out, _ = here("verify", copy, "--deep", "--repair", "--json")
     assert code == 3
     assert all(finding["repaired"] for finding in json.loads(out))
     summary = generate(copy)
     assert summary.is_complete
     assert summary.executed.keys() <= set(Stage)
-    code, out, _ = magicseg("verify", copy, "--deep")
+    code, out, _ = here("verify", copy, "--deep")
     assert (code, out.split()[0]) == (0, "0"), out
     assert contents(copy) == contents(whole)
 
@@ -138,7 +138,7 @@ SILENT = {
 
 @pytest.mark.parametrize("kind", SILENT)
 def test_training_reports_and_exports_refuse_a_tar_that_is_not_what_was_committed(
-    copy, magicseg, tmp_path, kind
+    copy, here, tmp_path, kind
 ):
     """Damage that keeps the size."""
     SampleFiles(find_shards(str(copy)), load_vocabulary("miniature"))  # and it is remembered
@@ -151,7 +151,7 @@ def test_training_reports_and_exports_refuse_a_tar_that_is_not_what_was_committe
         ("report", "--dataset", copy, "--out", tmp_path / "page.html"),
         ("export", "--dataset", copy, *classes, *out),
     ):
-        code, _, said = magicseg(*command)
+        code, _, said = here(*command)
         assert code == 3, command
         assert "sha256 is" in said
         assert "verify --deep --repair" in said
@@ -160,20 +160,20 @@ def test_training_reports_and_exports_refuse_a_tar_that_is_not_what_was_committe
 
 def test_the_training_command_ends_with_the_code_of_damaged_data(copy, run, tmp_path):
     DAMAGE["one bit in a tar"](copy)
-    steps = ("--set", "optimiser.steps=1", "--set", "min_shards=1")
+    steps = ("--set", "optimiser.steps=1", "--set", "optimiser.batch_size=2")
     code, _, said = run("train", "--dataset", copy, "--out", tmp_path / "run", *steps)
     assert code == 3, said
     assert "verify --deep --repair" in said
 
 
-def test_no_false_alarm_on_whole_datasets(generate, magicseg, tmp_path, whole):
+def test_no_false_alarm_on_whole_datasets(generate, here, tmp_path, whole):
     """A dataset is looked at after every step of a life; a copy of it begins another one."""
     looked = 0
 
     def clean(root):
         nonlocal looked
         looked += 1
-        code, out, _ = magicseg("verify", root, "--deep")
+        code, out, _ = here("verify", root, "--deep")
         assert (code, out.split()[0]) == (0, "0"), out
 
     root = tmp_path / "d"

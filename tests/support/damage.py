@@ -259,8 +259,28 @@ def more_samples_in_a_record_than_in_its_piece(root):
     counts = commit.counts.model_dump()
     counts |= {"requested": counts["requested"] + 1, "written": counts["written"] + 1}
     assert verdict.output
-    verdicts = {"f" * 16: verdict, name: verdict, **dict(rest)}
+    stray = f"{commit.slice_id}{99:08d}"
+    verdicts = {stray: verdict, name: verdict, **dict(rest)}
     rewrite(root, Stage.PROMPTS, counts=counts, verdicts=verdicts)
+
+
+@harm
+def another_sample_in_a_record_than_in_its_piece(root):
+    commit = commits(root, Stage.PAIRS)[0]
+    verdicts = {
+        f"{commit.slice_id}{99:08d}" if number == 0 else name: verdict
+        for number, (name, verdict) in enumerate(commit.verdicts.items())
+    }
+    rewrite(root, Stage.PAIRS, verdicts=verdicts)
+
+
+@harm
+def a_key_that_is_no_sample_s_in_a_record(root):
+    path = record(root, Stage.PROMPTS)
+    fields = json.loads(path.read_bytes())
+    name = next(iter(fields["verdicts"]))
+    fields["verdicts"]["f" * 16] = fields["verdicts"].pop(name)
+    path.write_bytes(Commit.model_validate(fields).sealed().encode())
 
 
 @harm
@@ -305,7 +325,7 @@ def a_second_record_of_a_shard(root):
 def a_commit_that_was_begun_and_not_finished(root):
     path = record(root, Stage.PAIRS)
     intent = Path(str(path).replace("/commits/", "/intents/"))
-    intent.parent.mkdir(parents=True)
+    intent.parent.mkdir(parents=True, exist_ok=True)
     path.rename(intent)
 
 
@@ -313,7 +333,7 @@ def a_commit_that_was_begun_and_not_finished(root):
 def a_shard_that_was_begun_and_not_finished(root):
     path = record(root)
     intent = Path(str(path).replace("/commits/", "/intents/"))
-    intent.parent.mkdir(parents=True)
+    intent.parent.mkdir(parents=True, exist_ok=True)
     path.rename(intent)
     tars(root)[0].unlink()
 
@@ -321,7 +341,7 @@ def a_shard_that_was_begun_and_not_finished(root):
 @harm
 def an_intent_that_cannot_be_read(root):
     intent = Path(str(record(root)).replace("/commits/", "/intents/"))
-    intent.parent.mkdir(parents=True)
+    intent.parent.mkdir(parents=True, exist_ok=True)
     intent.write_bytes(b'{"stage":')
 
 
