@@ -40,6 +40,8 @@ def generate_locally(
     with prepare(parameters, models) as run:
         if _describe_work(run, console):
             _generate(run, console)
+        else:
+            run.bring_card_up_to_date()
 
 
 def _describe_work(run: GenerationRun, console: Console) -> bool:

@@ -259,7 +259,7 @@ def _contents_problems(store: Store, commit: Commit, num_classes: int) -> Iterat
         return
     if commit.is_piece:
         rows = store.rows(commit)
-        kept = {row.key for row in rows if not isinstance(row, Rejected)}  # type: ignore[attr-defined]
+        kept: set[str] = {row.key for row in rows if not isinstance(row, Rejected)}  # type: ignore[attr-defined]
         named = {key for key, verdict in commit.verdicts.items() if verdict.output}
         if kept != named:
             both, strays = len(kept & named), len(kept - named)
