@@ -7,6 +7,7 @@ Whether the next lookup finds the work done stands behind each.
 __all__ = ["FIRST_COMMIT", "PIECE", "REPLACEMENT", "RUN", "kind_of"]
 
 FIRST_COMMIT = {
+    "temp:.engine/leases/shards/*": False,
     "named:.engine/leases/shards/*": False,
     "temp:.engine/intents/*": False,
     "named:.engine/intents/*": False,
@@ -34,6 +35,7 @@ REPLACEMENT = {
 """Of a shard that replaces an older version of itself."""
 
 PIECE = {
+    "temp:.engine/leases/*": False,
     "named:.engine/leases/*": False,
     "temp:.engine/intents/*": False,
     "named:.engine/intents/*": False,
