@@ -104,8 +104,8 @@ def whole(generator, tmp_path_factory):
 
 
 def contents(root):
-    """Tars, manifests and card."""
-    paths = [*(root / "data").iterdir(), *(root / ".engine/manifests").iterdir()]
+    """Tars, manifests and card; a dead writer's temporary file stays for a minute, hidden."""
+    paths = [*root.glob("data/[!.]*"), *root.glob(".engine/manifests/[!.]*")]
     return {path.name: path.read_bytes() for path in [*paths, root / "README.md"]}
 
 
