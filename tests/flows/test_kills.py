@@ -122,7 +122,8 @@ def require_right(root, whole):
     for stage in list(Stage)[:-1]:
         decided = Counter(key for commit in store.commits(stage) for key in commit.verdicts)
         assert set(decided.values()) <= {1}, stage
-    assert not list(root.rglob(".engine/quarantine/*"))
+    aside = {path.name for path in root.glob(".engine/quarantine/*/*")}
+    assert aside <= {"intents", "reason.txt"}, "a kill damages nothing"
 
 
 def test_random_kills_lose_nothing_and_nothing_is_made_twice(generator, whole, tmp_path):
