@@ -34,7 +34,7 @@ def main(root: str, name: str, least: str) -> None:
         keys = {row.key for row in rows if is_wanted(row, name, float(least))}
         if not keys or shard.path is None:
             continue
-        for sample in iterate(shard.path):
+        for sample in iterate(shard.path, shard.sha256):
             if sample.key in keys:
                 print(f"{sample.key}: {sample.text}")
                 count += 1

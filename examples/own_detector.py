@@ -43,7 +43,9 @@ class RimDetector:
 def main(root: str) -> None:
     """Count what becomes of the dataset's pictures with this detector."""
     store = Store.open(root)
-    samples = [each for shard in store.shards() if shard.path for each in iterate(shard.path)]
+    samples = [
+        each for shard in store.shards() if shard.path for each in iterate(shard.path, shard.sha256)
+    ]
     pictures = [map(decode_image, (s.image_bytes, s.counterfactual_bytes)) for s in samples]
     found = detect_objects(
         [PaintedSample(s.key, *pair) for s, pair in zip(samples, pictures, strict=True)],

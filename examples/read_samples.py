@@ -35,7 +35,7 @@ def main(root: str) -> None:
     for shard in Store.open(root).shards():
         if shard.path is None:  # no sample of this shard passed
             continue
-        for sample in iterate(shard.path):
+        for sample in iterate(shard.path, shard.sha256):
             print(describe(sample))
             count += 1
     print(f"{count} samples")

@@ -18,7 +18,6 @@ from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, current_run
 from flows.quotas import Job, QuotaReport, Survey, survey
-from storage.card import write_card
 from storage.checks import DamagedError
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
@@ -116,7 +115,7 @@ def _generate(run: GenerationRun) -> Any:
     try:
         found = _make_all(run, outcome)
     finally:
-        _bring_card_up_to_date(run.store)
+        run.bring_card_up_to_date()
     summary = _summarise(run, outcome, found)
     if summary.executed:
         _publish_artifacts(run.store, summary)
@@ -277,14 +276,6 @@ def _run_stages(run: GenerationRun, shard: ShardRange, executed: set[Stage]) -> 
     for stage, task in STAGE_TASKS.items():
         if task(work, return_state=True).result().executed:
             executed.add(stage)
-
-
-def _bring_card_up_to_date(store: Store) -> None:
-    """Write the dataset's card from what is committed; a card that cannot be made stops nothing."""
-    try:
-        write_card(store)
-    except EngineError as error:
-        _log.warning("the card of %s was not written: %s", store.root, error)
 
 
 def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> GenerationSummary:

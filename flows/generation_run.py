@@ -3,6 +3,7 @@
 Nothing here needs Prefect, so what is wrong or already done is known before a server is started.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -17,8 +18,9 @@ from flows.generation_parameters import GenerationParameters
 from flows.kept_parameters import keep_parameters
 from models.devices import pick_device
 from models.profiles import require_weights
+from storage.card import write_card
 from storage.commits import Commit
-from storage.errors import InputError
+from storage.errors import EngineError, InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
@@ -37,6 +39,8 @@ from tasks.work import ShardWork
 
 MIN_FREE_BYTES = 200_000_000
 """A local run needs this much for its records, its logs and Prefect's database alone."""
+
+_log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -142,6 +146,25 @@ class GenerationRun:
     def work(self, shard: ShardRange) -> ShardWork:
         """One shard, to be made."""
         return ShardWork(self._context, self.keys, shard)
+
+    def bring_card_up_to_date(self) -> None:
+        """Write the dataset's card from what is committed, unless it says that already.
+
+        At the end of every run, also of one that found nothing to do: a run that was killed after
+        its last commit has left the card behind. A card that cannot be made stops nothing.
+        """
+        try:
+            write_card(self.store)
+        except EngineError as error:  # a full disk, or one that is read-only
+            _log.warning("the card of %s was not written: %s", self.store.root, error)
+
+    def keep_up_to_date(self) -> None:
+        """Do what a run does at its beginning and end, where there is nothing to do between."""
+        self.bring_card_up_to_date()
+        try:
+            self.keep_parameters()
+        except EngineError as error:
+            _log.warning("the parameters of %s were not kept: %s", self.store.root, error)
 
     @cached_property
     def _context(self) -> RunContext:

@@ -15,8 +15,6 @@ from flows.generation_run import GenerationRun, open_run, prepare
 from flows.quota_words import print_quota
 from flows.quotas import Survey, try_survey
 from flows.score_tables import yield_table
-from storage.card import write_card
-from storage.errors import EngineError
 from storage.locks import LOG_FOLDER
 from storage.paths import local_path
 from storage.records import Stage
@@ -50,21 +48,12 @@ def generate_locally(
     found = try_survey(there) if there is not None else None
     if there is not None and found is not None and not found.todo:
         _describe_work(there, found, console)  # what work needs, such as space, is not asked for
-        _keep_up_to_date(there)
+        there.keep_up_to_date()
         found.require_samples(there)
         return
     with prepare(parameters, models) as run:
         _describe_work(run, try_survey(run), console)
         _generate(run, console)
-
-
-def _keep_up_to_date(run: GenerationRun) -> None:
-    """Write the card if it is not what is committed: a run may have been killed before it did."""
-    try:
-        write_card(run.store)
-        run.keep_parameters()
-    except (EngineError, OSError) as error:  # a full disk, or one that is read-only
-        _log.warning("the card of %s was not written: %s", run.store.root, error)
 
 
 def _describe_work(run: GenerationRun, found: Survey | None, console: Console) -> None:

@@ -86,15 +86,20 @@ def write_card(store: Store) -> str:
     Returns:
         The card's path or URL.
     """
-    if not is_current(store):
-        store.objects.replace(CARD_PATH, render_card(store).encode())
+    text = render_card(store).encode()
+    if not _holds(store, text):
+        store.objects.replace(CARD_PATH, text)
     return f"{store.root}/{CARD_PATH}"
 
 
 def is_current(store: Store) -> bool:
     """Whether the card says what is committed."""
+    return _holds(store, render_card(store).encode())
+
+
+def _holds(store: Store, text: bytes) -> bool:
     try:
-        return store.objects.read(CARD_PATH) == render_card(store).encode()
+        return store.objects.read(CARD_PATH) == text
     except FileNotFoundError:
         return False
 
@@ -108,9 +113,11 @@ def render_card(store: Store) -> str:
     Returns:
         Text; the same for the same records. Shards that are damaged are named in it.
     """
-    commits = [shard.commit for shard in store.shards()]
+    commits = [commit for _, commit in sorted(store.log.shards().items())]
     outcomes, damaged = _outcomes(store, commits)
-    loading = _LOADING.replace("{root}", "<root>").replace("{extension}", _extension(store))
+    loading = _LOADING.replace("{root}", "<root>").replace(
+        "{extension}", _extension(store, commits)
+    )
     parts = (
         _summary(store),
         _named(damaged),
@@ -228,11 +235,11 @@ def _sections(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, An
             yield from _sections(item, f"{path}.{key}" if path else str(key))
 
 
-def _extension(store: Store) -> str:
+def _extension(store: Store, commits: Sequence[Commit]) -> str:
     """The images' extension, from the first header of the first tar."""
-    for shard in store.shards():
-        if shard.commit.object is not None:
+    for commit in commits:
+        if commit.object is not None:
             with contextlib.suppress(DataError, FileNotFoundError):
-                header = store.objects.read_range(shard.commit.object.path, 0, tarfile.BLOCKSIZE)
-                return first_name(header, shard.commit.object.path).rpartition(".")[2]
+                header = store.objects.read_range(commit.object.path, 0, tarfile.BLOCKSIZE)
+                return first_name(header, commit.object.path).rpartition(".")[2]
     return "jpg"

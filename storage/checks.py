@@ -6,6 +6,9 @@ from storage.commits import Commit, ObjectRef
 from storage.errors import DataError
 from storage.objects import ObjectStore
 
+DEEP_WAY_OUT = "run 'magicseg verify --deep --repair', then 'magicseg generate' again"
+"""What mends bytes that differ from those committed."""
+
 
 class DamagedError(DataError):
     """The bytes behind a record are gone or others than those committed.
@@ -64,13 +67,10 @@ def read_whole(objects: ObjectStore, commit: Commit, ref: ObjectRef) -> bytes:
     try:
         data = objects.read(ref.path)
     except FileNotFoundError as error:
-        message = f"{ref.path} is committed but gone; {_WAY_OUT}"
+        message = f"{ref.path} is committed but gone; {DEEP_WAY_OUT}"
         raise DamagedError(message, commit) from error
     found = hashlib.sha256(data).hexdigest()
     if found != ref.sha256:
-        message = f"{ref.path}: sha256 is {found}, expected {ref.sha256}; {_WAY_OUT}"
+        message = f"{ref.path}: sha256 is {found}, expected {ref.sha256}; {DEEP_WAY_OUT}"
         raise DamagedError(message, commit)
     return data
-
-
-_WAY_OUT = "run 'magicseg verify --deep --repair', then 'magicseg generate' again"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Self
@@ -21,6 +22,7 @@ from storage.records import Reason, Record, Rejected, Stage, read_record
 
 _WAY_OUT = "run 'magicseg verify --repair', then 'magicseg generate' again"
 _CHECKSUM = "checksum"
+_SAMPLE_KEY = re.compile(r"[0-9a-f]{8}\d{8}", re.ASCII)
 
 
 class Counts(Record, frozen=True):
@@ -213,6 +215,12 @@ def _places(commit: Commit) -> list[tuple[ObjectRef | None, str]]:
 
 
 def _check_verdicts(commit: Commit, path: str) -> None:
+    for key in (*commit.verdicts, *commit.undelivered):
+        if not (_SAMPLE_KEY.fullmatch(key) and key.startswith(commit.slice_id)):
+            message = (
+                f"{path} is about {key!r}, expected keys {commit.slice_id}########; {_WAY_OUT}"
+            )
+            raise DataError(message)
     written = sum(bool(verdict.output) for verdict in commit.verdicts.values())
     found = (written, len(commit.verdicts) - written, len(commit.undelivered))
     counts = commit.counts

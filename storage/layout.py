@@ -21,6 +21,8 @@ PARAMETER_FOLDER = f"{ENGINE_FOLDER}/parameters"
 """With what each slice was generated last."""
 SPEC_PATH = f"{ENGINE_FOLDER}/spec.json"
 """What the dataset is; its presence makes a folder a dataset."""
+SPEC_COPY_PATH = f"{ENGINE_FOLDER}/spec.copy.json"
+"""The same once more, to restore it from."""
 CARD_PATH = "README.md"
 """The dataset card."""
 

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from pydantic import Field, ValidationError
 
 from storage.codecs import decode_label_map
+from storage.commits import ClassOutcomes
 from storage.documents import explain
 from storage.errors import DataError
 from storage.manifest_files import VERSION_FIELD, read_parquet
@@ -239,4 +240,19 @@ def _written_fields(sample: Sample) -> dict[str, object]:
         "instance_class_ids": tuple(item.class_id for item in sample.instances),
         "instance_scores": tuple(item.score for item in sample.instances),
         "instance_ious": tuple(item.predicted_iou for item in sample.instances),
+    }
+
+
+def count_classes(rows: Iterable[ManifestRow]) -> dict[int, ClassOutcomes]:
+    """Count what became of the samples of each class, from the rows of a manifest."""
+    planned: dict[int, int] = {}
+    written: dict[int, int] = {}
+    for row in rows:
+        for class_id in row.class_ids:
+            planned[class_id] = planned.get(class_id, 0) + 1
+            if row.status == "written":
+                written[class_id] = written.get(class_id, 0) + 1
+    return {
+        class_id: ClassOutcomes(planned=count, written=written.get(class_id, 0))
+        for class_id, count in sorted(planned.items())
     }

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from storage.archives import Source, index_archive, read_member, write_archive
+from storage.checked_tars import open_tar
 from storage.errors import DataError, InputError
-from storage.objects import open_file
 from storage.picture_headers import image_format, image_size
 from storage.records import Box, Instance, Mention
 from storage.sample_members import Extent, check_sample, group_members, sample_extensions
@@ -93,36 +93,39 @@ def pack(samples: Sequence[Sample]) -> memoryview:
     return write_archive(member for sample in ordered for member in _members(sample))
 
 
-def iterate(path: str | Path) -> Iterator[Sample]:
+def iterate(path: str | Path, identity: str = "") -> Iterator[Sample]:
     """Stream the samples of a shard, one in memory at a time.
 
     Args:
         path: Path or URL of the tar (an object store's tar is fetched whole).
+        identity: SHA-256 that its record gives; the tar is checked against it.
 
     Raises:
-        DataError: Before the first sample if `read_index` refuses the tar; else where a sample's
-            JSON, the headers of its pictures or its run lengths do not fit each other. Pictures
-            are not decoded: that is for `storage.codecs`.
+        DataError: Before the first sample if `read_index` refuses the tar, or it is not what was
+            committed; else where a sample's JSON, the headers of its pictures or its run lengths
+            do not fit each other. Pictures are not decoded: that is for `storage.codecs`.
     """
-    with open_file(path) as file:
+    with open_tar(path, identity) as file:
         for key, members in _index(file, str(path)).items():
             yield _read_sample(file, key, members, str(path))
 
 
-def read_index(path: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
+def read_index(path: str | Path, identity: str = "") -> dict[str, dict[str, tuple[int, int]]]:
     """Index a shard for random access.
 
     Args:
         path: Path or URL of the tar.
+        identity: SHA-256 that its record gives; the tar is checked against it.
 
     Returns:
         By sample key, in file order: offset and size in bytes of each member, by extension
         (``jpg`` or ``png``, ``cf.jpg`` or ``cf.png``, ``mask.png``, ``json``).
 
     Raises:
-        DataError: The tar is cut or holds something else than whole samples.
+        DataError: The tar is cut, not what was committed, or holds something else than whole
+            samples.
     """
-    with open_file(path) as file:
+    with open_tar(path, identity) as file:
         return _index(file, str(path))
 
 

@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field, StrictFloat, StrictInt, StrictStr, Valida
 from storage.documents import explain
 from storage.errors import DataError, InputError
 from storage.identity import SCHEME, canonical_json, refuse_drift
-from storage.layout import CARD_PATH, SPEC_PATH
+from storage.layout import CARD_PATH, SPEC_COPY_PATH, SPEC_PATH
 from storage.objects import ObjectStore
+from storage.specification_copies import keep_copy, require_whole, seal
 
 
 class _Versioned(BaseModel, frozen=True):
@@ -57,17 +58,21 @@ def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[s
         InputError: The root holds a dataset with another specification (the message says what
             differs), or a README.md of somebody else.
     """
+    if objects.size(SPEC_COPY_PATH) is not None:
+        require_whole(objects)
     if objects.size(SPEC_PATH) is None and objects.size(CARD_PATH) is not None:
         message = (
             f"{objects.url} has a {CARD_PATH} but no dataset of this engine; the card would "
             "replace it: choose an empty folder as root"
         )
         raise InputError(message)
-    contents = canonical_json({"scheme": SCHEME, "spec": spec})
+    contents = seal(SCHEME, spec)
     if objects.write_new(SPEC_PATH, contents):
+        keep_copy(objects)
         return json.loads(contents)["spec"]
     found = read_specification(objects)
     check_specification(objects.url, found, spec)
+    keep_copy(objects)
     return found
 
 
@@ -75,9 +80,10 @@ def read_specification(objects: ObjectStore) -> dict[str, Any]:
     """Read the specification of the dataset in a root.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read, or is not as it was written.
         InputError: There is no dataset, or one of another identity scheme.
     """
+    require_whole(objects)
     try:
         text = objects.read(SPEC_PATH)
     except FileNotFoundError as error:

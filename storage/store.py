@@ -429,6 +429,9 @@ class Store:
             except DataError as error:
                 put_aside(self.objects, [path], str(error))
                 return
+            if self.look(stage, unit, intent.key) is not None:
+                self.objects.delete(path)  # nothing but this was missing
+                return
             replaced = stage is Stage.SHARDS and any(self.log.good(stage, unit))
             if not replaced and adopt(self.objects, stage, unit, intent.key):
                 return

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from storage.commits import ClassOutcomes, Commit
-from storage.manifest import ManifestRow
+from storage.manifest import ManifestRow, count_classes
 from storage.records import Reason
 from storage.store import Store
 
@@ -90,18 +90,3 @@ class Tallies:
             return Tally.of_record(commit)
         rows = self._store.manifest(commit)
         return Tally.of_rows(row for row in rows if start <= row.index < stop)
-
-
-def count_classes(rows: Iterable[ManifestRow]) -> dict[int, ClassOutcomes]:
-    """Count what became of the samples of each class, from the rows of a manifest."""
-    planned: dict[int, int] = {}
-    written: dict[int, int] = {}
-    for row in rows:
-        for class_id in row.class_ids:
-            planned[class_id] = planned.get(class_id, 0) + 1
-            if row.status == "written":
-                written[class_id] = written.get(class_id, 0) + 1
-    return {
-        class_id: ClassOutcomes(planned=count, written=written.get(class_id, 0))
-        for class_id, count in sorted(planned.items())
-    }

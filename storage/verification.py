@@ -27,11 +27,13 @@ from storage.layout import (
     shard_path,
 )
 from storage.ledger import Ledger
-from storage.manifest import ManifestRow
+from storage.manifest import ManifestRow, count_classes
+from storage.objects import open_objects
 from storage.payloads import count_written
 from storage.quarantine import put_aside
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Stage
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record, Rejected, Stage
 from storage.shards import Sample, iterate
+from storage.specification_copies import find_damage
 from storage.store import Store
 
 _REPAIR = "run 'magicseg verify --repair', which puts it aside, and then 'magicseg generate' again"
@@ -62,6 +64,28 @@ class _Damage:
 
     finding: Finding
     mend: Callable[[], None]
+
+
+def verify_specification(root: str, *, mend: bool = False) -> list[Finding]:
+    """Check what a dataset says it is, before it is opened.
+
+    Args:
+        root: The dataset, or what may be one.
+        mend: Restore what is damaged from its copy.
+
+    Returns:
+        What is wrong; empty if everything is as it should be, or there is no dataset.
+    """
+    objects = open_objects(root)
+    return [
+        Finding(
+            path=damage.path,
+            problem=damage.problem,
+            way_out=damage.way_out,
+            repaired=mend and damage.mend(objects),
+        )
+        for damage in find_damage(objects)
+    ]
 
 
 def verify_records(store: Store) -> list[Finding]:
@@ -237,6 +261,14 @@ def _contents_problems(store: Store, commit: Commit, num_classes: int) -> Iterat
     if commit.stage is Stage.SHARDS:
         yield from _shard_problems(store, commit, num_classes)
         return
+    if commit.is_piece:
+        rows = store.rows(commit)
+        kept: set[str] = {row.key for row in rows if not isinstance(row, Rejected)}  # type: ignore[attr-defined]
+        named = {key for key, verdict in commit.verdicts.items() if verdict.output}
+        if kept != named:
+            both, strays = len(kept & named), len(kept - named)
+            yield f"it holds {both} of the {len(named)} samples of its record, and {strays} others"
+        return
     written = count_written(commit.stage, store.read(commit))
     if written != commit.counts.written:
         yield f"it holds {written} samples, its record says {commit.counts.written}"
@@ -271,6 +303,8 @@ def _count_problems(store: Store, commit: Commit, manifest: list[ManifestRow]) -
     if commit.start is not None and held != (manifest[0].index, manifest[-1].index + 1):
         first, last = manifest[0].index, manifest[-1].index
         yield f"the manifest has samples {first} to {last}, the record says {held}"
+    if commit.classes and dict(commit.classes) != count_classes(manifest):
+        yield "the manifest counts the samples of the classes otherwise than the record"
 
 
 def _sample_problems(sample: Sample, row: ManifestRow, num_classes: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import cast
 
 from storage.codecs import encode_label_map
 from storage.commits import Counts
-from storage.manifest import describe_samples, encode_manifest
+from storage.manifest import count_classes, describe_samples, encode_manifest
 from storage.pairs import EncodedPair
 from storage.payloads import Payload
 from storage.plan import ShardRange
@@ -22,7 +22,6 @@ from storage.records import (
 )
 from storage.shards import Sample, pack
 from storage.store import Store
-from storage.tallies import count_classes
 from storage.vocabulary import Vocabulary
 from tasks.cells import CellState
 from tasks.declarations import Declaration, read_pairs_of, read_rows_of

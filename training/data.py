@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
 from storage.layout import SPEC_PATH
-from storage.objects import open_file, open_objects
+from storage.objects import open_objects
 from storage.paths import local_path
 from storage.sample_members import check_sample, sample_extensions
 from storage.shards import read_index
@@ -156,8 +157,8 @@ class SampleFiles:
         shard_cache: Where remote shards are kept.
 
     Raises:
-        DataError: If a local tar is cut, or a sample misses a member; remote ones are checked when
-            they are fetched.
+        DataError: If a local tar is cut or not what was committed, or a sample misses a member;
+            remote ones are checked when they are fetched.
         InputError: If a shard is remote and there is no cache.
     """
 
@@ -221,7 +222,8 @@ class SampleFiles:
         while True:
             local = self._local(shard)
             try:
-                return read_index(local)
+                # the cache has compared what it fetched
+                return read_index(local, "" if shard.is_remote else shard.identity)
             except InputError:
                 if str(local) == shard.path or Path(local).exists():
                     raise
@@ -246,7 +248,7 @@ class SampleFiles:
     def _read(self, shard: ShardFile, offset: int, size: int) -> bytes:
         if self._cache is not None and shard.is_remote:
             return self._cache.read_range(shard, offset, size)
-        with open_file(shard.path) as file:
+        with open_tar(shard.path, shard.identity) as file:
             file.seek(offset)
             return file.read(size)
 

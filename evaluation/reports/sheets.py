@@ -110,10 +110,10 @@ def pick_samples(store: Store, count: int) -> list[Sample]:
     Raises:
         DataError: If a committed shard cannot be read.
     """
-    paths = [shard.path for shard in store.shards() if shard.path is not None]
+    tars = [(shard.path, shard.sha256) for shard in store.shards() if shard.path is not None]
     by_class: defaultdict[int, list[Sample]] = defaultdict(list)
-    for path in _spread(paths, _MAX_SHARDS):
-        for sample in islice(iterate(path), _SAMPLES_PER_SHARD):
+    for path, sha256 in _spread(tars, _MAX_SHARDS):
+        for sample in islice(iterate(path, sha256), _SAMPLES_PER_SHARD):
             if len(by_class[sample.class_ids[0]]) < count:
                 by_class[sample.class_ids[0]].append(sample)
     queues = [iter(by_class[class_id]) for class_id in sorted(by_class)]
@@ -228,10 +228,10 @@ def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
     return mask & ~inner
 
 
-def _spread(paths: Sequence[str], count: int) -> list[str]:
-    if len(paths) <= count:
-        return list(paths)
-    return [paths[index * len(paths) // count] for index in range(count)]
+def _spread(tars: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    if len(tars) <= count:
+        return list(tars)
+    return [tars[index * len(tars) // count] for index in range(count)]
 
 
 def _in_turn(queues: Sequence[Iterator[Sample]]) -> Iterator[Sample]:

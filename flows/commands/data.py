@@ -20,6 +20,7 @@ from flows.commands.app import (
 )
 from storage.errors import InputError
 from storage.exit_codes import EXIT_WORK_LEFT
+from storage.layout import SPEC_PATH
 
 
 @Parameter(name="*")
@@ -155,17 +156,20 @@ def verify(
     """
     from storage.store import Store
     from storage.verification import repair as put_aside
-    from storage.verification import verify_bytes, verify_records
+    from storage.verification import verify_bytes, verify_records, verify_specification
     from storage.vocabulary import load_vocabulary
 
-    store = Store.open(root)
-    num_classes = len(load_vocabulary(store.vocabulary)) if deep else None
-    if repair:
-        findings = put_aside(store, num_classes)
-    elif num_classes is not None:
-        findings = verify_bytes(store, num_classes)
-    else:
-        findings = verify_records(store)
+    findings = verify_specification(root, mend=repair)
+    # what a dataset is must be known before the rest of it can be looked at
+    if not any(each.path == SPEC_PATH and not each.repaired for each in findings):
+        store = Store.open(root)
+        num_classes = len(load_vocabulary(store.vocabulary)) if deep else None
+        if repair:
+            findings += put_aside(store, num_classes)
+        elif num_classes is not None:
+            findings += verify_bytes(store, num_classes)
+        else:
+            findings += verify_records(store)
     if json_:
         print_json([finding.model_dump(mode="json") for finding in findings])
     else:

@@ -183,7 +183,7 @@ def _export_shard(
     formats: set[str] = set()
     skipped = 0
     shown: dict[str, int] = {}
-    for sample in iterate(path):
+    for sample in iterate(path, identity):
         vocabulary.check_names(sample.class_ids, sample.class_names, path)
         inside = [name for name, k in _members(closed_set) if k in sample.class_ids]
         if not inside:

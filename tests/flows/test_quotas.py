@@ -19,13 +19,12 @@ from flows.quota_words import quota_lines
 from flows.quotas import survey
 from storage.checks import DamagedError
 from storage.commits import Counts
-from storage.manifest import describe_samples, encode_manifest
+from storage.manifest import count_classes, describe_samples, encode_manifest
 from storage.payloads import Payload
 from storage.plan import plan_samples
 from storage.records import PlannedShard, Reason, Rejected, Stage
 from storage.shards import iterate, pack
 from storage.store import Store
-from storage.tallies import count_classes
 from storage.vocabulary import load_vocabulary
 from tasks.repacking import other_packing
 

@@ -11,6 +11,7 @@ from storage.payloads import Payload
 from storage.records import Reason, Rejected, Stage
 from storage.rows import read_rows
 from storage.shards import iterate
+from storage.specification_copies import seal
 from storage.store import Store
 
 SPEC = {"seed": 7, "detector": {"model": "dino", "box_threshold": 0.3}, "classes": ["cat"]}
@@ -57,8 +58,8 @@ def test_a_broken_spec_is_told(tmp_path):
 
 def test_a_spec_of_another_scheme_is_refused(tmp_path):
     Store.create(tmp_path, SPEC)
-    path = tmp_path / ".engine/spec.json"
-    path.write_text(path.read_text().replace('"scheme":1', '"scheme":0'))
+    for name in ("spec.json", "spec.copy.json"):
+        (tmp_path / ".engine" / name).write_bytes(seal(0, SPEC))
     with pytest.raises(InputError, match="identity scheme 0"):
         Store.open(tmp_path)
 

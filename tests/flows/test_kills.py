@@ -1,0 +1,156 @@
+"""A generating process is killed at random and at every fault point, and a rerun goes on.
+
+`MAGICSEG_KILLS` says how many random kills there are; 40 or more take every fault point too.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import yaml
+
+import generating
+from fault_points import FIRST_COMMIT, PIECE, RUN
+from models.profiles import load_profile
+from processes import end_processes
+from storage.records import Stage
+from storage.store import Store
+from storage.verification import verify_bytes
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+KILLS = int(os.environ.get("MAGICSEG_KILLS", "6"))
+SAMPLES, SIZE = 4, 2
+NUM_CLASSES = 14
+
+PLACES = ("intents", "commits", "leases")
+
+
+def of_stage(step, stage):
+    """The same step, of one stage only."""
+    for place in PLACES:
+        step = step.replace(f".engine/{place}/*", f".engine/{place}/{stage}/*")
+    return step
+
+
+FAULTS = [
+    *(of_stage(step, "shards") for step in FIRST_COMMIT),
+    *(of_stage(step, stage) for stage in ("prompts", "pairs", "masks") for step in PIECE),
+    *RUN,
+]
+
+
+class Generator:
+    """Runs of one process, see `generating`."""
+
+    def __init__(self, process, parameters):
+        self._process = process
+        self._parameters = parameters
+
+    def run(self, root, crash_at=None, kill_after=None):
+        """One run in a process of its own; returns its exit code."""
+        parameters = {**self._parameters, "root": str(root)}
+        order = {"parameters": parameters, "crash_at": crash_at, "kill_after": kill_after}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def generator(server, tmp_path_factory):
+    from prefect.settings import PREFECT_API_URL
+
+    folder = tmp_path_factory.mktemp("generator")
+    document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
+    document["painter"] |= {"steps": 3, "batch_size": 4}
+    document["detector"] |= {"box_threshold": 0.02, "text_threshold": 0.01, "batch_size": 4}
+    (folder / "quick.yaml").write_text(yaml.safe_dump(document))
+    parameters = {
+        "profile": str(folder / "quick.yaml"),
+        "texts_per_class_set": 1,
+        "detections": {"counterfactual": "record", "require": "any"},
+        "masks": {"min_area": 0.0, "max_area": 1.0},
+        "samples": SAMPLES,
+        "samples_per_shard": SIZE,
+    }
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, generating.__file__],
+            env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    yield Generator(process, parameters)
+    end_processes([process])
+
+
+@pytest.fixture(scope="module")
+def whole(generator, tmp_path_factory):
+    """The dataset of a run that nobody killed, and the seconds that it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert generator.run(folder / "first") == 0
+    root = folder / "d"
+    began = time.monotonic()
+    assert generator.run(root) == 0
+    return contents(root), time.monotonic() - began
+
+
+def contents(root):
+    """Tars, manifests and card; a dead writer's temporary file stays for a minute, hidden."""
+    paths = [*root.glob("data/[!.]*"), *root.glob(".engine/manifests/[!.]*")]
+    return {path.name: path.read_bytes() for path in [*paths, root / "README.md"]}
+
+
+def records(root):
+    folder = root / ".engine/commits"
+    return {path: path.read_bytes() for path in folder.rglob("*.json")}
+
+
+def require_right(root, whole):
+    """The same bytes, no finding, and no sample decided twice at any stage."""
+    assert contents(root) == whole
+    store = Store.open(root)
+    assert verify_bytes(store, NUM_CLASSES) == []
+    for stage in list(Stage)[:-1]:
+        decided = Counter(key for commit in store.commits(stage) for key in commit.verdicts)
+        assert set(decided.values()) <= {1}, stage
+    aside = {path.name for path in root.glob(".engine/quarantine/*/*")}
+    assert aside <= {"intents", "reason.txt"}, "a kill damages nothing"
+
+
+def test_random_kills_lose_nothing_and_nothing_is_made_twice(generator, whole, tmp_path):
+    expected, seconds = whole
+    moments = np.random.default_rng(0)
+    kills = runs = datasets = 0
+    while kills < KILLS:
+        datasets += 1
+        root, code = tmp_path / f"d{datasets}", -signal.SIGKILL
+        while code:
+            before = records(root)
+            moment = moments.uniform(0.0, seconds) if kills < KILLS else None
+            code = generator.run(root, kill_after=moment)
+            runs += 1
+            kills += code == -signal.SIGKILL
+            assert code in {0, -signal.SIGKILL}
+            assert before.items() <= records(root).items(), "a record was changed or lost"
+        require_right(root, expected)
+    (tmp_path / "counts.txt").write_text(f"{kills} kills, {runs} runs, {datasets} datasets")
+    assert kills >= KILLS
+
+
+@pytest.mark.parametrize("step", FAULTS if KILLS >= 40 else FAULTS[::5])
+def test_a_kill_at_a_fault_point_loses_nothing(generator, whole, tmp_path, step):
+    root = tmp_path / "d"
+    assert generator.run(root, step) == -signal.SIGKILL
+    before = records(root)
+    assert generator.run(root) == 0
+    assert before.items() <= records(root).items()
+    require_right(root, whole[0])
