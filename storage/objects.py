@@ -11,10 +11,9 @@ from typing import Protocol, runtime_checkable
 from obstore.store import MemoryStore
 
 from storage.connections import connect, connect_memory
-from storage.disk_errors import disk_error
 from storage.errors import InputError
 from storage.local_objects import LocalObjects
-from storage.paths import check_place, local_path
+from storage.paths import absolute_path, check_place
 from storage.remote_objects import RemoteObjects
 
 _FILE_SCHEME = "file://"
@@ -100,7 +99,7 @@ def open_objects(root: str | Path) -> ObjectStore:
     """
     text = check_place(str(root), "the root")
     if "://" not in text:
-        return LocalObjects(_absolute(Path(root)))
+        return LocalObjects(absolute_path(root))
     if text.startswith(_FILE_SCHEME):
         return LocalObjects(_of_file_url(text))
     if _MEMORY_URL.fullmatch(text.rstrip("/")):
@@ -138,7 +137,7 @@ def _split(text: str) -> tuple[str, str]:
     """The folder and the name of a file."""
     if "://" not in text and "\0" not in text:
         # the caller names the file itself, so links may lead anywhere
-        text = os.path.realpath(_absolute(Path(text)))
+        text = os.path.realpath(absolute_path(text))
     folder, slash, name = text.rpartition("/")
     return folder + slash, name
 
@@ -148,13 +147,6 @@ def _memory(url: str) -> MemoryStore:
     """Give the same store for the same URL, as a real one would."""
     del url
     return MemoryStore()
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return local_path(path).absolute()
-    except OSError as error:  # the current folder is gone
-        raise disk_error(error, path, "find") from error
 
 
 def _of_file_url(url: str) -> Path:

@@ -38,6 +38,20 @@ def local_path(text: str | Path, what: str = "the path") -> Path:
     return path.absolute() if str(path).startswith("~") else path  # it may be read once more
 
 
+def absolute_path(text: str | Path, what: str = "the path") -> Path:
+    """Read a path as `local_path`, from the root of the file system.
+
+    Raises:
+        InputError: As `local_path`, and if the current folder is gone.
+    """
+    path = local_path(text, what)
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        message = "the current folder is gone; go to another one with 'cd'"
+        raise InputError(message) from error
+
+
 def check_place(text: str, what: str) -> str:
     """Check a path or a URL, and return it as it was written.
 

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from storage.errors import DataError
+from storage.errors import DataError, InputError
 from storage.identity import canonical_json
 from storage.layout import SPEC_COPY_PATH, SPEC_PATH
 from storage.objects import ObjectStore
@@ -48,7 +48,7 @@ class SpecificationDamage:
         return True
 
 
-def seal(scheme: int, spec: Any) -> bytes:
+def seal(scheme: Any, spec: Any) -> bytes:
     """Write a specification with its checksum, the SHA-256 of the rest as canonical JSON."""
     contents = {"scheme": scheme, "spec": spec}
     found = hashlib.sha256(canonical_json(contents)).hexdigest()
@@ -109,9 +109,10 @@ def _look(data: bytes | None) -> tuple[bytes | None, str]:
         contents: Any = json.loads(data)
         fields = set(contents)
         if fields - {_CHECKSUM} != _FIELDS:
-            return None, f"cannot be read (it has {sorted(map(str, fields))}, expected {_FIELDS})"
+            names = ", ".join(sorted(map(str, fields))) or "nothing"
+            return None, f"cannot be read (it has {names}, expected scheme and spec)"
         sealed = seal(contents["scheme"], contents["spec"])
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError, InputError) as error:
         return None, f"cannot be read ({error})"
     if _CHECKSUM in fields and sealed != data:
         return None, "is not as it was written: its contents do not give its checksum"

@@ -189,5 +189,5 @@ def test_the_current_folder_may_be_gone(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(InputError, match="cannot find"):
+    with pytest.raises(InputError, match="current folder is gone"):
         open_file("x")

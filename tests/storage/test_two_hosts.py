@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from processes import end_processes
+from storage.card import write_card
 from storage.records import Stage
 from storage.store import Store
 from storage.verification import verify_bytes
@@ -129,6 +130,7 @@ def test_two_hosts_share_a_dataset_over_a_bad_line(bucket, hosts):
     commits = store.commits(Stage.SHARDS)
     assert [commit.shard for commit in commits] == [*common, "0badcafe-000100", "0badcafe-000200"]
     assert [commit.host for commit in commits[3:]] == ["host-a", "host-b"]
+    write_card(store)  # as a run does at its end
     assert verify_bytes(store, 1205) == []
     assert store.objects.paths(".engine/quarantine") == []
     assert store.objects.paths(".engine/intents") == []
