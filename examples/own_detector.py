@@ -2,8 +2,7 @@
 
     python examples/own_detector.py runs/demo/dataset
 
-This one takes for the object what differs from the upper rim. The stage's plain function judges
-what it finds in the pictures of a dataset.
+This one boxes what differs from the upper rim; the stage's plain function judges what it finds.
 """
 
 import sys
@@ -43,9 +42,8 @@ class RimDetector:
 def main(root: str) -> None:
     """Count what becomes of the dataset's pictures with this detector."""
     store = Store.open(root)
-    samples = [
-        each for shard in store.shards() if shard.path for each in iterate(shard.path, shard.sha256)
-    ]
+    tars = [(shard.path, shard.sha256) for shard in store.shards() if shard.path]
+    samples = [sample for path, digest in tars for sample in iterate(path, digest)]
     pictures = [map(decode_image, (s.image_bytes, s.counterfactual_bytes)) for s in samples]
     found = detect_objects(
         [PaintedSample(s.key, *pair) for s, pair in zip(samples, pictures, strict=True)],

@@ -26,8 +26,11 @@ def store(request, tmp_path, sample, payload) -> Store:
     return store
 
 
+_OF_LEASES = (".engine/leases/", ".engine/clock")
+
+
 def contents(store: Store) -> dict[str, bytes]:
-    paths = [path for path in store.objects.paths("") if "/leases/" not in path]
+    paths = [path for path in store.objects.paths("") if not path.startswith(_OF_LEASES)]
     return {path: store.objects.read(path) for path in paths}
 
 
