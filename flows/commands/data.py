@@ -20,7 +20,6 @@ from flows.commands.app import (
 )
 from storage.errors import InputError
 from storage.exit_codes import EXIT_WORK_LEFT
-from storage.layout import SPEC_PATH
 
 
 @Parameter(name="*")
@@ -154,6 +153,7 @@ def verify(
         repair: Move what is damaged into the quarantine; the next 'magicseg generate' remakes it.
         json_: Print JSON.
     """
+    from storage.layout import SPEC_PATH
     from storage.store import Store
     from storage.verification import repair as put_aside
     from storage.verification import verify_bytes, verify_records, verify_specification
