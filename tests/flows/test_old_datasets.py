@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
+from flows.generate_dataset import generate_dataset
+from flows.generation_parameters import GenerationParameters
 from storage.records import Stage
 from storage.store import Store
 from storage.verification import verify_bytes
@@ -69,6 +71,19 @@ def test_generating_it_again_does_nothing(dataset, run):
     code, out, err = run("generate", *parameters(dataset))
     assert code == 0, err
     assert "nothing to do: all 2 shards" in out
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_it_grows_and_what_it_has_is_taken_over_and_not_made_again(dataset, server):
+    settings = dict(setting.split("=") for setting in SETTINGS)
+    wanted = {"root": str(dataset), "slice": CLASSES, "samples": 9} | settings
+    generate_dataset(GenerationParameters.model_validate(wanted))
+    store = Store.open(dataset)
+    painted = [each for each in store.commits(Stage.PAIRS) if each.is_piece and each.seconds]
+    assert sum(each.counts.requested for each in painted) == 2
+    assert [shard.samples for shard in store.shards()] == [4, 4, 1]
+    assert verify_bytes(store, 14) == []
 
 
 def snapshot(root):
