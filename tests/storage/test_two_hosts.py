@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,13 @@ def test_two_hosts_share_a_dataset_over_a_bad_line(bucket, hosts):
     store = Store.create(bucket.root, SPEC)
     common = [f"0badcafe-{number:06d}" for number in range(3)]
     names = {"host-a": [*common, "0badcafe-000100"], "host-b": [*common, "0badcafe-000200"]}
-    with serve_troubled_line(bucket.server_port, refused=0.2, lost=0.05, cut=0.03) as line:
+    with ExitStack() as lines:
         workers = {}
         for (name, (address, start)), shift in zip(hosts.items(), (3600, -3600), strict=True):
+            # on the link to that host alone
+            line = lines.enter_context(
+                serve_troubled_line(bucket.server_port, address, refused=0.2, lost=0.05, cut=0.03)
+            )
             endpoint = f"http://{address}:{line.server_port}"
             workers[name] = start(
                 *(WORK, bucket.root, str(shift), *names[name]), AWS_ENDPOINT_URL=endpoint

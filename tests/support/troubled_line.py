@@ -57,10 +57,15 @@ class TroubledLine(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_troubled_line(
-    upstream: int, *, refused: float = 0.2, lost: float = 0.05, cut: float = 0.05
+    upstream: int,
+    host: str = "127.0.0.1",
+    *,
+    refused: float = 0.2,
+    lost: float = 0.05,
+    cut: float = 0.05,
 ) -> Iterator[ThreadingHTTPServer]:
     """Serve a port of this machine badly; ``server.fates`` counts what happened to requests."""
-    server = ThreadingHTTPServer(("0.0.0.0", 0), TroubledLine)  # noqa: S104 - of a test, for hosts
+    server = ThreadingHTTPServer((host, 0), TroubledLine)
     server.daemon_threads = True
     server.upstream, server.fates = upstream, Counter()
     chance = random.Random(0)  # noqa: S311 - no secret
