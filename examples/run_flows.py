@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evaluation.benchmarks.contract import BenchmarkConfig
 from flows.generate_dataset import generate_dataset
+from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
 from flows.train_and_evaluate import train_and_evaluate
 from flows.training_parameters import TrainAndEvaluateParameters
@@ -28,7 +29,7 @@ def main(folder: str, samples: str) -> None:
         texts_per_class_set=1,
         min_yield=0.0,
     )
-    generated = generate_dataset(generation)
+    generated = generate_dataset(**form_values(generation))
     print(f"{generated.written} of {generated.requested} samples, dropped: {generated.dropped}")
     if not benchmark.exists():
         write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=4, num_test=0), benchmark)

@@ -1,6 +1,7 @@
 """The flow that compares arms of an ablation: datasets, runs and scores are subflows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -10,6 +11,8 @@ from evaluation.reports.ablations import Ablation
 from evaluation.scoring.measured import Measured
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
 from flows.generate_dataset import generate_dataset
+from flows.generation_form import form_values
+from flows.generation_parameters import GenerationParameters
 from flows.train_and_evaluate import train_and_evaluate
 from flows.training_parameters import TrainAndEvaluateParameters
 
@@ -31,10 +34,14 @@ def ablate(parameters: AblationParameters) -> Ablation:
     """
     grid = Grid(parameters)
     check_grid(grid)
-    ablation = walk(grid, generate_dataset, _measure)
+    ablation = walk(grid, _generate, _measure)
     create_markdown_artifact(markdown=format_ablation(ablation), key="magicseg-ablation")
     require_all(ablation)
     return ablation
+
+
+def _generate(parameters: GenerationParameters) -> Any:
+    return generate_dataset(**form_values(parameters))
 
 
 def _measure(parameters: TrainAndEvaluateParameters) -> Sequence[Measured]:

@@ -1,6 +1,5 @@
 """The flow that makes a slice of a dataset: prompts, pairs, detections, masks, shards."""
 
-import base64
 import contextvars
 import logging
 from collections import Counter
@@ -9,22 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Completed
-from pydantic import Field
 
-from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
-from flows.generation_parameters import GenerationParameters
+from flows.generation_form import ClassNames, Shards, SliceName, read_form
+from flows.generation_page import publish_outcome, shown_progress
+from flows.generation_parameters import (
+    USUAL,
+    AdvancedSettings,
+    MaxExtra,
+    MinPerClass,
+    ReadyAfterShards,
+    Root,
+    Samples,
+)
 from flows.generation_run import GenerationRun, current_run
-from flows.quotas import Job, QuotaReport, Survey, survey
+from flows.generation_summary import GenerationSummary, ShardFailure, describe_failures
+from flows.live_page import engine_log
+from flows.quotas import Job, Survey, survey
 from storage.checks import DamagedError
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
 from storage.identity import Fingerprint, canonical_json
 from storage.layout import ENGINE_FOLDER
 from storage.plan import ShardRange
-from storage.records import Record, Stage
-from storage.store import Store
+from storage.records import Stage
 from tasks.breaker import BreakerError
 from tasks.earlier_layout import take_over
 from tasks.packing import UndecidedError
@@ -32,10 +39,7 @@ from tasks.progress import StoppedError
 from tasks.repacking import make_way, other_packing
 from tasks.stage_tasks import STAGE_TASKS
 
-__all__ = ["GenerationSummary", "generate_dataset"]
-
-_SHEET_SAMPLES = 12
-_SHEET_TILE = 96
+__all__ = ["generate_dataset"]
 
 _ATTEMPTS = 3
 """Times that a shard is begun again after damage was found and put aside."""
@@ -45,57 +49,39 @@ READY_EVENT = "magicseg.dataset.ready"
 _log = logging.getLogger(__name__)
 
 
-class ShardFailure(Record, frozen=True):
-    """A shard that could not be finished."""
-
-    shard: str
-    """Its name."""
-    error: str
-    """What stopped it."""
-
-
-class GenerationSummary(Record, frozen=True):
-    """What a run found and what it did."""
-
-    root: str
-    """The dataset."""
-    slice_id: str
-    """8 hex digits of the slice."""
-    planned_shards: int
-    """Shards that this run was asked for, without those of extra samples."""
-    finished_before: int
-    """Of these, shards that were committed when it began."""
-    executed: dict[Stage, int]
-    """Shards that were worked on, by stage, those of extra samples included."""
-    failures: tuple[ShardFailure, ...]
-    """Shards that are still to do."""
-    not_started: int = Field(ge=0)
-    """Shards that were not begun, because too many had failed before."""
-    requested: int
-    """Samples of the finished shards, as far as this run was asked for them; extra samples are
-    counted in `quota` alone."""
-    written: int
-    """Of these, samples in tars."""
-    dropped: dict[str, int]
-    """The others, by reason."""
-    quota: QuotaReport | None = None
-    """Extra samples, and which classes stay short; nothing if no quota was asked for."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every shard asked for is committed; classes may stay short of their quota."""
-        return not self.failures and not self.not_started
-
-
-@flow(name="generate-dataset", flow_run_name="{parameters.slice}", persist_result=False)
-def generate_dataset(parameters: GenerationParameters) -> Any:
+@flow(name="generate-dataset", persist_result=False)
+def generate_dataset(  # noqa: PLR0913 - the fields of a form
+    *,
+    slice: SliceName = "all",  # noqa: A002 - what users call it
+    classes: ClassNames = (),
+    samples: Samples,
+    shards: Shards = "all",
+    min_per_class: MinPerClass = None,
+    max_extra: MaxExtra = 1.0,
+    root: Root,
+    profile: str = "miniature",
+    ready_after_shards: ReadyAfterShards = None,
+    advanced: AdvancedSettings = USUAL,
+) -> Any:
     """Make the shards of one slice, each stage of each shard at most once.
 
     Finished shards are recognised by their commit records and cost nothing; a shard that was
     interrupted goes on after its last committed stage.
 
     Args:
-        parameters: What to generate, and where.
+        slice: Which classes: a named part of the vocabulary.
+        classes: Which classes: some of the vocabulary, instead of the slice.
+        samples: How many samples to plan for the slice. More than before extends it.
+        shards: Shards of the slice to work on: all, or indices and ranges such as 0-3,7.
+        min_per_class: Written samples that every class shall have; classes that yield less get
+            extra samples.
+        max_extra: Most extra samples over all classes, as a multiple of the samples.
+        root: Where: the dataset, a folder or an object-store URL. One that is there is resumed or
+            extended.
+        profile: Models and their parameters: a shipped profile, or the path of a YAML file.
+        ready_after_shards: Announce the dataset as ready for training once this many good shards
+            are committed.
+        advanced: Settings that most runs leave as they are.
 
     Returns:
         A completed state with a `GenerationSummary`, named `Cached` if nothing was executed.
@@ -105,20 +91,32 @@ def generate_dataset(parameters: GenerationParameters) -> Any:
         IncompleteError: Shards are left to do.
         InputError: The parameters mean nothing, or differ from those of the dataset that is there.
     """
-    with current_run(parameters) as run:
+    parameters = read_form(
+        slice=slice,
+        classes=classes,
+        samples=samples,
+        shards=shards,
+        min_per_class=min_per_class,
+        max_extra=max_extra,
+        root=root,
+        profile=profile,
+        ready_after_shards=ready_after_shards,
+        advanced=advanced,
+    )
+    with engine_log(), current_run(parameters) as run, shown_progress(run):
         return _generate(run)
 
 
 def _generate(run: GenerationRun) -> Any:
-    _log.info("%d of %d shards are committed", len(run.finished), len(run.planned))
+    shown = (len(run.finished), len(run.planned), run.classes.label)
+    _log.info("%d of %d shards of slice %s are committed", *shown)
     outcome = _Outcome(run.parameters.max_failed_shards)
     try:
         found = _make_all(run, outcome)
     finally:
         run.bring_card_up_to_date()
     summary = _summarise(run, outcome, found)
-    if summary.executed:
-        _publish_artifacts(run.store, summary)
+    publish_outcome(run.store, summary)
     _announce(run)
     if not summary.is_complete:
         raise IncompleteError(describe_failures(summary))
@@ -292,37 +290,6 @@ def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> Generati
         dropped={why.value: count for why, count in sorted(found.tally.dropped.items())},
         quota=found.quota,
     )
-
-
-def describe_failures(summary: GenerationSummary) -> str:
-    """Say which shards are left to do, and why."""
-    left = len(summary.failures) + summary.not_started
-    planned = summary.planned_shards + (summary.quota.shards if summary.quota else 0)
-    lines = [f"{left} of {planned} shards are left to do; run again to go on"]
-    lines += [f"{failure.shard}: {failure.error}" for failure in summary.failures]
-    if summary.not_started:
-        lines.append(f"{summary.not_started} were not begun after too many had failed")
-    return "; ".join(lines)
-
-
-def _publish_artifacts(store: Store, summary: GenerationSummary) -> None:
-    """Show the run in Prefect's user interface: yields, reasons, a contact sheet."""
-    rows = [{"fate": "written", "samples": summary.written}]
-    rows += [{"fate": why, "samples": n} for why, n in sorted(summary.dropped.items())]
-    create_table_artifact(
-        table=rows,
-        key=f"magicseg-yields-{summary.slice_id}",
-        description=f"Where the {summary.requested} samples of slice {summary.slice_id} went",
-    )
-    samples = pick_samples(store, _SHEET_SAMPLES)
-    if samples:
-        sheet = draw_sheet([Quadruplet.decode(sample) for sample in samples], tile=_SHEET_TILE)
-        picture = base64.b64encode(sheet).decode()
-        create_markdown_artifact(
-            markdown=f"![quadruplets](data:image/png;base64,{picture})",
-            key=f"magicseg-quadruplets-{summary.slice_id}",
-            description="Image, counterfactual, masks",
-        )
 
 
 def _announce(run: GenerationRun) -> None:

@@ -1,5 +1,7 @@
 """The parameters of generation: they compose what each package owns."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
 from models.profiles import load_profile
@@ -8,30 +10,18 @@ from storage.plan import DatasetSpec
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules
 
-__all__ = ["GenerationParameters"]
+__all__ = ["USUAL", "AdvancedSettings", "GenerationParameters"]
+
+Root = Annotated[str, Field(min_length=1)]
+Samples = Annotated[int, Field(ge=1)]
+MinPerClass = Annotated[int, Field(ge=1)] | None
+MaxExtra = Annotated[float, Field(ge=0, le=100)]
+ReadyAfterShards = Annotated[int, Field(ge=1)] | None
 
 
-class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What to generate, and where."""
+class AdvancedSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Settings that most runs leave as they are."""
 
-    root: str = Field(min_length=1)
-    """Dataset: a folder or an object-store URL. An existing dataset is resumed or extended."""
-    samples: int = Field(ge=1)
-    """Samples to plan for the slice. More than before extends the slice."""
-    min_per_class: int | None = Field(default=None, ge=1)
-    """Written samples that every class of the slice shall have; classes that yield less get extra
-    samples."""
-    max_extra: float = Field(default=1.0, ge=0, le=100)
-    """Most extra samples over all classes, as a multiple of `samples`."""
-    slice: str = "all"
-    """Classes: all, a named slice (lvis-r, voc20, ...), a range of ids (0:100), or names between
-    commas."""
-    profile: str = "miniature"
-    """Models and their parameters: a shipped profile, or the path of a YAML file."""
-    writer: WriterConfig | None = None
-    """Who writes the texts instead of the profile's writer."""
-    shards: str = "all"
-    """Shards of the slice to work on: all, or indices and ranges such as 0-3,7."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random choice."""
     samples_per_shard: int = Field(default=1000, ge=1)
@@ -40,6 +30,11 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     """Share of the samples that name two classes."""
     texts_per_class_set: int = Field(default=10, ge=1)
     """Consecutive samples with the same classes; their texts are asked for together."""
+    writer: WriterConfig | None = None
+    """Who writes the texts instead of the profile's writer."""
+    writer_limit: str | None = None
+    """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
+    workers; it must exist."""
     prompts: PromptRules = PromptRules()
     """When a text is good enough."""
     pairs: PairRules = PairRules()
@@ -64,12 +59,34 @@ class GenerationParameters(BaseModel, frozen=True, extra="forbid", use_attribute
     reason; 0 never stops it."""
     breaker_share: float = Field(default=0.9, ge=0, le=1)
     """Nearly all means more than this share."""
-    writer_limit: str | None = None
-    """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
-    workers; it must exist."""
     accept_failed: bool = False
     """Pack shards without the samples that no service delivered, instead of asking again."""
-    ready_after_shards: int | None = Field(default=None, ge=1)
+
+
+USUAL = AdvancedSettings()
+"""The settings as they are when nobody gives any."""
+
+
+class GenerationParameters(AdvancedSettings, frozen=True):
+    """What to generate, and where."""
+
+    root: Root
+    """Dataset: a folder or an object-store URL. An existing dataset is resumed or extended."""
+    samples: Samples
+    """Samples to plan for the slice. More than before extends the slice."""
+    min_per_class: MinPerClass = None
+    """Written samples that every class of the slice shall have; classes that yield less get extra
+    samples."""
+    max_extra: MaxExtra = 1.0
+    """Most extra samples over all classes, as a multiple of `samples`."""
+    slice: str = "all"
+    """Classes: all, a named slice (lvis-r, voc20, ...), a range of ids (0:100), or names between
+    commas."""
+    profile: str = "miniature"
+    """Models and their parameters: a shipped profile, or the path of a YAML file."""
+    shards: str = "all"
+    """Shards of the slice to work on: all, or indices and ranges such as 0-3,7."""
+    ready_after_shards: ReadyAfterShards = None
     """Announce the dataset as ready for training once this many good shards are committed."""
 
     @property

@@ -1,9 +1,6 @@
 """Generation that starts from a terminal: checks first, then a server, progress, and a summary."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -12,17 +9,15 @@ from flows.display import show_progress
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, open_run, prepare
+from flows.log_files import log_file
 from flows.quota_words import print_quota
 from flows.quotas import Survey, try_survey
 from flows.score_tables import yield_table
-from storage.locks import LOG_FOLDER
 from storage.paths import local_path
 from storage.records import Stage
 from tasks.resident import ResidentModels
 
 _log = logging.getLogger(__name__)
-
-PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 
 
 def generate_locally(
@@ -84,6 +79,7 @@ def _generate(run: GenerationRun, console: Console) -> None:
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows.generate_dataset import generate_dataset
+        from flows.generation_form import form_values
 
         # An earlier command of this process may have imported Prefect before there was a server.
         with (
@@ -91,7 +87,7 @@ def _generate(run: GenerationRun, console: Console) -> None:
             show_progress(run.machine.progress, run.sizes, console) as counts,
             run.handed_on(),
         ):
-            summary = generate_dataset(run.parameters)
+            summary = generate_dataset(**form_values(run.parameters))
     console.print(yield_table(summary.written, summary.requested, summary.dropped))
     print_quota(summary.quota, console)
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
@@ -100,25 +96,6 @@ def _generate(run: GenerationRun, console: Console) -> None:
         f"executed: {executed or 'nothing'} shards; {cached} stages were committed before",
         soft_wrap=True,
     )
-
-
-@contextmanager
-def log_file(folder: Path) -> Iterator[Path]:
-    """Write what our packages log into a file of the store, until the block ends."""
-    path = folder / LOG_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(package) for package in PACKAGES]
-    for logger in loggers:
-        logger.setLevel(logging.INFO)
-        logger.addHandler(handler)
-    try:
-        yield path
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
 
 
 def _engine_folder(root: str) -> Path:

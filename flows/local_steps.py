@@ -15,7 +15,8 @@ from flows.ablation_grid import Grid, check_grid, walk
 from flows.display import show_steps
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
-from flows.local_runs import generate_locally, log_file
+from flows.local_runs import generate_locally
+from flows.log_files import log_file
 from flows.run_plan import (
     plan_closed_sets,
     plan_scorings,

@@ -11,13 +11,16 @@ from storage.identity import digest
 from storage.records import Record
 from storage.vocabulary import Vocabulary
 
-__all__ = ["Slice", "resolve_slice"]
+__all__ = ["SLICE_NAMES", "Slice", "resolve_slice"]
 
 _RANGE = re.compile(r"(\d+):(\d+)")
 
 _FREQUENCY = re.compile(r"lvis-([rcf])")
 
 _NAMED_SLICES = ("voc20", "context59", "coco80")
+
+SLICE_NAMES = ("all", *_NAMED_SLICES, "lvis-r", "lvis-c", "lvis-f")
+"""The slices that have a name."""
 
 
 class Slice(Record, frozen=True):

@@ -87,11 +87,12 @@ def tars():
 def make(server, quick):
     """Run the generating flow in this process, and return its final state and summary."""
     from flows.generate_dataset import generate_dataset
+    from flows.generation_form import form_values
     from flows.generation_parameters import GenerationParameters
 
     def run(root, **changes):
         parameters = GenerationParameters.model_validate({**quick, "root": str(root), **changes})
-        state = generate_dataset(parameters, return_state=True)
+        state = generate_dataset(**form_values(parameters), return_state=True)
         return state, state.result()
 
     return run

@@ -306,11 +306,12 @@ def test_the_flow_makes_what_is_missing_by_subflows_and_comes_to_the_same(tiny, 
 
     from flows.ablation import ablate
     from flows.generate_dataset import generate_dataset
+    from flows.generation_form import form_values
     from flows.local_steps import evaluate_locally, train_locally
 
     grid = Grid(AblationParameters.model_validate(tiny | {"untrained": False}))
     [dataset] = grid.datasets.values()
-    generate_dataset(dataset)
+    generate_dataset(**form_values(dataset))
     first, second = grid.runs
     console = Console(quiet=True)
     train_locally(first.parameters, console)

@@ -14,6 +14,7 @@ import yaml
 from damage import DAMAGE
 from flows.__main__ import main
 from flows.generate_dataset import generate_dataset
+from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.profiles import load_profile
@@ -51,7 +52,7 @@ def generate(server, tmp_path_factory):
         values = {**rules, "root": str(root), **changes}
         parameters = GenerationParameters.model_validate(values)
         with prepare(parameters, models) as prepared, prepared.handed_on():
-            return generate_dataset(parameters, return_state=True).result()
+            return generate_dataset(**form_values(parameters), return_state=True).result()
 
     return run
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from flows.generate_dataset import generate_dataset
+from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare, select_shards
 from models.labelling.config import DetectorConfig
@@ -191,12 +192,12 @@ class BrokenDetector:
 def test_an_error_that_nobody_foresaw_costs_its_shard_and_no_other(server, quick, tmp_path, tars):
     parameters = GenerationParameters.model_validate({**quick, "root": str(tmp_path / "d")})
     with prepare(parameters, FailingOnce()) as run, run.handed_on():
-        state = generate_dataset(parameters, return_state=True)
+        state = generate_dataset(**form_values(parameters), return_state=True)
     with pytest.raises(IncompleteError, match=r"1 of 3 shards .*RuntimeError: device-side assert"):
         state.result()
     assert len(tars(tmp_path / "d")) == 2
     # Advice of the message: run again.
-    assert generate_dataset(parameters, return_state=True).is_completed()
+    assert generate_dataset(**form_values(parameters), return_state=True).is_completed()
     assert len(tars(tmp_path / "d")) == 3
 
 
@@ -205,10 +206,10 @@ def test_a_stopped_run_does_not_stop_the_next_one_in_the_process(server, quick, 
     parameters = GenerationParameters.model_validate({**quick, "root": str(tmp_path / "d")})
     with prepare(parameters) as run, run.handed_on():
         run.machine.progress.stop()
-        state = generate_dataset(parameters, return_state=True)
+        state = generate_dataset(**form_values(parameters), return_state=True)
     with pytest.raises(StoppedError):
         state.result()
-    assert generate_dataset(parameters, return_state=True).result().written
+    assert generate_dataset(**form_values(parameters), return_state=True).result().written
 
 
 @pytest.mark.slow

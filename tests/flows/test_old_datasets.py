@@ -14,6 +14,7 @@ import pytest
 
 from flows.__main__ import main
 from flows.generate_dataset import generate_dataset
+from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
 from storage.records import Stage
 from storage.store import Store
@@ -78,7 +79,7 @@ def test_generating_it_again_does_nothing(dataset, run):
 def test_it_grows_and_what_it_has_is_taken_over_and_not_made_again(dataset, server):
     settings = dict(setting.split("=") for setting in SETTINGS)
     wanted = {"root": str(dataset), "slice": CLASSES, "samples": 9} | settings
-    generate_dataset(GenerationParameters.model_validate(wanted))
+    generate_dataset(**form_values(GenerationParameters.model_validate(wanted)))
     store = Store.open(dataset)
     painted = [each for each in store.commits(Stage.PAIRS) if each.is_piece and each.seconds]
     assert sum(each.counts.requested for each in painted) == 2
