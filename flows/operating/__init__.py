@@ -1,0 +1,1 @@
+"""Running the engine on a machine: server, workers, deployments, and what looks after them."""
