@@ -1,15 +1,21 @@
 """A run is stopped in the middle of each stage: what was finished stays, nothing is made twice."""
 
 import json
+import threading
+import time
 from collections import Counter
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
 
 from fakes import FakeDetector, FakePainter, FakeSegmenter, FakeWriter
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.protocols import TextAnswer
 from models.registry import Role, kind_of
+from storage.errors import TransientError
 from storage.layout import ENGINE_FOLDER
 from storage.leases import take_lease
 from storage.records import Stage
@@ -17,7 +23,7 @@ from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.progress import StoppedError
 from tasks.resident import ResidentModels
-from tasks.stage_tasks import make_stage
+from tasks.stage_tasks import STAGE_TASKS, make_stage
 from tasks.stages import STAGES
 
 SAMPLES = 64
@@ -198,3 +204,47 @@ def test_a_stopped_run_leaves_no_lease_behind(stage, place, tmp_path, request):
         if place == "bucket":
             assert json.loads(objects.read(path))["released"], path
         take_lease(objects, path).release()
+
+
+class Unreachable:
+    """A painter behind a line that is down."""
+
+    def paint(self, requests):
+        message = "no answer"
+        raise TransientError(message)
+
+
+@pytest.mark.server
+def test_a_stop_ends_the_wait_before_a_stage_is_tried_again(server, tmp_path):
+    models = Fakes()
+    models.fakes[Role.PAINTER] = Unreachable()
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        [shard] = run.planned
+        work = run.work(shard)
+        make_stage(STAGES[Stage.PROMPTS], work)
+        threading.Timer(2, run.machine.progress.stop).start()
+        began = time.monotonic()
+        state = STAGE_TASKS[Stage.PAIRS](work, return_state=True)
+    assert state.is_cancelled()
+    assert "the wait for pairs" in state.message
+    assert 1 < time.monotonic() - began < 20
+
+
+@pytest.mark.server
+def test_a_stop_ends_the_wait_for_a_slot_of_a_paid_service(server, tmp_path):
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name="calls", limit=1, active=True)
+        )
+    writer = {"kind": "chat", "model": "m", "base_url": "http://127.0.0.1:9", "api_key_env": None}
+    changed = {**parameters(tmp_path / "d").model_dump(), "writer": writer, "writer_limit": "calls"}
+    with prepare(GenerationParameters.model_validate(changed), Fakes()) as run:
+        [shard] = run.planned
+        work = run.work(shard)
+        threading.Timer(1, run.machine.progress.stop).start()
+        began = time.monotonic()
+        with concurrency("calls", strict=True):
+            state = make_stage(STAGES[Stage.PROMPTS], work)
+        assert state.is_cancelled()
+        assert "the wait for a slot of calls" in state.message
+        assert time.monotonic() - began < 20
