@@ -24,7 +24,7 @@ from flows.generation_parameters import GenerationParameters
 SHARDS = 20
 SAMPLES = 128
 BATCH = 16
-"""Pairs that are painted at a time, so that this takes longer than what a batch costs besides."""
+"""Pairs that are painted at a time."""
 SECONDS = 3.0
 """What painting a shard takes."""
 
