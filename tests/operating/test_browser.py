@@ -74,6 +74,7 @@ def submit(page, site):
     """Send the form, and return the run that it made."""
     before = {run["id"] for run in site.runs()}
     page.get_by_role("button", name="Submit").click()
+    picture(page, "submitted")
     site.wait(lambda: len({run["id"] for run in site.runs()} - before) == 1, 30)
     [run_id] = {run["id"] for run in site.runs()} - before
     return run_id
