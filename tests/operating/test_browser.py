@@ -17,6 +17,9 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
+expect.set_options(timeout=20_000)
+
+
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
@@ -74,7 +77,7 @@ def submit(page, site):
     """Send the form, and return the run that it made."""
     before = {run["id"] for run in site.runs()}
     page.get_by_role("button", name="Submit").click()
-    picture(page, "submitted")
+    page.wait_for_timeout(2000)  # the page must get its turn
     site.wait(lambda: len({run["id"] for run in site.runs()} - before) == 1, 30)
     [run_id] = {run["id"] for run in site.runs()} - before
     return run_id
@@ -157,9 +160,9 @@ def test_a_slice_is_run_watched_run_again_broken_and_retried(page, site):
     broken = rerun(page, site, run_id)
     assert site.end_of(broken)["state_type"] == "FAILED"
     show_run(page, site, broken, "Details")
-    said = re.compile("it is a folder, and a file is expected")
-    expect(page.get_by_text(said).first).to_be_visible()
+    page.wait_for_timeout(2000)
     picture(page, "6-broken")
+    expect(page.get_by_text("it is a folder, and a file is expected").first).to_be_visible()
     shutil.rmtree(tars[1])
     before = tars[0].stat().st_mtime_ns
     page.get_by_role("button", name="Retry").first.click()
