@@ -160,7 +160,7 @@ def test_a_slice_is_run_watched_run_again_broken_and_retried(page, site):
     broken = rerun(page, site, run_id)
     assert site.end_of(broken)["state_type"] == "FAILED"
     show_run(page, site, broken, "Details")
-    page.wait_for_timeout(2000)
+    page.get_by_text("See More").click()
     picture(page, "6-broken")
     expect(page.get_by_text("it is a folder, and a file is expected").first).to_be_visible()
     shutil.rmtree(tars[1])
@@ -198,8 +198,8 @@ def test_a_run_is_cancelled_with_the_mouse(page, site):
         120,
     )
     show_run(page, site, run["id"])
-    choose(page, "Cancel")
-    page.get_by_role("button", name=re.compile("^(Confirm|Cancel)$")).last.click()
+    page.get_by_role("button", name="Cancel").first.click()
+    page.get_by_role("button", name="Confirm").click()
     assert site.end_of(run["id"], 60)["state_name"] == "Cancelled"
     picture(page, "7-cancelled")
 

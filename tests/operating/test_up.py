@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from running_site import processes_of
+from running_site import CANARY, processes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -135,6 +135,28 @@ def test_a_cancelled_run_stops_in_seconds_and_keeps_what_it_has_painted(site):
     site.api(f"/flow_runs/{run['id']}/set_state", cancelling)
     assert site.end_of(run["id"], 60)["state_name"] == "Cancelled"
     assert records is not None
+
+
+def test_the_key_of_a_paid_service_is_found_nowhere(site, chat_server):
+    root = site.data / "written"
+    writer = {"kind": "chat", "base_url": chat_server.url, "model": "m", "first_wait": 0.01}
+    settings = {**SMALL, "root": str(root), "advanced": {**SMALL["advanced"], "writer": writer}}
+    run = site.submit("generate-dataset/miniature", **settings)
+    assert site.end_of(run["id"])["state_type"] == "COMPLETED"
+    assert chat_server.headers[0]["Authorization"] == f"Bearer {CANARY}"
+    # a service that repeats the key in its error
+    chat_server.queue += [chat_server.error(401, f"Incorrect API key provided: {CANARY}")] * 20
+    refused = site.submit("generate-dataset/miniature", **{**settings, "samples": 40})
+    ended = site.end_of(refused["id"])
+    assert ended["state_type"] == "FAILED"
+    assert "401" in ended["state"]["message"]
+    holding = [
+        path
+        for path in site.folder.rglob("*")
+        if path.is_file() and CANARY.encode() in path.read_bytes()
+    ]
+    assert holding == []
+    assert b"magicseg" in (site.state / "prefect" / "prefect.db").read_bytes()
 
 
 def test_slices_are_sent_to_the_workers_and_followed(site):

@@ -13,7 +13,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunningSite", "free_port", "processes_of"]
+__all__ = ["CANARY", "RunningSite", "free_port", "processes_of"]
+
+CANARY = "sk-canary-7d1f0c4b9e"
+"""The key of a paid service that the workers of a site have."""
 
 ENDS = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
