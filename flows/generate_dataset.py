@@ -67,16 +67,16 @@ def generate_dataset(  # noqa: PLR0913 - the fields of a form
     Args:
         slice: Which classes: a named part of the vocabulary.
         classes: Which classes: some of the vocabulary, instead of the slice.
-        samples: How many samples to plan for the slice. More than before extends it.
+        samples: How many samples to plan for the slice, 1 or more. More than before extends it.
         shards: Shards of the slice to work on: all, or indices and ranges such as 0-3,7.
-        min_per_class: Written samples that every class shall have; classes that yield less get
-            extra samples.
-        max_extra: Most extra samples over all classes, as a multiple of the samples.
+        min_per_class: Written samples that every class shall have, 1 or more; classes that yield
+            less get extra samples.
+        max_extra: Most extra samples over all classes, as a multiple of the samples, 0 to 100.
         root: Where: the dataset, a folder or an object-store URL. One that is there is resumed or
             extended.
         profile: Models and their parameters: a shipped profile, or the path of a YAML file.
-        ready_after_shards: Announce the dataset as ready for training once this many good shards
-            are committed.
+        ready_after_shards: Announce the dataset as ready for training once this many good shards,
+            1 or more, are committed.
         advanced: Settings that most runs leave as they are.
 
     Returns:

@@ -266,7 +266,9 @@ class _Fan:
 
     def look(self) -> tuple[float, str]:
         """How far all are, in percent, and a bar for each in Markdown."""
-        lines = ["| slice | state | | |", "|---|---|---|---|"]
+        over = sum(each.is_over for each in self.runs)
+        lines = [f"{over} of {len(self.runs)} slices are over", ""]
+        lines += ["| slice | state | | |", "|---|---|---|---|"]
         shares = [1.0 if each.succeeded else each.percent / 100 for each in self.runs]
         for each, share in zip(self.runs, shares, strict=True):
             bar = f"{progress_bar(share)} | {100 * share:.0f} %"

@@ -148,19 +148,17 @@ def progress_text(counts: SampleCounts, pace: Pace, notes: Mapping[str, str]) ->
         notes: What else there is to say, by what it is about.
     """
     total = counts.total
-    lines = ["| stage | samples | |", "|---|---|---|"]
+    lines = ["", "| stage | samples | |", "|---|---|---|"]
     for stage in Stage:
         done = counts.done(stage)
         lines.append(
             f"| {stage.value} | {done} of {total} | {progress_bar(done / max(1, total))} |"
         )
     share, rate = counts.share(), pace.rate(counts.share())
-    facts = {
-        "rate": f"{60 * rate * total:.1f} samples a minute" if rate else "not known yet",
-        "time left": duration_text((1 - share) / rate) if rate else "not known yet",
-        **notes,
-    }
-    return "\n".join([*lines, "", *(f"* {name}: {value}" for name, value in facts.items())])
+    speed = f"{60 * rate * total:.1f} samples a minute" if rate else "rate not known yet"
+    left = f"{duration_text((1 - share) / rate)} left" if rate else "time left not known yet"
+    facts = [f"* {name}: {value}" for name, value in notes.items()]
+    return "\n".join([f"{speed}, {left}", *lines, "", *facts])
 
 
 def duration_text(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """What the stages need of a model; everything else is up to the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ __all__ = [
     "TextAnswer",
     "TextRequest",
     "TokenCounter",
+    "WaitingWriter",
 ]
 
 
@@ -70,6 +71,17 @@ class PromptWriter(Protocol):
 
     def write(self, requests: Sequence[TextRequest]) -> list[TextAnswer]:
         """Answer every request, in order; a request that cannot be answered says so."""
+        ...
+
+
+@runtime_checkable
+class WaitingWriter(PromptWriter, Protocol):
+    """A writer that may have to wait long for its answers, and can be told to give up."""
+
+    def write_while(
+        self, requests: Sequence[TextRequest], is_wanted: Callable[[], bool]
+    ) -> list[TextAnswer]:
+        """Like `write`; once nobody wants it any more, what was not sent is not answered."""
         ...
 
 

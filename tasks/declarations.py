@@ -22,12 +22,16 @@ from tasks.recipe import Recipe
 _ItemT = TypeVar("_ItemT")
 
 
+BATCHES_A_STEP = 2
+"""Batches of a quick network between two looks at whether the run is to stop."""
+
+
 @runtime_checkable
 class InSteps(Protocol):
-    """Cuts items into whole batches, and tells after each step how far the stage is."""
+    """Cuts items into steps, tells after each how far the stage is, and ends when the run stops."""
 
-    def __call__(self, items: Iterable[_ItemT], batch_size: int) -> Iterator[list[_ItemT]]:
-        """Iterate over the items, some whole batches at a time."""
+    def __call__(self, items: Iterable[_ItemT], size: int) -> Iterator[list[_ItemT]]:
+        """Iterate over the items, some at a time; a whole number of batches is best."""
         ...
 
 
@@ -36,7 +40,8 @@ class Made:
     """What a stage made of a piece.
 
     Attributes:
-        rows: For each sample a result, or why there is none.
+        rows: For each sample a result, or why there is none. Samples that were not begun, because
+            the run was asked to stop, have none.
         data: The bytes to store.
     """
 
@@ -67,8 +72,8 @@ class PieceWork:
         stage: The stage.
         state: What is committed of the cell.
         samples: The samples to be made, in plan order.
-        in_steps: Cuts items into whole batches of a size, and tells after each step how far the
-            stage is.
+        in_steps: Cuts items into steps of a size, tells after each how far the stage is, and ends
+            when the run stops.
     """
 
     def __init__(

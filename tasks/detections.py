@@ -8,7 +8,7 @@ from models.registry import Role
 from storage.codecs import decode_image
 from storage.records import Box, Detection, Reason, Record, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
-from tasks.declarations import Declaration, Made, PieceWork
+from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
@@ -134,7 +134,7 @@ def _make(work: PieceWork) -> Made:
     classes = {sample.key: sample.class_ids for sample in work.samples}
     detector = work.machine.models.model(config, work.store.objects)
     rows: list[Record] = []
-    for step in work.in_steps(stored_images(work), config.batch_size):
+    for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
         rows += detect_objects(step, classes, vocabulary, detector, rules)
     return Made.of_rows(rows)
 

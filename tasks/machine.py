@@ -4,11 +4,19 @@ Nothing is process-wide: two runs in one process neither stop nor count each oth
 stopped leaves nothing behind for the next. Only GPUs are shared, by locks that the kernel keeps.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from tasks.progress import Progress
 from tasks.resident import ResidentModels
 from tasks.turns import Turns
+
+_PACKED_AT_ONCE = 2
+"""Tars that are packed at a time: each is in memory until it is written."""
+
+_LOOK_SECONDS = 0.5
 
 
 class Machine:
@@ -38,6 +46,7 @@ class Machine:
         self.models = models or ResidentModels()
         self.turns = turns or Turns(lambda: self.progress.check("the wait for a device"))
         self.service_limit = service_limit
+        self._packers = threading.BoundedSemaphore(_PACKED_AT_ONCE)
         self._owns_models = models is None
 
     def __enter__(self) -> Self:
@@ -45,6 +54,20 @@ class Machine:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    @contextmanager
+    def packing(self) -> Iterator[None]:
+        """Wait until there is memory for one more tar.
+
+        Raises:
+            StoppedError: The run was asked to stop.
+        """
+        while not self._packers.acquire(timeout=_LOOK_SECONDS):
+            self.progress.check("the wait for room to pack a shard")
+        try:
+            yield
+        finally:
+            self._packers.release()
 
     def close(self) -> None:
         """Stop what still works, and let go of the models that this run has built."""

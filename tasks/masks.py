@@ -21,7 +21,7 @@ from storage.records import (
     Stage,
 )
 from storage.rows import split_rows
-from tasks.declarations import Declaration, Made, PieceWork
+from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
 from tasks.detections import stored_images
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
@@ -135,7 +135,7 @@ def _make(work: PieceWork) -> Made:
     config = work.recipe.profile.segmenter
     segmenter = work.machine.models.model(config, work.store.objects)
     rows: list[Record] = []
-    for step in work.in_steps(stored_images(work), config.batch_size):
+    for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
         rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, work.recipe.masks)
     return Made.of_rows(rows)
 

@@ -30,13 +30,17 @@ def finish_shard(work: ShardWork) -> int:
 
     Raises:
         DamagedError: A piece is damaged.
+        StoppedError: The run was asked to stop.
         UndecidedError: Pieces are gone since they were made.
         UndeliveredError: Samples failed, and the run does not accept that.
     """
     store, shard, progress = work.store, work.shard, work.machine.progress
     executed = 0
-    progress.check(f"{Stage.SHARDS} of {shard.name}")
-    with store.lease(Stage.SHARDS, shard.name, lambda: progress.check(f"shard {shard.name}")):
+
+    def check() -> None:
+        progress.check(f"{Stage.SHARDS} of {shard.name}")
+
+    with work.machine.packing(), store.lease(Stage.SHARDS, shard.name, check):
         store.heal_unit(Stage.SHARDS, shard.name)
         adopted = store.heal(Stage.SHARDS, shard.name, work.key)
         if not store.covers(adopted, shard) and store.finished(shard) is None:
@@ -44,7 +48,7 @@ def finish_shard(work: ShardWork) -> int:
             _refuse_unfinished(work)
             started = time.monotonic()
             vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
-            payload, counts = pack_shard(store, vocabulary, shard, work.states())
+            payload, counts = pack_shard(store, vocabulary, shard, work.states(), check)
             payload = dataclasses.replace(payload, seconds=time.monotonic() - started)
             store.commit(Stage.SHARDS, shard.name, work.key, payload, counts)
             executed = 1

@@ -1,8 +1,9 @@
 """Pairs: every prompt and its counterfactual become two images that share their noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -87,22 +88,40 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
 
 
 def _make(work: PieceWork) -> Made:
-    """Paint the pairs of a piece; images are encoded as soon as they are there."""
+    """Paint the pairs of a piece; images are encoded while the next ones are painted."""
     texts, _ = split_rows(work.rows(Stage.PROMPTS).values(), Prompt)
     seeds = {sample.key: sample.seed for sample in work.samples}
     profile = work.recipe.profile
     painter = work.machine.models.model(profile.painter, work.store.objects)
-    kept: list[EncodedPair] = []
-    dropped: list[Rejected] = []
-    for step in work.in_steps(texts, profile.painter.batch_size):
-        for result in paint_pairs(step, seeds, painter, work.recipe.pairs):
-            if isinstance(result, Rejected):
-                dropped.append(result)
-                continue
-            pixels = (result.image, result.counterfactual)
-            encoded = (encode_image(each, profile.image_format) for each in pixels)
-            kept.append(EncodedPair(result.key, *encoded))
-    return Made.of_pairs(kept, dropped)
+    with ThreadPoolExecutor(1, "encoder") as encoder:
+        steps = [
+            encoder.submit(
+                _encoded,
+                paint_pairs(step, seeds, painter, work.recipe.pairs),
+                profile.image_format,
+            )
+            for step in work.in_steps(texts, profile.painter.batch_size)
+        ]
+        results = [result for step in steps for result in step.result()]
+    return Made.of_pairs(
+        [result for result in results if isinstance(result, EncodedPair)],
+        [result for result in results if isinstance(result, Rejected)],
+    )
+
+
+def _encoded(
+    results: Sequence[PaintedSample | Rejected], image_format: Literal["jpg", "png"]
+) -> list[EncodedPair | Rejected]:
+    return [
+        result
+        if isinstance(result, Rejected)
+        else EncodedPair(
+            result.key,
+            encode_image(result.image, image_format),
+            encode_image(result.counterfactual, image_format),
+        )
+        for result in results
+    ]
 
 
 DECLARATION = Declaration(

@@ -14,9 +14,6 @@ from storage.records import Stage
 
 _ItemT = TypeVar("_ItemT")
 
-_BATCHES_A_STEP = 2
-"""Batches of a network between two reports of progress."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -41,7 +38,7 @@ Listener = Callable[[Step], None]
 
 
 class StoppedError(EngineError):
-    """A stage ended early because its run was asked to stop; it commits nothing."""
+    """A stage ended early because its run was asked to stop; what it had finished is committed."""
 
 
 class Progress:
@@ -64,8 +61,21 @@ class Progress:
         return lambda: self._listeners.remove(listener)
 
     def stop(self) -> None:
-        """Let the stages of this run end at their next step."""
+        """Let the stages of this run end at their next step, and commit what they have."""
         self._stopping.set()
+
+    def wait(self, seconds: float, what: str) -> None:
+        """Wait, unless the run is asked to stop.
+
+        Args:
+            seconds: How long.
+            what: What is interrupted.
+
+        Raises:
+            StoppedError: The run was asked to stop.
+        """
+        self._stopping.wait(seconds)
+        self.check(what)
 
     @property
     def is_stopping(self) -> bool:
@@ -83,37 +93,35 @@ class Progress:
             raise StoppedError(message)
 
     def tell(self, step: Step) -> None:
-        """Tell every listener of a step.
-
-        Raises:
-            StoppedError: The run was asked to stop.
-        """
-        self.check(f"{step.stage} of {step.shard} after {step.done} samples")
+        """Tell every listener of a step."""
         for listener in tuple(self._listeners):
             listener(step)
 
     def in_steps(
         self,
         items: Iterable[_ItemT],
-        batch_size: int,
+        size: int,
         stage: Stage,
         shard: str,
         total: int,
         *,
         before: int = 0,
     ) -> Iterator[list[_ItemT]]:
-        """Cut items into whole batches, and tell after each step how far the stage is.
+        """Cut items into steps, and tell after each how far the stage is.
+
+        When the run is asked to stop there are no further steps, and nothing is raised: what was
+        done until then is good.
 
         Args:
             items: Samples of the shard that reached the stage.
-            batch_size: What the network takes at once.
+            size: Items of a step.
             stage: The stage.
             shard: Shard name.
             total: Samples of the shard that reached the stage.
             before: How many of them it has dealt with before these.
         """
-        iterator, size, done = iter(items), batch_size * _BATCHES_A_STEP, before
-        while step := list(islice(iterator, size)):
+        iterator, done = iter(items), before
+        while not self.is_stopping and (step := list(islice(iterator, size))):
             yield step
             done += len(step)
             self.tell(Step(stage, shard, done, total))

@@ -2,13 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any
 
-from models.protocols import PromptWriter, TextAnswer, TextRequest, TokenCounter
+from models.protocols import PromptWriter, TextAnswer, TextRequest, TokenCounter, WaitingWriter
 from models.registry import Role
 from models.writing.mentions import CounterfactualRule, counterfactual_text, find_mentions
 from storage.errors import TransientError
@@ -75,11 +75,16 @@ def write_prompts(
     writer: PromptWriter,
     tokens: TokenCounter,
     rules: PromptRules,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> list[Prompt | Rejected]:
     """Write the texts of some samples.
 
     A class set is one request. Texts that do not pass the rules are asked for again, with those of
     the set that exist already named as ones to avoid.
+
+    When the texts are not wanted any more, no further ones are asked for. Class sets that are not
+    finished by then have no records: half of a set would be gone on with in another way. What was
+    answered is in the writer's ledger, so it is not paid again.
 
     Args:
         class_sets: The samples.
@@ -87,10 +92,11 @@ def write_prompts(
         writer: Who writes.
         tokens: Knows how long a text is for the painter.
         rules: What is good enough.
+        is_wanted: Whether to go on; asked between two rounds, and while a writer waits.
 
     Returns:
-        One record for each sample, in order. It depends on the arguments and the writer's answers
-        alone, not on how many of them came at the same time.
+        One record for each sample, in order, unless they are not wanted any more. It depends on
+        the arguments and the writer's answers alone, not on how many of them came at the same time.
 
     Raises:
         BudgetError: If a call could pass the writer's budget.
@@ -115,8 +121,12 @@ def write_prompts(
         ]
         if not wanting:
             break
-        for batch, answer in zip(wanting, _ask(writer, wanting, number), strict=True):
+        for batch, answer in zip(wanting, _ask(writer, wanting, number, is_wanted), strict=True):
             batch.take(answer, judge)
+        if not is_wanted():
+            cut_short = {id(batch) for batch in wanting if batch.num_missing}
+            batches = [batch for batch in batches if id(batch) not in cut_short]
+            break
     return [
         record for batch in batches for record in _records(batch, writer.name, rules.counterfactual)
     ]
@@ -185,7 +195,12 @@ class _Batch:
             self.problems.append((reason, answer.failure or "failed: too few texts came back"))
 
 
-def _ask(writer: PromptWriter, batches: Sequence[_Batch], number: int) -> list[TextAnswer]:
+def _ask(
+    writer: PromptWriter,
+    batches: Sequence[_Batch],
+    number: int,
+    is_wanted: Callable[[], bool],
+) -> list[TextAnswer]:
     requests = [
         TextRequest(
             classes=batch.classes,
@@ -197,9 +212,11 @@ def _ask(writer: PromptWriter, batches: Sequence[_Batch], number: int) -> list[T
         for batch in batches
     ]
     try:
+        if isinstance(writer, WaitingWriter):
+            return writer.write_while(requests, is_wanted)
         return writer.write(requests)
     except TransientError as error:
-        if number == 0:
+        if number == 0 and is_wanted():
             raise
         return [TextAnswer((), f"failed: {error}") for _ in requests]
 
@@ -258,6 +275,7 @@ def _make(work: PieceWork) -> Made:
         models.model(profile.writer, work.store.objects),
         models.tokens(profile.painter),
         work.recipe.prompts,
+        lambda: not work.machine.progress.is_stopping,
     )
     return Made.of_rows(rows)
 

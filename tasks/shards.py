@@ -1,6 +1,6 @@
 """Shards: everything that is known of a shard's samples, packed, described and published."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -40,7 +40,11 @@ class _Parts:
 
 
 def pack_shard(
-    store: Store, vocabulary: Vocabulary, shard: ShardRange, states: Sequence[CellState]
+    store: Store,
+    vocabulary: Vocabulary,
+    shard: ShardRange,
+    states: Sequence[CellState],
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Payload, Counts]:
     """Pack the samples that passed all stages, and record what became of every planned one.
 
@@ -49,6 +53,7 @@ def pack_shard(
         vocabulary: Names the classes.
         shard: Which samples.
         states: How far they are, cell by cell; a sample that is not decided counts as failed.
+        check: Called now and then; raises to give up.
 
     Returns:
         Tar (empty if no sample came through) and manifest, and where the samples went.
@@ -62,6 +67,7 @@ def pack_shard(
     prompts: list[Prompt] = []
     seconds: dict[Stage, float] = {}
     for state in states:
+        check()
         rows = _rows(store, state)
         prompts += [row for row in rows[Stage.PROMPTS].values() if isinstance(row, Prompt)]
         for stage in state.found:

@@ -1,14 +1,16 @@
 """The stages as Prefect tasks: each is a lookup, the stage's plain function, and commits."""
 
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
-from prefect.states import Completed
+from prefect.context import TaskRunContext
+from prefect.states import Cancelled, Completed
 
 from models.devices import is_out_of_memory
 from models.registry import Need
@@ -16,6 +18,7 @@ from storage.errors import EngineError, LeaseHeldError, TransientError
 from storage.records import Stage
 from tasks.declarations import Declaration
 from tasks.packing import finish_shard
+from tasks.progress import Progress, StoppedError
 from tasks.stages import STAGES
 from tasks.work import ShardWork
 
@@ -35,10 +38,18 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, TransientError) and not isinstance(error, LeaseHeldError)
 
 
+_LOOK_SECONDS = 5.0
+"""Seconds between two looks at whether a slot of a paid service is still wanted."""
+
+_DELAYS = (5, 30, 120)
+"""Seconds before each time that something is tried again."""
+_JITTER = 0.5
+"""Most by which a delay is longer, as a share of it, so that workers do not march in step."""
+
 RETRIES: Mapping[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": [5, 30, 120],
-    "retry_jitter_factor": 0.5,
+    "retries": len(_DELAYS),
+    "retry_delay_seconds": list(_DELAYS),
+    "retry_jitter_factor": _JITTER,
     "retry_condition_fn": is_transient,
 }
 """How every task tries again what may work later."""
@@ -48,14 +59,17 @@ def stage_options(stage: Stage) -> dict[str, Any]:
     """The options of a stage's task.
 
     Prefect's own result cache is off, because the store decides what is done. There are no tags:
-    for every tag Prefect asks its server for a concurrency slot, which takes a second or two.
+    for every tag Prefect asks its server for a concurrency slot, which takes a second or two. The
+    stage itself waits before it tries again, because nothing could stop Prefect's waiting.
     """
     return {
         "name": stage.value,
-        "task_run_name": f"{stage.value} {{work.shard.name}}",
+        "task_run_name": f"{stage.value} · {{work.title}}",
         "cache_policy": NO_CACHE,
         "persist_result": False,
         **RETRIES,
+        "retry_delay_seconds": 0,
+        "retry_jitter_factor": None,
     }
 
 
@@ -78,18 +92,21 @@ def make_stage(declaration: Declaration, work: ShardWork) -> Any:
         work: The shard.
 
     Returns:
-        A report; as a Prefect state named ``Cached`` that holds it if nothing was executed.
+        A report; as a Prefect state named ``Cached`` that holds it if nothing was executed, and as
+        a cancelled state that holds the `StoppedError` if the run was asked to stop.
 
     Raises:
         DamagedError: What an earlier stage made is damaged.
         OutOfMemoryError: The stage needs more memory than there is.
-        StoppedError: The run was asked to stop.
         UndeliveredError: Samples are missing that a service did not deliver.
     """
-    if declaration.make is None:
-        executed = finish_shard(work)
-    else:
-        executed = work.make_missing(declaration, lambda: _needed(declaration, work))
+    try:
+        if declaration.make is None:
+            executed = finish_shard(work)
+        else:
+            executed = work.make_missing(declaration, lambda: _needed(declaration, work))
+    except StoppedError as error:
+        return Cancelled(message=str(error), data=error)
     report = StageReport(executed)
     if executed:
         return report
@@ -103,9 +120,22 @@ def _needed(declaration: Declaration, work: ShardWork) -> Iterator[None]:
     limit = work.machine.service_limit
     if declaration.need(work.recipe) is not Need.SERVICE:
         limit = None
-    slot = concurrency(limit, strict=True) if limit else nullcontext()
-    turn = work.machine.turns.turn(device) if device else nullcontext()
+    slot = _slot(limit, work) if limit else nullcontext()
+    turn = work.machine.turns.turn(device, of=work.shard.name) if device else nullcontext()
     with slot, turn, _memory_explained(declaration, work):
+        yield
+
+
+@contextmanager
+def _slot(limit: str, work: ShardWork) -> Iterator[None]:
+    """Hold a slot of a Prefect concurrency limit; the run's stop ends the waiting."""
+    with ExitStack() as stack:
+        while True:
+            work.machine.progress.check(f"the wait for a slot of {limit}")
+            with suppress(TimeoutError):
+                slot = concurrency(limit, strict=True, timeout_seconds=_LOOK_SECONDS)
+                stack.enter_context(slot)
+                break
         yield
 
 
@@ -124,8 +154,21 @@ def _memory_explained(declaration: Declaration, work: ShardWork) -> Iterator[Non
         raise OutOfMemoryError(message) from error
 
 
+def _wait_before_retry(progress: Progress, stage: Stage) -> None:
+    context = TaskRunContext.get()
+    tries = context.task_run.run_count if context else 1
+    if tries > 1:
+        delay = _DELAYS[min(tries - 2, len(_DELAYS) - 1)]
+        jitter = secrets.SystemRandom().uniform(1, 1 + _JITTER)
+        progress.wait(delay * jitter, f"the wait for {stage}")
+
+
 def _stage_task(declaration: Declaration) -> Any:
     def stage(work: ShardWork) -> Any:
+        try:
+            _wait_before_retry(work.machine.progress, declaration.stage)
+        except StoppedError as error:
+            return Cancelled(message=str(error), data=error)
         return make_stage(declaration, work)
 
     # Prefect tells tasks apart by the name of their function.

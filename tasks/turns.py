@@ -1,6 +1,7 @@
 """Turns on devices: one caller at a time computes on a GPU, whatever process it is in."""
 
 import fcntl
+import itertools
 import os
 import tempfile
 import threading
@@ -8,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from models.devices import device_name
 from storage.errors import InputError
@@ -17,11 +17,44 @@ _LOOK_SECONDS = 0.05
 """Seconds between two looks at a GPU that another process computes on."""
 
 
+class _Line:
+    """Threads that wait for one device: whoever has the lowest place is next, whenever it came."""
+
+    def __init__(self) -> None:
+        self.owner: int | None = None
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, int]] = []
+        self._numbers = itertools.count()
+
+    def enter(self, place: int, check: Callable[[], None]) -> None:
+        """Wait until the device is free and nobody with a lower place waits for it."""
+        with self._changed:
+            own = (place, next(self._numbers))
+            self._waiting.append(own)
+            try:
+                while self.owner is not None or min(self._waiting) != own:
+                    if not self._changed.wait(_LOOK_SECONDS):
+                        check()
+                self.owner = threading.get_ident()
+            finally:
+                self._waiting.remove(own)
+                self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Let the next one have the device."""
+        with self._changed:
+            self.owner = None
+            self._changed.notify_all()
+
+
 class Turns:
     """The turns that the threads of one run take on devices.
 
-    Threads of a run take turns on every device. Processes, and runs of one process, take turns on a
-    GPU, by a lock that the kernel frees with its holder; on CPUs they run side by side.
+    Threads of a run take turns on every device, in the order in which their work has begun: a shard
+    that had a turn earlier than another one goes before it, on all devices. So shards are finished
+    one after the other, and whoever waits has at most the shards in flight before it. Processes,
+    and runs of one process, take turns on a GPU, by a lock that the kernel frees with its holder;
+    on CPUs they run side by side.
 
     A GPU is known by its UUID: `cuda` and `cuda:0` are one, and what two workers with different
     `CUDA_VISIBLE_DEVICES` both call `cuda:0` are two.
@@ -44,46 +77,56 @@ class Turns:
         self._name = name
         self._folder = folder
         self._guard = threading.Lock()
-        self._locks: dict[str, Any] = {}
-        self._held: set[str] = set()
+        self._lines: dict[str, _Line] = {}
+        self._places: dict[str, int] = {}
 
     @contextmanager
-    def turn(self, device: str) -> Iterator[None]:
+    def turn(self, device: str, *, of: str = "") -> Iterator[None]:
         """Wait for a device and keep it until the block ends; a thread may ask again inside.
 
         Args:
             device: As in a model's config.
+            of: Whose turn it is, such as a shard's name; its first turn on any device gives it its
+                place.
 
         Raises:
             InputError: If the device is not there, or locks cannot be kept.
         """
         name = self._name(device)
         with self._guard:
-            lock = self._locks.setdefault(name, threading.RLock())
-        while not lock.acquire(timeout=_LOOK_SECONDS):
-            self._check()
+            line = self._lines.setdefault(name, _Line())
+            place = self._places.setdefault(of, len(self._places))
+        if line.owner == threading.get_ident():
+            yield
+            return
+        line.enter(place, self._check)
         try:
             with self._among_processes(name):
                 yield
         finally:
-            lock.release()
+            line.leave()
 
     @contextmanager
     def _among_processes(self, name: str) -> Iterator[None]:
-        """Hold a GPU's lock file; the caller holds the thread's lock."""
-        if not name or name in self._held:
+        """Hold a GPU's lock file; the caller is the only thread of this run that may.
+
+        Whoever is next holds a second file. Without it a process with several threads would have
+        turn after turn, since its own threads are quicker than others that look now and then.
+        """
+        if not name:
             yield
             return
-        path = (self._folder or _own_folder()) / f"{name}.lock"
-        with path.open("a") as file:
-            while not _try_lock(file.fileno()):
-                self._check()
-                time.sleep(_LOOK_SECONDS)
-            self._held.add(name)
-            try:
-                yield
-            finally:
-                self._held.remove(name)
+        folder = self._folder or _own_folder()
+        with (folder / f"{name}.lock").open("a") as file:
+            with (folder / f"{name}.next").open("a") as following:
+                self._lock(following.fileno())
+                self._lock(file.fileno())
+            yield
+
+    def _lock(self, descriptor: int) -> None:
+        while not _try_lock(descriptor):
+            self._check()
+            time.sleep(_LOOK_SECONDS)
 
 
 def _try_lock(descriptor: int) -> bool:

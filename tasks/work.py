@@ -21,6 +21,9 @@ from tasks.stages import StageKeys
 
 _ItemT = TypeVar("_ItemT")
 
+_LONGEST_LABEL = 40
+"""Characters of a slice's label in the names of task runs; lists of class names can be long."""
+
 Needed = Callable[[], AbstractContextManager[None]]
 """Holds what a piece needs: a device, or a slot of a paid service."""
 
@@ -55,6 +58,14 @@ class ShardWork:
     def samples(self) -> tuple[PlannedSample, ...]:
         """The shard's samples, in plan order."""
         return tuple(sample for part in self.parts for sample in part.samples)
+
+    @property
+    def title(self) -> str:
+        """What people call the shard: its slice and its number."""
+        label = self.context.classes.label
+        if len(label) > _LONGEST_LABEL:
+            label = f"{label[: _LONGEST_LABEL - 1].rstrip(', ')}…"
+        return f"{label} · {self.shard.index:06d}"
 
     @property
     def key(self) -> str:
@@ -97,13 +108,14 @@ class ShardWork:
 
         Raises:
             BreakerError: Nearly all samples are dropped for one reason.
+            StoppedError: The run was asked to stop; what was finished until then is committed.
         """
         stage, made, before = declaration.stage, 0, 0
         progress, name = self.machine.progress, self.shard.name
         total = sum(len(state.reached(stage)) for state in self.states())
 
-        def in_steps(items: Iterable[_ItemT], batch_size: int) -> Iterator[list[_ItemT]]:
-            return progress.in_steps(items, batch_size, stage, name, total, before=before)
+        def in_steps(items: Iterable[_ItemT], size: int) -> Iterator[list[_ItemT]]:
+            return progress.in_steps(items, size, stage, name, total, before=before)
 
         for part in self.parts:
             if self.state(part).missing(stage):
@@ -124,12 +136,17 @@ class ShardWork:
         if declaration.make is None:
             message = f"stage {declaration.stage} makes no pieces"
             raise TypeError(message)
+        progress, what = self.machine.progress, f"{piece.stage} of {self.shard.name}"
         with needed():
+            progress.check(what)  # the wait for a turn may have been long
             started = time.monotonic()
             made = declaration.make(piece)
             seconds = time.monotonic() - started
-        commit_piece(self.store, piece.state, piece.stage, made, seconds)
-        self.context.breaker.note(piece.stage, made.rows)
+        if made.rows:
+            commit_piece(self.store, piece.state, piece.stage, made, seconds)
+            self.context.breaker.note(piece.stage, made.rows)
+        if len(made.rows) < len(piece.samples):
+            progress.check(f"{what} after {len(made.rows)} of {len(piece.samples)} samples")
 
 
 def commit_piece(

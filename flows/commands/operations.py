@@ -138,6 +138,7 @@ def _address(server: str | None) -> str:
         return ""
     from flows.embedded_server import check_server
 
+    os.environ["PREFECT_API_URL"] = server  # Prefect reads it when it is imported, and only then
     return check_server(server)
 
 
@@ -161,5 +162,6 @@ def _reach(state: Path | None) -> str:
             )
             raise InputError(message)
         url = str(record["url"])
-    os.environ["PREFECT_API_URL"] = check_server(url)
+    os.environ["PREFECT_API_URL"] = url  # Prefect reads it when it is imported, and only then
+    check_server(url)
     return url.rstrip("/").removesuffix("/api")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
     GlobalConcurrencyLimitCreate,
@@ -21,7 +20,7 @@ from prefect.client.schemas.actions import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
 from flows.operating.site import POOL, Site
@@ -45,9 +44,6 @@ DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 
 CRASH_AUTOMATION = "magicseg: runs that give no sign of life have crashed"
 _SILENT_SECONDS = 90
-
-_ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Cancelling", "Paused", "Suspended")
-
 
 def deployment_names() -> list[str]:
     """The names of all deployments, as `flow/deployment`."""
@@ -180,12 +176,13 @@ def _limits(client: SyncPrefectClient) -> set[str]:
 def _crash_automation() -> Any:
     """Runs send a sign of life every 30 seconds; one that sends none any more has crashed."""
     beat = "prefect.flow-run.heartbeat"
-    return Automation(
+    return AutomationCore(
         name=CRASH_AUTOMATION,
         description=f"A run that was silent for {_SILENT_SECONDS} s lost its process.",
         trigger=EventTrigger(
             after={beat},
-            expect={beat, *(f"prefect.flow-run.{end}" for end in _ENDS)},
+            # states have names of ours too, such as Cached
+            expect={"prefect.flow-run.*"},
             match={"prefect.resource.id": "prefect.flow-run.*"},  # type: ignore[arg-type]
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

@@ -97,6 +97,6 @@ def _progress(client: SyncPrefectClient, run: FlowRun) -> str:
     state = (run.state and run.state.name) or "Unknown"
     if not found:
         return f"{run.name}: {state}"
-    rows = (found[0].description or "").splitlines()[2:]
+    rows = (found[0].description or "").splitlines()[4:]
     lines = [" ".join(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     return "\n".join(line.partition("](")[0].lstrip("[") + line.partition(")")[2] for line in lines)

@@ -241,7 +241,7 @@ def _describe(site: Site, children: list[Child], console: Console) -> None:
     """One screen of what runs where."""
     from flows.operating.resources import deployment_names
 
-    console.print(f"\nserver       {site.page}   (database and logs in {site.state})")
+    console.print(f"\nserver       {site.page} (database and logs in {site.state})", soft_wrap=True)
     for child in children:
         if child.name != "server":
             command = list(child.command)
@@ -252,7 +252,8 @@ def _describe(site: Site, children: list[Child], console: Console) -> None:
         console.print(f"deployment   {name}", soft_wrap=True)
     console.print(
         "\nOpen the address above, choose a deployment, and run it; or 'magicseg submit'. "
-        "Schedules of slices are off until you switch them on. Ctrl-C, or 'magicseg down', stops all.",
+        "Schedules of slices are off until you switch them on.\n"
+        "Ctrl-C, or 'magicseg down', stops all.",
         soft_wrap=True,
     )
     if shutil.which("nvidia-smi") is None and site.devices == ["cpu"]:

@@ -1,8 +1,8 @@
 """The prompt writer that asks a language model."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -101,6 +101,22 @@ class ChatWriter:
         """Answer every request, in order; see `PromptWriter`.
 
         Raises:
+            BudgetError, InputError, TransientError: As `write_while`.
+        """
+        return self.write_while(requests, lambda: True)
+
+    def write_while(
+        self, requests: Sequence[TextRequest], is_wanted: Callable[[], bool]
+    ) -> list[TextAnswer]:
+        """Answer requests, in order, as long as they are wanted; see `WaitingWriter`.
+
+        Calls under way are waited for even when nobody wants them any more: they are paid.
+
+        Args:
+            requests: What to write.
+            is_wanted: Asked again and again, in this thread.
+
+        Raises:
             BudgetError: Before a call that could pass the budget; earlier answers are kept.
             InputError: If the service refuses requests of this kind.
             TransientError: If not one of the calls was answered.
@@ -109,7 +125,8 @@ class ChatWriter:
             call for index, request in enumerate(requests) for call in self._calls(index, request)
         ]
         self._endpoint.refresh()
-        outcomes = _Round(self._endpoint, self._slots, self._config.concurrency).run(calls)
+        calling = _Round(self._endpoint, self._slots, self._config.concurrency)
+        outcomes = calling.run(calls, is_wanted)
         parts: list[list[TextAnswer]] = [[] for _ in requests]
         for call, outcome in zip(calls, outcomes, strict=True):
             parts[call.request].append(_read(outcome, call.count, self._config.max_tokens))
@@ -171,10 +188,14 @@ class _Round:
         self._lock = threading.Lock()
         self._streak = 0
 
-    def run(self, calls: Sequence[_Call]) -> list[_Outcome]:
+    def run(self, calls: Sequence[_Call], is_wanted: Callable[[], bool]) -> list[_Outcome]:
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="writer")
         try:
-            outcomes = list(pool.map(self._make, calls))
+            made = [pool.submit(self._make, call) for call in calls]
+            while wait(made, _LOOK_SECONDS).not_done:
+                if not is_wanted() or any(each.done() and each.exception() for each in made):
+                    self._stop.set()
+            outcomes = [each.result() for each in made]
         finally:
             self._stop.set()  # ends the waiting; answers under way still reach the ledger
             pool.shutdown(cancel_futures=True)

@@ -1,11 +1,14 @@
-import json
 import os
+import re
 import signal
 import threading
 import time
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.states import StateType
 
 from flows.generate_dataset import generate_dataset
 from flows.generation_form import form_values
@@ -19,6 +22,29 @@ from tasks.progress import StoppedError
 from tasks.resident import ResidentModels
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def emitted(server, tmp_path):
+    """The events that the server has about this test's dataset, once there are so many."""
+    from prefect.events.schemas.events import Event
+
+    from flows.announcing import READY_EVENT
+
+    def look(count):
+        deadline = time.monotonic() + 30
+        while True:
+            wanted = {"filter": {"event": {"name": [READY_EVENT]}}}
+            with get_client(sync_client=True) as client:
+                answer = client._client.post("/events/filter", json=wanted)
+            events = [Event.model_validate(each) for each in answer.json()["events"]]
+            own = [each for each in events if each.payload["dataset"].startswith(str(tmp_path))]
+            if len(own) >= count:
+                return own
+            assert time.monotonic() < deadline, events
+            time.sleep(0.2)
+
+    return look
 
 
 @pytest.mark.slow
@@ -97,11 +123,19 @@ def test_a_shard_that_somebody_else_makes_comes_last_and_is_made_when_they_let_g
 
 
 @pytest.mark.slow
-def test_enough_shards_are_announced_once(make, tmp_path):
-    make(tmp_path / "d", ready_after_shards=1, min_yield=0.0)
-    announced = list((tmp_path / "d" / ".engine" / "announced").iterdir())
-    assert [path.name for path in announced] == ["1.json"]
-    assert json.loads(announced[0].read_bytes())["shards"]
+def test_every_run_that_ends_with_enough_shards_announces_the_dataset(make, tmp_path, emitted):
+    make(tmp_path / "d", min_yield=0.0)
+    make(tmp_path / "d", ready_after_shards=4, min_yield=0.0)
+    assert emitted(0) == []
+    for number in (1, 2):  # the second makes nothing, and an event can be lost
+        make(tmp_path / "d", ready_after_shards=2, min_yield=0.0)
+        events = emitted(number)
+    about = {"dataset": str(tmp_path / "d"), "shards": 3, "wanted": 2}
+    about["profile"] = events[0].resource["magicseg.profile"]
+    assert [event.payload for event in events] == [about] * 2
+    [resource] = {event.resource.id for event in events}
+    assert re.fullmatch(r"magicseg\.dataset\.[0-9a-f]{16}", resource)
+    assert not (tmp_path / "d" / ".engine" / "announced").exists()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +199,54 @@ def test_a_run_that_is_told_to_end_does_so_soon_and_says_that_it_can_go_on(
     assert process.returncode == 130
     assert "run the command again to go on" in " ".join(err.split())
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_end_while_it_paints_keeps_what_is_painted(
+    magicseg, run, quick, tmp_path, tars
+):
+    document = yaml.safe_load((tmp_path / "quick.yaml").read_text())
+    document["painter"]["steps"] = 40  # the run has to be caught at it
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(document))
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(quick | {"samples": 64, "samples_per_shard": 64}))
+    process = magicseg("generate", file, "--root", "d", PYTHONUNBUFFERED="1")
+    lines = iter(process.stdout.readline, "")
+    told = next(int(m[1]) for m in (re.search(r"pairs ([1-9]\d*)/64", line) for line in lines) if m)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    seconds = time.monotonic() - began
+    assert process.returncode == 130, err
+    assert seconds < 30
+    kept = [each for each in Store.open(tmp_path / "d").commits(Stage.PAIRS) if each.is_piece]
+    assert told <= sum(each.counts.requested for each in kept) < 64
+    log = next((tmp_path / "d" / ".engine" / "logs").glob("*.log")).read_text()
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_task_runs_are_named_by_slice_and_number_and_a_stopped_one_is_cancelled(
+    server, quick, tmp_path
+):
+    listed = "cat,boat,star,bus,fish,rocket,tree,house,cup"
+    values = {**quick, "root": str(tmp_path / "d"), "slice": listed, "samples": 4}
+    parameters = GenerationParameters.model_validate(values)
+    with prepare(parameters) as run, run.handed_on():
+        progress = run.machine.progress
+        progress.listen(lambda step: progress.stop() if step.stage == Stage.PAIRS else None)
+        state = generate_dataset(parameters, return_state=True)
+    with pytest.raises(StoppedError):
+        state.result()
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+        )
+    assert {each.name: each.state_type for each in found} == {
+        "prompts · cat,boat,star,bus,fish,rocket,tree,hous… · 000000": StateType.COMPLETED,
+        "pairs · cat,boat,star,bus,fish,rocket,tree,hous… · 000000": StateType.COMPLETED,
+        "detections · cat,boat,star,bus,fish,rocket,tree,hous… · 000000": StateType.CANCELLED,
+    }
 
 
 class FailingOnce(ResidentModels):

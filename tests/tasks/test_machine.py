@@ -1,4 +1,6 @@
 import gc
+import threading
+import time
 import weakref
 
 import pytest
@@ -18,11 +20,43 @@ def test_a_stopped_run_does_not_stop_the_next_one_nor_the_one_beside_it():
     with Machine() as beside:
         with Machine() as first:
             first.progress.stop()
-            with pytest.raises(StoppedError, match="pairs of a after 1 samples was interrupted"):
-                first.progress.tell(STEP)
-            beside.progress.tell(STEP)
+            with pytest.raises(StoppedError, match="pairs of a was interrupted"):
+                first.progress.check("pairs of a")
+            beside.progress.check("pairs of a")
         with Machine() as second:
-            second.progress.tell(STEP)
+            second.progress.check("pairs of a")
+
+
+def test_a_stop_ends_the_steps_of_a_stage_and_keeps_those_that_were_done():
+    with Machine() as machine:
+        done = []
+        for step in machine.progress.in_steps(range(9), 2, Stage.PAIRS, "a", 9):
+            done += step
+            if 3 in step:
+                machine.progress.stop()
+        assert done == [0, 1, 2, 3]
+
+
+def test_a_stop_ends_a_wait():
+    with Machine() as machine:
+        machine.progress.wait(0.01, "the wait")
+        threading.Timer(0.1, machine.progress.stop).start()
+        started = time.monotonic()
+        with pytest.raises(StoppedError, match="the wait was interrupted"):
+            machine.progress.wait(60, "the wait")
+        assert time.monotonic() - started < 10
+
+
+def test_few_tars_are_packed_at_a_time_and_who_waits_can_be_stopped():
+    with Machine() as machine:
+        threading.Timer(0.1, machine.progress.stop).start()
+        with (
+            machine.packing(),
+            machine.packing(),
+            pytest.raises(StoppedError, match="room to pack"),
+            machine.packing(),
+        ):
+            pass
 
 
 def test_a_run_is_told_of_its_own_steps_alone():

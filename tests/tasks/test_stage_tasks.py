@@ -14,8 +14,7 @@ from tasks.stages import STAGES
 
 CPU_FULL = "DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes"
 
-SHARD = SimpleNamespace(name="3d96f770-000000")
-WORK = SimpleNamespace(shard=SHARD)
+WORK = SimpleNamespace(title="voc20 · 000000")
 """What a task's run name asks for."""
 
 

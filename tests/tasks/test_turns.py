@@ -1,5 +1,6 @@
 """Turns on devices. There may be no GPU where this runs, so tests name the devices themselves."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -155,3 +156,76 @@ def test_a_folder_of_locks_that_somebody_else_planted_is_refused(tmp_path, monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
     with own.turn("cuda"):
         pass
+
+
+def served(own, waiting):
+    """Let threads wait for a device in this order; returns the order in which they get it."""
+    order, threads = [], []
+
+    def take(name):
+        with own.turn("cuda", of=name):
+            order.append(name)
+
+    with own.turn("cuda", of="holder"):
+        for name in waiting:
+            threads.append(threading.Thread(target=take, args=(name,), daemon=True))
+            threads[-1].start()
+            time.sleep(0.1)
+    for thread in threads:
+        thread.join(10)
+    return order
+
+
+def test_whose_work_began_first_is_next_whoever_came_first(tmp_path):
+    own = turns(tmp_path)
+    for name in ("holder", "a", "b"):
+        with own.turn("cpu", of=name):
+            pass
+    assert served(own, ["c", "b", "a", "d", "a"]) == ["a", "a", "b", "c", "d"]
+
+
+def test_a_device_that_is_free_again_is_had_at_once(tmp_path):
+    """Two that take turns leave it idle for far less than the pause between two looks."""
+    own, spans = turns(tmp_path), []
+
+    def work(name):
+        for _ in range(20):
+            with own.turn("cpu", of=name):
+                began = time.monotonic()
+                time.sleep(0.01)
+                spans.append((began, time.monotonic()))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spans.sort()
+    idle = sorted(after[0] - before[1] for before, after in itertools.pairwise(spans))
+    assert idle[0] >= 0, "one at a time"
+    assert idle[len(idle) // 2] < 0.01
+
+
+def test_a_run_with_many_threads_does_not_keep_a_gpu_from_another_one(tmp_path):
+    busy, other = turns(tmp_path), turns(tmp_path)
+    over, had = threading.Event(), []
+
+    def work(name):
+        while not over.is_set():
+            with busy.turn("cuda", of=name):
+                had.append(name)
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=work, args=(name,), daemon=True) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    try:
+        for _ in range(5):
+            before = len(had)
+            with other.turn("cuda"):
+                assert len(had) <= before + 10, "it waits for a few turns at most"
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(10)

@@ -207,6 +207,28 @@ def test_a_service_that_went_down_is_not_asked_by_every_call(build, chat_server)
     assert len(chat_server.requests) == 1 + 3 * 3
 
 
+def test_what_nobody_wants_any_more_is_not_asked_for_and_what_was_asked_is_kept(
+    build, chat_server, ledger
+):
+    writer = build(concurrency=2)
+    wishes = [wish(seed=seed) for seed in range(20)]
+    answers = writer.write_while(wishes, lambda: len(chat_server.requests) < 4)
+    asked = len(chat_server.requests)
+    assert 4 <= asked < 20
+    assert sum(bool(answer.texts) for answer in answers) == ledger.totals().calls == asked
+    assert all(answers[index].texts or answers[index].failure for index in range(20))
+    assert all(answer.texts for answer in writer.write(wishes))
+    assert len(chat_server.requests) == 20
+
+
+def test_a_service_that_is_waited_for_is_given_up_when_nobody_wants_it(build, chat_server):
+    chat_server.queue = [chat_server.error(429, "later", retry_after="50")] * 99
+    began = time.monotonic()
+    with pytest.raises(TransientError, match="given up"):
+        build(max_wait=60).write_while([wish()], lambda: not chat_server.requests)
+    assert time.monotonic() - began < 10
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 422])
 def test_a_refused_request_is_an_input_error_in_the_services_words(build, chat_server, status):
     chat_server.queue = [chat_server.error(status, f"unknown model, key {ENTRY}")]

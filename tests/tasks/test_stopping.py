@@ -1,0 +1,250 @@
+"""A run is stopped in the middle of each stage: what was finished stays, nothing is made twice."""
+
+import json
+import threading
+import time
+from collections import Counter
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+
+from fakes import FakeDetector, FakePainter, FakeSegmenter, FakeWriter
+from flows.generation_parameters import GenerationParameters
+from flows.generation_run import prepare
+from models.protocols import TextAnswer
+from models.registry import Role, kind_of
+from storage.errors import TransientError
+from storage.layout import ENGINE_FOLDER
+from storage.leases import take_lease
+from storage.records import Stage
+from storage.store import Store
+from storage.vocabulary import load_vocabulary
+from tasks.progress import StoppedError
+from tasks.resident import ResidentModels
+from tasks.stage_tasks import STAGE_TASKS, make_stage
+from tasks.stages import STAGES
+
+SAMPLES = 64
+MADE_IN_PIECES = [stage for stage, each in STAGES.items() if each.make is not None]
+IN_STEPS = [stage for stage in MADE_IN_PIECES if stage is not Stage.PROMPTS]
+
+
+class SecondThoughts(FakeWriter):
+    """Needs a second round for every other class set."""
+
+    def __init__(self):
+        self.asked = []
+        self.on_round = lambda number: None
+
+    def write(self, requests):
+        self.asked += requests
+        answers = super().write(requests)
+        self.on_round(requests[0].round)
+        return [
+            TextAnswer(answer.texts[:1] if number % 2 and not request.round else answer.texts)
+            for number, (request, answer) in enumerate(zip(requests, answers, strict=True))
+        ]
+
+
+class Fakes(ResidentModels):
+    """Fakes for all models; counts what each is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        vocabulary = load_vocabulary("miniature")
+        self.painted = Counter()
+        self.fakes = {
+            Role.WRITER: SecondThoughts(),
+            Role.PAINTER: CountingPainter(vocabulary, self.painted),
+            Role.DETECTOR: FakeDetector(),
+            Role.SEGMENTER: FakeSegmenter(),
+        }
+
+    def model(self, config, objects):
+        return self.fakes[kind_of(config).role]
+
+
+class CountingPainter(FakePainter):
+    def __init__(self, vocabulary, painted):
+        super().__init__(vocabulary)
+        self._painted = painted
+
+    def paint(self, requests):
+        self._painted.update(request.seed for request in requests)
+        return super().paint(requests)
+
+
+def parameters(root):
+    return GenerationParameters(
+        root=str(root),
+        samples=SAMPLES,
+        samples_per_shard=SAMPLES,
+        texts_per_class_set=4,
+        batch_size=8,
+        masks={"min_area": 0.0, "max_area": 1.0},
+    )
+
+
+def make(run):
+    """Run the stages of the only shard until one is stopped; returns that one, or nothing."""
+    [shard] = run.planned
+    work = run.work(shard)
+    for stage, declaration in STAGES.items():
+        outcome = make_stage(declaration, work)
+        if getattr(outcome, "type", None) == "CANCELLED":
+            assert isinstance(outcome.data, StoppedError)
+            return stage
+    return None
+
+
+def decided(root, stage):
+    """How often a stage has decided each sample."""
+    return Counter(key for piece in Store.open(root).commits(stage) for key in piece.verdicts)
+
+
+def tar(root):
+    store = Store.open(root)
+    [shard] = store.shards()
+    return store.read(shard.commit)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The tar of a run that nobody stopped."""
+    root = tmp_path_factory.mktemp("whole") / "d"
+    with prepare(parameters(root), Fakes()) as run:
+        assert make(run) is None
+    return tar(root)
+
+
+@pytest.mark.parametrize("stage", IN_STEPS)
+def test_a_stop_within_a_stage_commits_what_is_finished_and_the_next_run_makes_the_rest(
+    stage, tmp_path, whole
+):
+    models = Fakes()
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        progress = run.machine.progress
+        progress.listen(
+            lambda step: progress.stop() if step.stage == stage and 0 < step.done < 64 else None
+        )
+        assert make(run) is stage
+    kept = decided(tmp_path / "d", stage)
+    assert len(kept) == (8 if stage is Stage.PAIRS else 16), "one step"
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        assert make(run) is None
+    assert tar(tmp_path / "d") == whole
+    for each in MADE_IN_PIECES:
+        assert set(decided(tmp_path / "d", each).values()) == {1}
+    assert set(models.painted.values()) == {1}
+
+
+def test_a_stop_between_two_rounds_of_a_writer_commits_the_class_sets_that_are_finished(
+    tmp_path, whole
+):
+    models = Fakes()
+    writer = models.fakes[Role.WRITER]
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        writer.on_round = lambda _number: run.machine.progress.stop()
+        assert make(run) is Stage.PROMPTS
+    assert len(decided(tmp_path / "d", Stage.PROMPTS)) == SAMPLES // 2
+    asked = len(writer.asked)
+    writer.on_round = lambda _number: None
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        assert make(run) is None
+    first = [request for request in writer.asked if request.round == 0]
+    assert len(first) == asked + asked // 2, "the finished class sets are not asked for again"
+    assert len(decided(tmp_path / "d", Stage.PROMPTS)) == SAMPLES
+
+
+def test_a_stage_that_was_done_when_the_stop_came_is_committed_whole(tmp_path):
+    with prepare(parameters(tmp_path / "d"), Fakes()) as run:
+        progress = run.machine.progress
+        progress.listen(
+            lambda step: progress.stop() if (step.stage, step.done) == (Stage.PAIRS, 64) else None
+        )
+        assert make(run) is Stage.DETECTIONS
+    assert len(decided(tmp_path / "d", Stage.PAIRS)) == SAMPLES
+    assert decided(tmp_path / "d", Stage.DETECTIONS) == {}
+
+
+def test_who_waited_for_a_turn_does_not_begin_after_the_stop(tmp_path):
+    models = Fakes()
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        [shard] = run.planned
+        work = run.work(shard)
+        make_stage(STAGES[Stage.PROMPTS], work)
+        turn = run.machine.turns.turn
+
+        def late(device, *, of):
+            run.machine.progress.stop()
+            return turn(device, of=of)
+
+        run.machine.turns.turn = late
+        assert make_stage(STAGES[Stage.PAIRS], work).is_cancelled()
+    assert not models.painted
+    assert decided(tmp_path / "d", Stage.PAIRS) == {}
+
+
+@pytest.mark.parametrize("stage", IN_STEPS)
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_a_stopped_run_leaves_no_lease_behind(stage, place, tmp_path, request):
+    root = tmp_path / "d" if place == "folder" else request.getfixturevalue("bucket").root
+    with prepare(parameters(root), Fakes()) as run:
+        progress = run.machine.progress
+        progress.listen(lambda step: progress.stop() if step.stage == stage else None)
+        [shard] = run.planned
+        with run.store.claim(shard.name):
+            make(run)
+    objects = Store.open(root).objects
+    leases = [path for path in objects.paths(f"{ENGINE_FOLDER}/leases") if path.endswith(".lock")]
+    assert leases
+    for path in leases:
+        if place == "bucket":
+            assert json.loads(objects.read(path))["released"], path
+        take_lease(objects, path).release()
+
+
+class Unreachable:
+    """A painter behind a line that is down."""
+
+    def paint(self, requests):
+        message = "no answer"
+        raise TransientError(message)
+
+
+@pytest.mark.server
+def test_a_stop_ends_the_wait_before_a_stage_is_tried_again(server, tmp_path):
+    models = Fakes()
+    models.fakes[Role.PAINTER] = Unreachable()
+    with prepare(parameters(tmp_path / "d"), models) as run:
+        [shard] = run.planned
+        work = run.work(shard)
+        make_stage(STAGES[Stage.PROMPTS], work)
+        threading.Timer(2, run.machine.progress.stop).start()
+        began = time.monotonic()
+        state = STAGE_TASKS[Stage.PAIRS](work, return_state=True)
+    assert state.is_cancelled()
+    assert "the wait for pairs" in state.message
+    assert 1 < time.monotonic() - began < 20
+
+
+@pytest.mark.server
+def test_a_stop_ends_the_wait_for_a_slot_of_a_paid_service(server, tmp_path):
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name="calls", limit=1, active=True)
+        )
+    writer = {"kind": "chat", "model": "m", "base_url": "http://127.0.0.1:9", "api_key_env": None}
+    changed = {**parameters(tmp_path / "d").model_dump(), "writer": writer, "writer_limit": "calls"}
+    with prepare(GenerationParameters.model_validate(changed), Fakes()) as run:
+        [shard] = run.planned
+        work = run.work(shard)
+        threading.Timer(1, run.machine.progress.stop).start()
+        began = time.monotonic()
+        with concurrency("calls", strict=True):
+            state = make_stage(STAGES[Stage.PROMPTS], work)
+        assert state.is_cancelled()
+        assert "the wait for a slot of calls" in state.message
+        assert time.monotonic() - began < 20
