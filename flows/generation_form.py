@@ -37,9 +37,7 @@ SliceNames = Annotated[
 # inside anyOf a wrong name is told alone, not followed by more than a thousand right ones
 _CLASS_NAME: Any = {
     "type": "string",
-    "anyOf": [
-        {"enum": sorted({each.name for name in VOCABULARIES for each in load_vocabulary(name)})}
-    ],
+    "anyOf": [{"enum": [each.name for each in load_vocabulary(name)]} for name in VOCABULARIES],
 }
 
 ClassNames = Annotated[

@@ -50,7 +50,7 @@ class AdvancedSettings(BaseModel, frozen=True, extra="forbid", use_attribute_doc
     """Where the models run: auto, cpu, cuda, cuda:1 ..."""
     batch_size: int | None = Field(default=None, ge=1)
     """Images that a network sees at once; empty means what the profile says."""
-    shards_in_flight: int = Field(default=2, ge=1, le=64)
+    shards_in_flight: int = Field(default=6, ge=1, le=64)
     """Shards worked on at once in this process: writing and packing overlap with painting."""
     max_failed_shards: int = Field(default=3, ge=1)
     """Start no more shards after this many have failed."""

@@ -17,7 +17,8 @@ def run_as_task(step: RunStep[ResultT]) -> StepOutcome[ResultT]:
         ChildFailedError: If the process ended with an error that it did not explain.
         EngineError: If it explained one, or finding out what is done met one.
     """
-    named = _step_task.with_options(name=step.kind, task_run_name=step.label)
+    label = step.label.replace("{", "{{").replace("}", "}}")  # Prefect fills in what is in braces
+    named = _step_task.with_options(name=step.kind, task_run_name=label)
     state = named(step, return_state=True)
     return StepOutcome(state.result(), found=state.name == "Cached")
 

@@ -3,12 +3,10 @@
 Everything here may be done again at any time and changes nothing then.
 """
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,6 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.operating.site import POOL, Site
 from storage.errors import EngineError
-from storage.files import write_whole
 
 __all__ = [
     "COORDINATION",
@@ -44,6 +41,7 @@ DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
 
 CRASH_AUTOMATION = "magicseg: runs that give no sign of life have crashed"
 _SILENT_SECONDS = 90
+
 
 def deployment_names() -> list[str]:
     """The names of all deployments, as `flow/deployment`."""
@@ -91,22 +89,14 @@ def missing_resources(client: SyncPrefectClient) -> list[str]:
     return missing + [f"deployment {name}" for name in _missing_deployments(client)]
 
 
-def register_deployments(client: SyncPrefectClient, site: Site) -> bool:
-    """Register the deployments if some are missing, or if they changed since the last time.
+def register_deployments(client: SyncPrefectClient, site: Site) -> None:
+    """Register all deployments as this version of the engine has them.
 
     What people have switched on or off in the user interface stays so.
-
-    Returns:
-        Whether they were registered.
 
     Raises:
         EngineError: Prefect refused them.
     """
-    mark = site.state / "deployed"
-    digest = _digest(site)
-    is_old = not mark.is_file() or mark.read_text("utf-8") != digest
-    if not is_old and not _missing_deployments(client):
-        return False
     switches = _switches(client)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(
@@ -127,8 +117,6 @@ def register_deployments(client: SyncPrefectClient, site: Site) -> bool:
         message = f"'prefect deploy --all' ended with {what}; see {site.logs / 'deploy.log'}"
         raise EngineError(message)
     _restore(client, switches)
-    write_whole(mark, digest.encode())
-    return True
 
 
 def _missing_deployments(client: SyncPrefectClient) -> list[str]:
@@ -139,13 +127,6 @@ def _missing_deployments(client: SyncPrefectClient) -> list[str]:
         except ObjectNotFound:
             missing.append(name)
     return missing
-
-
-def _digest(site: Site) -> str:
-    """Of all that the deployments are made from."""
-    parts = [DEPLOYMENTS.read_text("utf-8"), version("magicseg-engine"), version("prefect")]
-    named = sorted(item for item in site.environment.items() if item[0].startswith("MAGICSEG_"))
-    return hashlib.sha256(repr([*parts, site.url, named]).encode()).hexdigest()
 
 
 def _switches(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
@@ -175,12 +156,12 @@ def _limits(client: SyncPrefectClient) -> set[str]:
 
 def _crash_automation() -> Any:
     """Runs send a sign of life every 30 seconds; one that sends none any more has crashed."""
-    beat = "prefect.flow-run.heartbeat"
+    beat = "prefect.flow-run.heartbeat"  # one of the events below
     return AutomationCore(
         name=CRASH_AUTOMATION,
         description=f"A run that was silent for {_SILENT_SECONDS} s lost its process.",
         trigger=EventTrigger(
-            after={beat},
+            after={beat, "prefect.flow-run.Running"},  # the first beat may die with its process
             # states have names of ours too, such as Cached
             expect={"prefect.flow-run.*"},
             match={"prefect.resource.id": "prefect.flow-run.*"},  # type: ignore[arg-type]

@@ -210,7 +210,7 @@ def _set_up(site: Site, console: Console) -> None:
     with get_client(sync_client=True) as client:
         ensure_resources(client, {device_queue(device) for device in site.devices})
         if not site.server:
-            console.print("looking at the deployments ...")
+            console.print("registering the deployments ...")
             register_deployments(client, site)
 
 

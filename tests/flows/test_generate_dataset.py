@@ -235,7 +235,7 @@ def test_task_runs_are_named_by_slice_and_number_and_a_stopped_one_is_cancelled(
     with prepare(parameters) as run, run.handed_on():
         progress = run.machine.progress
         progress.listen(lambda step: progress.stop() if step.stage == Stage.PAIRS else None)
-        state = generate_dataset(parameters, return_state=True)
+        state = generate_dataset(**form_values(parameters), return_state=True)
     with pytest.raises(StoppedError):
         state.result()
     with get_client(sync_client=True) as client:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 
 from storage.errors import DataError, InputError, LeaseHeldError
 from tasks import step_tasks
@@ -73,6 +75,17 @@ def test_a_step_is_done_by_its_program_and_then_found(server, tmp_path):
 def test_a_step_that_was_done_before_is_shown_as_cached(server, tmp_path):
     assert shown(Touching(tmp_path)) == "Completed"
     assert shown(Touching(tmp_path)) == "Cached"
+
+
+def test_a_task_run_has_the_name_of_its_step_whatever_that_is(server, tmp_path):
+    step = Touching(tmp_path)
+    step.label = "score of {the student} on voc21"
+    state = once(step, return_state=True)
+    with get_client(sync_client=True) as client:
+        [found] = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+        )
+    assert found.name == step.label
 
 
 @pytest.mark.slow
