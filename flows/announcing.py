@@ -11,8 +11,6 @@ from prefect.events import emit_event
 from storage.identity import Fingerprint
 from storage.store import Store
 
-__all__ = ["READY_EVENT", "announce", "count_good_shards", "dataset_digest"]
-
 READY_EVENT = "magicseg.dataset.ready"
 
 _DIGITS = 16

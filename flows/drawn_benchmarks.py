@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from evaluation.benchmarks.contract import BenchmarkConfig
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
-__all__ = ["draw_missing_benchmarks"]
-
 
 def draw_missing_benchmarks(benchmarks: Iterable[BenchmarkConfig]) -> None:
     """Draw those of the drawn world whose folder is not there; others are left to their check.

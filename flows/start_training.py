@@ -48,7 +48,7 @@ _MOST_RUNS = 50
 _MOST_RUNS = 50
 """Runs of one training that are told apart, those of removed datasets included."""
 
-DeploymentName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+TrainingDeployment = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def start_training(
     dataset: DatasetRoot,
     profile: ProfileName = "miniature",
     min_shards: MinShards = 1,
-    training: DeploymentName = "train-and-evaluate/miniature-training",
+    training: TrainingDeployment = "train-and-evaluate/miniature-training",
 ) -> Any:
     """Start the training of a dataset once it has enough shards, unless that was done before.
 

@@ -19,12 +19,12 @@ from flows.run_plan import (
 from flows.training_page import publish_report, publish_scores, shown_training
 from flows.training_parameters import (
     NO_SETTINGS,
+    ChangedSettings,
     DatasetRoot,
     MinShards,
-    Processes,
+    NumProcesses,
     ProfileName,
     RunFolder,
-    Settings,
     TrainAndEvaluateParameters,
     read_training_form,
 )
@@ -61,12 +61,12 @@ def train_and_evaluate(  # noqa: PLR0913 - the fields of a form
     profile: ProfileName = "miniature",
     min_shards: MinShards = 1,
     benchmarks: tuple[BenchmarkConfig, ...] = (),
-    scoring: Settings = NO_SETTINGS,
-    training: Settings = NO_SETTINGS,
+    scoring: ChangedSettings = NO_SETTINGS,
+    training: ChangedSettings = NO_SETTINGS,
     untrained: bool = True,
     baseline: bool = True,
     closed_sets: tuple[ClosedSetRequest, ...] = (),
-    processes: Processes = 1,
+    processes: NumProcesses = 1,
 ) -> RunSummary:
     """Train a student once enough shards are committed, score it, and write the report.
 

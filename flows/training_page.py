@@ -13,8 +13,6 @@ from flows.live_page import Pace, duration_text, live_artifact
 from storage.metrics import MetricsRow, last_metrics
 from tasks.training import StudentTraining
 
-__all__ = ["publish_report", "publish_scores", "score_rows", "shown_training"]
-
 _TRAINED_KINDS = frozenset({"student", "closed-set"})
 
 

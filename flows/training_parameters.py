@@ -19,21 +19,16 @@ from training.config import TrainingConfig
 CLOSED_SETS_FOLDER = "closed-sets"
 """Name of the folder, in a run's, with its closed-set segmenters."""
 
-__all__ = [
-    "EvaluationParameters",
-    "TrainAndEvaluateParameters",
-    "read_training_form",
-    "training_form_values",
-]
+__all__ = ["EvaluationParameters", "TrainAndEvaluateParameters"]
 
 DatasetRoot = Annotated[str, Field(min_length=1)]
 ProfileName = Annotated[str, Field(min_length=1)]
 RunFolder = Annotated[str, Field(min_length=1)] | None
 MinShards = Annotated[int, Field(ge=1)]
-Processes = Annotated[int, Field(ge=1)]
-Settings = dict[str, Any]
+NumProcesses = Annotated[int, Field(ge=1)]
+ChangedSettings = dict[str, Any]
 
-NO_SETTINGS: Settings = {}
+NO_SETTINGS: ChangedSettings = {}
 """What a form shows where nothing differs from the profile; nobody changes it."""
 
 
@@ -42,7 +37,7 @@ class ScoringParameters(BaseModel, frozen=True, extra="forbid", use_attribute_do
 
     profile: ProfileName = "miniature"
     """Profile whose student is meant: a shipped one, or the path of a YAML file."""
-    scoring: Settings = Field(default_factory=dict)
+    scoring: ChangedSettings = Field(default_factory=dict)
     """Scoring settings that differ from the profile's, as in the scoring config."""
     benchmarks: tuple[BenchmarkConfig, ...] = ()
     """Benchmarks to score on."""
@@ -74,12 +69,12 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
     the dataset's folder with `-run` behind its name."""
     min_shards: MinShards = 1
     """Good shards that must be committed before training starts."""
-    training: Settings = Field(default_factory=dict)
+    training: ChangedSettings = Field(default_factory=dict)
     """Training settings that differ from the profile's, as in the training config."""
     closed_sets: tuple[ClosedSetRequest, ...] = ()
     """Ordinary segmenters to train on the same shards and to score on the same benchmarks; they
     need the extra `mmseg`."""
-    processes: Processes = 1
+    processes: NumProcesses = 1
     """Processes that train, one a GPU, started by torchrun if there are several."""
 
     @property
