@@ -14,7 +14,6 @@ from flows.generate_dataset import generate_dataset
 from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
 from flows.train_and_evaluate import train_and_evaluate
-from flows.training_parameters import TrainAndEvaluateParameters
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
 
@@ -33,14 +32,13 @@ def main(folder: str, samples: str) -> None:
     print(f"{generated.written} of {generated.requested} samples, dropped: {generated.dropped}")
     if not benchmark.exists():
         write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=4, num_test=0), benchmark)
-    training = TrainAndEvaluateParameters(
+    summary = train_and_evaluate(
         dataset=str(root),
         out=str(Path(folder, "run")),
         training={"optimiser": {"steps": 3, "batch_size": 4}},
         benchmarks=(BenchmarkConfig(root=benchmark),),
         baseline=False,
     )
-    summary = train_and_evaluate(training)
     print(f"{len(summary.scores)} scores, {len(summary.executed)} steps executed: {summary.report}")
 
 

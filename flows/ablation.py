@@ -1,7 +1,7 @@
 """The flow that compares arms of an ablation: datasets, runs and scores are subflows."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -10,11 +10,12 @@ from evaluation.reports.ablation_files import format_ablation
 from evaluation.reports.ablations import Ablation
 from evaluation.scoring.measured import Measured
 from flows.ablation_grid import AblationParameters, Grid, check_grid, require_all, walk
+from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.generate_dataset import generate_dataset
 from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
-from flows.train_and_evaluate import train_and_evaluate
-from flows.training_parameters import TrainAndEvaluateParameters
+from flows.train_and_evaluate import RunSummary, train_and_evaluate
+from flows.training_parameters import TrainAndEvaluateParameters, training_form_values
 
 
 @flow(name="ablate", flow_run_name="{parameters.out}", persist_result=False)
@@ -33,6 +34,7 @@ def ablate(parameters: AblationParameters) -> Ablation:
         InputError: Weights or files are missing, or a setting does not fit.
     """
     grid = Grid(parameters)
+    draw_missing_benchmarks(parameters.benchmarks)
     check_grid(grid)
     ablation = walk(grid, _generate, _measure)
     create_markdown_artifact(markdown=format_ablation(ablation), key="magicseg-ablation")
@@ -45,4 +47,5 @@ def _generate(parameters: GenerationParameters) -> Any:
 
 
 def _measure(parameters: TrainAndEvaluateParameters) -> Sequence[Measured]:
-    return train_and_evaluate(parameters).scores
+    named = train_and_evaluate.with_options(flow_run_name=parameters.run_folder.name)
+    return cast("RunSummary", named(**training_form_values(parameters))).scores

@@ -8,6 +8,7 @@ from rich.console import Console
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.page import write_report
 from flows.ablation_grid import AblationParameters, Grid
+from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.generation_parameters import GenerationParameters
 from flows.local_runs import generate_locally
 from flows.local_steps import evaluate_locally, train_locally
@@ -64,9 +65,7 @@ def draw_ablation_benchmark(grid: Grid) -> None:
 
     It comes after every check of the grid's parameters, because it is the first thing written.
     """
-    for benchmark in grid.parameters.benchmarks:
-        if benchmark.name == "miniature" and not benchmark.root.exists():
-            write_benchmark(DrawnBenchmarkConfig(), benchmark.root)
+    draw_missing_benchmarks(grid.parameters.benchmarks)
 
 
 def run_demo(out: Path, seed: int, console: Console) -> Path:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prefect import flow
-from prefect.events import emit_event
 from prefect.states import Completed
 
+from flows.announcing import announce
 from flows.generation_form import ClassNames, Shards, SliceName, read_form
 from flows.generation_page import publish_outcome, shown_progress
 from flows.generation_parameters import (
@@ -28,8 +28,6 @@ from flows.live_page import engine_log
 from flows.quotas import Job, Survey, survey
 from storage.checks import DamagedError
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
-from storage.identity import Fingerprint, canonical_json
-from storage.layout import ENGINE_FOLDER
 from storage.plan import ShardRange
 from storage.records import Stage
 from tasks.breaker import BreakerError
@@ -43,8 +41,6 @@ __all__ = ["generate_dataset"]
 
 _ATTEMPTS = 3
 """Times that a shard is begun again after damage was found and put aside."""
-
-READY_EVENT = "magicseg.dataset.ready"
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +113,7 @@ def _generate(run: GenerationRun) -> Any:
         run.bring_card_up_to_date()
     summary = _summarise(run, outcome, found)
     publish_outcome(run.store, summary)
-    _announce(run)
+    announce(run.store, run.parameters.profile, run.parameters.ready_after_shards)
     if not summary.is_complete:
         raise IncompleteError(describe_failures(summary))
     found.require_samples(run)
@@ -290,29 +286,3 @@ def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> Generati
         dropped={why.value: count for why, count in sorted(found.tally.dropped.items())},
         quota=found.quota,
     )
-
-
-def _announce(run: GenerationRun) -> None:
-    """Emit the event that starts training, when enough good shards are committed.
-
-    Once: the store remembers it. The record follows the event, so a crash between the two can only
-    repeat the event, and training on the same shards twice costs nothing.
-    """
-    wanted = run.parameters.ready_after_shards
-    good = [shard for shard in run.store.shards() if not shard.degraded]
-    if wanted is None or len(good) < wanted:
-        return
-    record = f"{ENGINE_FOLDER}/announced/{wanted}.json"
-    if run.store.objects.size(record) is not None:
-        return
-    dataset = Fingerprint.of(run.store.spec).digest
-    emit_event(
-        event=READY_EVENT,
-        resource={"prefect.resource.id": f"magicseg.dataset.{dataset[:16]}"},
-        payload={
-            "dataset": run.store.root,
-            "shards": len(good),
-            "profile": run.parameters.profile,
-        },
-    )
-    run.store.objects.write_new(record, canonical_json({"shards": [s.name for s in good]}))

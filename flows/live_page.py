@@ -18,7 +18,14 @@ from flows.display import SampleCounts
 from flows.log_files import PACKAGES
 from storage.records import Stage
 
-__all__ = ["Pace", "engine_log", "live_artifact", "progress_bar", "progress_text"]
+__all__ = [
+    "Pace",
+    "duration_text",
+    "engine_log",
+    "live_artifact",
+    "progress_bar",
+    "progress_text",
+]
 
 UPDATE_SECONDS = 5.0
 """Seconds between two updates of an artifact."""
@@ -149,12 +156,13 @@ def progress_text(counts: SampleCounts, pace: Pace, notes: Mapping[str, str]) ->
         )
     share, rate = counts.share(), pace.rate(counts.share())
     speed = f"{60 * rate * total:.1f} samples a minute" if rate else "rate not known yet"
-    left = f"{_duration((1 - share) / rate)} left" if rate else "time left not known yet"
+    left = f"{duration_text((1 - share) / rate)} left" if rate else "time left not known yet"
     facts = [f"* {name}: {value}" for name, value in notes.items()]
     return "\n".join([f"{speed}, {left}", *lines, "", *facts])
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """A time in the two largest units that it has."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,13 +1,14 @@
 """The flow that trains a student on committed shards and scores it."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from prefect import flow
-from prefect.artifacts import create_link_artifact, create_table_artifact
 
+from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.reports.page import write_report
-from evaluation.scoring.measured import Measured, headline
+from evaluation.scoring.measured import Measured
+from flows.drawn_benchmarks import draw_missing_benchmarks
+from flows.live_page import engine_log
 from flows.run_plan import (
     plan_closed_sets,
     plan_scorings,
@@ -15,10 +16,24 @@ from flows.run_plan import (
     score_all,
     train_closed_sets,
 )
-from flows.training_parameters import TrainAndEvaluateParameters
+from flows.training_page import publish_report, publish_scores, shown_training
+from flows.training_parameters import (
+    NO_SETTINGS,
+    ChangedSettings,
+    DatasetRoot,
+    MinShards,
+    NumProcesses,
+    ProfileName,
+    RunFolder,
+    TrainAndEvaluateParameters,
+    read_training_form,
+)
+from storage.layout import SPEC_PATH
+from storage.objects import open_objects
 from storage.records import Record
 from tasks.step_tasks import run_as_task
 from tasks.steps import ResultT, RunStep, StepOutcome
+from training.closed_sets.config import ClosedSetRequest
 
 __all__ = ["RunSummary", "train_and_evaluate"]
 
@@ -38,20 +53,64 @@ class RunSummary(Record, frozen=True):
     """Steps that were worked on rather than found done."""
 
 
-@flow(name="train-and-evaluate", flow_run_name="{parameters.dataset}", persist_result=False)
-def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
+@flow(name="train-and-evaluate", persist_result=False)
+def train_and_evaluate(  # noqa: PLR0913 - the fields of a form
+    *,
+    dataset: DatasetRoot,
+    out: RunFolder = None,
+    profile: ProfileName = "miniature",
+    min_shards: MinShards = 1,
+    benchmarks: tuple[BenchmarkConfig, ...] = (),
+    scoring: ChangedSettings = NO_SETTINGS,
+    training: ChangedSettings = NO_SETTINGS,
+    untrained: bool = True,
+    baseline: bool = True,
+    closed_sets: tuple[ClosedSetRequest, ...] = (),
+    processes: NumProcesses = 1,
+) -> RunSummary:
     """Train a student once enough shards are committed, score it, and write the report.
 
     An interrupted training goes on from its last checkpoint; what is over is not done again.
 
     Args:
-        parameters: Data, run and benchmarks.
+        dataset: What to train on: the root of a dataset.
+        out: Folder of the run; an interrupted one is resumed, a finished one is left alone. Empty
+            means the dataset's folder with -run behind its name.
+        profile: Whose student is trained: a shipped profile, or the path of a YAML file.
+        min_shards: Good shards that must be committed before training starts.
+        benchmarks: Benchmarks to score on. Those of the drawn world are drawn if they are missing.
+        scoring: Scoring settings that differ from the profile's, as in the scoring config.
+        training: Training settings that differ from the profile's, as in the training config.
+        untrained: Score the student before training too, to stand beside it.
+        baseline: Score the profile's detector with its segmenter too.
+        closed_sets: Ordinary segmenters to train on the same shards and to score on the same
+            benchmarks; they need the extra mmseg.
+        processes: Processes that train, one a GPU, started by torchrun if there are several.
 
     Raises:
         IncompleteError: Fewer good shards are committed than wanted.
         InputError: Data, weights or benchmark files are missing, or a setting does not fit.
     """
+    parameters = read_training_form(
+        dataset=dataset,
+        out=out,
+        profile=profile,
+        min_shards=min_shards,
+        benchmarks=benchmarks,
+        scoring=scoring,
+        training=training,
+        untrained=untrained,
+        baseline=baseline,
+        closed_sets=closed_sets,
+        processes=processes,
+    )
+    with engine_log():
+        return _run(parameters)
+
+
+def _run(parameters: TrainAndEvaluateParameters) -> RunSummary:
     training = plan_training(parameters)
+    draw_missing_benchmarks(parameters.benchmarks)
     scorings = plan_scorings(parameters)
     closed_sets = plan_closed_sets(parameters)
     executed: list[str] = []
@@ -62,44 +121,24 @@ def train_and_evaluate(parameters: TrainAndEvaluateParameters) -> RunSummary:
             executed.append(step.label)
         return outcome
 
-    checkpoint = execute(training).result
+    with shown_training(training):
+        checkpoint = execute(training).result
     measured = [*score_all(scorings, execute), *train_closed_sets(closed_sets, execute)]
-    out = parameters.run_folder
-    report = write_report(parameters.dataset, [out], out / REPORT_NAME)
-    _publish_artifacts(measured, report)
+    report = _publish(parameters, measured)
     return RunSummary(
         checkpoint=str(checkpoint),
         scores=tuple(measured),
-        report=str(report),
+        report=report,
         executed=tuple(executed),
     )
 
 
-def _publish_artifacts(measured: list[Measured], report: Path) -> None:
-    """Show the scores in Prefect's user interface, with published numbers marked as such."""
-    rows: list[dict[str, Any]] = []
-    for scores in measured:
-        metric, value = headline(scores)
-        rows.append(
-            {
-                "subject": scores.subject.name,
-                "benchmark": f"{scores.protocol.benchmark} {scores.protocol.split}",
-                "metric": metric,
-                "percent": f"{100 * value:.1f}",
-                "source": "measured",
-            }
-        )
-        if scores.subject.kind in {"student", "closed-set"}:
-            rows += [
-                {
-                    "subject": published.method,
-                    "benchmark": scores.protocol.benchmark,
-                    "metric": metric,
-                    "percent": f"{published.value:.1f}",
-                    "source": "published",
-                }
-                for published in scores.published
-            ]
-    if rows:
-        create_table_artifact(table=rows, key="magicseg-scores", description="scores in percent")
-    create_link_artifact(link=report.absolute().as_uri(), key="magicseg-report")
+def _publish(parameters: TrainAndEvaluateParameters, measured: Sequence[Measured]) -> str:
+    """Write the report and show it with the scores; returns the path of the page."""
+    run = parameters.run_folder
+    is_dataset = open_objects(parameters.dataset).size(SPEC_PATH) is not None
+    dataset = parameters.dataset if is_dataset else None
+    page = write_report(dataset, [run], run / REPORT_NAME)
+    publish_scores(measured)
+    publish_report(dataset, run, page)
+    return str(page)

@@ -1,7 +1,7 @@
 """The parameters of training and scoring: they compose what each package owns."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -21,13 +21,23 @@ CLOSED_SETS_FOLDER = "closed-sets"
 
 __all__ = ["EvaluationParameters", "TrainAndEvaluateParameters"]
 
+DatasetRoot = Annotated[str, Field(min_length=1)]
+ProfileName = Annotated[str, Field(min_length=1)]
+RunFolder = Annotated[str, Field(min_length=1)] | None
+MinShards = Annotated[int, Field(ge=1)]
+NumProcesses = Annotated[int, Field(ge=1)]
+ChangedSettings = dict[str, Any]
+
+NO_SETTINGS: ChangedSettings = {}
+"""What a form shows where nothing differs from the profile; nobody changes it."""
+
 
 class ScoringParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """What to score on, and how: the part that every run with scores has."""
 
-    profile: str = "miniature"
+    profile: ProfileName = "miniature"
     """Profile whose student is meant: a shipped one, or the path of a YAML file."""
-    scoring: dict[str, Any] = Field(default_factory=dict)
+    scoring: ChangedSettings = Field(default_factory=dict)
     """Scoring settings that differ from the profile's, as in the scoring config."""
     benchmarks: tuple[BenchmarkConfig, ...] = ()
     """Benchmarks to score on."""
@@ -52,19 +62,19 @@ class EvaluationParameters(ScoringParameters, frozen=True):
 class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
     """What to train on, and what to score it on."""
 
-    dataset: str = Field(min_length=1)
+    dataset: DatasetRoot
     """Root of a dataset."""
-    out: str | None = Field(default=None, min_length=1)
+    out: RunFolder = None
     """Folder of the run; an interrupted one is resumed, a finished one is left alone. Empty means
     the dataset's folder with `-run` behind its name."""
-    min_shards: int = Field(default=1, ge=1)
+    min_shards: MinShards = 1
     """Good shards that must be committed before training starts."""
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: ChangedSettings = Field(default_factory=dict)
     """Training settings that differ from the profile's, as in the training config."""
     closed_sets: tuple[ClosedSetRequest, ...] = ()
     """Ordinary segmenters to train on the same shards and to score on the same benchmarks; they
     need the extra `mmseg`."""
-    processes: int = Field(default=1, ge=1)
+    processes: NumProcesses = 1
     """Processes that train, one a GPU, started by torchrun if there are several."""
 
     @property
@@ -80,6 +90,23 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
             message = f"{self.dataset} is not a folder: set out to the folder of the run"
             raise InputError(message)
         return local_path(f"{self.dataset.rstrip('/')}-run")
+
+
+def read_training_form(**values: Any) -> TrainAndEvaluateParameters:
+    """The parameters that a filled-in form of the flow `train-and-evaluate` means.
+
+    Args:
+        **values: Its fields; those that are left out have their defaults.
+
+    Raises:
+        InputError: One is unknown, missing, or does not fit.
+    """
+    return validate(TrainAndEvaluateParameters, values, "parameters of train-and-evaluate")
+
+
+def training_form_values(parameters: TrainAndEvaluateParameters) -> dict[str, Any]:
+    """The form that means these parameters: what `train_and_evaluate` is called with."""
+    return {name: getattr(parameters, name) for name in type(parameters).model_fields}
 
 
 def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:

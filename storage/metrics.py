@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from storage.errors import DataError
 from storage.files import write_whole
 
 METRICS_FILE = "metrics.jsonl"
+
+_TAIL_BYTES = 8192
 
 MetricsRow = dict[str, float]
 
@@ -41,6 +44,26 @@ def read_metrics(out: Path) -> list[MetricsRow]:
             )
             raise DataError(message) from error
     return [by_step[step] for step in sorted(by_step)]
+
+
+def last_metrics(out: Path) -> MetricsRow | None:
+    """The newest whole row of a run, read from the end of its curve; nothing if it has none.
+
+    A line that is just being written is left out, and so is one that cannot be read.
+    """
+    try:
+        with (out / METRICS_FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            row = json.loads(line)
+            return {**row, "step": int(row["step"])}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def write_metrics(out: Path, rows: Iterable[Mapping[str, float]]) -> Path:

@@ -5,7 +5,7 @@ is escaped. A section without data says what is missing and which command makes 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,14 +14,16 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from evaluation.reports.boards import Board, Scored, make_boards
-from evaluation.reports.dataset_facts import DatasetFacts, describe_dataset
-from evaluation.reports.gallery import ClassChip, QuadrupletCard, quadruplet_card
-from evaluation.reports.point_boards import PointBoard, make_point_boards
-from evaluation.reports.predictions import Prediction, make_predictions
+from evaluation.reports.boards import Scored, make_boards
+from evaluation.reports.dataset_facts import describe_dataset
+from evaluation.reports.gallery import quadruplet_card
+from evaluation.reports.markdown import format_page
+from evaluation.reports.page_contents import Page
+from evaluation.reports.point_boards import make_point_boards
+from evaluation.reports.predictions import make_predictions
 from evaluation.reports.sheets import pick_samples
-from evaluation.reports.tiles import Tile, score_tiles
-from evaluation.reports.training_curves import TrainingCurves, draw_training
+from evaluation.reports.tiles import score_tiles
+from evaluation.reports.training_curves import draw_training
 from evaluation.reports.yields import Yields, count_yields
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
@@ -35,6 +37,9 @@ from storage.store import Store
 MAX_PAGE_BYTES = 3_000_000
 """Largest page; its pictures are made smaller until it fits."""
 
+MAX_MARKDOWN_BYTES = 1_000_000
+"""Largest report in Markdown: Prefect keeps it in its database."""
+
 _SIDES = (224, 160, 112, 72)
 _NUM_QUADRUPLETS = 18
 _COMMANDS = {
@@ -43,22 +48,6 @@ _COMMANDS = {
     "evaluate": "magicseg evaluate",
     "verify": "magicseg verify",
 }
-
-
-@dataclass(frozen=True)
-class _Page:
-    title: str
-    subtitle: str
-    made: str
-    tiles: list[Tile]
-    commands: Mapping[str, str]
-    dataset: DatasetFacts | None
-    quadruplets: list[QuadrupletCard]
-    benchmarks: list[Board]
-    points: list[PointBoard]
-    predictions: list[Prediction]
-    prediction_classes: list[ClassChip]
-    trainings: list[TrainingCurves]
 
 
 @dataclass
@@ -103,6 +92,33 @@ def write_report(
     with hold_file(target):
         _write_page(_read_sources(dataset_root, runs, title), target)
     return out
+
+
+def format_report(
+    dataset_root: str | Path | None,
+    runs: Sequence[Path],
+    *,
+    title: str = "",
+    max_bytes: int = MAX_MARKDOWN_BYTES,
+) -> str:
+    """The report as Markdown, for places that show no HTML: tables, and pictures as data URIs.
+
+    Args:
+        dataset_root: As `write_report` takes it.
+        runs: As `write_report` takes them.
+        title: As `write_report` takes it.
+        max_bytes: Largest text; pictures are made smaller, then left out, until it fits.
+
+    Raises:
+        InputError: As `write_report` raises it.
+        DataError: As `write_report` raises it.
+    """
+    sources = _read_sources(dataset_root, runs, title)
+    for side in _SIDES:
+        text = format_page(_page(sources, side))
+        if len(text.encode()) <= max_bytes:
+            return text
+    return format_page(_page(sources, _SIDES[-1]), pictures=False)
 
 
 def _write_page(sources: _Sources, out: Path) -> None:
@@ -176,13 +192,13 @@ def _render(sources: _Sources, side: int) -> str:
     return template.render(page=_page(sources, side))
 
 
-def _page(sources: _Sources, side: int) -> _Page:
+def _page(sources: _Sources, side: int) -> Page:
     dataset = None
     if sources.store is not None and sources.yields is not None:
         dataset = describe_dataset(sources.store, sources.yields)
     predictions, classes = make_predictions(sources.scored, side)
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-    return _Page(
+    return Page(
         title=sources.title,
         subtitle=dataset.root if dataset else "No dataset, runs only.",
         made=f"Made {made} by MagicSeg Engine {version('magicseg-engine')}.",

@@ -160,6 +160,32 @@ def dataset(tmp_path, drawn_tar):
     return folder
 
 
+@pytest.fixture
+def commit_drawn():
+    """Commit so many shards of one drawn sample each to a dataset, new or not."""
+    from storage.commits import Counts
+    from storage.manifest import describe_samples, encode_manifest
+    from storage.payloads import Payload
+    from storage.records import PlannedSample, PlannedShard, Stage
+    from storage.shards import pack
+    from storage.store import Store
+
+    def commit(root, count):
+        store = Store.create(root, {"seed": 7})
+        for index in range(count):
+            sample = drawn(index)
+            ids = sample.class_ids
+            planned = PlannedSample(key=sample.key, index=index, class_ids=ids, seed=index)
+            shard = PlannedShard(slice_id="0123abcd", index=index, samples=(planned,))
+            names = dict(zip(ids, sample.class_names, strict=True))
+            rows = describe_samples(shard, names, samples=[sample], dropped=[])
+            payload = Payload(data=pack([sample]), manifest=encode_manifest(rows))
+            store.commit(Stage.SHARDS, shard.name, f"{index:016x}", payload, Counts.of(1, 1, []))
+        return store
+
+    return commit
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory, drawn_tar):
     """A folder with what bad command lines name, see `bad_places`."""

@@ -1,10 +1,8 @@
 """Prefect ignores keys of prefect.yaml that it does not know: here they are errors."""
 
 import importlib
-import json
 from pathlib import Path
 
-import jinja2
 import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig
@@ -20,7 +18,7 @@ def flow_of(deployment):
 
 
 def parameters_of(deployment):
-    return flow_of(deployment).validate_parameters(deployment["parameters"])["parameters"]
+    return flow_of(deployment).validate_parameters(deployment["parameters"])
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"] + d["name"])
@@ -33,24 +31,12 @@ def test_a_deployment_names_a_flow_and_its_parameters_are_valid(deployment):
     assert parameters_of(deployment)
 
 
-def test_the_paper_deployment_knows_its_slice_and_profile():
-    paper = next(d for d in DEPLOYMENTS if d["name"] == "paper")
-    parameters = parameters_of(paper)
-    assert parameters.recipe.profile.vocabulary == "lvis1205"
-    assert parameters.writer_limit in FILE.read_text().split("deployments:")[0]
-
-
-def test_the_event_of_the_generator_gives_valid_parameters_for_training():
-    from flows.generate_dataset import READY_EVENT
-
-    deployment = next(d for d in DEPLOYMENTS if d.get("triggers"))
-    [trigger] = deployment["triggers"]
-    assert trigger["expect"] == [READY_EVENT]
-    template = trigger["parameters"]["parameters"]["value"]["template"]
-    event = {"payload": {"dataset": "/data/it's", "shards": 4, "profile": "miniature"}}
-    rendered = json.loads(jinja2.Template(template).render(event=event))
-    parameters = flow_of(deployment).validate_parameters({"parameters": rendered})["parameters"]
-    assert (parameters.dataset, parameters.min_shards) == ("/data/it's", 4)
+def test_the_paper_deployments_know_their_profile_and_share_a_writer():
+    papers = [d for d in DEPLOYMENTS if d["entrypoint"].endswith(".generate_dataset")]
+    papers = [parameters_of(d) for d in papers if "sd15" in d["tags"]]
+    assert len(papers) == 7
+    assert {each["profile"] for each in papers} == {"sd15"}
+    assert {each["advanced"].writer_limit for each in papers} == {"magicseg-writer"}
 
 
 def test_the_deployed_ablation_is_the_one_of_the_command_line(tmp_path):
@@ -58,6 +44,6 @@ def test_the_deployed_ablation_is_the_one_of_the_command_line(tmp_path):
 
     deployment = next(d for d in DEPLOYMENTS if d["entrypoint"].endswith(".ablate"))
     apart = {"out", "benchmarks"}
-    deployed, preset = parameters_of(deployment), demo_ablation(tmp_path)
+    deployed, preset = parameters_of(deployment)["parameters"], demo_ablation(tmp_path)
     assert deployed.model_dump(exclude=apart) == preset.model_dump(exclude=apart)
     assert [b.split for b in deployed.benchmarks] == [b.split for b in preset.benchmarks]

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import signal
@@ -23,6 +22,29 @@ from tasks.progress import StoppedError
 from tasks.resident import ResidentModels
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def emitted(server, tmp_path):
+    """The events that the server has about this test's dataset, once there are so many."""
+    from prefect.events.schemas.events import Event
+
+    from flows.announcing import READY_EVENT
+
+    def look(count):
+        deadline = time.monotonic() + 30
+        while True:
+            wanted = {"filter": {"event": {"name": [READY_EVENT]}}}
+            with get_client(sync_client=True) as client:
+                answer = client._client.post("/events/filter", json=wanted)
+            events = [Event.model_validate(each) for each in answer.json()["events"]]
+            own = [each for each in events if each.payload["dataset"].startswith(str(tmp_path))]
+            if len(own) >= count:
+                return own
+            assert time.monotonic() < deadline, events
+            time.sleep(0.2)
+
+    return look
 
 
 @pytest.mark.slow
@@ -101,11 +123,19 @@ def test_a_shard_that_somebody_else_makes_comes_last_and_is_made_when_they_let_g
 
 
 @pytest.mark.slow
-def test_enough_shards_are_announced_once(make, tmp_path):
-    make(tmp_path / "d", ready_after_shards=1, min_yield=0.0)
-    announced = list((tmp_path / "d" / ".engine" / "announced").iterdir())
-    assert [path.name for path in announced] == ["1.json"]
-    assert json.loads(announced[0].read_bytes())["shards"]
+def test_every_run_that_ends_with_enough_shards_announces_the_dataset(make, tmp_path, emitted):
+    make(tmp_path / "d", min_yield=0.0)
+    make(tmp_path / "d", ready_after_shards=4, min_yield=0.0)
+    assert emitted(0) == []
+    for number in (1, 2):  # the second makes nothing, and an event can be lost
+        make(tmp_path / "d", ready_after_shards=2, min_yield=0.0)
+        events = emitted(number)
+    about = {"dataset": str(tmp_path / "d"), "shards": 3, "wanted": 2}
+    about["profile"] = events[0].resource["magicseg.profile"]
+    assert [event.payload for event in events] == [about] * 2
+    [resource] = {event.resource.id for event in events}
+    assert re.fullmatch(r"magicseg\.dataset\.[0-9a-f]{16}", resource)
+    assert not (tmp_path / "d" / ".engine" / "announced").exists()
 
 
 @pytest.mark.parametrize(
