@@ -75,11 +75,11 @@ def choose(page, item):
 
 def submit(page, site):
     """Send the form, and return the run that it made."""
-    before = {run["id"] for run in site.runs()}
+    before = {run["id"] for run in site.generations()}
     page.get_by_role("button", name="Submit").click()
     page.wait_for_timeout(2000)  # the page must get its turn
-    site.wait(lambda: len({run["id"] for run in site.runs()} - before) == 1, 30)
-    [run_id] = {run["id"] for run in site.runs()} - before
+    site.wait(lambda: len({run["id"] for run in site.generations()} - before) == 1, 30)
+    [run_id] = {run["id"] for run in site.generations()} - before
     return run_id
 
 

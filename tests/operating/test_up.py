@@ -62,11 +62,11 @@ def test_no_deployment_names_a_folder_and_all_names_differ(site):
     ],
 )
 def test_a_bad_value_is_refused_before_there_is_a_run(site, changes, named):
-    before = len(site.runs())
+    before = len(site.generations())
     said = site.refused("generate-dataset/miniature", **changes)
     assert named in said
     assert len(said) < 1500
-    assert len(site.runs()) == before
+    assert len(site.generations()) == before
 
 
 def test_a_schedule_fires_twice_and_the_second_run_finds_nothing_to_do(site):

@@ -129,6 +129,10 @@ class RunningSite:
     def runs(self, **filters: Any) -> list[dict[str, Any]]:
         return self.api("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", **filters})
 
+    def generations(self) -> list[dict[str, Any]]:
+        """All runs of the flow that makes a slice."""
+        return self.runs(flows={"name": {"any_": ["generate-dataset"]}})
+
     def end_of(self, run_id: str, seconds: float = 240) -> dict[str, Any]:
         """Wait until a run is over."""
         self.wait(lambda: self.run(run_id)["state_type"] in ENDS, seconds)
