@@ -22,6 +22,8 @@ expect.set_options(timeout=20_000)
 
 @pytest.fixture(scope="module")
 def browser():
+    if not Path(CHROMIUM).exists() and "CI" not in os.environ:
+        pytest.skip(f"no {CHROMIUM}: install chromium, or set CHROMIUM to a browser of its kind")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield opened
