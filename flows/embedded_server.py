@@ -83,18 +83,19 @@ def ensure_server(home: Path) -> str:
     return url
 
 
-def check_server(url: str) -> str:
+def check_server(url: str, called: str = "PREFECT_API_URL") -> str:
     """Check that a Prefect server answers at an address, and return that.
 
     Args:
         url: Address of its API, which ends in `/api` unless it is Prefect Cloud's.
+        called: Where it was given.
 
     Raises:
         InputError: It is no address, or something else than Prefect's API of our version answers.
         TransientError: Nobody answers.
     """
-    named = f"PREFECT_API_URL is {url!r}"
-    way_out = "correct it, or unset it to have a server of the run's own"
+    named = f"{called} is {url!r}"
+    way_out = "correct it, or leave it out to have a server of one's own"
     try:
         _call(url)
     except ValueError as error:
@@ -102,10 +103,7 @@ def check_server(url: str) -> str:
         raise InputError(message + way_out) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        message = (
-            f"{named}, but no server answers there ({reason}): start it, correct it, or unset it "
-            "to have a server of the run's own"
-        )
+        message = f"{named}, but no server answers there ({reason}): start it, or {way_out}"
         raise TransientError(message) from error
     try:
         _ask_version(url)

@@ -30,7 +30,7 @@ from storage.records import Record
 from storage.slices import SLICE_NAMES, Slice, resolve_slice
 from storage.vocabulary import Vocabulary, load_vocabulary
 
-__all__ = ["SliceOutcome", "SlicesSummary", "cut_slices", "generate_slices"]
+__all__ = ["SlicesSummary", "generate_slices"]
 
 _LOOK_SECONDS = 3.0
 _AWAY_SECONDS = 600.0

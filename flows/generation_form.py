@@ -13,14 +13,7 @@ from flows.generation_parameters import AdvancedSettings, GenerationParameters
 from storage.slices import SLICE_NAMES
 from storage.vocabulary import VOCABULARIES, load_vocabulary
 
-__all__ = [
-    "ClassNames",
-    "Shards",
-    "SliceName",
-    "SliceNames",
-    "form_values",
-    "read_form",
-]
+__all__ = ["form_values"]
 
 SliceName = Annotated[str, Field(json_schema_extra={"enum": list(SLICE_NAMES)})]
 """A named slice: a drop-down, and refused by the server if it is another one.

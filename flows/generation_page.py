@@ -18,8 +18,6 @@ from storage.errors import EngineError
 from storage.ledger import Ledger
 from storage.store import Store
 
-__all__ = ["publish_outcome", "shown_progress"]
-
 _log = logging.getLogger(__name__)
 
 _SHEET_SAMPLES = 12

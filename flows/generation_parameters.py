@@ -10,7 +10,7 @@ from storage.plan import DatasetSpec
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules
 
-__all__ = ["USUAL", "AdvancedSettings", "GenerationParameters"]
+__all__ = ["AdvancedSettings", "GenerationParameters"]
 
 Root = Annotated[str, Field(min_length=1)]
 Samples = Annotated[int, Field(ge=1)]

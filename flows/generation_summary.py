@@ -5,7 +5,7 @@ from pydantic import Field
 from flows.quotas import QuotaReport
 from storage.records import Record, Stage
 
-__all__ = ["GenerationSummary", "ShardFailure", "describe_failures"]
+__all__ = ["GenerationSummary"]
 
 
 class ShardFailure(Record, frozen=True):

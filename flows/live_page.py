@@ -18,15 +18,6 @@ from flows.display import SampleCounts
 from flows.log_files import PACKAGES
 from storage.records import Stage
 
-__all__ = [
-    "Pace",
-    "duration_text",
-    "engine_log",
-    "live_artifact",
-    "progress_bar",
-    "progress_text",
-]
-
 UPDATE_SECONDS = 5.0
 """Seconds between two updates of an artifact."""
 

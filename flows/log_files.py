@@ -8,8 +8,6 @@ from pathlib import Path
 
 from storage.locks import LOG_FOLDER
 
-__all__ = ["PACKAGES", "log_file"]
-
 PACKAGES = ("flows", "tasks", "models", "storage", "training", "evaluation")
 """Our packages, by whose names their loggers are called."""
 

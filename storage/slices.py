@@ -11,7 +11,7 @@ from storage.identity import digest
 from storage.records import Record
 from storage.vocabulary import Vocabulary
 
-__all__ = ["SLICE_NAMES", "Slice", "resolve_slice"]
+__all__ = ["Slice", "resolve_slice"]
 
 _RANGE = re.compile(r"(\d+):(\d+)")
 

@@ -25,6 +25,7 @@ from storage.exit_codes import EXIT_WORK_LEFT
 _State = Annotated[LocalPath | None, Parameter(show_default=False)]
 _Port = Annotated[Whole, Parameter(validator=Number(gte=1, lt=65536))]
 _Workers = Annotated[Whole | None, Parameter(validator=Number(gte=0, lte=64), show_default=False)]
+_Samples = Annotated[Whole | None, Parameter(validator=Number(gte=1))]
 _Switch = Parameter(negative="", show_default=False)
 
 
@@ -102,13 +103,13 @@ def down(*, state: _State = None) -> None:
 @app.command(
     help_epilogue=show_examples(
         "magicseg submit voc20 lvis-r",
-        'magicseg submit "cat,boat" "0:4" --deployment generate-slices/miniature-slices',
+        "magicseg submit cat --deployment generate-slices/miniature-slices",
     )
 )
 def submit(
     *slices: str,
     deployment: str = "generate-slices/paper-slices",
-    samples: Whole | None = None,
+    samples: _Samples = None,
     queue: str | None = None,
     follow: Annotated[bool, Parameter(negative="--no-follow")] = True,
     state: _State = None,
@@ -123,14 +124,16 @@ def submit(
         follow: Wait until all are over.
         state: The folder that 'magicseg up' was given, if PREFECT_API_URL is not set.
     """
-    page = _reach(state)
+    url = _reach(state)
+    from flows.operating.connection import connected
     from flows.operating.submission import follow as follow_run
     from flows.operating.submission import submit as submit_slices
 
-    run = submit_slices(slices, deployment, samples, queue)
-    say(f"{run.name}: {page}/runs/flow-run/{run.id}")
-    if follow:
-        follow_run(run, console)
+    with connected(url) as client:
+        run = submit_slices(client, slices, deployment, samples, queue)
+        say(f"{run.name}: {url.rstrip('/').removesuffix('/api')}/runs/flow-run/{run.id}")
+        if follow:
+            follow_run(client, run, console)
 
 
 def _address(server: str | None) -> str:
@@ -138,12 +141,11 @@ def _address(server: str | None) -> str:
         return ""
     from flows.embedded_server import check_server
 
-    os.environ["PREFECT_API_URL"] = server  # Prefect reads it when it is imported, and only then
-    return check_server(server)
+    return check_server(server, "--server")
 
 
 def _reach(state: Path | None) -> str:
-    """Let Prefect's client speak to the server that is meant; returns the address of its pages.
+    """The address of the API that is meant, where a server answers.
 
     Raises:
         InputError: None is.
@@ -162,6 +164,4 @@ def _reach(state: Path | None) -> str:
             )
             raise InputError(message)
         url = str(record["url"])
-    os.environ["PREFECT_API_URL"] = url  # Prefect reads it when it is imported, and only then
-    check_server(url)
-    return url.rstrip("/").removesuffix("/api")
+    return check_server(url)

@@ -11,8 +11,6 @@ from flows.generation_run import require_space
 from flows.operating.site import POOL, Site, running_site
 from storage.errors import EngineError, InputError
 
-__all__ = ["examine_site"]
-
 
 def examine_site(site: Site) -> list[Check]:
     """Check everything that a site needs, and what of it is there; changes nothing."""
@@ -74,11 +72,10 @@ def _server(url: str) -> str:
 
 
 def _resources(url: str) -> str:
-    from prefect.client.orchestration import SyncPrefectClient
-
+    from flows.operating.connection import connected
     from flows.operating.resources import missing_resources
 
-    with SyncPrefectClient(url) as client:
+    with connected(url) as client:
         missing = missing_resources(client)
     if missing:
         message = f"missing: {', '.join(missing)}; 'magicseg up' makes them"
@@ -87,9 +84,9 @@ def _resources(url: str) -> str:
 
 
 def _online(url: str) -> str:
-    from prefect.client.orchestration import SyncPrefectClient
+    from flows.operating.connection import connected
 
-    with SyncPrefectClient(url) as client:
+    with connected(url) as client:
         answer = client._client.post(f"/work_pools/{POOL}/workers/filter", json={})  # noqa: SLF001 - the client has this for asyncio alone
         answer.raise_for_status()
         online = [each["name"] for each in answer.json() if each["status"] == "ONLINE"]

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Child"]
-
 _STOP_SECONDS = 45.0
 """A run that is stopped commits what it has finished before it ends."""
 

@@ -8,8 +8,6 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Scheduled
 
-__all__ = ["pick_up"]
-
 _TAG = "magicseg"
 _RECENT = timedelta(hours=1)
 _MOST_TIMES = 3

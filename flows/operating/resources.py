@@ -24,14 +24,6 @@ from prefect.exceptions import ObjectNotFound
 from flows.operating.site import POOL, Site
 from storage.errors import EngineError
 
-__all__ = [
-    "COORDINATION",
-    "GPU_QUEUE",
-    "ensure_resources",
-    "missing_resources",
-    "register_deployments",
-]
-
 GPU_QUEUE = "gpu"
 COORDINATION = "coordination"
 LIMITS: Mapping[str, int] = {"magicseg-writer": 4}

@@ -14,8 +14,6 @@ from storage.files import write_whole
 from storage.locks import hold_folder
 from storage.paths import local_path
 
-__all__ = ["POOL", "Site", "running_site", "state_folder"]
-
 POOL = "magicseg"
 """Name of the work pool."""
 
@@ -134,8 +132,12 @@ def running_site(state: Path) -> dict[str, Any] | None:
     """What the site of a state folder has written down, if it runs.
 
     Raises:
-        InputError: The record cannot be read.
+        InputError: The record cannot be read, or a file is where the folder should be.
     """
+    for each in (state, *state.parents):
+        if os.path.lexists(each) and not each.is_dir():
+            message = f"{state} cannot be a state folder: {each} is no folder; name another one"
+            raise InputError(message)
     path = state / _STATE_FILE
     if not path.is_file():
         return None

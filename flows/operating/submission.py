@@ -3,7 +3,7 @@
 import time
 from typing import Any, cast
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
@@ -16,17 +16,20 @@ from storage.errors import IncompleteError, InputError
 from storage.slices import SLICE_NAMES
 from storage.vocabulary import load_vocabulary
 
-__all__ = ["follow", "submit"]
-
 _LOOK_SECONDS = 3.0
 
 
 def submit(
-    slices: tuple[str, ...], deployment: str, samples: int | None, queue: str | None
+    client: SyncPrefectClient,
+    slices: tuple[str, ...],
+    deployment: str,
+    samples: int | None,
+    queue: str | None,
 ) -> FlowRun:
     """Submit slices as one run of the flow `generate-slices`.
 
     Args:
+        client: Of the server that Prefect speaks to.
         slices: Named slices, ranges of ids, or names between commas.
         deployment: Deployment of `generate-slices`.
         samples: Samples to plan for each slice, or nothing for what is deployed.
@@ -35,10 +38,8 @@ def submit(
     Raises:
         InputError: There is no such deployment, or a slice means nothing.
     """
-    with get_client(sync_client=True) as client:
-        fan = _read(client, deployment)
-        target = str(fan.get("deployment", "generate-dataset/all"))
-        profile = str(_read(client, target).get("profile", "miniature"))
+    target = str(_read(client, deployment).get("deployment", "generate-dataset/all"))
+    profile = str(_read(client, target).get("profile", "miniature"))
     vocabulary = load_vocabulary(load_profile(profile).vocabulary)
     labels = [part.label for part in cut_slices(vocabulary, slices)]
     parameters: dict[str, Any] = {
@@ -65,23 +66,22 @@ def _read(client: SyncPrefectClient, name: str) -> dict[str, Any]:
         raise InputError(message) from error
 
 
-def follow(run: FlowRun, console: Console) -> None:
+def follow(client: SyncPrefectClient, run: FlowRun, console: Console) -> None:
     """Say how far a run is until it is over.
 
     Raises:
         IncompleteError: It did not complete; says why.
     """
     told = ""
-    with get_client(sync_client=True) as client:
-        while True:
-            run = client.read_flow_run(run.id)
-            text = _progress(client, run)
-            if text != told:
-                told = text
-                console.print(text, soft_wrap=True, markup=False)
-            if run.state is not None and run.state.is_final():
-                break
-            time.sleep(_LOOK_SECONDS)
+    while True:
+        run = client.read_flow_run(run.id)
+        text = _progress(client, run)
+        if text != told:
+            told = text
+            console.print(text, soft_wrap=True, markup=False)
+        if run.state is not None and run.state.is_final():
+            break
+        time.sleep(_LOOK_SECONDS)
     if not run.state.is_completed():
         message = f"{run.name}: {run.state.name}, {run.state.message}"
         raise IncompleteError(message)

@@ -21,8 +21,6 @@ from flows.operating.site import POOL, Site, running_site
 from storage.errors import EngineError, InputError, LeaseHeldError
 from storage.locks import hold_folder
 
-__all__ = ["run_site", "stop_site"]
-
 _START_SECONDS = 180.0
 _LOOK_SECONDS = 1.0
 _CARE_SECONDS = 15.0
@@ -46,6 +44,7 @@ def run_site(site: Site, console: Console) -> None:
         InputError: The port is taken, or a place cannot be used.
         LeaseHeldError: Another `magicseg up` uses the state folder.
     """
+    running_site(site.state)  # refuses what cannot be a state folder
     site.state.mkdir(parents=True, exist_ok=True)
     site.state.chmod(0o700)  # parameters of runs are readable in the database
     with _held(site), _stopped_at_the_end() as children:
@@ -201,13 +200,10 @@ def _wait_until_healthy(site: Site, children: list[Child]) -> None:
 
 
 def _set_up(site: Site, console: Console) -> None:
-    # Prefect reads these when it is imported, and only then
-    os.environ |= {name: site.environment[name] for name in ("PREFECT_HOME", "PREFECT_API_URL")}
-    from prefect.client.orchestration import get_client
-
+    from flows.operating.connection import connected
     from flows.operating.resources import ensure_resources, register_deployments
 
-    with get_client(sync_client=True) as client:
+    with connected(site.url) as client:
         ensure_resources(client, {device_queue(device) for device in site.devices})
         if not site.server:
             console.print("registering the deployments ...")
@@ -216,12 +212,11 @@ def _set_up(site: Site, console: Console) -> None:
 
 def _look_after(site: Site, children: list[Child], console: Console) -> None:
     """Keep the children running, and pick up runs that never began."""
-    from prefect.client.orchestration import get_client
-
+    from flows.operating.connection import connected
     from flows.operating.keeper import pick_up
 
     due = time.monotonic() + _CARE_SECONDS
-    with get_client(sync_client=True) as client:
+    with connected(site.url) as client:
         while True:
             time.sleep(_LOOK_SECONDS)
             for child in children:
