@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -208,12 +210,24 @@ def test_a_run_is_cancelled_with_the_mouse(page, site):
 
 def test_training_starts_by_itself_and_shows_scores_with_published_rows(page, site):
     root = site.data / "miniature"
+    # the drawn pictures stand in for those of PASCAL VOC; as many, else no published number counts
+    drawn = DrawnBenchmarkConfig(num_train=0, num_val=1449, num_test=0)
+    pictures = write_benchmark(drawn, site.data / "pictures")
+    deployment = site.deployment("train-and-evaluate/miniature-training")
+    deployed = deployment["parameters"] | {
+        "benchmarks": [{"name": "voc21", "root": str(pictures), "split": "val"}],
+        "training": {"optimiser": {"steps": 4, "batch_size": 4}},
+        "untrained": False,
+        "baseline": False,
+    }
+    site.api(f"/deployments/{deployment['id']}", {"parameters": deployed}, method="PATCH")
     run = site.submit("generate-dataset/miniature", samples=32, ready_after_shards=1)
     assert site.end_of(run["id"], 400)["state_type"] == "COMPLETED"
     flow = {"flows": {"name": {"any_": ["train-and-evaluate"]}}}
     site.wait(lambda: site.runs(**flow), 120)
     [training] = site.runs(**flow)
     assert training["parameters"]["dataset"] == str(root)
+    assert training["parameters"]["benchmarks"] == deployed["benchmarks"]
     assert site.end_of(training["id"], 600)["state_type"] == "COMPLETED"
     found = site.api(
         "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [training["id"]]}}}

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,12 @@ class RunningSite:
 
     @staticmethod
     def wait(condition: Any, seconds: float) -> None:
+        """Wait until something is so; a server that is away, or busy, is asked again."""
         deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come in time"
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                if condition():
+                    return
             time.sleep(0.5)
+        message = "it did not come in time"
+        raise AssertionError(message)
