@@ -14,7 +14,7 @@ from running_site import RunningSite, processes_of
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SLICES = ["cat", "boat", "star,cup", "10:12"]
-SAMPLES = 6
+SAMPLES = 4
 
 
 def tars(root):
