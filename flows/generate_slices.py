@@ -16,19 +16,18 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling, Completed
 from pydantic import Field
 
+from flows.deployed import deployed_vocabulary
 from flows.generation_form import SliceNames
 from flows.generation_parameters import Samples
 from flows.live_page import engine_log, live_artifact, progress_bar
-from models.profiles import load_profile
 from storage.errors import IncompleteError, InputError, TransientError
 from storage.records import Record
 from storage.slices import SLICE_NAMES, Slice, resolve_slice
-from storage.vocabulary import Vocabulary, load_vocabulary
+from storage.vocabulary import Vocabulary
 
 __all__ = ["SlicesSummary", "generate_slices"]
 
@@ -95,7 +94,7 @@ def generate_slices(
         InputError: A slice means nothing, or there is no such deployment.
     """
     with engine_log(), get_client(sync_client=True) as client:
-        vocabulary = load_vocabulary(load_profile(_profile(client, deployment)).vocabulary)
+        vocabulary = deployed_vocabulary(client, deployment)
         parts = cut_slices(vocabulary, [*slices, *class_lists])
         fan = _Fan(client, deployment, queue, str(this_run.get_id()))
         for part in parts:
@@ -137,18 +136,6 @@ def _values(vocabulary: Vocabulary, part: Slice, samples: int | None) -> dict[st
         "classes": [] if named else [vocabulary[each].name for each in part.class_ids],
     }
     return values if samples is None else {**values, "samples": samples}
-
-
-def _profile(client: SyncPrefectClient, name: str) -> str:
-    try:
-        found = client.read_deployment_by_name(name)
-    except ObjectNotFound as error:
-        message = (
-            f"there is no deployment {name!r}: run 'magicseg up' or 'prefect deploy --all', or "
-            "name another one"
-        )
-        raise InputError(message) from error
-    return str(found.parameters.get("profile", "miniature"))
 
 
 @dataclass

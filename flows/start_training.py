@@ -18,11 +18,11 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 from pydantic import Field
 
 from flows.announcing import count_good_shards, dataset_digest
+from flows.deployed import read_deployment
 from flows.live_page import engine_log
 from flows.training_parameters import (
     DatasetRoot,
@@ -31,7 +31,7 @@ from flows.training_parameters import (
     TrainAndEvaluateParameters,
     read_training_form,
 )
-from storage.errors import EngineError, InputError
+from storage.errors import EngineError
 from storage.identity import digest
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
@@ -41,9 +41,6 @@ __all__ = ["start_training"]
 
 MOST_CRASHES = 3
 """Runs of one training that may crash, as they do with their machine, before it is given up."""
-
-_MOST_RUNS = 50
-"""Runs of one training that are told apart, those of removed datasets included."""
 
 _MOST_RUNS = 50
 """Runs of one training that are told apart, those of removed datasets included."""
@@ -80,7 +77,7 @@ def start_training(
         InputError: There is no such deployment, or its parameters do not fit.
     """
     with engine_log(), get_client(sync_client=True) as client:
-        deployed = _read(client, training)
+        deployed = read_deployment(client, training)
         store = _open(dataset)
         if store is None:
             return Completed(name="Waiting", message=f"there is no dataset in {dataset} yet")
@@ -93,17 +90,6 @@ def start_training(
         parameters = read_training_form(**{**deployed.parameters, **wanted})
         _log.info("%d good shards; the run's folder is %s", good, parameters.run_folder)
         return _start(client, _Series.of(training, store, parameters), wanted, parameters)
-
-
-def _read(client: SyncPrefectClient, name: str) -> DeploymentResponse:
-    try:
-        return client.read_deployment_by_name(name)
-    except ObjectNotFound as error:
-        message = (
-            f"there is no deployment {name!r}: run 'magicseg up' or 'prefect deploy --all', or "
-            "name another one"
-        )
-        raise InputError(message) from error
 
 
 def _open(dataset: str) -> Store | None:

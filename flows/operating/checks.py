@@ -1,7 +1,6 @@
 """What is missing for `magicseg up`, or for what it runs, said before anything is started."""
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -47,13 +46,7 @@ def _data(site: Site) -> str:
 
 
 def _port(site: Site) -> str:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((site.host, site.port))
-        except OSError as error:
-            message = f"{site.port} cannot be served ({error.strerror}); name another --port"
-            raise InputError(message) from error
+    site.require_port()
     return f"{site.port} is free"
 
 

@@ -65,8 +65,30 @@ def ensure_resources(client: SyncPrefectClient, queues: Iterable[str]) -> None:
             client.create_global_concurrency_limit(
                 GlobalConcurrencyLimitCreate(name=name, limit=limit)
             )
-    if not client.read_automations_by_name(CRASH_AUTOMATION):
-        client.create_automation(_crash_automation())
+    _ensure_automation(client)
+
+
+def _ensure_automation(client: SyncPrefectClient) -> None:
+    """Make the automation, or bring it up to date; one that was switched off stays off."""
+    wanted = _crash_automation()
+    found = client.read_automations_by_name(CRASH_AUTOMATION)
+    if not found:
+        client.create_automation(wanted)
+    elif _essence(found[0]) != _essence(wanted):
+        client.update_automation(
+            found[0].id, wanted.model_copy(update={"enabled": found[0].enabled})
+        )
+
+
+def _essence(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation does, without what the server adds."""
+    trigger = automation.trigger.model_dump(mode="json")
+    return {
+        "after": sorted(trigger.get("after", ())),  # sets, which have no order
+        "expect": sorted(trigger.get("expect", ())),
+        "within": trigger.get("within"),
+        "actions": [each.model_dump(mode="json") for each in automation.actions],
+    }
 
 
 def missing_resources(client: SyncPrefectClient) -> list[str]:

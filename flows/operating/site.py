@@ -121,6 +121,23 @@ class Site:
         }
         return {**quiet, **os.environ, **given}
 
+    def require_port(self) -> None:
+        """Check that the server can listen where it is to.
+
+        Raises:
+            InputError: Something else does, or the interface is not there.
+        """
+        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except OSError as error:
+                message = (
+                    f"port {self.port} of {self.host} cannot be served ({error.strerror}): name "
+                    "another --port, or a --server that runs already"
+                )
+                raise InputError(message) from error
+
     def write_record(self, **about: Any) -> None:
         """Write down what runs, for `magicseg down` and other commands."""
         record = {"pid": os.getpid(), "host": socket.gethostname(), "url": self.url, **about}

@@ -7,14 +7,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
 from rich.console import Console
 
+from flows.deployed import deployed_vocabulary, read_deployment
 from flows.generate_slices import cut_slices
-from models.profiles import load_profile
-from storage.errors import IncompleteError, InputError
+from storage.errors import IncompleteError
 from storage.slices import SLICE_NAMES
-from storage.vocabulary import load_vocabulary
 
 _LOOK_SECONDS = 3.0
 
@@ -38,9 +36,8 @@ def submit(
     Raises:
         InputError: There is no such deployment, or a slice means nothing.
     """
-    target = str(_read(client, deployment).get("deployment", "generate-dataset/all"))
-    profile = str(_read(client, target).get("profile", "miniature"))
-    vocabulary = load_vocabulary(load_profile(profile).vocabulary)
+    target = read_deployment(client, deployment).parameters.get("deployment", "")
+    vocabulary = deployed_vocabulary(client, str(target))
     labels = [part.label for part in cut_slices(vocabulary, slices)]
     parameters: dict[str, Any] = {
         "slices": [each for each in labels if each in SLICE_NAMES],
@@ -53,17 +50,6 @@ def submit(
     name = ", ".join(labels)[:100]
     run = run_deployment(deployment, parameters=parameters, timeout=0, flow_run_name=name)
     return cast("FlowRun", run)
-
-
-def _read(client: SyncPrefectClient, name: str) -> dict[str, Any]:
-    try:
-        return client.read_deployment_by_name(name).parameters
-    except ObjectNotFound as error:
-        message = (
-            f"there is no deployment {name!r}: run 'magicseg up' or 'prefect deploy --all', or "
-            "name another one with --deployment"
-        )
-        raise InputError(message) from error
 
 
 def follow(client: SyncPrefectClient, run: FlowRun, console: Console) -> None:

@@ -53,7 +53,7 @@ def run_site(site: Site, console: Console) -> None:
         if "://" not in site.data:
             site.runs.mkdir(parents=True, exist_ok=True)
         if not site.server:
-            _require_port(site)
+            site.require_port()
             children.append(_server(site))
             children[0].start()
         console.print(f"waiting for the server at {site.page} ...", soft_wrap=True)
@@ -126,19 +126,6 @@ def _stopped_at_the_end() -> Iterator[list[Child]]:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def _require_port(site: Site) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((site.host, site.port))
-        except OSError as error:
-            message = (
-                f"port {site.port} of {site.host} cannot be served ({error.strerror}): name "
-                "another --port, or set PREFECT_API_URL to use the server that runs there"
-            )
-            raise InputError(message) from error
 
 
 def _server(site: Site) -> Child:
