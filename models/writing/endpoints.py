@@ -179,10 +179,11 @@ class ChatEndpoint:
             raw = self._client.chat.completions.with_raw_response.create(**body)
             response = _storable(json.loads(raw.http_response.text, parse_constant=str))
         except openai.APIStatusError as error:
-            raise self._explained(error) from error
+            # tracebacks are logged, and a service may repeat the key in its words: so without them
+            raise self._explained(error) from None
         except openai.APIConnectionError as error:
             message = f"{self._config.base_url} gave no answer: {error} ({error.__cause__!r})"
-            raise TransientError(message) from error
+            raise TransientError(message.replace(self._key, "***")) from None
         except ValueError as error:
             message = f"{self._config.base_url} answered with something other than JSON: {error}"
             raise TransientError(message) from error
