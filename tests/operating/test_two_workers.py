@@ -53,6 +53,9 @@ def two_workers(tmp_path):
 
 def test_a_killed_worker_costs_its_run_and_no_slice(two_workers, tmp_path):
     site = two_workers
+    deployment = site.deployment("generate-dataset/miniature")
+    quiet = deployment["parameters"] | {"ready_after_shards": None}  # no training beside it
+    site.api(f"/deployments/{deployment['id']}", {"parameters": quiet}, method="PATCH")
     parent = site.submit(
         "generate-slices/miniature-slices", slices=[], class_lists=SLICES, samples=SAMPLES
     )
