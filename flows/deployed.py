@@ -1,12 +1,18 @@
 """What is deployed on a server: deployments by name, and what they work on."""
 
+from typing import Annotated
+
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from pydantic import Field
 
 from models.profiles import load_profile
 from storage.errors import InputError
 from storage.vocabulary import Vocabulary, load_vocabulary
+
+DeploymentName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+"""Name of a deployment, as `flow/deployment`."""
 
 
 def read_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:

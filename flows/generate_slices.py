@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import flow
@@ -18,9 +18,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling, Completed
-from pydantic import Field
 
-from flows.deployed import deployed_vocabulary
+from flows.deployed import DeploymentName, deployed_vocabulary
 from flows.generation_form import SliceNames
 from flows.generation_parameters import Samples
 from flows.live_page import engine_log, live_artifact, progress_bar
@@ -37,8 +36,6 @@ _AWAY_SECONDS = 600.0
 
 _MOST_CRASHES = 3
 """Runs of one slice that may crash, as they do with their machine, before it counts as failed."""
-
-DeploymentName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
 _log = logging.getLogger(__name__)
 

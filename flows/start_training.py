@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,10 +19,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments import run_deployment
 from prefect.states import Completed
-from pydantic import Field
 
 from flows.announcing import count_good_shards, dataset_digest
-from flows.deployed import read_deployment
+from flows.deployed import DeploymentName, read_deployment
 from flows.live_page import engine_log
 from flows.training_parameters import (
     DatasetRoot,
@@ -45,8 +44,6 @@ MOST_CRASHES = 3
 _MOST_RUNS = 50
 """Runs of one training that are told apart, those of removed datasets included."""
 
-TrainingDeployment = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
-
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +53,7 @@ def start_training(
     dataset: DatasetRoot,
     profile: ProfileName = "miniature",
     min_shards: MinShards = 1,
-    training: TrainingDeployment = "train-and-evaluate/miniature-training",
+    training: DeploymentName = "train-and-evaluate/miniature-training",
 ) -> Any:
     """Start the training of a dataset once it has enough shards, unless that was done before.
 
