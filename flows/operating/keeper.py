@@ -37,16 +37,14 @@ def pick_up(client: SyncPrefectClient) -> list[str]:
     )
     picked: list[str] = []
     for run in client.read_flow_runs(flow_run_filter=filters):
-        if run.deployment_id is None or _began(run) or _times(client, run) >= _MOST_TIMES:
+        # the server gives one that crashed a start time, whether it began or not
+        began = run.run_count > 0
+        if run.deployment_id is None or began or _times(client, run) >= _MOST_TIMES:
             continue
         message = "picked up again: it had crashed before it began"
         client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=message))
         picked.append(run.name)
     return picked
-
-
-def _began(run: FlowRun) -> bool:
-    return run.run_count > 0 or run.start_time is not None
 
 
 def _times(client: SyncPrefectClient, run: FlowRun) -> int:

@@ -1,5 +1,7 @@
 """What a training run shows in Prefect's user interface."""
 
+import time
+
 import pytest
 
 from evaluation.benchmarks.contract import BenchmarkConfig
@@ -88,6 +90,7 @@ def test_a_run_shows_progress_scores_and_a_report_that_opens_anywhere(
     server, commit_drawn, tmp_path
 ):
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter
 
     from flows.train_and_evaluate import train_and_evaluate
 
@@ -103,7 +106,16 @@ def test_a_run_shows_progress_scores_and_a_report_that_opens_anywhere(
     with get_client(sync_client=True) as client:
         filters = {"flow_run_id": {"any_": [str(run)]}}
         found = client._client.post("/artifacts/filter", json={"artifacts": filters}).json()
-        lines = client.read_logs(limit=200)
+        of_run = LogFilter.model_validate({"flow_run_id": {"any_": [str(run)]}})
+
+        def step_is_told():
+            lines = client.read_logs(log_filter=of_run, limit=200)
+            return any("step 3 of 3" in line.message for line in lines)
+
+        until = time.monotonic() + 30  # lines are sent in batches, after the run has ended too
+        while not step_is_told() and time.monotonic() < until:
+            time.sleep(0.5)
+        assert step_is_told()
     by_key = {each["key"]: each for each in found}
     assert by_key.keys() == {"magicseg-training", "magicseg-scores", "magicseg-report"}
     assert by_key["magicseg-training"]["data"] == 100
@@ -113,5 +125,3 @@ def test_a_run_shows_progress_scores_and_a_report_that_opens_anywhere(
     assert f"`{tmp_path / 'd-run' / 'report.html'}`" in report
     assert "## Predictions" in report
     assert "file:" not in report
-    own = [line.message for line in lines if line.flow_run_id == run]
-    assert any("step 3 of 3" in message for message in own)

@@ -204,7 +204,8 @@ def test_the_server_comes_back_and_a_run_that_fell_into_the_gap_is_started_again
     ]
     parameters = {"classes": ["cup"], "samples": 2, "root": str(site.data / "gap")}
     run = site.submit("generate-dataset/miniature", **parameters)
-    site.wait(lambda: site.run(run["id"])["state_name"] in {"Pending", "Submitting"}, 60)
+    site.wait(lambda: site.run(run["id"])["state_name"] == "Submitting", 120)
+    # its process is about to ask the server for its work
     os.kill(server, signal.SIGKILL)
 
     def answers():
