@@ -4,14 +4,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.generation_parameters import GenerationParameters
-from flows.generation_run import GenerationRun, open_run, select_shards
+from flows.generation_run import GenerationRun, named_slice, open_run, select_shards
 from flows.quota_words import print_quota
 from flows.quotas import QuotaReport, survey
 from storage.layout import cell_name
 from storage.plan import cell_size, count_shards
 from storage.records import Record, Stage
-from storage.slices import resolve_slice
-from storage.vocabulary import load_vocabulary
 from tasks.earlier_layout import earlier_stages
 
 
@@ -59,11 +57,10 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
             was made with other settings.
         DamagedError: There is a quota, and what tells the fate of samples is damaged.
     """
-    spec = parameters.spec
-    classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
-    shards = count_shards(spec, parameters.samples)
+    shards = count_shards(parameters.spec, parameters.samples)
     chosen = len(select_shards(parameters.shards, shards))
     run = open_run(parameters)
+    classes = named_slice(parameters) if run is None else run.classes
     committed = dict.fromkeys(Stage, 0)
     if run is not None:
         committed = _count_done(run)

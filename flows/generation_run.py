@@ -26,6 +26,7 @@ from storage.objects import open_objects
 from storage.paths import local_path
 from storage.plan import DatasetSpec, ShardRange, count_shards, shard_range
 from storage.slices import Slice, resolve_slice
+from storage.specification import Specification
 from storage.store import Store
 from storage.tallies import Tallies
 from storage.vocabulary import load_vocabulary
@@ -131,7 +132,7 @@ class GenerationRun:
         """
         vocabulary = load_vocabulary(self.spec.vocabulary)
         text = f"{class_id}:{class_id + 1}"
-        classes = resolve_slice(vocabulary, text)
+        classes = self.store.specification.named(resolve_slice(vocabulary, text))
         named = classes.model_copy(update={"label": vocabulary[class_id].name})
         # a class that yields little is no sign of trouble: that is why it gets extra samples
         changes = {"slice": text, "samples": samples, "shards": "all", "breaker_samples": 0}
@@ -234,6 +235,7 @@ def prepare(
         pick_device(parameters.device)
     keys = StageKeys(recipe)
     store = Store.create(parameters.root, _dataset_spec(parameters, keys))
+    classes = store.specification.named(classes)
     with Machine(models, service_limit=parameters.writer_limit) as machine:
         yield GenerationRun(parameters, recipe, classes, store=store, keys=keys, machine=machine)
 
@@ -291,7 +293,18 @@ def open_run(parameters: GenerationParameters) -> GenerationRun | None:
         return None
     store, keys = Store.open(parameters.root), StageKeys(recipe)
     store.refuse_drift(_dataset_spec(parameters, keys))
+    classes = store.specification.named(classes)
     return GenerationRun(parameters, recipe, classes, store=store, keys=keys, machine=Machine())
+
+
+def named_slice(parameters: GenerationParameters) -> Slice:
+    """The slice under the names that it would have in a new dataset.
+
+    Raises:
+        InputError: As `prepare`.
+    """
+    classes, recipe = _understood(parameters)
+    return Specification(_dataset_spec(parameters, StageKeys(recipe))).named(classes)
 
 
 def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:

@@ -95,7 +95,8 @@ def find_slice(store: Store, text: str) -> str:
     if text in known:
         return text
     try:
-        slice_id = resolve_slice(load_vocabulary(store.vocabulary), text).slice_id
+        classes = resolve_slice(load_vocabulary(store.vocabulary), text)
+        slice_id = store.specification.named(classes).slice_id
     except InputError as error:
         message = f"{store.root} has no slice {text!r}, it has {_named(known)} ({error})"
         raise InputError(message) from error

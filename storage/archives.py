@@ -1,7 +1,9 @@
 """Uncompressed tar archives whose bytes depend on their members alone.
 
-The reader takes what other programs write too, as long as it holds plain files with plain names: a
-reader that skips what it does not know would read other members than the next one does.
+The reader takes what other programs write too: GNU tar, bsdtar, Python and webdataset put folders
+in front of names, note times and owners, and write long names in ways of their own. A member is
+called by the last part of its name. Whatever else could hold a sample's bytes is refused, not
+skipped: a reader that skips what it does not know would read other members than the next one does.
 """
 
 import io
@@ -24,24 +26,31 @@ _END = bytes(_BLOCK)
 _PART = 1024**2
 
 _PLAIN_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
-_PLAIN_KINDS = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE})
+_PLAIN_KINDS = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
+_LITTER = re.compile(r"\._.*|\.DS_Store|Thumbs\.db|desktop\.ini")
+"""What desktops leave in folders; it is skipped."""
 _OTHER_KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.CHRTYPE: "a character device",
     tarfile.BLKTYPE: "a block device",
-    tarfile.DIRTYPE: "a directory",
     tarfile.FIFOTYPE: "a named pipe",
     tarfile.GNUTYPE_SPARSE: "a file with holes",
-    tarfile.GNUTYPE_LONGNAME: "the name of a member in more than 100 characters",
-    tarfile.GNUTYPE_LONGLINK: "the target of a link in more than 100 characters",
 }
 
 # Headers that say more about the next member, or about all that follow; most programs write times.
 _NOTES = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE})
+_LONG_NAMES = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 _MAX_NOTE_BYTES = 64 * 1024
 _NOTE_START = re.compile(rb"([1-9][0-9]{0,5}) ([^=\n]+)=")
-_DECISIVE_NOTES = re.compile(r"path|linkpath|size|hdrcharset|GNU\..*|SCHILY\.realsize")
+_DECISIVE_NOTES = re.compile(r"size|hdrcharset|GNU\..*|SCHILY\.realsize")
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\xfd7zXZ": ("xz", "unxz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+    b"PK\x03\x04": ("zip", "unzip"),
+}
 
 
 def write_archive(members: Iterable[tuple[str, bytes]]) -> memoryview:
@@ -94,26 +103,34 @@ def index_archive(source: Source, name: str) -> Iterator[tuple[str, int, int]]:
         name: What messages call the archive.
 
     Yields:
-        Name, offset of the first byte, and size in bytes of each member; all of it is there.
+        Name without folders, offset of the first byte, and size in bytes of each file; all of it
+        is there. Folders, and what desktops leave in them, are passed over.
 
     Raises:
         DataError: The archive is no tar; is cut, also when it is cut exactly between two members,
             which other readers take for its end; goes on after its end; holds anything but files
-            with plain names, two of one name, or one that is larger than `MAX_MEMBER_BYTES`.
+            with plain names and folders, two files of one name, or one that is larger than
+            `MAX_MEMBER_BYTES`.
     """
     offset, end = 0, _length(source)
     names: set[str] = set()
+    said = ""  # the name of the next member, by a header of its own
     while (block := _read(source, offset, _BLOCK)) != _END:
         header = _header(block, name)
         start = offset + _BLOCK
+        size = 0 if header.type == tarfile.DIRTYPE else header.size  # old programs note others
         _check_size(header, end - start, name)
-        if header.type in _NOTES:
-            _check_note(header, _read(source, start, header.size), name)
+        if header.type in _NOTES or header.type in _LONG_NAMES:
+            said = _read_note(header, _read(source, start, size), name) or said
         else:
-            _check_member(header, names, name)
-            names.add(header.name)
-            yield header.name, start, header.size
-        offset = start + -(-header.size // _BLOCK) * _BLOCK
+            plain = _member_name(header, said or header.name, name)
+            said = ""
+            if plain:
+                if plain in names:
+                    raise _foreign(name, f"{plain!r} is there twice, expected it once")
+                names.add(plain)
+                yield plain, start, size
+        offset = start + -(-size // _BLOCK) * _BLOCK
     _check_end(source, offset, end, name)
 
 
@@ -146,14 +163,20 @@ def first_name(block: bytes, name: str) -> str:
         DataError: It is no tar, or does not begin with a file.
     """
     header = _header(block, name)
-    _check_member(header, set(), name)
-    return header.name
+    found = _member_name(header, header.name, name)
+    if not found:
+        raise _foreign(name, f"it begins with {header.name!r}, expected a file")
+    return found
 
 
 def _header(block: bytes, name: str) -> tarfile.TarInfo:
     try:
-        return tarfile.TarInfo.frombuf(block, "ascii", "strict")
+        return tarfile.TarInfo.frombuf(block, "utf-8", "strict")
     except (tarfile.TarError, ValueError) as error:
+        for mark, (kind, program) in _COMPRESSED.items():
+            if block.startswith(mark):
+                message = f"{name} is compressed by {kind}, expected a plain tar: use {program}"
+                raise DataError(message) from error
         raise _cut(name, str(error)) from error
 
 
@@ -170,32 +193,59 @@ def _check_size(header: tarfile.TarInfo, left: int, name: str) -> None:
         raise DataError(message)
 
 
-def _check_member(header: tarfile.TarInfo, names: set[str], name: str) -> None:
+def _member_name(header: tarfile.TarInfo, path: str, name: str) -> str:
+    """The last part of a member's name; nothing if the member is none that holds data."""
+    if header.type == tarfile.DIRTYPE:
+        return ""
+    *folders, plain = path.split("/")
+    if ".." in folders:
+        raise _foreign(name, f"{path!r} leads out of its folder")
     if header.type not in _PLAIN_KINDS:
         kind = _OTHER_KINDS.get(header.type, f"of the unknown kind {header.type!r}")
-        raise _foreign(name, f"{header.name!r} is {kind}, expected plain files alone")
-    if not _PLAIN_NAME.fullmatch(header.name):
-        why = f"{header.name!r} is no plain file name (no folders, no control characters, no dot"
-        raise _foreign(name, f"{why} in front)")
-    if header.name in names:
-        raise _foreign(name, f"{header.name!r} is there twice, expected it once")
+        raise _foreign(name, f"{path!r} is {kind}, expected plain files alone")
+    if _LITTER.fullmatch(plain):
+        return ""
+    if not _PLAIN_NAME.fullmatch(plain):
+        why = f"{path!r} ends in no plain file name (no control characters, no dot in front)"
+        raise _foreign(name, why)
+    return plain
 
 
-def _check_note(header: tarfile.TarInfo, data: bytes, name: str) -> None:
-    """Pass over notes about times and owners; refuse those that change what a member is."""
+def _read_note(header: tarfile.TarInfo, data: bytes, name: str) -> str:
+    """The name of the next member that a header gives; nothing if it gives none."""
     if header.size > _MAX_NOTE_BYTES:
         why = f"an extended header has {header.size} bytes, expected at most {_MAX_NOTE_BYTES}"
         raise _foreign(name, why)
+    if header.type == tarfile.GNUTYPE_LONGLINK:
+        return ""  # the link that follows is refused
+    if header.type == tarfile.GNUTYPE_LONGNAME:
+        return _text(data.rstrip(b"\0"), name)
+    path = ""
+    for keyword, value in _records(data, name):
+        if keyword == "path" and header.type != tarfile.XGLTYPE:
+            path = _text(value, name)
+        elif keyword == "path" or _DECISIVE_NOTES.fullmatch(keyword):
+            raise _foreign(name, f"an extended header sets {keyword!r}, expected plain files")
+    return path
+
+
+def _records(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
+    """Keyword and value of each record of an extended header."""
     at = 0
     while at < len(data):
         found = _NOTE_START.match(data, at)
         after = at + int(found[1]) if found else 0
         if not found or not found.end() < after <= len(data) or data[after - 1 : after] != b"\n":
             raise _foreign(name, "an extended header is malformed")
-        keyword = found[2].decode("ascii", "backslashreplace")
-        if _DECISIVE_NOTES.fullmatch(keyword):
-            raise _foreign(name, f"an extended header sets {keyword!r}, expected short plain names")
+        yield found[2].decode("ascii", "backslashreplace"), data[found.end() : after - 1]
         at = after
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _foreign(name, f"a name is no UTF-8 ({error})") from error
 
 
 def _check_end(source: Source, offset: int, end: int, name: str) -> None:
@@ -226,4 +276,4 @@ def _cut(name: str, why: str) -> DataError:
 
 
 def _foreign(name: str, why: str) -> DataError:
-    return DataError(f"{name} is no archive of this engine: {why}; remake it with plain files")
+    return DataError(f"{name} is no archive of samples: {why}; remake it with plain files")

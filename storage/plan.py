@@ -218,7 +218,7 @@ def _sample(
     spec: DatasetSpec, classes: Slice, index: int, class_ids: tuple[int, ...]
 ) -> PlannedSample:
     key = f"{classes.slice_id}{index:08d}"
-    seed = derive_seed(spec.seed, key)
+    seed = derive_seed(spec.seed, f"{classes.classes_id}{index:08d}")
     return PlannedSample(key=key, index=index, class_ids=class_ids, seed=seed)
 
 
@@ -265,7 +265,7 @@ def _shuffled(seed: int, classes: Slice, number: int) -> tuple[int, ...]:
     return tuple(
         sorted(
             classes.class_ids,
-            key=lambda class_id: derive_seed(seed, classes.slice_id, number, class_id),
+            key=lambda class_id: derive_seed(seed, classes.classes_id, number, class_id),
         )
     )
 

@@ -131,7 +131,7 @@ class PlannedShard(Record, frozen=True):
     """A run of consecutive samples that is packed into one tar."""
 
     slice_id: str
-    """8 hex digits of the slice's classes."""
+    """8 hex digits of the slice."""
     index: int = Field(ge=0)
     """Position in the slice."""
     samples: tuple[PlannedSample, ...] = Field(min_length=1)

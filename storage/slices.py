@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from typing import Self
 
 from pydantic import Field
 
@@ -27,11 +28,34 @@ class Slice(Record, frozen=True):
     """A named part of a vocabulary, which is planned, run and extended on its own."""
 
     slice_id: str = Field(pattern=r"^[0-9a-f]{8}$")
-    """Stands for the vocabulary's contents and the classes, however they were asked for."""
+    """Begins the names of shards and the keys of samples. Two datasets of one slice have different
+    ones; outside a dataset, and in one of scheme 1, it is the `classes_id`."""
+    classes_id: str = Field(pattern=r"^[0-9a-f]{8}$")
+    """Stands for the vocabulary's contents and the classes, however they were asked for: orders and
+    seeds are drawn from it, so that datasets can be compared sample by sample."""
     class_ids: tuple[int, ...] = Field(min_length=1)
     """Vocabulary indices, ascending."""
     label: str
     """What people call it."""
+
+    def of_dataset(self, dataset_id: str) -> Self:
+        """The same classes under the names that they have in a dataset.
+
+        Args:
+            dataset_id: Stands for the dataset.
+        """
+        slice_id = slice_id_of(dataset_id, self.classes_id)
+        return self.model_copy(update={"slice_id": slice_id})
+
+
+def slice_id_of(dataset_id: str, classes_id: str) -> str:
+    """Name a slice of a dataset, in 8 hex digits.
+
+    Args:
+        dataset_id: Stands for the dataset.
+        classes_id: Stands for the classes.
+    """
+    return digest([dataset_id, classes_id])[:8]
 
 
 def resolve_slice(vocabulary: Vocabulary, text: str) -> Slice:
@@ -62,8 +86,8 @@ def resolve_slice(vocabulary: Vocabulary, text: str) -> Slice:
     if not ids:
         message = f'slice "{wanted}" holds no class of {vocabulary.name}: {_ways(vocabulary)}'
         raise InputError(message)
-    slice_id = digest([vocabulary.digest, ids])[:8]
-    return Slice(slice_id=slice_id, class_ids=tuple(ids), label=wanted)
+    name = digest([vocabulary.digest, ids])[:8]
+    return Slice(slice_id=name, classes_id=name, class_ids=tuple(ids), label=wanted)
 
 
 def _range_ids(vocabulary: Vocabulary, start: int, stop: int) -> list[int]:

@@ -1,17 +1,49 @@
-"""A dataset's specification: what every sample of it depends on, written once and never changed."""
+"""A dataset's specification: what every sample of it depends on, written once and never changed.
+
+Its scheme says how samples are named. Scheme 1 names them by their classes alone, so that two
+datasets of one slice have the same names; scheme 2 by the dataset too. New datasets have scheme 2,
+those of scheme 1 are gone on with as they are.
+"""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from storage.documents import explain
 from storage.errors import DataError, InputError
-from storage.identity import SCHEME, canonical_json, refuse_drift
+from storage.identity import canonical_json, digest, refuse_drift
 from storage.layout import CARD_PATH, SPEC_COPY_PATH, SPEC_PATH
 from storage.objects import ObjectStore
+from storage.slices import Slice
 from storage.specification_copies import keep_copy, require_whole, seal
+
+_BY_CLASSES, _BY_DATASET = 1, 2
+_SCHEMES = (_BY_CLASSES, _BY_DATASET)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a dataset is made of.
+
+    Attributes:
+        contents: JSON-like; what every sample depends on.
+        scheme: How samples are named.
+    """
+
+    contents: dict[str, Any]
+    scheme: int = _BY_DATASET
+
+    @property
+    def dataset_id(self) -> str:
+        """Stands for everything that the samples depend on, 64 hex digits."""
+        return digest(_without_packing(self.contents))
+
+    def named(self, classes: Slice) -> Slice:
+        """A slice under the names that it has in this dataset."""
+        return classes if self.scheme == _BY_CLASSES else classes.of_dataset(self.dataset_id)
 
 
 class _Versioned(BaseModel, frozen=True):
@@ -44,7 +76,7 @@ class _Specification(_Versioned, frozen=True):
     """What every sample depends on."""
 
 
-def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[str, Any]:
+def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> Specification:
     """Create the specification, or check that the same one is there.
 
     Args:
@@ -66,17 +98,17 @@ def write_specification(objects: ObjectStore, spec: Mapping[str, Any]) -> dict[s
             "replace it: choose an empty folder as root"
         )
         raise InputError(message)
-    contents = seal(SCHEME, spec)
+    contents = seal(_BY_DATASET, spec)
     if objects.write_new(SPEC_PATH, contents):
         keep_copy(objects)
-        return json.loads(contents)["spec"]
+        return Specification(json.loads(contents)["spec"])
     found = read_specification(objects)
-    check_specification(objects.url, found, spec)
+    check_specification(objects.url, found.contents, spec)
     keep_copy(objects)
     return found
 
 
-def read_specification(objects: ObjectStore) -> dict[str, Any]:
+def read_specification(objects: ObjectStore) -> Specification:
     """Read the specification of the dataset in a root.
 
     Raises:
@@ -91,14 +123,15 @@ def read_specification(objects: ObjectStore) -> dict[str, Any]:
         raise InputError(message) from error
     place = f"{objects.url}/{SPEC_PATH}"
     scheme = _read(_Versioned, text, place).scheme
-    if scheme != SCHEME:
+    if scheme not in _SCHEMES:
         message = (
-            f"{objects.url} was made with identity scheme {scheme}, this engine has {SCHEME}; "
-            "use the engine version that made it, or another root"
+            f"{objects.url} was made with identity scheme {scheme}, this engine knows "
+            f"{' and '.join(map(str, _SCHEMES))}; use the engine version that made it, or another "
+            "root"
         )
         raise InputError(message)
     _read(_Specification, text, place)
-    return json.loads(text)["spec"]
+    return Specification(json.loads(text)["spec"], scheme)
 
 
 FileT = TypeVar("FileT", bound=BaseModel)

@@ -32,6 +32,7 @@ from storage.quarantine import put_aside
 from storage.records import Record, Stage
 from storage.rows import read_rows
 from storage.specification import (
+    Specification,
     check_specification,
     read_specification,
     write_specification,
@@ -55,12 +56,13 @@ class Store:
 
     Args:
         objects: Where the bytes live.
-        spec: What the dataset is made of.
+        specification: What the dataset is made of.
     """
 
-    def __init__(self, objects: ObjectStore, spec: dict[str, Any]) -> None:
+    def __init__(self, objects: ObjectStore, specification: Specification) -> None:
         self.objects = objects
-        self.spec = spec
+        self.specification = specification
+        self.spec = specification.contents
         self.log = CommitLog(objects)
         # by thread too: a lease that another thread holds gives no right to this one
         self._held: dict[tuple[Stage, str, int], Lease] = {}

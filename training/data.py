@@ -23,6 +23,7 @@ from storage.errors import DataError, InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
+from storage.sample_keys import SampleKeys
 from storage.sample_members import check_sample, sample_extensions
 from storage.shards import read_index
 from storage.store import Store
@@ -113,17 +114,31 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     if open_objects(dataset).size(SPEC_PATH) is not None:
         return _committed_shards(dataset, use_degraded=use_degraded)
     is_url = "://" in dataset
-    tars = [] if is_url else sorted(local_path(dataset, "the dataset").glob("*.tar"))
+    tars = [] if is_url else sorted(local_path(dataset, "the dataset").glob("[!.]*.tar"))
     if not tars:
-        message = (
-            f"{dataset} is neither a dataset nor a folder with tars: generate the dataset first"
-        )
+        message = f"{dataset} is neither a dataset nor a folder with tars{_near_miss(dataset)}"
         raise InputError(message)
     sizes = [tar.stat().st_size for tar in tars]
     return [
         ShardFile(str(tar.absolute()), f"{tar.name}:{size}", size)
         for tar, size in zip(tars, sizes, strict=True)
     ]
+
+
+def _near_miss(dataset: str) -> str:
+    """What lies there instead of tars, and what to do about it."""
+    folder = None if "://" in dataset else local_path(dataset, "the dataset")
+    if folder is not None and folder.is_file():
+        return ", but a file: name the folder that it is in"
+    if folder is not None and folder.is_dir():
+        compressed = sorted(each.name for each in folder.glob("*.tar.*"))
+        compressed += sorted(each.name for each in folder.glob("*.tgz"))
+        if compressed:
+            return f": {compressed[0]} is compressed, unpack it to a plain .tar"
+        below = sorted(each.parent for each in folder.glob("*/*.tar"))
+        if below:
+            return f", but {below[0]} is: name that"
+    return ": generate the dataset first"
 
 
 def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
@@ -157,8 +172,8 @@ class SampleFiles:
         shard_cache: Where remote shards are kept.
 
     Raises:
-        DataError: If a local tar is cut or not what was committed, or a sample misses a member;
-            remote ones are checked when they are fetched.
+        DataError: If a local tar is cut or not what was committed, a sample misses a member, or two
+            tars hold a sample of one key; remote ones are checked when they are fetched.
         InputError: If a shard is remote and there is no cache.
     """
 
@@ -174,6 +189,7 @@ class SampleFiles:
         self._shards = list(shards)
         self._cache = shard_cache
         self._indexes: dict[int, list[tuple[str, Members]]] = {}
+        self._keys = SampleKeys()
         self.sizes = tuple(self._count(number) for number in range(len(shards)))
         self._ends = list(accumulate(self.sizes))
         self._cache_bytes = cache_bytes
@@ -239,6 +255,7 @@ class SampleFiles:
                     f"{shard.num_samples}: verify the dataset"
                 )
                 raise DataError(message)
+            self._keys.add(found, shard.path)
             self._indexes[number] = list(found.items())
         return self._indexes[number]
 

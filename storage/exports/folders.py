@@ -15,6 +15,7 @@ and `read_export` refuses the folder; it is removed first and written last.
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
 from storage.picture_headers import image_format
 from storage.records import Record, read_object, read_record
+from storage.sample_keys import SampleKeys
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
@@ -78,6 +80,15 @@ class _ShardRecord(Record, frozen=True):
     samples_by_class: dict[str, int]
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What is exported, and where to."""
+
+    closed_set: ClosedSet
+    vocabulary: Vocabulary
+    out: Path
+
+
 def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -> ExportedSet:
     """Export the samples that show a class of the set.
 
@@ -109,10 +120,15 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         if done.keys() != identities.keys():
             remove(out / SPLIT_FILE)
         _drop_records(out, done)
+        keys = SampleKeys()
+        for path in sorted(shards):
+            if _name(path) in done:
+                keys.add(done[_name(path)].keys, path)
         for number, path in enumerate(sorted(shards), start=1):
             name = _name(path)
             if name not in done:
-                done[name] = _export_shard(path, identities[name], closed_set, vocabulary, out)
+                request = _Request(closed_set, vocabulary, out)
+                done[name] = _export_shard(path, identities[name], request, keys)
                 sync_all()  # before there is a record that vouches for the files
                 write_whole(_record_path(out, name), done[name].model_dump_json().encode())
             _log.info("%d of %d shards exported to %s", number, len(shards), out)
@@ -176,20 +192,20 @@ def _drop_records(out: Path, done: Mapping[str, _ShardRecord]) -> None:
             remove(path)
 
 
-def _export_shard(
-    path: str, identity: str, closed_set: ClosedSet, vocabulary: Vocabulary, out: Path
-) -> _ShardRecord:
+def _export_shard(path: str, identity: str, request: "_Request", known: SampleKeys) -> _ShardRecord:
+    closed_set = request.closed_set
     keys: list[str] = []
     formats: set[str] = set()
     skipped = 0
     shown: dict[str, int] = {}
     for sample in iterate(path, identity):
-        vocabulary.check_names(sample.class_ids, sample.class_names, path)
+        known.add([sample.key], path)  # before it would overwrite another one
+        request.vocabulary.check_names(sample.class_ids, sample.class_names, path)
         inside = [name for name, k in _members(closed_set) if k in sample.class_ids]
         if not inside:
             skipped += 1
             continue
-        formats.add(_write_sample(sample, closed_set, out))
+        formats.add(_write_sample(sample, closed_set, request.out))
         keys.append(sample.key)
         for name in inside:
             shown[name] = shown.get(name, 0) + 1
@@ -241,13 +257,6 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
     if len(formats) > 1:
         message = f"{out} has both JPEG and PNG images, expected one format: export two datasets"
         raise DataError(message)
-    keys = [key for record in records for key in record.keys]
-    if len(set(keys)) < len(keys):
-        message = (
-            f"{len(keys) - len(set(keys))} of {len(keys)} samples are in two shards, expected "
-            "each in one: verify the dataset"
-        )
-        raise DataError(message)
     shown = dict.fromkeys((name for name, _ in _members(closed_set)), 0)
     for record in records:
         for name, count in record.samples_by_class.items():
@@ -256,7 +265,7 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
         closed_set=closed_set,
         labels=closed_set.labels,
         image_suffix=f".{formats.pop()}",
-        num_samples=len(keys),
+        num_samples=sum(len(record.keys) for record in records),
         num_skipped=sum(record.num_skipped for record in records),
         samples_by_class=shown,
         digest=digest([record.identity for record in records]),

@@ -114,7 +114,7 @@ def make_payload(samples: list[Sample], num_lost: int = 1) -> tuple[Payload, Cou
     return Payload(data, encode_manifest(rows), seconds=1.5), counts
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sample() -> Callable[..., Sample]:
     return make_sample
 

@@ -1,7 +1,9 @@
 """Files that somebody else made, or damaged: every reader says which file and member, and why."""
 
+import bz2
 import dataclasses
 import gzip
+import lzma
 import pickle
 import re
 import tarfile
@@ -14,6 +16,7 @@ from evaluation.reports.sheets import Quadruplet
 from hostile import (
     always,
     animated,
+    archived,
     base_256,
     before,
     cut,
@@ -99,7 +102,7 @@ DECODERS = {"train": in_training, "export": in_export, "pages": in_pages}
 
 PNG, CF, MASK, JSON = range(4)
 NOT_PLAIN, NOT_TAR = "expected plain files alone", "s.tar is cut or is not a tar archive"
-NO_NAME = "is no plain file name"
+NO_NAME = "ends in no plain file name"
 
 # what is no archive of whole samples, by its headers alone
 TARS = {
@@ -113,7 +116,15 @@ TARS = {
     "a cut between members": (lambda m: entry(header(m[0][0], len(m[0][1])), m[0][1]), NOT_TAR),
     "half an end mark": (lambda m: bytes(write_archive(m)).rstrip(b"\0") + bytes(512), NOT_TAR),
     "two archives in one": (lambda m: bytes(write_archive(m)) * 2, "goes on after its end at byte"),
-    "a gzipped tar": (lambda m: gzip.compress(bytes(write_archive(m))), NOT_TAR),
+    "a gzipped tar": (
+        lambda m: gzip.compress(bytes(write_archive(m))),
+        "compressed by gzip",
+    ),
+    "a tar in bzip2": (
+        lambda m: bz2.compress(bytes(write_archive(m))),
+        "a plain tar: use",
+    ),
+    "a tar in xz": (lambda m: lzma.compress(bytes(write_archive(m))), "use unxz"),
     "an empty file": (lambda _: b"", NOT_TAR),
     "a pickle": (lambda m: pickle.dumps(m), NOT_TAR),
     "a text": (lambda _: b"<!DOCTYPE html>" * 200, NOT_TAR),
@@ -125,30 +136,40 @@ TARS = {
         before(header("a.png", kind=tarfile.LNKTYPE, linkname="b.png")),
         f"'a.png' is a hard link, {NOT_PLAIN}",
     ),
-    "a directory": (before(header("data", kind=tarfile.DIRTYPE)), "'data' is a directory"),
     "a device": (before(header("a.png", kind=tarfile.CHRTYPE)), "'a.png' is a character device"),
     "a disk": (before(header("a.png", kind=tarfile.BLKTYPE)), "'a.png' is a block device"),
     "a pipe": (before(header("a.png", kind=tarfile.FIFOTYPE)), "'a.png' is a named pipe"),
     "a file with holes": (before(header("a.png", kind=tarfile.GNUTYPE_SPARSE)), "with holes"),
     "an unknown kind": (before(header("a.png", kind=b"Z")), "of the unknown kind b'Z'"),
-    "a long name of GNU": (
-        before(entry(header("././@LongLink", 120, tarfile.GNUTYPE_LONGNAME), b"x" * 120)),
-        "the name of a member in more than 100 characters",
-    ),
     "a long link of GNU": (
-        before(entry(header("././@LongLink", 120, tarfile.GNUTYPE_LONGLINK), b"x" * 120)),
-        "the target of a link in more than 100 characters",
+        before(
+            entry(header("././@LongLink", 120, tarfile.GNUTYPE_LONGLINK), b"x" * 120)
+            + header("a.png", kind=tarfile.SYMTYPE)
+        ),
+        f"'a.png' is a symbolic link, {NOT_PLAIN}",
     ),
-    "another name in a note": (before(note(record("path", "b.png"))), "header sets 'path'"),
+    "a long way up of GNU": (
+        before(entry(header("././@LongLink", 120, tarfile.GNUTYPE_LONGNAME), b"../" * 40)),
+        "leads out of its folder",
+    ),
+    "a long name without letters": (
+        before(entry(header("././@LongLink", 4, tarfile.GNUTYPE_LONGNAME), b"\xff\xfe\xfd\xfc")),
+        "a name is no UTF-8",
+    ),
+    "another name in a note": (before(note(record("path", "b.png"))), "sample b is not whole"),
     "another size in a note": (before(note(record("size", "9"))), "header sets 'size'"),
     "holes in a note": (before(note(record("GNU.sparse.major", "1"))), "sets 'GNU.sparse.major'"),
     "a name for all": (before(note(record("path", "b"), tarfile.XGLTYPE)), "header sets 'path'"),
     "a malformed note": (before(note(b"99 mtime=1\n")), "extended header is malformed"),
     "a note of length 0": (before(note(b"0 mtime=1\n")), "extended header is malformed"),
     "a long note": (before(note(record("comment", "x" * 70_000))), "expected at most 65536"),
-    "a way up": (renamed(f"{KEY}.png", "../../x.png"), f"'../../x.png' {NO_NAME}"),
-    "an absolute name": (renamed(f"{KEY}.png", "/etc/x.png"), f"'/etc/x.png' {NO_NAME}"),
-    "a folder": (renamed(f"{KEY}.png", "data/x.png"), f"'data/x.png' {NO_NAME}"),
+    "a way up": (renamed(f"{KEY}.png", "../../x.png"), "'../../x.png' leads out of its folder"),
+    "an absolute name": (renamed(f"{KEY}.png", "/etc/x.png"), "sample x is not whole"),
+    "a folder": (renamed(f"{KEY}.png", "data/x.png"), "sample x is not whole"),
+    "one name in two folders": (
+        lambda m: archived([*m, (f"other/{KEY}.png", m[0][1])]),
+        f"'{KEY}.png' is there twice",
+    ),
     "a backslash": (renamed(f"{KEY}.png", "data\\x.png"), NO_NAME),
     "a hidden name": (renamed(f"{KEY}.png", ".x.png"), f"'.x.png' {NO_NAME}"),
     "a line end in a name": (renamed(f"{KEY}.png", "a\nb.png"), NO_NAME),

@@ -120,7 +120,9 @@ def test_another_seed_is_another_plan():
 
 def test_the_plan_does_not_change_between_versions():
     # a dataset that is half made would otherwise be continued with another plan
-    classes = Slice(slice_id="0123abcd", class_ids=(3, 5, 8, 13), label="pinned")
+    classes = Slice(
+        slice_id="0123abcd", classes_id="0123abcd", class_ids=(3, 5, 8, 13), label="pinned"
+    )
     spec = spec_of(seed=42, texts_per_class_set=1)
     samples = next(plan(spec, classes, 8)).samples
     assert [sample.class_ids for sample in samples] == [

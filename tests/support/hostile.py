@@ -75,16 +75,14 @@ def before(addition: bytes) -> Callable[[Sequence[Member]], bytes]:
     return lambda members: addition + bytes(write_archive(members))
 
 
+def archived(members: Sequence[Member]) -> bytes:
+    """An archive of names that our own writer may refuse."""
+    return b"".join(entry(header(name, len(data)), data) for name, data in members) + bytes(1024)
+
+
 def renamed(old: str, new: str) -> Callable[[Sequence[Member]], bytes]:
-    """An archive in which a part of the names is another, which our own writer may refuse."""
-
-    def build(members: Sequence[Member]) -> bytes:
-        changed = [(name.replace(old, new), data) for name, data in members]
-        return b"".join(entry(header(name, len(data)), data) for name, data in changed) + bytes(
-            1024
-        )
-
-    return build
+    """An archive in which a part of the names is another."""
+    return lambda members: archived([(name.replace(old, new), data) for name, data in members])
 
 
 def ordered(*order: int) -> Callable[[Sequence[Member]], bytes]:
