@@ -6,7 +6,7 @@ from storage.commits import Commit, ObjectRef
 from storage.errors import DataError
 from storage.objects import ObjectStore
 
-DEEP_WAY_OUT = "run 'magicseg verify --deep --repair', then 'magicseg generate' again"
+DEEP_WAY_OUT = "run 'magicseg verify --deep --repair', then 'magicseg generate' (or 'merge') again"
 """What mends bytes that differ from those committed."""
 
 

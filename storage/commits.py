@@ -20,7 +20,7 @@ from storage.layout import (
 )
 from storage.records import Reason, Record, Rejected, Stage, read_record
 
-_WAY_OUT = "run 'magicseg verify --repair', then 'magicseg generate' again"
+_WAY_OUT = "run 'magicseg verify --repair', then 'magicseg generate' (or 'merge') again"
 _CHECKSUM = "checksum"
 _SAMPLE_KEY = re.compile(r"[0-9a-f]{8}\d{8}", re.ASCII)
 

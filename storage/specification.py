@@ -20,6 +20,9 @@ from storage.objects import ObjectStore
 from storage.slices import Slice
 from storage.specification_copies import keep_copy, require_whole, seal
 
+MERGED = "merged"
+"""Of a merge: the specifications of the datasets that it was made from, by their ids."""
+
 _BY_CLASSES, _BY_DATASET = 1, 2
 _SCHEMES = (_BY_CLASSES, _BY_DATASET)
 
@@ -41,9 +44,14 @@ class Specification:
         """Stands for everything that the samples depend on, 64 hex digits."""
         return digest(_without_packing(self.contents))
 
+    @property
+    def by_dataset(self) -> bool:
+        """Whether the dataset has a part in the names of its samples."""
+        return self.scheme != _BY_CLASSES
+
     def named(self, classes: Slice) -> Slice:
         """A slice under the names that it has in this dataset."""
-        return classes if self.scheme == _BY_CLASSES else classes.of_dataset(self.dataset_id)
+        return classes.of_dataset(self.dataset_id) if self.by_dataset else classes
 
 
 class _Versioned(BaseModel, frozen=True):
@@ -156,6 +164,16 @@ def check_specification(url: str, old: Mapping[str, Any], new: Mapping[str, Any]
     Raises:
         InputError: They differ; says in what.
     """
+    if MERGED in old and MERGED not in new:
+        message = (
+            f"{url} is a merge of datasets, into which nothing is generated: generate into one of "
+            "them, and merge again"
+        )
+        raise InputError(message)
+    if MERGED in new and old.get(MERGED) != new[MERGED]:
+        kind = "a merge of other datasets" if MERGED in old else "a dataset of its own"
+        message = f"{url} holds {kind}: choose another folder for the merge"
+        raise InputError(message)
     refuse_drift(
         f"{url} holds a dataset made with other settings",
         _without_packing(old),

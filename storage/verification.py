@@ -36,7 +36,10 @@ from storage.shards import Sample, iterate
 from storage.specification_copies import find_damage
 from storage.store import Store
 
-_REPAIR = "run 'magicseg verify --repair', which puts it aside, and then 'magicseg generate' again"
+_REPAIR = (
+    "run 'magicseg verify --repair', which puts it aside, and then 'magicseg generate' (or "
+    "'merge') again"
+)
 _DEEP_REPAIR = _REPAIR.replace("--repair", "--deep --repair")
 
 

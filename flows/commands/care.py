@@ -1,4 +1,4 @@
-"""Commands that look after a dataset: retry, extend, gc, quarantine."""
+"""Commands that look after a dataset: retry, extend, merge, gc, quarantine."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,6 +7,7 @@ from cyclopts.validators import Number
 
 from flows.commands.app import (
     Json,
+    Place,
     app,
     console,
     errors,
@@ -98,6 +99,37 @@ def extend(
     generate_locally(parameters, errors if json_ else console)
     if json_:
         print_json(describe_extension(parameters, by))
+
+
+@app.command(help_epilogue=show_examples("magicseg merge runs/mine runs/second --out runs/both"))
+def merge(
+    roots: tuple[Place, ...],
+    /,
+    *,
+    out: Place,
+    degraded: _Flag = False,
+    json_: Json = False,
+) -> None:
+    """Join datasets of one vocabulary into one, whose shards are theirs.
+
+    Training, export, report, status and verify read it as any other; nothing is generated into it.
+    Shards that are there already are not copied again, so a merge may be repeated when its sources
+    have grown.
+
+    Args:
+        roots: Datasets: folders or object-store URLs, two or more.
+        out: The merge: an empty place, or an earlier merge of the same datasets.
+        degraded: Copy shards with too few written samples too.
+        json_: Print JSON.
+    """
+    from storage.merging import merge_datasets
+
+    done = merge_datasets(roots, out, use_degraded=degraded)
+    if json_:
+        print_json(done.model_dump(mode="json"))
+        return
+    left = f"; {done.left_out} degraded shards left out" if done.left_out else ""
+    say(f"{out}: {done.samples} samples in {done.shards} shards, {done.added} of them new{left}")
 
 
 @app.command(help_epilogue=show_examples("magicseg gc runs/mine", "magicseg gc runs/mine --yes"))

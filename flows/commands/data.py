@@ -178,7 +178,7 @@ def verify(
             say(f"{finding.path}: {finding.problem}; {what}")
         say(f"{len(findings)} findings in {root}")
         if any(finding.repaired for finding in findings):
-            say("run 'magicseg generate' again to remake what is missing")
+            say("run 'magicseg generate' (or 'merge') again to remake what is missing")
     if findings:
         sys.exit(EXIT_WORK_LEFT)
 
