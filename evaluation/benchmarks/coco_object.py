@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.benchmarks.colour_tables import LabelColours
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
@@ -87,8 +88,10 @@ def _keys(folder: Path, suffix: str) -> set[str]:
 
 
 def _read_converted(path: Path) -> Labels:
-    highest = len(annotation_ids("coco_object"))
-    return checked_labels(read_indices(path, _SOURCE), path, highest=highest, void=None)
+    known = LabelColours(len(annotation_ids("coco_object")))
+    return checked_labels(
+        read_indices(path, _SOURCE, known), path, highest=known.highest, void=known.void
+    )
 
 
 def _read_raw(path: Path) -> Labels:
@@ -98,9 +101,9 @@ def _read_raw(path: Path) -> Labels:
         InputError: If the file is missing.
         DataError: If it is damaged or holds a value that COCO-Stuff does not use.
     """
-    stored = read_indices(path, _SOURCE)
+    stored = read_indices(path, _SOURCE, LabelColours(_STUFF.stop - 1, _UNLABELLED))
     table = _scored_labels()
-    wrong = table[stored] < 0
+    wrong = (stored >= len(table)) | (table[np.minimum(stored, len(table) - 1)] < 0)
     if wrong.any():
         message = (
             f"{path} holds the value {stored[wrong].max()}, which COCO-Stuff does not use: fetch "

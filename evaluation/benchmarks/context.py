@@ -22,6 +22,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from evaluation.benchmarks.colour_tables import context_colours
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
@@ -38,7 +39,6 @@ from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
 from storage.tables import table_file
 
-_VOID = 255
 _NUM_RELEASED = 459
 _SHIPPED_SPLIT = "val"
 _SOURCE = (
@@ -102,8 +102,9 @@ def _names(config: BenchmarkConfig) -> list[str]:
 
 
 def _read_png(path: Path) -> Labels:
-    highest = len(annotation_ids("context60"))
-    return checked_labels(read_indices(path, _SOURCE), path, highest=highest, void=_VOID)
+    colours = context_colours(len(annotation_ids("context60")))
+    stored = read_indices(path, _SOURCE, colours)
+    return checked_labels(stored, path, highest=colours.highest, void=colours.void)
 
 
 def _read_mat(path: Path) -> Labels:

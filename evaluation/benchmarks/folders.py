@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
 
 from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
-from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
+from evaluation.benchmarks.label_files import Labels, checked_labels, read_indices
+from evaluation.benchmarks.split_files import describe_files, read_image, require_files, spread
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.picture_headers import read_header
@@ -29,8 +29,6 @@ __all__ = [
     "checked_labels",
     "read_indices",
 ]
-
-Labels = UInt16[np.ndarray, "height width"]
 
 _PUBLISHED_SPLIT = "val"
 
@@ -185,22 +183,34 @@ class LabelledImages:
 
     def sample(self, key: str) -> BenchmarkSample:
         """Read one image; raises as reading all of them does."""
-        with open_picture(self._layout.image(key), self._origin.where_to_get) as image:
-            pixels: UInt8[np.ndarray, "height width 3"] = np.asarray(image.convert("RGB"))
+        pixels = read_image(self._layout.image(key), self._origin.where_to_get)
         labels = self._layout.labels(key)
         if labels.shape != pixels.shape[:2]:
-            message = (
-                f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
-                f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
-                f"its image: fetch both again"
-            )
-            raise DataError(message)
+            raise self._unequal(key, labels.shape, pixels.shape[:2])
         return BenchmarkSample(
             key=key,
             image=pixels,
             labels=_as_scored(labels, background=self._classes.background),
             candidates=self._layout.candidates(key),
         )
+
+    def _unequal(self, key: str, found: tuple[int, ...], expected: tuple[int, ...]) -> DataError:
+        """Say that an image and its labels differ in size, and what may have come over them."""
+        (rows, columns), (height, width) = found, expected
+        way_out = "fetch both again"
+        if (columns, rows) == (height, width):
+            way_out = "width and height are exchanged, save the labels as they lie on the image"
+            image = self._layout.image(key)
+            if read_header(image.read_bytes(), str(image)).size != (width, height):
+                way_out = (
+                    f"{image} is stored as {columns} x {rows} pixels and its EXIF data turn it; "
+                    "turn the labels too, or take the orientation out of the image"
+                )
+        message = (
+            f"{self._layout.label_file(key)} gives {key} labels of {columns} x {rows} pixels, "
+            f"expected {width} x {height} as its image: {way_out}"
+        )
+        return DataError(message)
 
     def missing_files(self) -> list[Path]:
         """The images and label files of the split that are not there."""
@@ -259,53 +269,6 @@ def listed_names(text: str, where: str) -> list[str]:
         message = f"{where} names {twice} twice, expected every image once: fetch it again"
         raise DataError(message)
     return keys
-
-
-def read_indices(path: Path, where_to_get: str) -> Labels:
-    """Read the stored values of an indexed or grey PNG, never its colours.
-
-    Raises:
-        InputError: If the file is missing.
-        DataError: If it cannot be decoded, is in colours or has more than 8 bits a pixel.
-    """
-    with open_picture(path, where_to_get) as image:
-        if image.mode.startswith("I"):
-            message = f"{path} has 16 bits a pixel, expected 8 or less: fetch the original file"
-            raise DataError(message)
-        if image.mode not in {"P", "L", "1"}:
-            message = (
-                f"{path} has mode {image.mode}, expected P or L (one class index a pixel): "
-                f"colours cannot be scored, fetch the original file"
-            )
-            raise DataError(message)
-        stored = np.asarray(image).astype(np.uint16)
-        # Pillow stretches grey of 2 and 4 bits to the range of 8, and leaves indices as they are.
-        depth = read_header(path.read_bytes(), str(path)).depth
-        return stored // (255 // (2 ** min(depth, 8) - 1)) if image.mode == "L" else stored
-
-
-def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None) -> Labels:
-    """Put `IGNORE_LABEL` where a label map says void, and refuse labels that are no class.
-
-    Args:
-        stored: The label map as its file has it.
-        path: The file, for the message.
-        highest: The last class's label.
-        void: The label of ignored pixels, if there are any.
-
-    Raises:
-        DataError: If a label is neither background, nor a class, nor void.
-    """
-    ignored = stored == void if void is not None else np.zeros(stored.shape, dtype=bool)
-    wrong = (stored > highest) & ~ignored
-    if wrong.any():
-        allowed = f"0 to {highest}" if void is None else f"0 to {highest} or {void}"
-        message = (
-            f"{path} holds the label {stored[wrong].max()}, expected {allowed}: is this the "
-            f"right benchmark for this folder?"
-        )
-        raise DataError(message)
-    return np.where(ignored, np.uint16(IGNORE_LABEL), stored)
 
 
 def _as_scored(labels: Labels, *, background: bool) -> Labels:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from jaxtyping import Bool, Float64, Int8, Int32, Int64, UInt8
 
-from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
+from evaluation.benchmarks.split_files import describe_files, read_image, require_files, spread
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.vocabulary import load_vocabulary
@@ -232,8 +232,7 @@ class OpenImages:
     def _sample(self, rows: slice, place: Int32[np.ndarray, " labels"]) -> PointSample:
         answers = self._answers
         key = answers.images[int(answers.image[rows.start])]
-        with open_picture(self._image(key), self._files.where_to_get) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read_image(self._image(key), self._files.where_to_get)
         answer, label = answers.answer[rows], answers.label[rows]
         counted = (answer >= 0) & (label >= 0)
         height, width = pixels.shape[:2]

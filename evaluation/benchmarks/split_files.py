@@ -1,16 +1,29 @@
 """Files of a split: which images are taken, whether all are there, and how one is opened."""
 
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from storage.codecs import decode_picture
 from storage.errors import DataError, InputError
 from storage.identity import digest
+from storage.photographs import decode_photograph
+from storage.picture_headers import PictureHeader, foreign_format, read_header
 
 _MAX_LISTED = 5
+_IT = "the file"
+_POINTER = b"version https://git-lfs"
+_WAYS_OUT = {
+    errno.EISDIR: "it is a folder, put the file itself there",
+    errno.EACCES: "let this user read it",
+    errno.EPERM: "let this user read it",
+}
 
 ItemT = TypeVar("ItemT")
 
@@ -56,22 +69,71 @@ def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
     return digest([list(keys), sizes])
 
 
-def open_picture(path: Path, where_to_get: str) -> Image.Image:
-    """Open and decode an image file.
+def open_picture(path: Path, where_to_get: str) -> tuple[PictureHeader, Image.Image]:
+    """Open and decode an image file, as it is stored.
 
     Args:
         path: The file.
         where_to_get: Where to get it, as part of a sentence.
 
+    Returns:
+        What its header says, and the decoded image.
+
     Raises:
         InputError: If it is missing.
         DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
     """
+    data = read_file(path, where_to_get, "an image")
+    with _named(path, data):
+        return read_header(data, _IT, way_out=""), decode_picture(data, _IT, way_out="")
+
+
+def read_image(path: Path, where_to_get: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Read an image as people see it, see `storage.photographs`.
+
+    Raises:
+        InputError: If it is missing.
+        DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
+    """
+    data = read_file(path, where_to_get, "an image")
+    with _named(path, data):
+        return decode_photograph(data, _IT, way_out="")
+
+
+def read_file(path: Path, where_to_get: str, expected: str) -> bytes:
+    """Read a file that a split names.
+
+    Args:
+        path: The file.
+        where_to_get: Where to get it, as part of a sentence.
+        expected: What it should be, with its article.
+
+    Raises:
+        InputError: If it is missing.
+        DataError: If it cannot be read.
+    """
     try:
-        return decode_picture(path.read_bytes(), str(path))
+        return path.read_bytes()
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {where_to_get}"
         raise InputError(message) from error
-    except (OSError, DataError) as error:
-        message = f"{path} cannot be decoded ({error}), expected an image: fetch it again"
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        way_out = _WAYS_OUT.get(getattr(error, "errno", None) or 0, "look at the disk")
+        message = f"{path} cannot be decoded ({why}), expected {expected}: {way_out}"
+        raise DataError(message) from error
+
+
+@contextlib.contextmanager
+def _named(path: Path, data: bytes) -> Generator[None]:
+    """Say which picture cannot be decoded, and what to do about it."""
+    try:
+        yield
+    except DataError as error:
+        kind = foreign_format(data)
+        way_out = f"save it as JPEG or PNG, it is {kind}" if kind else "fetch it again"
+        if data.startswith(_POINTER):
+            way_out = "it is a pointer of Git LFS, get the file itself with `git lfs pull`"
+        reason = str(error).removesuffix("; ")
+        message = f"{path} cannot be decoded ({reason}), expected an image: {way_out}"
         raise DataError(message) from error

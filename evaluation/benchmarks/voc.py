@@ -7,6 +7,7 @@ ImageSets/Segmentation/<split>.txt        one name a line
 
 from pathlib import Path
 
+from evaluation.benchmarks.colour_tables import voc_like
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
@@ -19,7 +20,6 @@ from evaluation.benchmarks.folders import (
 )
 from storage.class_sets import load_benchmark
 
-_VOID = 255
 _VOC_FROM = (
     "PASCAL VOC 2012 is the archive VOCtrainval_11-May-2012.tar of "
     "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: unpack it and name its folder "
@@ -50,10 +50,11 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
     """
     classes = load_benchmark(config.name)
     origin = _ORIGINS[config.name]
+    colours = voc_like(len(classes.names))
 
     def decode(path: Path) -> Labels:
-        stored = read_indices(path, origin.where_to_get)
-        return checked_labels(stored, path, highest=len(classes.names), void=_VOID)
+        stored = read_indices(path, origin.where_to_get, colours)
+        return checked_labels(stored, path, highest=colours.highest, void=colours.void)
 
     layout = LabelFiles(
         image_folder=config.root / "JPEGImages",
