@@ -30,14 +30,17 @@ from evaluation.benchmarks.folders import (
     Labels,
     Origin,
     checked_labels,
-    listed_names,
     read_indices,
     read_list,
 )
+from evaluation.benchmarks.near_misses import exists, root_hint
+from evaluation.benchmarks.split_files import read_text
+from evaluation.benchmarks.split_lists import listed_names
 from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
 from storage.tables import table_file
+from storage.texts import split_lines
 
 _NUM_RELEASED = 459
 _SHIPPED_SPLIT = "val"
@@ -84,21 +87,22 @@ def open_context(config: BenchmarkConfig) -> LabelledImages:
         layout = LabelFiles(config.root / "JPEGImages", released, _read_mat, label_suffix=".mat")
         truth = ".mat files of the release, labels outside the 59 are background"
     else:
-        message = f"neither {converted} nor {released} is there, expected one of them; {_SOURCE}"
+        way_out = root_hint(config.root, (converted.name, released.name)) or _SOURCE
+        message = f"neither {converted} nor {released} is there, expected one of them; {way_out}"
         raise InputError(message)
     classes = load_benchmark(config.name)
     if not classes.background:
         truth += ", background ignored"
     origin = Origin(_SOURCE, truth, _PUBLISHED_AS[config.name], _SIZES)
-    return LabelledImages(config, classes, _names(config), layout, origin)
+    return LabelledImages(config, classes, _names(config, layout), layout, origin)
 
 
-def _names(config: BenchmarkConfig) -> list[str]:
+def _names(config: BenchmarkConfig, layout: LabelFiles) -> list[str]:
     listing = config.root / "ImageSets" / "SegmentationContext" / f"{config.split}.txt"
-    if config.split == _SHIPPED_SPLIT and not listing.is_file():
+    if config.split == _SHIPPED_SPLIT and not exists(listing):
         shipped = table_file("context_val.txt")
         return listed_names(shipped.read_text(encoding="utf-8"), str(shipped))
-    return read_list(listing, _SOURCE)
+    return read_list(listing, _SOURCE, layout)
 
 
 def _read_png(path: Path) -> Labels:
@@ -151,7 +155,7 @@ def _check_numbers(path: Path) -> None:
         return
     classes = load_benchmark("context60").names
     numbers = dict(zip(classes, annotation_ids("context60"), strict=True))
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in split_lines(read_text(path, _SOURCE, "the list of labels")):
         match = _LINE.fullmatch(line)
         if match and numbers.get(match[2], int(match[1])) != int(match[1]):
             message = (

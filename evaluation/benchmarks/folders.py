@@ -4,7 +4,6 @@ A reader brings the names of the images, a `Layout` that finds files and decodes
 `Origin` that says what it reads; `LabelledImages` makes a benchmark of them.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,17 @@ import numpy as np
 
 from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
 from evaluation.benchmarks.label_files import Labels, checked_labels, read_indices
-from evaluation.benchmarks.split_files import describe_files, read_image, require_files, spread
+from evaluation.benchmarks.near_misses import exists, is_file, labels_hint, lists_hint
+from evaluation.benchmarks.split_files import (
+    describe_files,
+    first_file,
+    picture_file,
+    read_image,
+    read_text,
+    require_files,
+    spread,
+)
+from evaluation.benchmarks.split_lists import listed_names
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.picture_headers import read_header
@@ -81,24 +90,36 @@ class LabelFiles:
     """A layout with a file of labels for each image.
 
     Attributes:
-        image_folder: Holds ``<key>.jpg``.
+        image_folder: Holds ``<key>.jpg``, or with another ending of JPEG and PNG files.
         label_folder: Holds ``<key>`` with ``label_suffix`` behind it.
         decode: Reads labels as `Layout.labels` describes them from such a file.
         label_suffix: End of the label files' names.
+        more_labels: Folder in which a label is looked for that is not in the first one.
     """
 
     image_folder: Path
     label_folder: Path
     decode: Callable[[Path], Labels]
     label_suffix: str = ".png"
+    more_labels: Path | None = None
 
     def image(self, key: str) -> Path:
         """The image's file."""
-        return self.image_folder / f"{key}.jpg"
+        return picture_file(self.image_folder, key)
 
     def label_file(self, key: str) -> Path:
         """The file that holds its labels."""
-        return self.label_folder / f"{key}{self.label_suffix}"
+        plain = self.label_folder / f"{key}{self.label_suffix}"
+        others = [
+            plain.with_name(f"{plain.name[: -len(self.label_suffix)]}{self.label_suffix.upper()}")
+        ]
+        if self.more_labels is not None:
+            others.append(self.more_labels / f"{key}{self.label_suffix}")
+        return first_file(plain, others)
+
+    def has(self, key: str) -> bool:
+        """Whether there is an image or a label of this name."""
+        return is_file(self.image(key)) or is_file(self.label_file(key))
 
     def labels(self, key: str) -> Labels:
         """Its labels."""
@@ -214,7 +235,7 @@ class LabelledImages:
 
     def missing_files(self) -> list[Path]:
         """The images and label files of the split that are not there."""
-        return [path for path in dict.fromkeys(self._files()) if not path.is_file()]
+        return [path for path in dict.fromkeys(self._files()) if not is_file(path)]
 
     def contents(self) -> str:
         """Digest of the names and sizes of the split's files."""
@@ -236,39 +257,25 @@ class LabelledImages:
         require_files(self.missing_files(), self.split, self._origin.where_to_get)
 
 
-def read_list(path: Path, where_to_get: str) -> list[str]:
-    """Read the names of a split's images: the first word of each line.
+def read_list(path: Path, where_to_get: str, layout: LabelFiles) -> list[str]:
+    """Read the names of a split's images, as `evaluation.benchmarks.split_lists` describes it.
+
+    Args:
+        path: The list.
+        where_to_get: Where to get it, as part of a sentence.
+        layout: Where the files of an image lie, which decides what a line means.
 
     Raises:
         InputError: If the file is missing or names no image.
-        DataError: If it names an image twice.
+        DataError: If it cannot be read, or names an image twice.
     """
-    if not path.is_file():
-        message = f"{path} is missing, expected a list of image names; {where_to_get}"
+    if not exists(path):
+        hint = lists_hint(path) or labels_hint(path, layout.label_folder)
+        message = f"{path} is missing, expected a list of image names; {hint or where_to_get}"
         raise InputError(message)
-    return listed_names(path.read_text(encoding="utf-8"), str(path))
-
-
-def listed_names(text: str, where: str) -> list[str]:
-    """Take the first word of each line.
-
-    Args:
-        text: The list.
-        where: What messages call it.
-
-    Raises:
-        InputError: If there is none.
-        DataError: If one occurs twice.
-    """
-    keys = [line.split()[0] for line in text.splitlines() if line.strip()]
-    if not keys:
-        message = f"{where} names no image, expected one name a line: choose another split"
-        raise InputError(message)
-    [(twice, count)] = Counter(keys).most_common(1)
-    if count > 1:
-        message = f"{where} names {twice} twice, expected every image once: fetch it again"
-        raise DataError(message)
-    return keys
+    text = read_text(path, where_to_get, "a list of image names")
+    folders = (layout.image_folder.name, layout.label_folder.name)
+    return listed_names(text, str(path), layout.has, folders)
 
 
 def _as_scored(labels: Labels, *, background: bool) -> Labels:

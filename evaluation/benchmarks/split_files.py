@@ -10,13 +10,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from evaluation.benchmarks.near_misses import files_hint, is_file
 from storage.codecs import decode_picture
 from storage.errors import DataError, InputError
 from storage.identity import digest
 from storage.photographs import decode_photograph
 from storage.picture_headers import PictureHeader, foreign_format, read_header
+from storage.texts import decode_text
 
 _MAX_LISTED = 5
+_ENDINGS = (".jpeg", ".JPG", ".JPEG", ".png", ".PNG")
 _IT = "the file"
 _POINTER = b"version https://git-lfs"
 _WAYS_OUT = {
@@ -49,8 +52,9 @@ def require_files(missing: Sequence[Path], split: str, where_to_get: str) -> Non
     if missing:
         listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
         more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
+        way_out = files_hint(missing) or where_to_get
         message = (
-            f"{len(missing)} files of the split {split} are missing: {listed}{more}; {where_to_get}"
+            f"{len(missing)} files of the split {split} are missing: {listed}{more}; {way_out}"
         )
         raise InputError(message)
 
@@ -67,6 +71,33 @@ def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
     """
     sizes = [path.stat().st_size for path in dict.fromkeys(paths)]
     return digest([list(keys), sizes])
+
+
+def picture_file(folder: Path, key: str) -> Path:
+    """The file of an image: ``<key>.jpg``, or what is there with another ending of a picture."""
+    return first_file(folder / f"{key}.jpg", [folder / f"{key}{ending}" for ending in _ENDINGS])
+
+
+def first_file(path: Path, others: Sequence[Path]) -> Path:
+    """A file, or the first of others that is there in its place; itself if none is."""
+    if is_file(path):
+        return path
+    return next((other for other in others if is_file(other)), path)
+
+
+def read_text(path: Path, where_to_get: str, expected: str) -> str:
+    """Read a text file, see `storage.texts`.
+
+    Args:
+        path: The file.
+        where_to_get: Where to get it, as part of a sentence.
+        expected: What it should be, with its article.
+
+    Raises:
+        InputError: If it is missing.
+        DataError: If it cannot be read, or is in an encoding that cannot be told.
+    """
+    return decode_text(read_file(path, where_to_get, expected, "read"), str(path))
 
 
 def open_picture(path: Path, where_to_get: str) -> tuple[PictureHeader, Image.Image]:
@@ -100,13 +131,14 @@ def read_image(path: Path, where_to_get: str) -> UInt8[np.ndarray, "height width
         return decode_photograph(data, _IT, way_out="")
 
 
-def read_file(path: Path, where_to_get: str, expected: str) -> bytes:
+def read_file(path: Path, where_to_get: str, expected: str, doing: str = "decoded") -> bytes:
     """Read a file that a split names.
 
     Args:
         path: The file.
         where_to_get: Where to get it, as part of a sentence.
         expected: What it should be, with its article.
+        doing: What is done to it, as in "cannot be decoded".
 
     Raises:
         InputError: If it is missing.
@@ -120,7 +152,7 @@ def read_file(path: Path, where_to_get: str, expected: str) -> bytes:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         way_out = _WAYS_OUT.get(getattr(error, "errno", None) or 0, "look at the disk")
-        message = f"{path} cannot be decoded ({why}), expected {expected}: {way_out}"
+        message = f"{path} cannot be {doing} ({why}), expected {expected}: {way_out}"
         raise DataError(message) from error
 
 

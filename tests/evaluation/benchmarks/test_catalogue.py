@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig, LvisConfig, scored_names
-from evaluation.benchmarks.folders import listed_names
+from evaluation.benchmarks.split_lists import listed_names
 from hostile import always, animated, chunk, cut, noise, png_of, text_bomb, with_chunk
 from models.miniature.benchmark import (
     DrawnBenchmarkConfig,
