@@ -55,6 +55,18 @@ def lists_hint(listing: Path) -> str:
     return ""
 
 
+def splits_hint(path: Path, start: str) -> str:
+    """Name files beside one that is missing which differ in the name of the split alone."""
+    others = [
+        other.stem.removeprefix(start)
+        for other in _listed(path.parent)
+        if other.name.startswith(start) and other.suffix == path.suffix and is_file(other)
+    ]
+    if not others:
+        return ""
+    return f"there are files of the splits {', '.join(sorted(others))}: choose one of them"
+
+
 def labels_hint(listing: Path, folder: Path) -> str:
     """Say that label files lie there without a list, as part of a sentence."""
     count = sum(path.suffix.lower() == ".png" for path in _listed(folder))

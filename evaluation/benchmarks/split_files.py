@@ -19,7 +19,8 @@ from storage.picture_headers import PictureHeader, foreign_format, read_header
 from storage.texts import decode_text
 
 _MAX_LISTED = 5
-_ENDINGS = (".jpeg", ".JPG", ".JPEG", ".png", ".PNG")
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")
+"""Ends of the names of pictures; the first one is that of most benchmarks."""
 _IT = "the file"
 _POINTER = b"version https://git-lfs"
 _WAYS_OUT = {
@@ -75,7 +76,8 @@ def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
 
 def picture_file(folder: Path, key: str) -> Path:
     """The file of an image: ``<key>.jpg``, or what is there with another ending of a picture."""
-    return first_file(folder / f"{key}.jpg", [folder / f"{key}{ending}" for ending in _ENDINGS])
+    plain, *others = (folder / f"{key}{ending}" for ending in PICTURE_ENDINGS)
+    return first_file(plain, others)
 
 
 def first_file(path: Path, others: Sequence[Path]) -> Path:
