@@ -14,13 +14,9 @@ made from the same annotations.
 """
 
 import re
-import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from evaluation.benchmarks.colour_tables import context_colours
 from evaluation.benchmarks.contract import BenchmarkConfig
@@ -33,6 +29,7 @@ from evaluation.benchmarks.folders import (
     read_indices,
     read_list,
 )
+from evaluation.benchmarks.matlab_files import read_label_map
 from evaluation.benchmarks.near_misses import exists, root_hint
 from evaluation.benchmarks.split_files import read_text
 from evaluation.benchmarks.split_lists import listed_names
@@ -53,16 +50,6 @@ _SOURCE = (
 # The official list has 5,105 names by some sources; the lists that others score hold 5,104.
 _SIZES = (5104, 5105)
 _PUBLISHED_AS = {"context60": "PASCAL Context", "context59": "PASCAL Context59 (no bg)"}
-# What scipy raises on files that are cut off, altered, or of the format 7.3 that it cannot read.
-_UNREADABLE = (
-    MatReadError,
-    IndexError,
-    ValueError,
-    TypeError,
-    NotImplementedError,
-    OSError,
-    zlib.error,
-)
 _LINE = re.compile(r"\s*(\d+)\s*:\s*(\S.*?)\s*")
 
 
@@ -118,27 +105,15 @@ def _read_mat(path: Path) -> Labels:
         InputError: If the file is missing.
         DataError: If it is damaged, or holds no label map or labels outside the release's list.
     """
-    try:
-        stored = BytesIO(path.read_bytes())  # scipy's own error hides that a file is missing
-        found = loadmat(stored, variable_names=["LabelMap"]).get("LabelMap")
-    except FileNotFoundError as error:
-        message = f"{path} is missing, though the split names it; {_SOURCE}"
-        raise InputError(message) from error
-    except _UNREADABLE as error:
-        message = f"{path} cannot be read ({error}), expected a MATLAB file: fetch it again"
-        raise DataError(message) from error
-    if found is None or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
-        message = f"{path} holds no matrix LabelMap, expected one label a pixel: fetch it again"
-        raise DataError(message)
-    labels = found.astype(np.int64)
-    wrong = (labels != found) | (labels < BACKGROUND_LABEL) | (labels > _NUM_RELEASED)
+    found = read_label_map(path, _SOURCE)
+    wrong = (found != np.floor(found)) | (found < BACKGROUND_LABEL) | (found > _NUM_RELEASED)
     if wrong.any():
         message = (
             f"{path} holds the label {found[wrong].max():g}, expected 0 to {_NUM_RELEASED}: fetch "
             f"it again"
         )
         raise DataError(message)
-    return _scored_labels()[labels]
+    return _scored_labels()[found.astype(np.int64)]
 
 
 def _scored_labels() -> np.ndarray:

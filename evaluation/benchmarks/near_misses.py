@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _DEEPEST, _UPWARDS, _MOST_FOLDERS = 3, 2, 300
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".gz")
 _MOST_NAMED = 8
 _AUGMENTED = "SegmentationClassAug"
 
