@@ -164,6 +164,6 @@ def _refuse_image(image: np.ndarray) -> None:
     if image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not image.size:
         message = (
             f"the image is an array of {image.dtype} and shape {shape}, expected uint8 and "
-            "(height, width, 3); numpy.asarray(PIL.Image.open(path).convert('RGB')) gives one"
+            "(height, width, 3); storage.photographs.read_photograph(path) gives one"
         )
         raise InputError(message)

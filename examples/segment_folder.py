@@ -13,6 +13,7 @@ from PIL import Image
 
 from evaluation.segment import ImageSegmenter
 from storage.codecs import encode_label_map
+from storage.photographs import read_photograph
 
 COLOURS = np.random.default_rng(0).integers(64, 256, (65536, 3), dtype=np.uint8)
 COLOURS[0] = 0
@@ -23,9 +24,10 @@ def main(run: str, images: str, out: str, *words: str) -> None:
     segmenter = ImageSegmenter.load(run, profile="miniature")
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    paths = sorted(p for p in Path(images).iterdir() if p.suffix in {".jpg", ".jpeg", ".png"})
+    suffixes = {".jpg", ".jpeg", ".png"}
+    paths = sorted(p for p in Path(images).iterdir() if p.suffix.lower() in suffixes)
     for path in paths:
-        image = np.asarray(Image.open(path).convert("RGB"))
+        image = read_photograph(path)
         found = segmenter.segment(image, words)
         (target / f"{path.stem}.labels.png").write_bytes(encode_label_map(found.labels))
         picture = (image // 2 + COLOURS[found.labels] // 2).astype(np.uint8)

@@ -7,7 +7,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from storage.errors import DataError, InputError
-from storage.picture_headers import read_header
+from storage.picture_headers import VERIFY, read_header
 from storage.run_lengths import decode_rle, encode_rle
 
 __all__ = [
@@ -23,6 +23,7 @@ _IMAGE_FORMATS = ("jpg", "png")
 
 _RUN_LENGTH_STRATEGY = 3  # zlib's Z_RLE: faster and smaller than the default on label maps
 _COLOURS = ("RGB", "L")
+_LABEL_MAP = ("png", 16, 0)  # format, bits, and the colour type of grey
 _SCAN_MARK, _MAX_SCANS = b"\xff\xda", 100  # each scan of a JPEG decodes all of its pixels again
 
 
@@ -99,26 +100,32 @@ def decode_label_map(data: bytes, *, name: str = "label map") -> UInt16[np.ndarr
         DataError: See `decode_picture`; also if it is not of 16-bit grayscale.
     """
     image = decode_picture(data, name)
-    if image.mode != "I;16":
-        message = f"{name} has Pillow mode {image.mode!r}; expected 16-bit grayscale ('I;16')"
+    header = read_header(data, name)
+    # The mode is Pillow's opinion, and which it has of a file differs between its versions.
+    if (header.format, header.depth, header.colours) != _LABEL_MAP or image.mode != "I;16":
+        message = (
+            f"{name} is {header.described}, Pillow's mode {image.mode!r}; expected a PNG of 16-bit "
+            "grey"
+        )
         raise DataError(message)
     return np.array(image, dtype=np.uint16)
 
 
-def decode_picture(data: bytes, name: str) -> Image.Image:
+def decode_picture(data: bytes, name: str, *, way_out: str = VERIFY) -> Image.Image:
     """Decode a JPEG or PNG file, whatever its mode.
 
     Args:
         data: The file.
         name: What messages call it.
+        way_out: What to do about a damaged one; the end of a message.
 
     Raises:
         DataError: It is neither, damaged, cut or animated, or larger than `MAX_PIXELS`; texts in it
             that unpack to more than Pillow takes count as damage.
     """
-    header = read_header(data, name)
+    header = read_header(data, name, way_out=way_out)
     if data.count(_SCAN_MARK) > _MAX_SCANS and header.format == "jpg":
-        message = f"{name} has more than {_MAX_SCANS} scans, expected a picture; verify the dataset"
+        message = f"{name} has more than {_MAX_SCANS} scans, expected a picture; {way_out}"
         raise DataError(message)
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
@@ -126,14 +133,14 @@ def decode_picture(data: bytes, name: str) -> Image.Image:
     except Exception as error:
         # A decoder fails on strange bytes with whatever its authors did not think of, and where
         # warnings are errors it fails with those.
-        raise _unreadable(data, str(error) or repr(error), name) from error
+        raise _unreadable(data, str(error) or repr(error), name, way_out) from error
     if image.size != header.size:
-        raise _unreadable(data, f"it says {header.size} and {image.size} pixels", name)
+        raise _unreadable(data, f"it says {header.size} and {image.size} pixels", name, way_out)
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise _unreadable(data, "it is animated, expected a single picture", name)
+        raise _unreadable(data, "it is animated, expected a single picture", name, way_out)
     return image
 
 
-def _unreadable(data: bytes, why: str, name: str) -> DataError:
-    message = f"{name} ({len(data)} bytes) is not a readable image: {why}; verify the dataset"
+def _unreadable(data: bytes, why: str, name: str, way_out: str) -> DataError:
+    message = f"{name} ({len(data)} bytes) is not a readable image: {why}; {way_out}"
     return DataError(message)

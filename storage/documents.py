@@ -13,8 +13,9 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from storage.errors import InputError
+from storage.errors import DataError, InputError
 from storage.paths import local_path
+from storage.texts import decode_text
 from storage.yaml_text import parse_value, parse_yaml, spelling
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -58,9 +59,9 @@ def _read_text(file: Path) -> str:
         )
         raise InputError(message)
     try:
-        return contents.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{file} is not YAML: {error}; save it as UTF-8"
+        return decode_text(contents, "the text")
+    except DataError as error:
+        message = f"{file} is not YAML: {error}"
         raise InputError(message) from error
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.benchmarks.colour_tables import LabelColours
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
@@ -27,6 +28,8 @@ from evaluation.benchmarks.folders import (
     checked_labels,
     read_indices,
 )
+from evaluation.benchmarks.near_misses import files_hint, root_hint
+from evaluation.benchmarks.split_files import PICTURE_ENDINGS
 from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
@@ -34,6 +37,7 @@ from storage.records import BACKGROUND_LABEL
 _SIZE = 5000
 _CONVERTED = "_instanceTrainIds.png"
 _RAW = ".png"
+_ALL_STUFF = "_labelTrainIds.png"
 _STUFF = range(91, 182)
 _UNLABELLED = 255
 _SOURCE = (
@@ -52,13 +56,14 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
     Raises:
         InputError: If a folder is missing, or holds no label map.
     """
-    images = _folder(config.root / "images" / f"{config.split}2017")
-    annotations = _folder(config.root / "annotations" / f"{config.split}2017")
+    images = _folder(config, "images")
+    annotations = _folder(config, "annotations")
     converted = _keys(annotations, _CONVERTED)
     suffix = _CONVERTED if converted else _RAW
     labelled = converted or _keys(annotations, _RAW)
     if not labelled:
-        message = f"{annotations} holds no label map <id>{_CONVERTED} or <id>{_RAW}; {_SOURCE}"
+        way_out = _other_labels(annotations) or _SOURCE
+        message = f"{annotations} holds no label map <id>{_CONVERTED} or <id>{_RAW}; {way_out}"
         raise InputError(message)
     layout = LabelFiles(
         image_folder=images,
@@ -69,26 +74,44 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
     truth = f"annotations/{config.split}2017/<id>{suffix}, all but the 80 things is background"
     origin = Origin(_SOURCE, truth, "COCO", (_SIZE,))
     # Of both, so that half of a pair is found missing.
-    keys = sorted(labelled | _keys(images, ".jpg"))
+    keys = sorted(labelled | _keys(images, *PICTURE_ENDINGS))
     return LabelledImages(config, load_benchmark(config.name), keys, layout, origin)
 
 
-def _folder(path: Path) -> Path:
+def _folder(config: BenchmarkConfig, kind: str) -> Path:
+    path = config.root / kind / f"{config.split}2017"
     if not path.is_dir():
-        message = f"the folder {path} is missing; {_SOURCE}"
+        own = f"{kind}/{path.name}"
+        hint = files_hint([path]) or root_hint(config.root, (own, f"coco_stuff164k/{own}"))
+        message = f"the folder {path} is missing; {hint or _SOURCE}"
         raise InputError(message)
     return path
 
 
-def _keys(folder: Path, suffix: str) -> set[str]:
-    """The images, by their number, of which the folder holds a file with this end."""
-    name = re.compile(rf"(\d+){re.escape(suffix)}")
+def _keys(folder: Path, *endings: str) -> set[str]:
+    """The images, by their number, of which the folder holds a file with such an end."""
+    name = re.compile(rf"(\d+)(?:{'|'.join(map(re.escape, endings))})")
     return {match[1] for path in folder.iterdir() if (match := name.fullmatch(path.name))}
 
 
+def _other_labels(folder: Path) -> str:
+    """Say what the folder holds in place of label maps, as part of a sentence."""
+    if _keys(folder, _ALL_STUFF):
+        return (
+            f"it holds <id>{_ALL_STUFF}, which number all 171 classes of COCO-Stuff: convert the "
+            "pixel maps with GroupViT's converter, or put them there themselves"
+        )
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if _keys(inner, _CONVERTED, _RAW):
+            return f"{inner} holds some: move them to {folder}"
+    return ""
+
+
 def _read_converted(path: Path) -> Labels:
-    highest = len(annotation_ids("coco_object"))
-    return checked_labels(read_indices(path, _SOURCE), path, highest=highest, void=None)
+    known = LabelColours(len(annotation_ids("coco_object")))
+    return checked_labels(
+        read_indices(path, _SOURCE, known), path, highest=known.highest, void=known.void
+    )
 
 
 def _read_raw(path: Path) -> Labels:
@@ -98,9 +121,9 @@ def _read_raw(path: Path) -> Labels:
         InputError: If the file is missing.
         DataError: If it is damaged or holds a value that COCO-Stuff does not use.
     """
-    stored = read_indices(path, _SOURCE)
+    stored = read_indices(path, _SOURCE, LabelColours(_STUFF.stop - 1, _UNLABELLED))
     table = _scored_labels()
-    wrong = table[stored] < 0
+    wrong = (stored >= len(table)) | (table[np.minimum(stored, len(table) - 1)] < 0)
     if wrong.any():
         message = (
             f"{path} holds the value {stored[wrong].max()}, which COCO-Stuff does not use: fetch "

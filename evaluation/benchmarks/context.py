@@ -14,14 +14,11 @@ made from the same annotations.
 """
 
 import re
-import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
+from evaluation.benchmarks.colour_tables import context_colours
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
@@ -29,16 +26,19 @@ from evaluation.benchmarks.folders import (
     Labels,
     Origin,
     checked_labels,
-    listed_names,
     read_indices,
     read_list,
 )
+from evaluation.benchmarks.matlab_files import read_label_map
+from evaluation.benchmarks.near_misses import exists, root_hint
+from evaluation.benchmarks.split_files import read_text
+from evaluation.benchmarks.split_lists import listed_names
 from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
 from storage.tables import table_file
+from storage.texts import split_lines
 
-_VOID = 255
 _NUM_RELEASED = 459
 _SHIPPED_SPLIT = "val"
 _SOURCE = (
@@ -50,16 +50,6 @@ _SOURCE = (
 # The official list has 5,105 names by some sources; the lists that others score hold 5,104.
 _SIZES = (5104, 5105)
 _PUBLISHED_AS = {"context60": "PASCAL Context", "context59": "PASCAL Context59 (no bg)"}
-# What scipy raises on files that are cut off, altered, or of the format 7.3 that it cannot read.
-_UNREADABLE = (
-    MatReadError,
-    IndexError,
-    ValueError,
-    TypeError,
-    NotImplementedError,
-    OSError,
-    zlib.error,
-)
 _LINE = re.compile(r"\s*(\d+)\s*:\s*(\S.*?)\s*")
 
 
@@ -84,26 +74,28 @@ def open_context(config: BenchmarkConfig) -> LabelledImages:
         layout = LabelFiles(config.root / "JPEGImages", released, _read_mat, label_suffix=".mat")
         truth = ".mat files of the release, labels outside the 59 are background"
     else:
-        message = f"neither {converted} nor {released} is there, expected one of them; {_SOURCE}"
+        way_out = root_hint(config.root, (converted.name, released.name)) or _SOURCE
+        message = f"neither {converted} nor {released} is there, expected one of them; {way_out}"
         raise InputError(message)
     classes = load_benchmark(config.name)
     if not classes.background:
         truth += ", background ignored"
     origin = Origin(_SOURCE, truth, _PUBLISHED_AS[config.name], _SIZES)
-    return LabelledImages(config, classes, _names(config), layout, origin)
+    return LabelledImages(config, classes, _names(config, layout), layout, origin)
 
 
-def _names(config: BenchmarkConfig) -> list[str]:
+def _names(config: BenchmarkConfig, layout: LabelFiles) -> list[str]:
     listing = config.root / "ImageSets" / "SegmentationContext" / f"{config.split}.txt"
-    if config.split == _SHIPPED_SPLIT and not listing.is_file():
+    if config.split == _SHIPPED_SPLIT and not exists(listing):
         shipped = table_file("context_val.txt")
         return listed_names(shipped.read_text(encoding="utf-8"), str(shipped))
-    return read_list(listing, _SOURCE)
+    return read_list(listing, _SOURCE, layout)
 
 
 def _read_png(path: Path) -> Labels:
-    highest = len(annotation_ids("context60"))
-    return checked_labels(read_indices(path, _SOURCE), path, highest=highest, void=_VOID)
+    colours = context_colours(len(annotation_ids("context60")))
+    stored = read_indices(path, _SOURCE, colours)
+    return checked_labels(stored, path, highest=colours.highest, void=colours.void)
 
 
 def _read_mat(path: Path) -> Labels:
@@ -113,27 +105,15 @@ def _read_mat(path: Path) -> Labels:
         InputError: If the file is missing.
         DataError: If it is damaged, or holds no label map or labels outside the release's list.
     """
-    try:
-        stored = BytesIO(path.read_bytes())  # scipy's own error hides that a file is missing
-        found = loadmat(stored, variable_names=["LabelMap"]).get("LabelMap")
-    except FileNotFoundError as error:
-        message = f"{path} is missing, though the split names it; {_SOURCE}"
-        raise InputError(message) from error
-    except _UNREADABLE as error:
-        message = f"{path} cannot be read ({error}), expected a MATLAB file: fetch it again"
-        raise DataError(message) from error
-    if found is None or found.ndim != 2 or not np.issubdtype(found.dtype, np.number):
-        message = f"{path} holds no matrix LabelMap, expected one label a pixel: fetch it again"
-        raise DataError(message)
-    labels = found.astype(np.int64)
-    wrong = (labels != found) | (labels < BACKGROUND_LABEL) | (labels > _NUM_RELEASED)
+    found = read_label_map(path, _SOURCE)
+    wrong = (found != np.floor(found)) | (found < BACKGROUND_LABEL) | (found > _NUM_RELEASED)
     if wrong.any():
         message = (
             f"{path} holds the label {found[wrong].max():g}, expected 0 to {_NUM_RELEASED}: fetch "
             f"it again"
         )
         raise DataError(message)
-    return _scored_labels()[labels]
+    return _scored_labels()[found.astype(np.int64)]
 
 
 def _scored_labels() -> np.ndarray:
@@ -150,7 +130,7 @@ def _check_numbers(path: Path) -> None:
         return
     classes = load_benchmark("context60").names
     numbers = dict(zip(classes, annotation_ids("context60"), strict=True))
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in split_lines(read_text(path, _SOURCE, "the list of labels")):
         match = _LINE.fullmatch(line)
         if match and numbers.get(match[2], int(match[1])) != int(match[1]):
             message = (

@@ -4,17 +4,26 @@ A reader brings the names of the images, a `Layout` that finds files and decodes
 `Origin` that says what it reads; `LabelledImages` makes a benchmark of them.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
 
 from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
-from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
+from evaluation.benchmarks.label_files import Labels, checked_labels, read_indices
+from evaluation.benchmarks.near_misses import exists, is_file, labels_hint, lists_hint
+from evaluation.benchmarks.split_files import (
+    describe_files,
+    first_file,
+    picture_file,
+    read_image,
+    read_text,
+    require_files,
+    spread,
+)
+from evaluation.benchmarks.split_lists import listed_names
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
 from storage.picture_headers import read_header
@@ -29,8 +38,6 @@ __all__ = [
     "checked_labels",
     "read_indices",
 ]
-
-Labels = UInt16[np.ndarray, "height width"]
 
 _PUBLISHED_SPLIT = "val"
 
@@ -83,24 +90,36 @@ class LabelFiles:
     """A layout with a file of labels for each image.
 
     Attributes:
-        image_folder: Holds ``<key>.jpg``.
+        image_folder: Holds ``<key>.jpg``, or with another ending of JPEG and PNG files.
         label_folder: Holds ``<key>`` with ``label_suffix`` behind it.
         decode: Reads labels as `Layout.labels` describes them from such a file.
         label_suffix: End of the label files' names.
+        more_labels: Folder in which a label is looked for that is not in the first one.
     """
 
     image_folder: Path
     label_folder: Path
     decode: Callable[[Path], Labels]
     label_suffix: str = ".png"
+    more_labels: Path | None = None
 
     def image(self, key: str) -> Path:
         """The image's file."""
-        return self.image_folder / f"{key}.jpg"
+        return picture_file(self.image_folder, key)
 
     def label_file(self, key: str) -> Path:
         """The file that holds its labels."""
-        return self.label_folder / f"{key}{self.label_suffix}"
+        plain = self.label_folder / f"{key}{self.label_suffix}"
+        others = [
+            plain.with_name(f"{plain.name[: -len(self.label_suffix)]}{self.label_suffix.upper()}")
+        ]
+        if self.more_labels is not None:
+            others.append(self.more_labels / f"{key}{self.label_suffix}")
+        return first_file(plain, others)
+
+    def has(self, key: str) -> bool:
+        """Whether there is an image or a label of this name."""
+        return is_file(self.image(key)) or is_file(self.label_file(key))
 
     def labels(self, key: str) -> Labels:
         """Its labels."""
@@ -185,16 +204,10 @@ class LabelledImages:
 
     def sample(self, key: str) -> BenchmarkSample:
         """Read one image; raises as reading all of them does."""
-        with open_picture(self._layout.image(key), self._origin.where_to_get) as image:
-            pixels: UInt8[np.ndarray, "height width 3"] = np.asarray(image.convert("RGB"))
+        pixels = read_image(self._layout.image(key), self._origin.where_to_get)
         labels = self._layout.labels(key)
         if labels.shape != pixels.shape[:2]:
-            message = (
-                f"{self._layout.label_file(key)} gives {key} labels of {labels.shape[1]} x "
-                f"{labels.shape[0]} pixels, expected {pixels.shape[1]} x {pixels.shape[0]} as "
-                f"its image: fetch both again"
-            )
-            raise DataError(message)
+            raise self._unequal(key, labels.shape, pixels.shape[:2])
         return BenchmarkSample(
             key=key,
             image=pixels,
@@ -202,9 +215,27 @@ class LabelledImages:
             candidates=self._layout.candidates(key),
         )
 
+    def _unequal(self, key: str, found: tuple[int, ...], expected: tuple[int, ...]) -> DataError:
+        """Say that an image and its labels differ in size, and what may have come over them."""
+        (rows, columns), (height, width) = found, expected
+        way_out = "fetch both again"
+        if (columns, rows) == (height, width):
+            way_out = "width and height are exchanged, save the labels as they lie on the image"
+            image = self._layout.image(key)
+            if read_header(image.read_bytes(), str(image)).size != (width, height):
+                way_out = (
+                    f"{image} is stored as {columns} x {rows} pixels and its EXIF data turn it; "
+                    "turn the labels too, or take the orientation out of the image"
+                )
+        message = (
+            f"{self._layout.label_file(key)} gives {key} labels of {columns} x {rows} pixels, "
+            f"expected {width} x {height} as its image: {way_out}"
+        )
+        return DataError(message)
+
     def missing_files(self) -> list[Path]:
         """The images and label files of the split that are not there."""
-        return [path for path in dict.fromkeys(self._files()) if not path.is_file()]
+        return [path for path in dict.fromkeys(self._files()) if not is_file(path)]
 
     def contents(self) -> str:
         """Digest of the names and sizes of the split's files."""
@@ -226,86 +257,25 @@ class LabelledImages:
         require_files(self.missing_files(), self.split, self._origin.where_to_get)
 
 
-def read_list(path: Path, where_to_get: str) -> list[str]:
-    """Read the names of a split's images: the first word of each line.
+def read_list(path: Path, where_to_get: str, layout: LabelFiles) -> list[str]:
+    """Read the names of a split's images, as `evaluation.benchmarks.split_lists` describes it.
+
+    Args:
+        path: The list.
+        where_to_get: Where to get it, as part of a sentence.
+        layout: Where the files of an image lie, which decides what a line means.
 
     Raises:
         InputError: If the file is missing or names no image.
-        DataError: If it names an image twice.
+        DataError: If it cannot be read, or names an image twice.
     """
-    if not path.is_file():
-        message = f"{path} is missing, expected a list of image names; {where_to_get}"
+    if not exists(path):
+        hint = lists_hint(path) or labels_hint(path, layout.label_folder)
+        message = f"{path} is missing, expected a list of image names; {hint or where_to_get}"
         raise InputError(message)
-    return listed_names(path.read_text(encoding="utf-8"), str(path))
-
-
-def listed_names(text: str, where: str) -> list[str]:
-    """Take the first word of each line.
-
-    Args:
-        text: The list.
-        where: What messages call it.
-
-    Raises:
-        InputError: If there is none.
-        DataError: If one occurs twice.
-    """
-    keys = [line.split()[0] for line in text.splitlines() if line.strip()]
-    if not keys:
-        message = f"{where} names no image, expected one name a line: choose another split"
-        raise InputError(message)
-    [(twice, count)] = Counter(keys).most_common(1)
-    if count > 1:
-        message = f"{where} names {twice} twice, expected every image once: fetch it again"
-        raise DataError(message)
-    return keys
-
-
-def read_indices(path: Path, where_to_get: str) -> Labels:
-    """Read the stored values of an indexed or grey PNG, never its colours.
-
-    Raises:
-        InputError: If the file is missing.
-        DataError: If it cannot be decoded, is in colours or has more than 8 bits a pixel.
-    """
-    with open_picture(path, where_to_get) as image:
-        if image.mode.startswith("I"):
-            message = f"{path} has 16 bits a pixel, expected 8 or less: fetch the original file"
-            raise DataError(message)
-        if image.mode not in {"P", "L", "1"}:
-            message = (
-                f"{path} has mode {image.mode}, expected P or L (one class index a pixel): "
-                f"colours cannot be scored, fetch the original file"
-            )
-            raise DataError(message)
-        stored = np.asarray(image).astype(np.uint16)
-        # Pillow stretches grey of 2 and 4 bits to the range of 8, and leaves indices as they are.
-        depth = read_header(path.read_bytes(), str(path)).depth
-        return stored // (255 // (2 ** min(depth, 8) - 1)) if image.mode == "L" else stored
-
-
-def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None) -> Labels:
-    """Put `IGNORE_LABEL` where a label map says void, and refuse labels that are no class.
-
-    Args:
-        stored: The label map as its file has it.
-        path: The file, for the message.
-        highest: The last class's label.
-        void: The label of ignored pixels, if there are any.
-
-    Raises:
-        DataError: If a label is neither background, nor a class, nor void.
-    """
-    ignored = stored == void if void is not None else np.zeros(stored.shape, dtype=bool)
-    wrong = (stored > highest) & ~ignored
-    if wrong.any():
-        allowed = f"0 to {highest}" if void is None else f"0 to {highest} or {void}"
-        message = (
-            f"{path} holds the label {stored[wrong].max()}, expected {allowed}: is this the "
-            f"right benchmark for this folder?"
-        )
-        raise DataError(message)
-    return np.where(ignored, np.uint16(IGNORE_LABEL), stored)
+    text = read_text(path, where_to_get, "a list of image names")
+    folders = (layout.image_folder.name, layout.label_folder.name)
+    return listed_names(text, str(path), layout.has, folders)
 
 
 def _as_scored(labels: Labels, *, background: bool) -> Labels:

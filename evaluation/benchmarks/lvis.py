@@ -1,8 +1,9 @@
-"""LVIS v1: 1,203 classes and background, drawn from the polygons of its annotations.
+"""LVIS v1: 1,203 classes and background, drawn from the polygons or masks of its annotations.
 
     lvis_v1_<split>.json              in the folder itself, in `annotations` or in `lvis`
     val2017/<id>.jpg, train2017/...   in the folder itself, in `images`, in `coco`, or in the `coco`
-                                      beside it; found by the last two parts of `coco_url`
+                                      beside it; found by the last two parts of `coco_url`, or
+                                      by `file_name`
 
 Label k + 1 is the category whose id is k + 1, wherever it stands in the file. Labels need 16 bits:
 category 255 (Christmas tree) is a class as any other. The annotations are federated: of each image
@@ -10,18 +11,25 @@ they say which classes are there (annotated) and some that are not (`neg_categor
 others nothing is known. `LvisConfig` names the ways to make a label map of them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float64
-from pycocotools import mask as coco_mask
 
 from evaluation.benchmarks.contract import BenchmarkConfig, LvisConfig
 from evaluation.benchmarks.folders import LabelledImages, Labels, Origin
+from evaluation.benchmarks.lvis_rows import (
+    LvisCategory,
+    LvisObject,
+    LvisPicture,
+    RunLengths,
+    check_shape,
+    read_lvis,
+)
+from evaluation.benchmarks.near_misses import files_hint, is_file, root_hint, splits_hint
+from evaluation.benchmarks.split_files import picture_file
 from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import BACKGROUND_LABEL
@@ -31,39 +39,8 @@ _SOURCE = (
     "are COCO's: val2017.zip and train2017.zip of http://images.cocodataset.org/zips/"
 )
 _NUM_VAL_IMAGES = 19809
-_FARTHEST = 1e5
-"""No image is this large; a larger polygon would take forever to draw."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Object:
-    """An annotated object; `polygons` holds x and y in turn, in pixels."""
-
-    number: int
-    image: int
-    category: int
-    area: float
-    polygons: tuple[Float64[np.ndarray, " _"], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """An image of the list; `place` is its folder and file name."""
-
-    number: int
-    place: str
-    width: int
-    height: int
-    absent: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Category:
-    number: int
-    name: str
-
-
-_RowT = TypeVar("_RowT", _Object, _Picture, _Category)
+_RowT = TypeVar("_RowT", LvisObject, LvisPicture, LvisCategory)
 
 
 def open_lvis(config: BenchmarkConfig) -> LabelledImages:
@@ -85,7 +62,7 @@ def open_lvis(config: BenchmarkConfig) -> LabelledImages:
     plain = options.candidates == "all" and options.unlabelled == "background"
     origin = Origin(
         where_to_get=_SOURCE,
-        truth=_in_words(options),
+        truth=_in_words(options, runs=layout.has_runs),
         published_as="LVIS" if plain and options.images == "val2017" else "",
         published_sizes=(len(layout.keys),) if layout.num_listed == _NUM_VAL_IMAGES else (),
     )
@@ -108,14 +85,15 @@ class LvisAnnotations:
     def __init__(self, path: Path, root: Path, options: LvisConfig) -> None:
         self._path = path
         self._options = options
-        document = _read(path)
+        document = read_lvis(path, _SOURCE)
         _check_categories(document["categories"], path)
         listed = _by_number(document["images"], "image", path)
         self.num_listed = len(listed)
+        placed = {number: _placed(each, root, path.stem) for number, each in listed.items()}
         wanted = {
             number: picture
-            for number, picture in listed.items()
-            if options.images == "all" or picture.place.startswith(f"{options.images}/")
+            for number, picture in placed.items()
+            if options.images in {"all", picture.folder}
         }
         if not wanted:
             message = (
@@ -123,14 +101,19 @@ class LvisAnnotations:
                 f"benchmark.lvis.images=all"
             )
             raise InputError(message)
-        self._pictures = {Path(p.place).with_suffix("").as_posix(): p for p in wanted.values()}
+        self._pictures = {f"{p.folder}/{PurePosixPath(p.name).stem}": p for p in wanted.values()}
         if len(self._pictures) < len(wanted):
             message = f"{path} lists the same image file twice, expected it once: fetch it again"
             raise DataError(message)
         _check_references(document["annotations"], listed, path)
+        if options.candidates == "federated":
+            _check_absent(wanted, path)
         self._objects = _grouped(document["annotations"], wanted)
-        folders = {picture.place.split("/")[0] for picture in wanted.values()}
+        folders = {picture.folder for picture in wanted.values()}
         self._folders = {folder: _image_folder(root, folder) for folder in sorted(folders)}
+        self.has_runs = any(
+            isinstance(each.shape, RunLengths) for rows in self._objects.values() for each in rows
+        )
 
     @property
     def keys(self) -> list[str]:
@@ -139,8 +122,10 @@ class LvisAnnotations:
 
     def image(self, key: str) -> Path:
         """The image's file."""
-        folder, name = self._pictures[key].place.split("/")
-        return self._folders[folder] / name
+        picture = self._pictures[key]
+        folder = self._folders[picture.folder]
+        plain = folder / picture.name
+        return plain if is_file(plain) else _or_plain(picture_file(folder, plain.stem), plain)
 
     def label_file(self, key: str) -> Path:
         """The annotations, which are the same file for all images."""
@@ -152,11 +137,9 @@ class LvisAnnotations:
         labels = np.full((picture.height, picture.width), BACKGROUND_LABEL, dtype=np.uint16)
         found = self._objects.get(picture.number, [])
         if self._options.overlap == "small_on_top":
-            found = sorted(found, key=lambda each: -each.area)
+            found = sorted(found, key=lambda each: -_area(each, picture))
         for each in found:
-            rings = [ring.tolist() for ring in each.polygons]
-            drawn = coco_mask.merge(coco_mask.frPyObjects(rings, picture.height, picture.width))
-            labels[coco_mask.decode(drawn).astype(bool)] = each.category
+            labels[each.drawn(picture.height, picture.width)] = each.category
         return labels
 
     def candidates(self, key: str) -> tuple[int, ...] | None:
@@ -165,13 +148,36 @@ class LvisAnnotations:
             return None
         picture = self._pictures[key]
         present = {each.category for each in self._objects.get(picture.number, [])}
-        return tuple(category - 1 for category in sorted(present | set(picture.absent)))
+        return tuple(category - 1 for category in sorted(present | set(picture.absent or ())))
 
 
-def _in_words(options: LvisConfig) -> str:
+def _area(each: LvisObject, picture: LvisPicture) -> float:
+    """In pixels; counted where the file does not say it."""
+    if each.area is not None:
+        return each.area
+    return float(each.drawn(picture.height, picture.width).sum())
+
+
+def _or_plain(found: Path, plain: Path) -> Path:
+    return found if is_file(found) else plain
+
+
+def _placed(picture: LvisPicture, root: Path, annotations: str) -> LvisPicture:
+    """Give an image the folder that holds it, if the file does not say it."""
+    if picture.folder:
+        return picture
+    own = f"{annotations.rpartition('_')[2]}2017"
+    for folder in (own, "val2017", "train2017"):
+        for base in _bases(root):
+            if is_file(base / folder / picture.name):
+                return replace(picture, folder=folder)
+    return replace(picture, folder=own)
+
+
+def _in_words(options: LvisConfig, *, runs: bool) -> str:
     return ", ".join(
         (
-            "polygons of LVIS v1",
+            "polygons and run lengths of LVIS v1" if runs else "polygons of LVIS v1",
             "images of val2017" if options.images == "val2017" else "images of the whole list",
             f"unlabelled pixels {_UNLABELLED[options.unlabelled]}",
             _OVERLAP[options.overlap],
@@ -192,94 +198,34 @@ def _annotation_file(config: BenchmarkConfig) -> Path:
     name = f"lvis_v1_{config.split}.json"
     places = [config.root / folder / name for folder in (".", "annotations", "lvis")]
     for path in places:
-        if path.is_file():
+        if is_file(path):
             return path
-    message = f"{places[0]} is missing, and so are {places[1]} and {places[2]}; {_SOURCE}"
+    hint = (
+        root_hint(config.root, (name, f"annotations/{name}", f"lvis/{name}"))
+        or files_hint(places)
+        or next(filter(None, (splits_hint(path, "lvis_v1_") for path in places)), "")
+    )
+    message = f"{places[0]} is missing, and so are {places[1]} and {places[2]}; {hint or _SOURCE}"
     raise InputError(message)
 
 
+def _bases(root: Path) -> list[Path]:
+    """Where folders of images are looked for."""
+    return [root, root / "images", root / "coco", root.parent / "coco"]
+
+
 def _image_folder(root: Path, name: str) -> Path:
-    bases = (root, root / "images", root / "coco", root.parent / "coco")
+    bases = _bases(root)
     for base in bases:
         if (base / name).is_dir():
             return base / name
     looked = ", ".join(str(base) for base in bases)
-    message = f"the folder {name} with images is missing in each of {looked}; {_SOURCE}"
+    hint = files_hint([base / name for base in bases]) or root_hint(root, (name,))
+    message = f"the folder {name} with images is missing in each of {looked}; {hint or _SOURCE}"
     raise InputError(message)
 
 
-def _read(path: Path) -> Mapping[str, Sequence[Any]]:
-    """Read the file; objects become records while it is parsed, so that none is held twice."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_hook=_record)
-    except (ValueError, RecursionError) as error:
-        message = f"{path} is not JSON ({error}), expected the annotations of LVIS: fetch it again"
-        raise DataError(message) from error
-    except _DamagedError as error:
-        message = f"{path}: {error}; fetch it again"
-        raise DataError(message) from error
-    kinds = {"images": _Picture, "annotations": _Object, "categories": _Category}
-    for name, kind in kinds.items():
-        rows = document.get(name) if isinstance(document, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, kind) for row in rows):
-            message = (
-                f"{path} has no list of {name} as LVIS v1 has it, expected lvis_v1_<split>.json: "
-                f"fetch it again"
-            )
-            raise DataError(message)
-    return document
-
-
-class _DamagedError(Exception):
-    """A part of the file that is not as LVIS has it."""
-
-
-def _record(found: dict[str, Any]) -> Any:
-    """Make a record of a part of the file, by the members that it has."""
-    try:
-        if "segmentation" in found:
-            return _object(found)
-        if "coco_url" in found:
-            return _picture(found)
-        if "synset" in found:
-            return _Category(int(found["id"]), str(found["name"]))
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"the part with id {found.get('id')} is damaged ({error!r})"
-        raise _DamagedError(message) from error
-    return found
-
-
-def _object(found: dict[str, Any]) -> _Object:
-    rings = tuple(np.asarray(ring, dtype=np.float64) for ring in found["segmentation"])
-    for ring in rings:
-        whole = ring.ndim == 1 and len(ring) >= 6 and len(ring) % 2 == 0
-        if not whole or not (np.abs(ring) <= _FARTHEST).all():
-            message = f"annotation {found['id']} has a malformed polygon"
-            raise _DamagedError(message)
-    if not rings:
-        message = f"annotation {found['id']} has no polygon"
-        raise _DamagedError(message)
-    return _Object(
-        number=int(found["id"]),
-        image=int(found["image_id"]),
-        category=int(found["category_id"]),
-        area=float(found["area"]),
-        polygons=rings,
-    )
-
-
-def _picture(found: dict[str, Any]) -> _Picture:
-    *_, folder, name = found["coco_url"].split("/")
-    return _Picture(
-        number=int(found["id"]),
-        place=f"{folder}/{name}",
-        width=int(found["width"]),
-        height=int(found["height"]),
-        absent=tuple(int(category) for category in found["neg_category_ids"]),
-    )
-
-
-def _check_categories(found: Sequence[_Category], path: Path) -> None:
+def _check_categories(found: Sequence[LvisCategory], path: Path) -> None:
     """Compare the categories with those of LVIS v1: an earlier release numbers them differently."""
     expected = dict(zip(annotation_ids("lvis"), load_benchmark("lvis").names, strict=True))
     for number, category in _by_number(found, "category", path).items():
@@ -302,7 +248,9 @@ def _by_number(rows: Sequence[_RowT], kind: str, path: Path) -> dict[int, _RowT]
     return found
 
 
-def _check_references(rows: Sequence[_Object], listed: Mapping[int, _Picture], path: Path) -> None:
+def _check_references(
+    rows: Sequence[LvisObject], listed: Mapping[int, LvisPicture], path: Path
+) -> None:
     """Refuse annotations of images or categories that are not listed."""
     categories = set(annotation_ids("lvis"))
     for each in _by_number(rows, "annotation", path).values():
@@ -312,8 +260,14 @@ def _check_references(rows: Sequence[_Object], listed: Mapping[int, _Picture], p
                 f"{each.category}, expected both to be listed: fetch it again"
             )
             raise DataError(message)
+        if reason := check_shape(each, listed[each.image]):
+            message = (
+                f"{path}: the part with id {each.number} is damaged ({reason}); put it right, or "
+                f"fetch the file again"
+            )
+            raise DataError(message)
     for picture in listed.values():
-        unknown = set(picture.absent) - categories
+        unknown = set(picture.absent or ()) - categories
         if unknown:
             message = (
                 f"{path}: image {picture.number} lists category {min(unknown)} as absent, expected "
@@ -322,11 +276,22 @@ def _check_references(rows: Sequence[_Object], listed: Mapping[int, _Picture], p
             raise DataError(message)
 
 
+def _check_absent(wanted: Mapping[int, LvisPicture], path: Path) -> None:
+    """Refuse images of which nobody says what they lack, where that decides the candidates."""
+    for picture in wanted.values():
+        if picture.absent is None:
+            message = (
+                f"{path}: image {picture.number} lacks neg_category_ids, which "
+                f"candidates=federated needs: leave that setting out, or fetch LVIS v1"
+            )
+            raise DataError(message)
+
+
 def _grouped(
-    rows: Sequence[_Object], wanted: Mapping[int, _Picture]
-) -> Mapping[int, list[_Object]]:
+    rows: Sequence[LvisObject], wanted: Mapping[int, LvisPicture]
+) -> Mapping[int, list[LvisObject]]:
     """The objects of each wanted image, in the order of the file."""
-    groups: dict[int, list[_Object]] = {}
+    groups: dict[int, list[LvisObject]] = {}
     for each in rows:
         if each.image in wanted:
             groups.setdefault(each.image, []).append(each)

@@ -9,8 +9,12 @@ The folder that FiftyOne makes of the same files is read too: `validation/labels
 
 A row is one answer: is the point (X, Y), relative to the image with the origin at the top left, on
 the class `Label`? The answer `unsure` and rows without a label (questions in free text) are left
-out and counted. Images are shown as they are stored; whether the points of the images that Open
-Images lists as rotated refer to the stored or to the turned image is not documented.
+out and counted. Images are turned by their EXIF data, as all photographs are; whether the points of
+the images that Open Images lists as rotated refer to the stored or to the turned image is not
+documented.
+
+Tables may have gone through a spreadsheet: other delimiters, decimal commas, UTF-16, a byte order
+mark, columns in another order.
 """
 
 import csv
@@ -24,9 +28,19 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from jaxtyping import Bool, Float64, Int8, Int32, Int64, UInt8
 
-from evaluation.benchmarks.split_files import describe_files, open_picture, require_files, spread
+from evaluation.benchmarks.near_misses import files_hint, is_file, root_hint
+from evaluation.benchmarks.split_files import (
+    describe_files,
+    picture_file,
+    read_image,
+    read_text,
+    require_files,
+    spread,
+)
+from evaluation.benchmarks.table_forms import table_form
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, InputError
+from storage.texts import split_lines
 from storage.vocabulary import load_vocabulary
 
 _VOCABULARY = "lvis1205"
@@ -45,6 +59,9 @@ _COLUMNS = {
 }
 _PUBLISHED_SIZES = range(36_000, 37_000)
 _BLOCK_BYTES = 1 << 24
+_HEAD_BYTES = 1 << 16
+_MOST_NAMED, _LONGEST_SHOWN = 12, 100
+_NAME_COLUMNS = ("LabelName", "DisplayName")
 
 
 @dataclass(frozen=True)
@@ -126,7 +143,9 @@ class OpenImages:
         self._files = _files(root, split)
         missing = [path for path in (self._files.answers, self._files.names) if not path.is_file()]
         if missing:
-            message = f"{', '.join(map(str, missing))} missing; {self._files.where_to_get}"
+            wanted = [str(path.relative_to(root)) for path in missing]
+            way_out = root_hint(root, wanted) or files_hint(missing) or self._files.where_to_get
+            message = f"{', '.join(map(str, missing))} missing; {way_out}"
             raise InputError(message)
 
     @cached_property
@@ -190,7 +209,7 @@ class OpenImages:
 
     def missing_files(self) -> list[Path]:
         """The images of the split that are not there."""
-        return [path for path in map(self._image, self._keys) if not path.is_file()]
+        return [path for path in map(self._image, self._keys) if not is_file(path)]
 
     def contents(self) -> str:
         """Digest of the names and sizes of the split's files."""
@@ -227,13 +246,12 @@ class OpenImages:
         return [self._answers.images[index] for index in self._chosen]
 
     def _image(self, key: str) -> Path:
-        return self._files.images / f"{key}.jpg"
+        return picture_file(self._files.images, key)
 
     def _sample(self, rows: slice, place: Int32[np.ndarray, " labels"]) -> PointSample:
         answers = self._answers
         key = answers.images[int(answers.image[rows.start])]
-        with open_picture(self._image(key), self._files.where_to_get) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read_image(self._image(key), self._files.where_to_get)
         answer, label = answers.answer[rows], answers.label[rows]
         counted = (answer >= 0) & (label >= 0)
         height, width = pixels.shape[:2]
@@ -263,22 +281,50 @@ def read_answers(path: Path) -> Answers:
     # So that a file without rows has columns too.
     blocks = [tuple(np.empty(0, kind) for kind in ("int32", "int32", "int8", "f8", "f8"))]
     try:
-        with pacsv.open_csv(
-            path,
-            read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES),
-            convert_options=pacsv.ConvertOptions(
-                column_types=_COLUMNS, include_columns=list(_COLUMNS)
-            ),
-        ) as reader:
+        with _reader(path) as reader:
             blocks.extend(_block(batch, images, labels, path) for batch in reader)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        message = f"{path} is not a table of points ({error}): fetch it again from {_SERVER}"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        message = f"{path} is not a table of points ({reason}): fetch it again from {_SERVER}"
         raise DataError(message) from error
     image, label, answer, x, y = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     if (image[1:] < image[:-1]).any():
         order = np.argsort(image, kind="stable")
         image, label, answer, x, y = (part[order] for part in (image, label, answer, x, y))
     return Answers(tuple(images.known), tuple(labels.known), image, label, answer, x, y)
+
+
+def _reader(path: Path) -> pacsv.CSVStreamingReader:
+    """Open a point file in the form in which it was saved.
+
+    Raises:
+        DataError: If it lacks a column.
+        OSError: If it cannot be read, as the errors of Arrow if it is no table.
+    """
+    with path.open("rb") as file:
+        form = table_form(file.read(_HEAD_BYTES), tuple(_COLUMNS), ("X", "Y"))
+    if lacking := [name for name in _COLUMNS if name not in form.columns]:
+        has = ", ".join(form.columns[:_MOST_NAMED]) or "nothing"
+        message = (
+            f"{path} is not a table of points (it has {has}, and lacks {', '.join(lacking)}): give "
+            f"the point labels of {_SERVER}"
+        )
+        raise DataError(message)
+    return pacsv.open_csv(
+        path,
+        read_options=pacsv.ReadOptions(
+            block_size=_BLOCK_BYTES,
+            encoding=form.encoding,
+            column_names=[*form.columns],
+            skip_rows=form.num_lines,
+        ),
+        parse_options=pacsv.ParseOptions(delimiter=form.delimiter),
+        convert_options=pacsv.ConvertOptions(
+            column_types=_COLUMNS,
+            include_columns=list(_COLUMNS),
+            decimal_point=form.decimal_point,
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -352,16 +398,24 @@ def _block(
 
 def _read_names(path: Path) -> dict[str, str]:
     """The name of each label."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    if not rows or rows[0] != ["LabelName", "DisplayName"]:
-        found = ",".join(rows[0]) if rows else "nothing"
+    text = read_text(path, f"fetch it from {_SERVER}/{_NAMES}", "a table of class names")
+    form = table_form(text.encode(), _NAME_COLUMNS)
+    lines = split_lines(text)
+    if not set(_NAME_COLUMNS) <= set(form.columns):
+        found = next((line for line in lines if line.strip()), "nothing")
         message = (
-            f"{path} starts with {found}, expected LabelName,DisplayName: fetch it again from "
-            f"{_SERVER}/{_NAMES}"
+            f"{path} starts with {found[:_LONGEST_SHOWN]}, expected LabelName,DisplayName: fetch "
+            f"it again from {_SERVER}/{_NAMES}"
         )
         raise DataError(message)
-    return {row[0]: row[1] for row in rows[1:] if len(row) == 2 and row[1]}
+    label, name = map(form.columns.index, _NAME_COLUMNS)
+    try:
+        rows = list(csv.reader(lines[form.num_lines :], delimiter=form.delimiter))
+    except csv.Error as error:
+        message = f"{path} is no table of class names ({error}): fetch it again from {_SERVER}"
+        raise DataError(message) from error
+    whole = [row for row in rows if len(row) > max(label, name)]
+    return {row[label]: row[name] for row in whole if row[name]}
 
 
 def _in_vocabulary(names: tuple[str, ...]) -> tuple[int | None, ...]:

@@ -1,16 +1,33 @@
 """Files of a split: which images are taken, whether all are there, and how one is opened."""
 
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
+from evaluation.benchmarks.near_misses import files_hint, is_file
 from storage.codecs import decode_picture
 from storage.errors import DataError, InputError
 from storage.identity import digest
+from storage.photographs import decode_photograph
+from storage.picture_headers import PictureHeader, foreign_format, read_header
+from storage.texts import decode_text
 
 _MAX_LISTED = 5
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")
+"""Ends of the names of pictures; the first one is that of most benchmarks."""
+_IT = "the file"
+_POINTER = b"version https://git-lfs"
+_WAYS_OUT = {
+    errno.EISDIR: "it is a folder, put the file itself there",
+    errno.EACCES: "let this user read it",
+    errno.EPERM: "let this user read it",
+}
 
 ItemT = TypeVar("ItemT")
 
@@ -36,8 +53,9 @@ def require_files(missing: Sequence[Path], split: str, where_to_get: str) -> Non
     if missing:
         listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
         more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
+        way_out = files_hint(missing) or where_to_get
         message = (
-            f"{len(missing)} files of the split {split} are missing: {listed}{more}; {where_to_get}"
+            f"{len(missing)} files of the split {split} are missing: {listed}{more}; {way_out}"
         )
         raise InputError(message)
 
@@ -56,22 +74,100 @@ def describe_files(keys: Sequence[str], paths: Sequence[Path]) -> str:
     return digest([list(keys), sizes])
 
 
-def open_picture(path: Path, where_to_get: str) -> Image.Image:
-    """Open and decode an image file.
+def picture_file(folder: Path, key: str) -> Path:
+    """The file of an image: ``<key>.jpg``, or what is there with another ending of a picture."""
+    plain, *others = (folder / f"{key}{ending}" for ending in PICTURE_ENDINGS)
+    return first_file(plain, others)
+
+
+def first_file(path: Path, others: Sequence[Path]) -> Path:
+    """A file, or the first of others that is there in its place; itself if none is."""
+    if is_file(path):
+        return path
+    return next((other for other in others if is_file(other)), path)
+
+
+def read_text(path: Path, where_to_get: str, expected: str) -> str:
+    """Read a text file, see `storage.texts`.
+
+    Args:
+        path: The file.
+        where_to_get: Where to get it, as part of a sentence.
+        expected: What it should be, with its article.
+
+    Raises:
+        InputError: If it is missing.
+        DataError: If it cannot be read, or is in an encoding that cannot be told.
+    """
+    return decode_text(read_file(path, where_to_get, expected, "read"), str(path))
+
+
+def open_picture(path: Path, where_to_get: str) -> tuple[PictureHeader, Image.Image]:
+    """Open and decode an image file, as it is stored.
 
     Args:
         path: The file.
         where_to_get: Where to get it, as part of a sentence.
 
+    Returns:
+        What its header says, and the decoded image.
+
     Raises:
         InputError: If it is missing.
         DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
     """
+    data = read_file(path, where_to_get, "an image")
+    with _named(path, data):
+        return read_header(data, _IT, way_out=""), decode_picture(data, _IT, way_out="")
+
+
+def read_image(path: Path, where_to_get: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Read an image as people see it, see `storage.photographs`.
+
+    Raises:
+        InputError: If it is missing.
+        DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
+    """
+    data = read_file(path, where_to_get, "an image")
+    with _named(path, data):
+        return decode_photograph(data, _IT, way_out="")
+
+
+def read_file(path: Path, where_to_get: str, expected: str, doing: str = "decoded") -> bytes:
+    """Read a file that a split names.
+
+    Args:
+        path: The file.
+        where_to_get: Where to get it, as part of a sentence.
+        expected: What it should be, with its article.
+        doing: What is done to it, as in "cannot be decoded".
+
+    Raises:
+        InputError: If it is missing.
+        DataError: If it cannot be read.
+    """
     try:
-        return decode_picture(path.read_bytes(), str(path))
+        return path.read_bytes()
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {where_to_get}"
         raise InputError(message) from error
-    except (OSError, DataError) as error:
-        message = f"{path} cannot be decoded ({error}), expected an image: fetch it again"
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        way_out = _WAYS_OUT.get(getattr(error, "errno", None) or 0, "look at the disk")
+        message = f"{path} cannot be {doing} ({why}), expected {expected}: {way_out}"
+        raise DataError(message) from error
+
+
+@contextlib.contextmanager
+def _named(path: Path, data: bytes) -> Generator[None]:
+    """Say which picture cannot be decoded, and what to do about it."""
+    try:
+        yield
+    except DataError as error:
+        kind = foreign_format(data)
+        way_out = f"save it as JPEG or PNG, it is {kind}" if kind else "fetch it again"
+        if data.startswith(_POINTER):
+            way_out = "it is a pointer of Git LFS, get the file itself with `git lfs pull`"
+        reason = str(error).removesuffix("; ")
+        message = f"{path} cannot be decoded ({reason}), expected an image: {way_out}"
         raise DataError(message) from error

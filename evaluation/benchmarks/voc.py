@@ -2,11 +2,14 @@
 
 JPEGImages/<name>.jpg
 SegmentationClass/<name>.png              indexed: 0 is background, 255 is ignored
+SegmentationClassAug/<name>.png           for the split trainaug, what the first folder lacks
 ImageSets/Segmentation/<split>.txt        one name a line
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+from evaluation.benchmarks.colour_tables import voc_like
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
     LabelFiles,
@@ -17,9 +20,12 @@ from evaluation.benchmarks.folders import (
     read_indices,
     read_list,
 )
+from evaluation.benchmarks.near_misses import root_hint
 from storage.class_sets import load_benchmark
+from storage.errors import InputError
 
-_VOID = 255
+_MARKS = ("ImageSets/Segmentation",)
+_AUGMENTED, _AUGMENTED_SPLIT = "SegmentationClassAug", "trainaug"
 _VOC_FROM = (
     "PASCAL VOC 2012 is the archive VOCtrainval_11-May-2012.tar of "
     "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: unpack it and name its folder "
@@ -50,15 +56,26 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
     """
     classes = load_benchmark(config.name)
     origin = _ORIGINS[config.name]
+    colours = voc_like(len(classes.names))
 
     def decode(path: Path) -> Labels:
-        stored = read_indices(path, origin.where_to_get)
-        return checked_labels(stored, path, highest=len(classes.names), void=_VOID)
+        stored = read_indices(path, origin.where_to_get, colours)
+        return checked_labels(stored, path, highest=colours.highest, void=colours.void)
 
+    labels = config.root / "SegmentationClass"
+    more = labels.with_name(_AUGMENTED)
+    augmented = config.split == _AUGMENTED_SPLIT and more.is_dir()
+    if augmented:
+        origin = replace(origin, truth=f"{_AUGMENTED} where it lacks a file of {origin.truth}")
     layout = LabelFiles(
         image_folder=config.root / "JPEGImages",
-        label_folder=config.root / "SegmentationClass",
+        label_folder=labels,
         decode=decode,
+        more_labels=more if augmented else None,
     )
     listing = config.root / "ImageSets" / "Segmentation" / f"{config.split}.txt"
-    return LabelledImages(config, classes, read_list(listing, origin.where_to_get), layout, origin)
+    if not listing.parent.is_dir() and (hint := root_hint(config.root, _MARKS)):
+        message = f"{listing} is missing, expected a list of image names; {hint}"
+        raise InputError(message)
+    names = read_list(listing, origin.where_to_get, layout)
+    return LabelledImages(config, classes, names, layout, origin)

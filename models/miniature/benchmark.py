@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field
 
 from models.miniature.world import BACKGROUNDS, CLASSES, Scene, masks, render, sample_scene
 from storage.errors import EngineError, InputError
+from storage.label_colours import voc_colours
 
 SPLITS = ("train", "val", "test")
 CONFIG_FILE = "benchmark.json"
@@ -115,17 +116,8 @@ def draw_labels(scene: Scene) -> NDArray[np.uint8]:
 
 
 def voc_palette() -> list[int]:
-    """The colour table of PASCAL VOC: 256 times red, green and blue.
-
-    The bits of the index are dealt to the three channels in turn, the lowest three first.
-    """
-    colours = []
-    for index in range(256):
-        rgb = [0, 0, 0]
-        for bit in range(8):
-            rgb[bit % 3] |= ((index >> bit) & 1) << (7 - bit // 3)
-        colours.extend(rgb)
-    return colours
+    """The colour table of PASCAL VOC: 256 times red, green and blue."""
+    return voc_colours().ravel().tolist()
 
 
 def write_benchmark(config: DrawnBenchmarkConfig, root: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
 from evaluation.segment import ImageSegmenter, Segmentation
@@ -13,6 +14,7 @@ from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
 from runs import write_run
 from storage.errors import DataError, InputError
+from storage.photographs import read_photograph
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +133,7 @@ def test_words_that_mean_nothing_are_refused(
     ids=["grey", "with alpha", "floats", "empty"],
 )
 def test_what_is_no_image_is_refused(segmenter: ImageSegmenter, image: np.ndarray) -> None:
-    with pytest.raises(InputError, match="the image is an array of"):
+    with pytest.raises(InputError, match=r"the image is an array of .*read_photograph\(path\)"):
         segmenter.segment(image, ["cat"])
 
 
@@ -158,3 +160,12 @@ def test_a_folder_without_a_run_and_a_diverged_one_are_refused(tmp_path: Path) -
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(DataError, match="is damaged"):
         ImageSegmenter.load(run)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "LA", "P", "1"])
+def test_a_photograph_of_any_kind_is_segmented_once_it_is_read(
+    segmenter: ImageSegmenter, tmp_path: Path, mode: str
+) -> None:
+    Image.new(mode, (24, 20)).save(tmp_path / "a.png")
+    found = segmenter.segment(read_photograph(tmp_path / "a.png"), ["cat"])
+    assert found.labels.shape == (20, 24)

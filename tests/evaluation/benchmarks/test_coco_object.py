@@ -122,3 +122,39 @@ def test_published_numbers_are_for_all_5000_images_of_val2017(tmp_path: Path) ->
     (folders[0] / f"{0:012}.jpg").unlink()
     (folders[1] / f"{0:012}.png").unlink()
     assert opened(tmp_path).published_as == ""
+
+
+@pytest.mark.parametrize("ending", [".jpeg", ".JPG", ".png"])
+def test_images_may_have_another_ending(tmp_path: Path, ending: str) -> None:
+    write(tmp_path, "1", CONVERTED, "_instanceTrainIds.png")
+    image = tmp_path / "images" / "val2017" / "1.jpg"
+    Image.new("RGB", (4, 2)).save(image.with_suffix(ending))
+    image.unlink()
+    [sample] = opened(tmp_path)
+    assert sample.labels.tolist() == CONVERTED
+
+
+def test_what_lies_in_place_of_the_benchmark_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "coco_stuff164k"
+    path = write(root, "1", RAW, ".png")
+    with pytest.raises(InputError, match=rf"is missing; {root} is laid out as the benchmark"):
+        opened(tmp_path)
+    nested = path.parent / "val2017"
+    nested.mkdir()
+    path.rename(nested / path.name)
+    with pytest.raises(InputError, match=r"annotations/val2017/val2017 holds some: move them to"):
+        opened(root)
+    (path.parent / "1_labelTrainIds.png").touch()
+    with pytest.raises(InputError, match=r"_labelTrainIds\.png, which number all 171 classes"):
+        opened(root)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_pixel_maps_of_any_depth_are_read(tmp_path: Path, depth: type) -> None:
+    path = write(tmp_path, "1", RAW, ".png")
+    Image.fromarray(np.asarray(RAW, depth)).save(path)
+    [sample] = opened(tmp_path)
+    assert sample.labels.tolist() == CONVERTED
+    Image.fromarray(np.full((2, 4), 300, np.uint16)).save(path)
+    with pytest.raises(DataError, match="holds the value 300, which COCO-Stuff does not use"):
+        list(opened(tmp_path))

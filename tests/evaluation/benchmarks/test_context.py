@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import Benchmark, BenchmarkConfig
@@ -173,4 +174,71 @@ def test_the_list_of_labels_beside_the_files_is_held_against_the_ids_in_use(
     assert len(opened(tmp_path)) == 1
     (tmp_path / "labels.txt").write_text("accordion\n" + "".join(lines[1:]).replace("2: ", "3: "))
     with pytest.raises(DataError, match=r"labels\.txt gives aeroplane the number 3, expected 2 as"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float64])
+@pytest.mark.parametrize("how", [{}, {"do_compression": True}, {"format": "4"}])
+def test_a_map_of_the_release_may_be_saved_in_any_way(
+    tmp_path: Path, kind: type, how: dict[str, object]
+) -> None:
+    write_images(tmp_path, ["a"])
+    path = write_mat(tmp_path, "a", OF_THE_RELEASE)
+    [expected] = opened(tmp_path)
+    savemat(path, {"LabelMap": np.asarray(OF_THE_RELEASE, kind)}, **how)
+    [sample] = opened(tmp_path)
+    np.testing.assert_array_equal(sample.labels, expected.labels)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"LabelMap": np.full((2, 4), np.nan)}, "holds a LabelMap of shape .* no number"),
+        ({"LabelMap": np.full((2, 4), 1e300)}, r"holds the label 1e\+300, expected 0 to 459"),
+        ({"LabelMap": np.full((2, 4), 1.5)}, r"holds the label 1\.5, expected 0 to 459"),
+        ({"LabelMap": np.full((2, 4), -1)}, "holds the label -1, expected 0 to 459"),
+        ({"LabelMap": np.full((2, 4), 1j)}, "holds no matrix LabelMap"),
+        ({"LabelMap": csc_matrix((2, 4))}, "holds no matrix LabelMap"),
+        ({"LabelMap": np.zeros((0, 4))}, "holds"),
+        ({"LabelMap": "text"}, "holds no matrix LabelMap"),
+        ({"LabelMap": {"a": 1}}, "holds no matrix LabelMap"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(
+    tmp_path: Path, variables: dict[str, object], words: str
+) -> None:
+    write_images(tmp_path, ["a"])
+    savemat(write_mat(tmp_path, "a", OF_THE_RELEASE), variables)
+    with pytest.raises(DataError, match=rf"a\.mat {words}"):
+        list(opened(tmp_path))
+
+
+@pytest.mark.parametrize("front", [b"", b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512)])
+def test_version_7_3_is_named_with_the_way_out(tmp_path: Path, front: bytes) -> None:
+    write_images(tmp_path, ["a"])
+    path = write_mat(tmp_path, "a", OF_THE_RELEASE)
+    path.write_bytes(front + b"\x89HDF\r\n\x1a\n" + bytes(600))
+    with pytest.raises(DataError, match=r"a\.mat is a MATLAB file of version 7\.3 .*'-v7'"):
+        list(opened(tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_the_list_of_labels_may_be_in_any_encoding_that_can_be_told(
+    tmp_path: Path, encoding: str
+) -> None:
+    write_images(tmp_path, ["a"])
+    write_mat(tmp_path, "a", OF_THE_RELEASE)
+    (tmp_path / "labels.txt").write_bytes("1: accordion\r\n2: aeroplane\r\n".encode(encoding))
+    assert len(opened(tmp_path)) == 1
+    (tmp_path / "labels.txt").write_bytes("1: aeroplane\r\n".encode(encoding))
+    with pytest.raises(DataError, match=r"labels\.txt gives aeroplane the number 1, expected 2 as"):
+        opened(tmp_path)
+
+
+def test_a_folder_too_high_is_told_where_the_benchmark_is(tmp_path: Path) -> None:
+    root = tmp_path / "VOCdevkit" / "VOC2010"
+    root.mkdir(parents=True)
+    write_images(root, ["a"])
+    write_mat(root, "a", OF_THE_RELEASE)
+    with pytest.raises(InputError, match=rf"neither .*; {root} is laid out as the benchmark"):
         opened(tmp_path)

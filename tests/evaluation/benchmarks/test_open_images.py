@@ -1,5 +1,6 @@
 """The reader of Open Images V7's point files."""
 
+import codecs
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,102 @@ def test_damaged_tables_are_refused(root: Path) -> None:
     (root / "oidv7-class-descriptions.csv").write_text("/m/0bus,Bus\n")
     with pytest.raises(DataError, match="starts with /m/0bus,Bus, expected LabelName"):
         _ = OpenImages(root, "val", None).classes
+
+
+def cells(rows: list[str]) -> list[list[str]]:
+    return [row.split(",") for row in [HEADER, *rows]]
+
+
+def joined(table: list[list[str]], sign: str, end: str = "\r\n") -> str:
+    return "".join(sign.join(row) + end for row in table)
+
+
+def with_decimal_comma(table: list[list[str]]) -> list[list[str]]:
+    return [[cell.replace(".", ",") for cell in row] for row in table]
+
+
+def quoted(table: list[list[str]]) -> list[list[str]]:
+    return [[f'"{cell}"' for cell in row] for row in table]
+
+
+TABLE = cells(ROWS)
+SAVED = {
+    "a mark": codecs.BOM_UTF8 + joined(TABLE, ",").encode(),
+    "semicolons": joined(TABLE, ";").encode(),
+    "decimal commas": codecs.BOM_UTF8 + joined(with_decimal_comma(TABLE), ";").encode(),
+    "decimal commas in quotes": joined(quoted(with_decimal_comma(TABLE)), ",", "\n").encode(),
+    "text for Unicode": joined(with_decimal_comma(TABLE), "\t").encode("utf-16"),
+    "UTF-16 without a mark": joined(TABLE, "\t").encode("utf-16-le"),
+    "lone returns": joined(TABLE, ",", "\r").encode(),
+    "a line for the delimiter": b"sep=;\r\n" + joined(with_decimal_comma(TABLE), ";").encode(),
+    "another order": joined([row[::-1] for row in TABLE], ",").encode(),
+    "capitals": joined([[c.upper() for c in TABLE[0]], *TABLE[1:]], ",").encode(),
+    "blanks in the names": joined([[f" {c} " for c in TABLE[0]], *TABLE[1:]], ",").encode(),
+    "empty lines": b"\n\n" + joined(TABLE, ",", "\n").encode() + b"\n\n\n",
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_a_point_file_that_went_through_a_spreadsheet_is_read(root: Path, how: str) -> None:
+    expected = samples(root)
+    (root / "oidv7-val-annotations-point-labels.csv").write_bytes(SAVED[how])
+    for old, new in zip(expected, samples(root), strict=True):
+        assert (old.key, old.class_ids.tolist()) == (new.key, new.class_ids.tolist())
+        assert (old.rows.tolist(), old.columns.tolist()) == (
+            new.rows.tolist(),
+            new.columns.tolist(),
+        )
+        assert (old.num_unsure, old.num_unnamed) == (new.num_unsure, new.num_unnamed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NAMES.replace("\n", "\r\n"),
+        "DisplayName;LabelName;Note\r\nBus;/m/0bus;\r\nCat;/m/0cat;x\r\n",
+        '"LabelName"\t"DisplayName"\n"/m/0bus"\t"Bus"\n"/m/0cat"\t"Cat"\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_class_names_that_went_through_a_spreadsheet_are_read(
+    root: Path, text: str, encoding: str
+) -> None:
+    (root / "oidv7-class-descriptions.csv").write_bytes(text.encode(encoding))
+    assert OpenImages(root, "val", None).classes.names == ("Bus", "Cat")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "it has nothing, and lacks ImageId, X, Y, Label, EstimatedYesNo"),
+        (b"ImageID,Source,LabelName,Confidence\n", "it has ImageId, Source, .*lacks X, Y, Label"),
+        (HEADER.encode() + b"\n00aa,0.5,0.5,\xff\xfe,yes,,,,,\n", "UTF8"),
+        (HEADER.encode() + b"\n00aa,0.5,0.5,\0,y\0s,,,,,\n", "answer 'y"),
+        (HEADER.encode() + b'\n"00aa,0.5,0.5,/m/0cat,yes,ih,1,0,0,\n', "not a table of points"),
+    ],
+)
+def test_what_is_no_point_file_is_refused_with_what_it_is(
+    root: Path, data: bytes, words: str
+) -> None:
+    (root / "oidv7-val-annotations-point-labels.csv").write_bytes(data)
+    with pytest.raises(DataError, match=rf"point-labels\.csv .*{words}"):
+        len(OpenImages(root, "val", None))
+
+
+def test_names_in_another_encoding_are_refused_with_the_byte(root: Path) -> None:
+    (root / "oidv7-class-descriptions.csv").write_bytes(NAMES.encode() + b"/m/x,caf\xe9\n")
+    with pytest.raises(
+        DataError, match=r"descriptions\.csv holds the byte 0xe9 .*save it as UTF-8"
+    ):
+        _ = OpenImages(root, "val", None).classes
+
+
+def test_a_folder_that_is_laid_out_nearly_right_is_named(root: Path) -> None:
+    (root / "validation" / "00aa.jpg").rename(root / "validation" / "00aa.JPG")
+    assert [sample.key for sample in samples(root)] == ["00aa", "0bb0"]
+    with pytest.raises(InputError, match=rf"missing; {root} is laid out as the benchmark"):
+        OpenImages(root / "validation", "val", None)
+    answers = root / "oidv7-val-annotations-point-labels.csv"
+    answers.rename(answers.with_name(answers.name + ".gz"))
+    with pytest.raises(InputError, match=r"missing; .*\.csv\.gz is there: unpack it"):
+        OpenImages(root, "val", None)
