@@ -65,15 +65,15 @@ def load_image_processor(weights: Weights, name: str, *, part: str = "") -> Any:
     """
     options = {**weights.options, "subfolder": part} if part else weights.options
     with loading(weights, part or "image processor"):
-        return _image_processor(name).from_pretrained(weights.source, **options)
+        return image_processor_class(name).from_pretrained(weights.source, **options)
 
 
-def image_processor_class(name: str) -> str:
-    """Name of the class that `load_image_processor` takes."""
-    return _image_processor(name).__name__
+def image_processor_class(name: str) -> Any:
+    """The class that computes with Pillow and numpy.
 
-
-def _image_processor(name: str) -> Any:
+    Args:
+        name: Its name in transformers 4; that of transformers 5 has `Pil` at its end.
+    """
     import transformers
 
     pinned = f"{name}Pil"
