@@ -4,7 +4,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from models.weights import require_marker, resolve_weights, weights_identity
+from models.folders import NETWORK_CONFIG
+from models.weights import require_weights_of, resolve_weights, weights_identity
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -16,7 +17,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
             their default, so that what was made before they existed keeps its key.
     """
 
-    marker: ClassVar[str] = "config.json"
+    marker: ClassVar[str] = NETWORK_CONFIG
     added_later: ClassVar[frozenset[str]] = frozenset()
 
     model: str
@@ -42,7 +43,13 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
             name for name in self.added_later if getattr(self, name) == defaults[name].default
         }
         fields = self.model_dump(mode="json", exclude=exclude)
-        return {"weights": weights_identity(self.model, self.revision), **fields}
+        weights = weights_identity(self.model, self.revision, unneeded=self.unneeded_parts)
+        return {"weights": weights, **fields}
+
+    @property
+    def unneeded_parts(self) -> frozenset[str]:
+        """Parts of the checkpoint that are not loaded, and may be missing."""
+        return frozenset()
 
     def check(self) -> str:
         """Look for the weights without loading them; say where they are.
@@ -50,5 +57,6 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
         Raises:
             InputError: If they are missing; says what to download and where to put it.
         """
-        path = require_marker(resolve_weights(self.model, self.revision), self.marker)
-        return f"{self.model} in {path.parent}"
+        weights = resolve_weights(self.model, self.revision)
+        folder = require_weights_of(weights, self.marker, self.unneeded_parts)
+        return f"{self.model} in {folder}"

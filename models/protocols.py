@@ -108,11 +108,13 @@ class PaintedPair:
         image: Positive, RGB.
         counterfactual: Counterfactual, RGB, of the same size.
         unsafe: Whether the safety checker flagged either.
+        finite: Whether all numbers behind the pixels were; otherwise they mean nothing.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
     counterfactual: UInt8[np.ndarray, "height width 3"]
     unsafe: bool
+    finite: bool = True
 
 
 @runtime_checkable
@@ -148,12 +150,14 @@ class FoundBoxes:
         phrases: Index of the phrase in the list asked for.
         best_scores: For every phrase asked for the best score of any box, above the thresholds or
             not: what to say about a phrase that was not found.
+        finite: Whether all numbers behind the boxes were; otherwise there are none.
     """
 
     xyxy: Float32[np.ndarray, "boxes 4"]
     scores: Float32[np.ndarray, " boxes"]
     phrases: np.ndarray
     best_scores: Float32[np.ndarray, " asked"]
+    finite: bool = True
 
 
 @runtime_checkable
@@ -176,10 +180,12 @@ class CutMasks:
     Attributes:
         masks: Binary masks at the image's size.
         predicted_ious: The segmenter's own estimate for each mask.
+        finite: Whether all numbers behind the masks were; otherwise they mean nothing.
     """
 
     masks: Bool[np.ndarray, "boxes height width"]
     predicted_ious: Float32[np.ndarray, " boxes"]
+    finite: bool = True
 
 
 @runtime_checkable

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -12,17 +11,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
-    OfflineModeIsEnabled,
 )
-from safetensors import SafetensorError
 
+from models.devices import is_out_of_memory
+from models.folders import require_complete, require_marker_file
+from models.hub import find_on_hub, is_offline, whole_commit
 from models.loading import LOADING
-from storage.errors import InputError
+from storage.errors import EngineError, InputError
 from storage.paths import local_path
 
 WEIGHTS_FOLDER_VARIABLE = "MAGICSEG_WEIGHTS"
@@ -34,6 +33,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BRANCHES = ("main", "master")
 _READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 _TRAINING_RECORD = "training.json"
+_LONGEST_REASON = 400
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,16 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
             `MAGICSEG_WEIGHTS`.
 
     Raises:
-        InputError: If `model` is neither a folder nor a hub id, or is a hub id without revision.
+        InputError: If `model` is neither a folder nor a hub id, is a single file, or is a hub id
+            without revision or with a part of a commit as its revision.
     """
     if model.startswith(_SHIPPED):
         return Weights(str(_shipped_folder(model)), None)
     folder = local_path(model, "the weights")
     if folder.is_dir():
         return Weights(str(folder), None)
+    if folder.is_file():
+        raise InputError(_single_file(model))
     if not _HUB_ID.fullmatch(model) or model.startswith("."):
         message = (
             f"weights {model!r} are no existing folder and no hub id; expected a folder, "
@@ -91,10 +94,12 @@ def resolve_weights(model: str, revision: str | None = None) -> Weights:
             "because a branch moves and the dataset could not be made again"
         )
         raise InputError(message)
-    return Weights(model, revision)
+    return Weights(model, whole_commit(model, revision))
 
 
-def weights_identity(model: str, revision: str | None = None) -> str:
+def weights_identity(
+    model: str, revision: str | None = None, *, unneeded: frozenset[str] = frozenset()
+) -> str:
     """Name the weights so that equal names mean equal weights.
 
     A hub id with a revision is `<id>@<revision>` wherever the files lie. A folder is the SHA-256
@@ -104,41 +109,51 @@ def weights_identity(model: str, revision: str | None = None) -> str:
     Args:
         model: Hub id, path of a folder, or `weights:<name>`.
         revision: Commit or tag of a hub id.
+        unneeded: Parts of a pipeline that will not be loaded, and may be missing.
 
     Raises:
-        InputError: If the weights cannot be found or the folder holds none.
+        InputError: If the weights cannot be found, or the folder is not complete: what is missing
+            would have no part in the name.
     """
     weights = resolve_weights(model, revision)
+    files: list[Path] = []
+    if weights.folder is not None:
+        files = sorted(path for path in weights.folder.rglob("*") if _is_read(path))
+        if not files:
+            message = (
+                f"folder {weights.source!r} holds no weights; expected a from_pretrained folder"
+            )
+            raise InputError(message)
+        require_complete(weights.folder, unneeded)
     if revision is not None and not model.startswith(_SHIPPED) and not Path(model).is_dir():
         return f"{model}@{revision}"
-    folder = Path(weights.source)
-    files = sorted(path for path in folder.rglob("*") if _is_read(path))
-    if not files:
-        message = f"folder {weights.source!r} holds no weights; expected a from_pretrained folder"
-        raise InputError(message)
     stats = ((path, path.stat()) for path in files)
     signature = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
-    return f"sha256:{_digest(str(folder), signature)}"
+    return f"sha256:{_digest(weights.source, signature)}"
 
 
 @contextmanager
-def loading(weights: Weights) -> Iterator[None]:
-    """Load while no other thread does, and say how to get what is missing.
+def loading(weights: Weights, part: str = "") -> Iterator[None]:
+    """Load while no other thread does, and say how to get what is missing or damaged.
+
+    Args:
+        weights: What is loaded.
+        part: Its part, if it is a pipeline.
 
     Raises:
-        InputError: If files are missing, refused by the hub or damaged. Other errors of the
-            operating system (no permission, no space) pass unchanged.
+        InputError: If the libraries cannot load it, whatever they raise: files are missing,
+            refused by the hub, damaged, or do not fit together. Other errors of the operating
+            system (no permission, no space) and a lack of memory pass unchanged.
     """
     try:
         with LOADING:
             yield
-    except SafetensorError as error:
-        message = f"weights in {weights.source!r} are damaged ({error}); {way_out(weights)}"
-        raise InputError(message) from error
-    except (OSError, EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
-        if getattr(error, "errno", None) not in {None, errno.ENOENT}:
+    except (EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+        raise InputError(_missing(weights, error, part)) from error
+    except Exception as error:
+        if _is_no_fault_of_the_files(error):
             raise
-        raise InputError(_missing(weights, error)) from error
+        raise InputError(_missing(weights, error, part)) from error
 
 
 def require_marker(weights: Weights, name: str) -> Path:
@@ -154,37 +169,38 @@ def require_marker(weights: Weights, name: str) -> Path:
     Raises:
         InputError: If it is not there and cannot be downloaded; says what to do.
     """
-    if weights.folder is None:
-        try:
-            return Path(hf_hub_download(weights.source, name, revision=weights.revision))
-        except (
-            EntryNotFoundError,
-            HfHubHTTPError,
-            HFValidationError,
-            OfflineModeIsEnabled,
-        ) as error:
-            raise InputError(_missing(weights, error)) from error
-    path = weights.folder / name
-    if not path.is_file():
-        raise InputError(_missing(weights, FileNotFoundError(f"no {name}")))
-    return path
+    if weights.folder is not None:
+        return require_marker_file(weights.folder, name)
+    try:
+        return find_on_hub(weights.source, name, str(weights.revision))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(_missing(weights, error)) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's JSON file.
+def require_weights_of(weights: Weights, marker: str, unneeded: frozenset[str]) -> Path:
+    """Look for all files of a model without reading the large ones.
+
+    Args:
+        weights: Where to look.
+        marker: The small file at its root.
+        unneeded: Parts of a pipeline that will not be loaded.
+
+    Returns:
+        The folder with the files; through the hub, what is missing there is still downloaded.
 
     Raises:
-        InputError: If it is not a JSON object.
+        InputError: If files are missing, and cannot be downloaded as far as can be told.
     """
+    folder = require_marker(weights, marker).parent
+    if weights.folder is None and not is_offline():
+        return folder
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"model file {str(path)!r} is not JSON ({error}); download the model again"
-        raise InputError(message) from error
-    if not isinstance(contents, dict):
-        message = f"model file {str(path)!r} is not a JSON object; download the model again"
-        raise InputError(message)
-    return contents
+        require_complete(folder, unneeded)
+    except InputError as error:
+        if weights.folder is not None:
+            raise
+        raise InputError(_missing(weights, error)) from error
+    return folder
 
 
 def _shipped_folder(model: str) -> Path:
@@ -210,13 +226,38 @@ def _digest(folder: str, signature: tuple[tuple[str, int, int], ...]) -> str:
     return whole.hexdigest()
 
 
-def _missing(weights: Weights, error: Exception) -> str:
+def _missing(weights: Weights, error: Exception, part: str = "") -> str:
     where = f"folder {weights.source!r}"
     if weights.folder is None:
         where = f"hub model {weights.source!r} at revision {weights.revision!r}"
+    if part:
+        where = f"{part!r} of {where}"
     first_line = str(error).strip().splitlines()[:1]
-    reason = ": ".join([type(error).__name__, *first_line]).rstrip(".")
+    reason = ": ".join([type(error).__name__, *first_line])[:_LONGEST_REASON].rstrip(".")
     return f"{where} cannot be loaded ({reason}); {way_out(weights)}"
+
+
+def _is_no_fault_of_the_files(error: Exception) -> bool:
+    of_the_machine = isinstance(error, OSError) and error.errno not in {None, errno.ENOENT}
+    return of_the_machine or isinstance(error, EngineError) or is_out_of_memory(error)
+
+
+def _single_file(model: str) -> str:
+    return (
+        f"weights {model!r} are a single file, expected a folder in the hub's layout. Of a Stable "
+        "Diffusion file this makes one, where there is a network: "
+        f"`{single_file_command(model, 'FOLDER')}`; then set `model` to FOLDER. Other models: take "
+        "the folder of the same model from the hub with `hf download`"
+    )
+
+
+def single_file_command(file: str, folder: str) -> str:
+    """The command that makes a folder of a Stable Diffusion checkpoint in a single file."""
+    statements = (
+        "from diffusers import StableDiffusionPipeline as P",
+        f"P.from_single_file({file!r}).save_pretrained({folder!r})",
+    )
+    return f'python -c "{"; ".join(statements)}"'
 
 
 def way_out(weights: Weights) -> str:

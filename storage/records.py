@@ -52,6 +52,7 @@ class Reason(StrEnum):
     CLASS_NOT_MENTIONED = "class-not-mentioned"
     TEXT_TOO_LONG = "text-too-long"
     NEAR_DUPLICATE = "near-duplicate"
+    NOT_FINITE = "not-finite"
     UNSAFE = "unsafe"
     BLANK_IMAGE = "blank-image"
     CLASS_NOT_FOUND = "class-not-found"

@@ -9,6 +9,7 @@ from storage.codecs import decode_image
 from storage.records import Box, Detection, Reason, Record, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
+from tasks.finiteness import are_finite, not_finite
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
@@ -44,24 +45,46 @@ def detect_objects(
     """
     phrases = [_phrases(classes[pair.key], vocabulary) for pair in pairs]
     found = detector.detect([pair.image for pair in pairs], phrases)
-    absences = [_absence(boxes, own, rules) for boxes, own in zip(found, phrases, strict=True)]
-    passed = [index for index, absence in enumerate(absences) if not absence]
+    passed = [
+        index
+        for index, boxes in enumerate(found)
+        if _is_finite(boxes) and not _absence(boxes, phrases[index], rules)
+    ]
     shadows = detector.detect(
         [pairs[index].counterfactual for index in passed], [phrases[index] for index in passed]
     )
     shadow_of = dict(zip(passed, shadows, strict=True))
     results: list[Detection | Rejected] = []
     for index, pair in enumerate(pairs):
-        if index not in shadow_of:
-            results.append(_rejected(pair.key, Reason.CLASS_NOT_FOUND, absences[index]))
-            continue
-        presence = _presence(shadow_of[index], phrases[index])
-        if presence and rules.counterfactual == "reject":
-            results.append(_rejected(pair.key, Reason.CLASS_IN_COUNTERFACTUAL, presence))
+        dropped = _dropped(pair.key, found[index], shadow_of.get(index), phrases[index], rules)
+        if dropped is not None:
+            results.append(dropped)
             continue
         boxes, shadow = (_boxes(own, classes[pair.key]) for own in (found[index], shadow_of[index]))
         results.append(Detection(key=pair.key, boxes=boxes, counterfactual_boxes=shadow))
     return results
+
+
+def _dropped(
+    key: str,
+    found: FoundBoxes,
+    shadow: FoundBoxes | None,
+    phrases: Sequence[str],
+    rules: DetectionRules,
+) -> Rejected | None:
+    """Say why a sample does not pass; its counterfactual was looked at only if its image does."""
+    if not all(_is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
+        return not_finite(key, Stage.DETECTIONS, Role.DETECTOR, "boxes or scores")
+    if shadow is None:
+        return _rejected(key, Reason.CLASS_NOT_FOUND, _absence(found, phrases, rules))
+    presence = _presence(shadow, phrases)
+    if presence and rules.counterfactual == "reject":
+        return _rejected(key, Reason.CLASS_IN_COUNTERFACTUAL, presence)
+    return None
+
+
+def _is_finite(found: FoundBoxes) -> bool:
+    return found.finite and are_finite(found.xyxy, found.scores, found.best_scores)
 
 
 def _phrases(class_ids: Sequence[int], vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
 from evaluation.scoring.predictors import ClassScores
 from models.protocols import Detector, FoundBoxes, Segmenter
+from storage.errors import InputError
 
 _BASELINE_CHUNK = 8
 
@@ -65,9 +66,24 @@ class DetectedSegments:
     def _cut(
         self, image: UInt8[np.ndarray, "height width 3"], asked: Sequence[int]
     ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"]]:
-        """The boxes of the classes asked for, and a mask for each."""
+        """The boxes of the classes asked for, and a mask for each.
+
+        Raises:
+            InputError: If a model's numbers are not finite.
+        """
         [found] = self._detector.detect([image], [tuple(self._phrases[each] for each in asked)])
+        _refuse_not_finite(found.finite, "detector")
         if not len(found.xyxy):
             return found, np.zeros((0, *image.shape[:2]), dtype=bool)
         [cut] = self._segmenter.segment([image], [found.xyxy])
+        _refuse_not_finite(cut.finite, "segmenter")
         return found, cut.masks
+
+
+def _refuse_not_finite(finite: bool, model: str) -> None:
+    if not finite:
+        message = (
+            f"the numbers of the baseline's {model} are not finite (NaN or infinite), expected "
+            "scores: set its dtype to float32 or bfloat16"
+        )
+        raise InputError(message)

@@ -16,11 +16,13 @@ from transformers import CONFIG_MAPPING, Mask2FormerForUniversalSegmentation
 from models.closed_sets.configs import Mask2FormerConfig
 from models.closed_sets.normalisation import normalisation_document, normalise
 from models.closed_sets.openmmlab import MODELS, BaseModel
-from models.weights import loading, resolve_weights
+from models.networks import load_part
+from models.weights import resolve_weights
 from storage.errors import InputError
 
 _IGNORE = 255
 _MULTIPLE = 32
+_OF_STAGES = "hidden_states_norms."  # of a backbone's outputs; a classifier's weights have none
 
 
 @MODELS.register_module()
@@ -110,8 +112,7 @@ def _network(config: Mask2FormerConfig, num_labels: int) -> Any:
 def _start(network: Any, model: str, revision: str | None, **options: Any) -> None:
     """Copy trained weights; what belongs to the classes stays as it is."""
     weights = resolve_weights(model, revision)
-    with loading(weights):
-        trained = type(network).from_pretrained(weights.source, **weights.options, **options)
+    trained = load_part(type(network), weights, dtype="float32", fresh=_OF_STAGES, **options)
     given, wanted = _without_classes(trained), _without_classes(network)
     if {n: t.shape for n, t in given.items()} != {n: t.shape for n, t in wanted.items()}:
         message = (

@@ -18,8 +18,9 @@ from PIL import Image
 from models.devices import pick_device
 from models.labelling.config import DetectorConfig
 from models.networks import load_network
+from models.processors import load_image_processor, load_tokenizer
 from models.protocols import FoundBoxes
-from models.weights import loading, resolve_weights
+from models.weights import resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,11 @@ class _Scored:
     best_token: Float32[np.ndarray, "queries phrases"]
     score: Float32[np.ndarray, "queries phrases"]
 
+    @property
+    def finite(self) -> bool:
+        """Whether no box and no score is NaN or infinite."""
+        return all(np.isfinite(a).all() for a in (self.boxes, self.best_token, self.score))
+
 
 class GroundingDino:
     """Grounding DINO of `transformers`, batched over images that have different phrases.
@@ -70,7 +76,7 @@ class GroundingDino:
     """
 
     def __init__(self, config: DetectorConfig) -> None:
-        from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
+        from transformers import GroundingDinoForObjectDetection
 
         self.config = config
         self.device = pick_device(config.device)
@@ -82,10 +88,8 @@ class GroundingDino:
             dtype=config.dtype,
         )
         self._network = network.to(self.device)
-        with loading(weights):
-            processor = GroundingDinoProcessor.from_pretrained(weights.source, **weights.options)
-        self._images: Any = processor.image_processor
-        self._tokenizer: Any = processor.tokenizer
+        self._images: Any = load_image_processor(weights, "GroundingDinoImageProcessor")
+        self._tokenizer: Any = load_tokenizer(weights, "BertTokenizer")
         _log.info("detector %s loaded from %s", config.model, weights.source)
 
     def detect(
@@ -205,9 +209,10 @@ class GroundingDino:
         self, scored: Sequence[tuple[_Caption, _Scored]], phrases: Sequence[str]
     ) -> FoundBoxes:
         best = np.zeros(len(phrases), np.float32)
+        finite = all(found.finite for _, found in scored)
         boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
         owners = [np.zeros(0, np.int64)]
-        for caption, found in scored:
+        for caption, found in scored if finite else ():
             for column, text in enumerate(caption.phrases):
                 rows = self._rows(found, column)
                 for index in (i for i, phrase in enumerate(phrases) if phrase == text):
@@ -221,6 +226,7 @@ class GroundingDino:
             scores=np.concatenate(scores)[order],
             phrases=np.concatenate(owners)[order],
             best_scores=best,
+            finite=finite,
         )
 
     def _rows(self, found: _Scored, column: int) -> np.ndarray:

@@ -14,11 +14,14 @@ from torch import Tensor
 from models.devices import pick_device
 from models.labelling.config import SegmenterConfig
 from models.networks import load_network
+from models.processors import load_image_processor
 from models.protocols import CutMasks
-from models.weights import loading, resolve_weights
+from models.weights import resolve_weights
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
+
+_DECODER_EPSILON = 1e-5  # of the LayerNorms in the two-way transformer of segment-anything
 
 
 class Sam:
@@ -38,9 +41,9 @@ class Sam:
         self.device = pick_device(config.device)
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
+        _normalise_as_trained(network)
         self._network = network.to(self.device)
-        with loading(weights):
-            self._processor: Any = SamProcessor.from_pretrained(weights.source, **weights.options)
+        self._processor: Any = SamProcessor(load_image_processor(weights, "SamImageProcessor"))
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
 
     def segment(
@@ -103,10 +106,22 @@ class Sam:
             inputs["reshaped_input_sizes"],
             mask_threshold=self.config.mask_threshold,
         )
+        finite = (logits.isfinite().all(dim=(2, 3)) & ious.isfinite()).cpu().numpy()
         return [
-            CutMasks(mask[:, 0].cpu().numpy(), own[: len(mask)].cpu().numpy())
-            for mask, own in zip(masks, ious, strict=True)
+            CutMasks(
+                mask[:, 0].cpu().numpy(),
+                own[: len(mask)].cpu().numpy(),
+                finite=bool(good[: len(mask)].all()),
+            )
+            for mask, own, good in zip(masks, ious, finite, strict=True)
         ]
+
+
+def _normalise_as_trained(network: Any) -> None:
+    """Give the decoder the small number with which SAM was trained; transformers has another."""
+    for module in network.mask_decoder.transformer.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = _DECODER_EPSILON
 
 
 def _as_many(boxes: Sequence[Float32[np.ndarray, "_ 4"]]) -> list[list[list[float]]]:

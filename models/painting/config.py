@@ -5,12 +5,16 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from models.configs import ModelConfig
+from models.folders import PIPELINE_INDEX
+
+CHECKER_PARTS = frozenset({"safety_checker", "feature_extractor"})
+"""Parts of a pipeline that judge images, and have no part in painting them."""
 
 
 class PainterConfig(ModelConfig, frozen=True):
     """A diffusion checkpoint and how it is sampled; the defaults are those of MagicSeg."""
 
-    marker: ClassVar[str] = "model_index.json"
+    marker: ClassVar[str] = PIPELINE_INDEX
     added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     kind: Literal["stable-diffusion"] = "stable-diffusion"
@@ -31,3 +35,8 @@ class PainterConfig(ModelConfig, frozen=True):
     """Start both images of a pair from one noise; otherwise each has its own."""
     safety_checker: bool = True
     """Let the checkpoint's safety checker judge the images, if it has one."""
+
+    @property
+    def unneeded_parts(self) -> frozenset[str]:
+        """What only judges images, if they are not judged."""
+        return frozenset() if self.safety_checker else CHECKER_PARTS

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -12,8 +13,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from models.devices import pick_device
+from models.folders import pipeline_parts
+from models.networks import load_part
 from models.painting.config import PainterConfig
-from models.painting.tokens import read_pipeline_index
+from models.painting.finite_pixels import FinitePixels
+from models.painting.tokens import part_class, pipeline_tokenizer, read_pipeline_index
+from models.processors import load_image_processor
 from models.protocols import PaintedPair, PairRequest
 from models.weights import Weights, loading, resolve_weights
 from storage.errors import InputError
@@ -27,6 +32,15 @@ _SCHEDULERS = {
     "euler-ancestral": ("EulerAncestralDiscreteScheduler", {}),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
     "unipc": ("UniPCMultistepScheduler", {}),
+}
+
+
+_NETWORKS = ("vae", "text_encoder", "unet")
+_EXTRACTOR = "CLIPImageProcessor"
+_LIBRARIES = {
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+    "stable_diffusion": "diffusers.pipelines.stable_diffusion",
 }
 
 
@@ -51,6 +65,7 @@ class DiffusionPairPainter:
         self.device = pick_device(config.device)
         self._pipeline = _load(config).to(self.device)
         self._shape = _latent_shape(self._pipeline, config)
+        self._pixels = FinitePixels(self._pipeline.vae.decoder)
         self._unconditional = self._embed([""])
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
@@ -80,6 +95,7 @@ class DiffusionPairPainter:
             self._start(request.seed, own=not self.config.shared_latent) for request in batch
         ]
         prompts = self._embed(texts)
+        self._pixels.forget()
         output = self._pipeline(
             prompt_embeds=prompts,
             negative_prompt_embeds=self._unconditional.expand_as(prompts),
@@ -93,9 +109,15 @@ class DiffusionPairPainter:
         )
         images = _to_bytes(output.images)
         unsafe = output.nsfw_content_detected or [False] * len(texts)
+        finite = self._pixels.finite
         count = len(batch)
         return [
-            PaintedPair(images[i], images[count + i], bool(unsafe[i] or unsafe[count + i]))
+            PaintedPair(
+                images[i],
+                images[count + i],
+                unsafe=bool(unsafe[i] or unsafe[count + i]),
+                finite=finite[i] and finite[count + i],
+            )
             for i in range(count)
         ]
 
@@ -118,29 +140,61 @@ class DiffusionPairPainter:
 
 
 def _load(config: PainterConfig) -> Any:
-    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
+    """Load every part of the pipeline by itself: the library would not say what one lacks."""
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import (
+        StableDiffusionPipeline,
+    )
 
+    make: Any = StableDiffusionPipeline
     weights = resolve_weights(config.model, config.revision)
-    parts = _parts(weights)
-    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
-    if not config.safety_checker or "safety_checker" not in parts:
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    diffusers_logging.disable_progress_bar()
+    index = read_pipeline_index(weights)
+    networks = {name: _network(weights, index, name, config.dtype) for name in _NETWORKS}
+    with_checker = config.safety_checker and "safety_checker" in set(pipeline_parts(index))
+    tokenizer = pipeline_tokenizer(weights, index)
+    with loading(weights, "scheduler"):
+        scheduler = _class(index, "scheduler").from_pretrained(
+            weights.source, subfolder="scheduler", **weights.options
+        )
+        scheduler = _scheduler(scheduler, config)
+    checker, extractor = None, None
+    if with_checker:
+        checker = _network(weights, index, "safety_checker", config.dtype)
+        extractor = load_image_processor(weights, _EXTRACTOR, part="feature_extractor")
     with loading(weights):
-        pipeline: Any = DiffusionPipeline.from_pretrained(
-            weights.source, **weights.options, **options
+        pipeline = make(
+            **networks,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
+            safety_checker=checker,
+            feature_extractor=extractor,
+            requires_safety_checker=with_checker,
         )
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = _scheduler(pipeline.scheduler, config)
     _log.info("painter %s loaded from %s", config.model, weights.source)
     return pipeline
 
 
-def _parts(weights: Weights) -> set[str]:
-    """Names of the pipeline's parts that have weights of their own."""
-    index = read_pipeline_index(weights)
-    return {name for name, part in index.items() if isinstance(part, list) and part[0] is not None}
+def _network(weights: Weights, index: dict[str, Any], part: str, dtype: str) -> Any:
+    return load_part(_class(index, part), weights, dtype=dtype, part=part)
+
+
+def _class(index: dict[str, Any], part: str) -> Any:
+    """The class of a part.
+
+    Raises:
+        InputError: If the index names a class that the library does not have.
+    """
+    library, name = part_class(index, part)
+    found = (
+        getattr(import_module(_LIBRARIES[library]), name, None) if library in _LIBRARIES else None
+    )
+    if found is None:
+        message = (
+            f"{PainterConfig.marker} says {part!r} is {name!r} of {library!r}, which is not known; "
+            "expected a class of diffusers or transformers"
+        )
+        raise InputError(message)
+    return found
 
 
 def _scheduler(own: Any, config: PainterConfig) -> Any:

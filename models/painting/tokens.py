@@ -7,15 +7,10 @@ a tokenizer of its own, and needs no other part of the painter.
 
 from typing import Any
 
+from models.folders import pipeline_parts, read_json
 from models.painting.config import PainterConfig
-from models.weights import (
-    Weights,
-    loading,
-    read_json,
-    require_marker,
-    resolve_weights,
-    way_out,
-)
+from models.processors import load_tokenizer
+from models.weights import Weights, require_marker, resolve_weights
 from storage.errors import InputError
 
 _PIPELINE = "StableDiffusionPipeline"
@@ -33,24 +28,12 @@ class PipelineTokens:
     """
 
     def __init__(self, config: PainterConfig) -> None:
-        import transformers
-
         weights = resolve_weights(config.model, config.revision)
-        _, name = read_pipeline_index(weights)["tokenizer"]
-        options = {**weights.options, "subfolder": "tokenizer"}
-        with loading(weights):
-            kind = getattr(transformers, name)
-            self._tokenizer: Any = kind.from_pretrained(weights.source, **options)
-        if len(self._tokenizer) <= len(self._tokenizer.all_special_ids):
-            # Without its files the class makes an empty tokenizer instead of an error.
-            message = (
-                f"painter {weights.source!r} has no words in its tokenizer, expected its "
-                f"vocabulary: {way_out(weights)}"
-            )
-            raise InputError(message)
+        self._tokenizer: Any = pipeline_tokenizer(weights, read_pipeline_index(weights))
         encoder = read_json(require_marker(weights, "text_encoder/config.json"))
         longest = self._tokenizer.model_max_length
-        self._max_tokens = min(longest, encoder.get("max_position_embeddings", longest))
+        positions = encoder.get("max_position_embeddings", longest)
+        self._max_tokens = min(longest, positions if isinstance(positions, int) else longest)
 
     @property
     def max_tokens(self) -> int:
@@ -76,3 +59,29 @@ def read_pipeline_index(weights: Weights) -> dict[str, Any]:
         )
         raise InputError(message)
     return index
+
+
+def pipeline_tokenizer(weights: Weights, index: dict[str, Any]) -> Any:
+    """Load the tokenizer that a pipeline's index names.
+
+    Raises:
+        InputError: If the index names none, or its vocabulary is missing or damaged.
+    """
+    _, name = part_class(index, "tokenizer")
+    return load_tokenizer(weights, name, part="tokenizer", marker=PainterConfig.marker)
+
+
+def part_class(index: dict[str, Any], part: str) -> tuple[str, str]:
+    """Library and class of a part.
+
+    Raises:
+        InputError: If the index does not name them.
+    """
+    if part not in set(pipeline_parts(index)):
+        message = (
+            f"{PainterConfig.marker} says {part!r} is {index.get(part)!r}, expected a library and "
+            "a class; download the model again"
+        )
+        raise InputError(message)
+    library, name = index[part]
+    return library, name

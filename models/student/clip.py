@@ -1,9 +1,10 @@
 """CLIP from a hub id or a folder: the frozen network and the tokenizer beside it."""
 
-from transformers import CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers import CLIPModel, PreTrainedTokenizerBase
 
+from models import processors
 from models.networks import load_network
-from models.weights import loading, resolve_weights
+from models.weights import resolve_weights
 
 
 def load_clip(model: str, revision: str | None = None) -> CLIPModel:
@@ -30,6 +31,4 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     Raises:
         InputError: If its files are missing.
     """
-    weights = resolve_weights(model, revision)
-    with loading(weights):
-        return CLIPTokenizer.from_pretrained(weights.source, **weights.options)
+    return processors.load_tokenizer(resolve_weights(model, revision), "CLIPTokenizer")

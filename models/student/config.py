@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from models.weights import require_marker, resolve_weights
+from models.folders import NETWORK_CONFIG
+from models.weights import require_weights_of, resolve_weights
 
 CHANNELS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
@@ -52,8 +53,8 @@ class StudentConfig(
         Raises:
             InputError: If they are missing; says what to download and where to put it.
         """
-        path = require_marker(resolve_weights(self.clip, self.revision), "config.json")
-        return f"{self.clip} in {path.parent}"
+        weights = resolve_weights(self.clip, self.revision)
+        return f"{self.clip} in {require_weights_of(weights, NETWORK_CONFIG, frozenset())}"
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:

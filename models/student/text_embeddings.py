@@ -87,7 +87,7 @@ def embed_phrases(
         templates: Name of a template set.
 
     Raises:
-        InputError: If the set is unknown, or a class has no phrase.
+        InputError: If the set is unknown, a class has no phrase, or a vector is not finite.
     """
     empty = [str(i) for i, own in enumerate(phrases) if not own]
     if empty or not phrases:
@@ -99,7 +99,14 @@ def embed_phrases(
     means = clip(texts).unflatten(0, (len(unique), len(filled))).mean(dim=1)
     rows = dict(zip(unique, F.normalize(means, dim=-1), strict=True))
     classes = [torch.stack([rows[phrase] for phrase in own]).mean(dim=0) for own in phrases]
-    return F.normalize(torch.stack(classes), dim=-1)
+    table = F.normalize(torch.stack(classes), dim=-1)
+    if not table.isfinite().all():
+        message = (
+            "the text vectors of the student's CLIP are not finite (NaN or infinite), expected "
+            "unit vectors: its weights are damaged, download them again"
+        )
+        raise InputError(message)
+    return table
 
 
 def load_embeddings(

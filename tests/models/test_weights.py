@@ -24,7 +24,8 @@ def _no_weights_folder(monkeypatch, tmp_path_factory):
 def write_model(folder):
     (folder / "sub").mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    (folder / "sub" / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "sub" / "words.txt").write_bytes(b"a")
     return folder
 
 
@@ -105,9 +106,9 @@ def test_the_identity_of_a_folder_is_its_contents(tmp_path):
     before = weights_identity(str(one))
     assert before == weights_identity(str(other))
     assert before.startswith("sha256:")
-    (other / "sub" / "model.safetensors").write_bytes(b"weighty")
+    (other / "model.safetensors").write_bytes(b"weighty")
     assert weights_identity(str(other)) != before
-    (one / "sub" / "model.safetensors").rename(one / "model.safetensors")
+    (one / "sub" / "words.txt").rename(one / "words.txt")
     assert weights_identity(str(one)) != before
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import (
     CLIPConfig,
-    CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
     CLIPTextConfig,
@@ -17,6 +16,7 @@ from transformers import (
 from models.miniature import captions
 from models.miniature.tokens import END, START, write_tokenizer
 from models.miniature.world import BACKGROUNDS, CANVAS, CLASSES
+from models.processors import image_processor_class
 
 WIDTH = 64
 """Length of an embedding."""
@@ -82,7 +82,9 @@ def write_processor(folder: Path) -> CLIPProcessor:
     write_tokenizer(folder, words, _MAX_LENGTH)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     side = {"height": CANVAS, "width": CANVAS}
-    images = CLIPImageProcessorPil(size={"shortest_edge": CANVAS}, crop_size=side)
+    images = image_processor_class("CLIPImageProcessor")(
+        size={"shortest_edge": CANVAS}, crop_size=side
+    )
     loaded = CLIPProcessor(images, tokenizer)
     loaded.save_pretrained(folder)
     return loaded

@@ -8,12 +8,12 @@ from transformers import (
     BertTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
-    GroundingDinoImageProcessorPil,
     GroundingDinoProcessor,
     SwinConfig,
 )
 
 from models.miniature.world import BACKGROUNDS, CANVAS, CLASSES, COLOURS, SIZES
+from models.processors import image_processor_class
 
 SPECIAL = {
     "[PAD]": 0,
@@ -52,7 +52,9 @@ def processor() -> GroundingDinoProcessor:
     """Text and image processor for scenes of the world."""
     edges = {"shortest_edge": CANVAS, "longest_edge": CANVAS}
     tokenizer = BertTokenizer(vocab=token_ids(), model_max_length=MAX_TEXT)
-    return GroundingDinoProcessor(GroundingDinoImageProcessorPil(size=edges), tokenizer)
+    return GroundingDinoProcessor(
+        image_processor_class("GroundingDinoImageProcessor")(size=edges), tokenizer
+    )
 
 
 def untrained_network() -> GroundingDinoForObjectDetection:

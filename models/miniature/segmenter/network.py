@@ -3,7 +3,6 @@
 import torch
 from transformers import (
     SamConfig,
-    SamImageProcessorPil,
     SamMaskDecoderConfig,
     SamModel,
     SamProcessor,
@@ -12,6 +11,7 @@ from transformers import (
 )
 
 from models.miniature.world import CANVAS
+from models.processors import image_processor_class
 
 _PATCH = 4
 _WIDTH = 128
@@ -20,7 +20,7 @@ _WIDTH = 128
 def processor() -> SamProcessor:
     """Image and prompt processor for scenes of the world."""
     side = {"height": CANVAS, "width": CANVAS}
-    images = SamImageProcessorPil(
+    images = image_processor_class("SamImageProcessor")(
         size={"longest_edge": CANVAS},
         pad_size=side,
         mask_size={"longest_edge": CANVAS},

@@ -1,0 +1,35 @@
+"""Pixels that are numbers: seen where they leave the autoencoder, before they are clamped."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class FinitePixels:
+    """Watches an autoencoder's decoder for pictures with values that are NaN or infinite.
+
+    The pipeline clamps what the decoder gives, which makes white of infinities, and turns NaN into
+    any grey level at all. Such a picture is painted zero; the others keep every bit.
+
+    Args:
+        decoder: What turns latents into pixels, one picture a row.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self.finite: list[bool] = []
+        decoder.register_forward_hook(self._note)
+
+    def forget(self) -> None:
+        """Begin with a new batch."""
+        self.finite = []
+
+    def _note(
+        self, _decoder: nn.Module, _inputs: Any, pixels: Float[Tensor, "pictures 3 height width"]
+    ) -> Float[Tensor, "pictures 3 height width"] | None:
+        finite = pixels.isfinite().flatten(1).all(dim=1)
+        found = finite.tolist()
+        self.finite += found
+        if all(found):
+            return None  # leaves the output as it is
+        return pixels.where(finite[:, None, None, None], 0.0)

@@ -1,0 +1,80 @@
+"""What stands before a network: its tokenizer and its image processor, each by its class.
+
+The libraries would choose classes by what else is installed: with torchvision, the same folder
+gives an image processor that resizes a little otherwise. Named by class, they are the same
+everywhere.
+"""
+
+from typing import Any
+
+from models.folders import NETWORK_CONFIG, require_vocabulary
+from models.weights import Weights, loading, require_marker, way_out
+from storage.errors import InputError
+
+_FAST = {"CLIPTokenizer": "CLIPTokenizerFast", "BertTokenizer": "BertTokenizerFast"}
+
+
+def load_tokenizer(
+    weights: Weights, name: str, *, part: str = "", marker: str = NETWORK_CONFIG
+) -> Any:
+    """Load a tokenizer with all of its words.
+
+    Args:
+        weights: Where its files are.
+        name: Its class in transformers; of two ways to compute it the fast one is taken.
+        part: Its folder in a pipeline; empty beside a network.
+        marker: The small file at the root of the checkpoint.
+
+    Raises:
+        InputError: If its class is unknown or its vocabulary is missing or damaged.
+    """
+    import transformers
+
+    if weights.folder is not None:
+        require_vocabulary(weights.folder / part)
+    name = _FAST.get(name, name)
+    kind = getattr(transformers, name, None)
+    if kind is None:
+        message = f"tokenizer {name!r} of {weights.source!r} is no class of transformers"
+        raise InputError(message)
+    options = {**weights.options, "subfolder": part} if part else weights.options
+    with loading(weights, part or "tokenizer"):
+        tokenizer = kind.from_pretrained(weights.source, **options)
+    if weights.folder is None:
+        require_vocabulary(require_marker(weights, marker).parent / part)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # Without its files the class makes an empty tokenizer instead of an error.
+        message = (
+            f"weights in {weights.source!r} have no words in their tokenizer, expected its "
+            f"vocabulary; {way_out(weights)}"
+        )
+        raise InputError(message)
+    return tokenizer
+
+
+def load_image_processor(weights: Weights, name: str, *, part: str = "") -> Any:
+    """Load an image processor that computes with Pillow and numpy.
+
+    Args:
+        weights: Where its file is.
+        name: Its class in transformers 4; that of transformers 5 has `Pil` at its end.
+        part: Its folder in a pipeline; empty beside a network.
+
+    Raises:
+        InputError: If its file is missing or damaged.
+    """
+    options = {**weights.options, "subfolder": part} if part else weights.options
+    with loading(weights, part or "image processor"):
+        return image_processor_class(name).from_pretrained(weights.source, **options)
+
+
+def image_processor_class(name: str) -> Any:
+    """The class that computes with Pillow and numpy.
+
+    Args:
+        name: Its name in transformers 4; that of transformers 5 has `Pil` at its end.
+    """
+    import transformers
+
+    pinned = f"{name}Pil"
+    return getattr(transformers, pinned if hasattr(transformers, pinned) else name)
