@@ -7,6 +7,8 @@ from rich.console import Console
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
+from evaluation.benchmarks.split_files import spread
+from evaluation.scoring.examination import Examination, examine_files
 from flows.embedded_server import check_server
 from flows.generation_run import require_space
 from models.devices import pick_device
@@ -15,6 +17,9 @@ from models.registry import Role
 from storage.errors import EngineError
 from storage.records import Record
 from storage.vocabulary import load_vocabulary
+
+_FEW_IMAGES = 8
+_NAMED_CLASSES = 20
 
 
 class Check(Record, frozen=True):
@@ -43,11 +48,12 @@ def examine(profile_name: str, root: str | None) -> list[Check]:
     return [_finding(what, check) for what, check in checks.items()]
 
 
-def examine_benchmark(config: BenchmarkConfig) -> list[Check]:
-    """Check the files of a benchmark: its list, that all are there, and the first few.
+def examine_benchmark(config: BenchmarkConfig, *, deep: bool = False) -> list[Check]:
+    """Check the files of a benchmark: its list, that all are there, and what they hold.
 
     Args:
         config: Which benchmark, and where.
+        deep: Open every image with its truth, and list all faults, instead of a few.
     """
     try:
         benchmark = open_benchmark(config)
@@ -64,18 +70,42 @@ def examine_benchmark(config: BenchmarkConfig) -> list[Check]:
 
     def files() -> str:
         benchmark.check()
-        return "all there"
+        return benchmark.coverage or "all there"
 
-    def first() -> str:
-        sample = next(iter(benchmark))
-        height, width = sample.image.shape[:2]
-        return f"{sample.key}: {width} x {height} pixels, read with its truth"
-
-    checks: dict[str, Callable[[], str]] = {"files": files, "first image": first}
-    return [
+    found = [
         Check(what=config.name, ok=True, detail=listed),
-        *(_finding(what, check) for what, check in checks.items()),
+        _finding("files", files),
     ]
+    chosen = benchmark.keys if deep else spread(benchmark.keys, _FEW_IMAGES)
+    return found + _contents(examine_files(benchmark, chosen), whole=len(chosen) == count)
+
+
+def _contents(found: Examination, *, whole: bool) -> list[Check]:
+    """What the images that were opened hold."""
+    faults = [Check(what="fault", ok=False, detail=fault) for fault in found.faults]
+    good = found.num_images - len(faults)
+    opened = "every image" if whole else f"{found.num_images} images"
+    detail = f"{good} of {found.num_images} read with their truth"
+    checks = [Check(what=opened, ok=not faults, detail=detail), *faults]
+    if found.pixels:
+        checks.append(_truth(found, whole=whole))
+    checks += [Check(what="beware", ok=True, detail=each) for each in found.warnings if whole]
+    return checks
+
+
+def _truth(found: Examination, *, whole: bool) -> Check:
+    """The classes that the truth shows."""
+    if found.nonsense:
+        more = "" if whole else "; --deep looks at all images"
+        return Check(what="truth", ok=not whole, detail=f"{found.nonsense}{more}")
+    named = [f"{name} in {count}" for name, count in list(found.found.items())[:_NAMED_CLASSES]]
+    left = len(found.found) - len(named)
+    more = f" and {left} more" if left else ""
+    detail = (
+        f"{len(found.found)} of {len(found.classes.names)} classes ({', '.join(named)}{more}), "
+        f"{found.void_share:.1%} of the pixels ignored"
+    )
+    return Check(what="truth", ok=True, detail=detail)
 
 
 def print_findings(findings: list[Check], console: Console) -> None:

@@ -33,7 +33,16 @@ def score_table(measured: Sequence[Scores]) -> Table:
         f"mean over the {scores.protocol.average}"
         for scores in measured
     }
-    table.caption = Text("\n".join(sorted(hows)), justify="left")
+    hows |= {
+        f"truth of {scores.protocol.benchmark} {scores.protocol.split}: {scores.protocol.truth}"
+        for scores in measured
+    }
+    warnings = {
+        f"Beware, {scores.protocol.benchmark} {scores.protocol.split}: {each}"
+        for scores in measured
+        for each in scores.warnings
+    }
+    table.caption = Text("\n".join([*sorted(hows), *sorted(warnings)]), justify="left")
     return table
 
 

@@ -21,7 +21,7 @@ def open_benchmark(config: BenchmarkConfig) -> Benchmark | OpenImages:
         DataError: If the list or the annotations are damaged.
     """
     if config.name == "open_images":
-        return OpenImages(config.root, config.split, config.limit)
+        return OpenImages(config.root, config.split, config.limit, available=config.available)
     # The readers build on what this module says, so that it can import them here only.
     from evaluation.benchmarks.coco_object import open_coco_object
     from evaluation.benchmarks.context import open_context

@@ -5,7 +5,7 @@ and class k of the set is k + 1; without, class k is k and background pixels are
 pixels are `IGNORE_LABEL`, whatever the files say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -60,6 +60,25 @@ class Benchmark(Protocol):
     @property
     def published_as(self) -> str:
         """Its name in the tables of published results; empty for a benchmark of our own."""
+        ...
+
+    @property
+    def coverage(self) -> str:
+        """How many images of the split are there, if some are not and that was asked for."""
+        ...
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the images, always in the same order."""
+        ...
+
+    def sample(self, key: str) -> BenchmarkSample:
+        """One image with its truth; threads may ask at the same time.
+
+        Raises:
+            DataError: If its files are damaged, or the truth is none.
+            InputError: If a file is missing.
+        """
         ...
 
     def __len__(self) -> int:
@@ -120,6 +139,9 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     or `val` for COCO-Object and LVIS, those or `test` for Open Images."""
     limit: int | None = Field(default=None, ge=1)
     """Score only this many images, evenly spread over the split; all when empty."""
+    available: bool = False
+    """Score the images whose files are there, of a split that is not whole; the share stands beside
+    every number, published ones do not."""
     lvis: LvisConfig | None = Field(default=None, validate_default=True)
     """Choices for LVIS, and for no other benchmark; its defaults when empty."""
 
@@ -136,7 +158,10 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
 
     def identity(self) -> dict[str, object]:
         """Fields that decide what is scored; where the files lie is left out."""
-        return self.model_dump(mode="json", exclude={"root"})
+        found = self.model_dump(mode="json", exclude={"root"})
+        if not self.available:
+            del found["available"]  # scores of earlier versions are known without it
+        return found
 
 
 def scored_names(classes: BenchmarkClasses) -> tuple[str, ...]:

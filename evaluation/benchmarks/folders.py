@@ -15,6 +15,7 @@ from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
 from evaluation.benchmarks.label_files import Labels, checked_labels, read_indices
 from evaluation.benchmarks.near_misses import exists, is_file, labels_hint, lists_hint
 from evaluation.benchmarks.split_files import (
+    coverage_words,
     describe_files,
     first_file,
     picture_file,
@@ -153,7 +154,9 @@ class LabelledImages:
         self._origin = origin
         self._layout = layout
         whole = len(keys) in origin.published_sizes and config.split == _PUBLISHED_SPLIT
-        self._keys = spread(keys, config.limit)
+        there = [key for key in keys if self._has(key)] if config.available else keys
+        self._coverage = coverage_words(len(there), len(keys)) if config.available else ""
+        self._keys = spread(there or keys, config.limit)  # of none, the missing ones are named
         self._published = whole and len(self._keys) == len(keys)
 
     @property
@@ -168,8 +171,8 @@ class LabelledImages:
 
     @property
     def truth(self) -> str:
-        """How the label maps are made."""
-        return self._origin.truth
+        """How the label maps are made, and of how many images if some are not there."""
+        return "; ".join(part for part in (self._origin.truth, self._coverage) if part)
 
     @property
     def published_as(self) -> str:
@@ -232,6 +235,14 @@ class LabelledImages:
             f"expected {width} x {height} as its image: {way_out}"
         )
         return DataError(message)
+
+    @property
+    def coverage(self) -> str:
+        """How many of the images are there, if some are not and that was asked for."""
+        return self._coverage
+
+    def _has(self, key: str) -> bool:
+        return is_file(self._layout.image(key)) and is_file(self._layout.label_file(key))
 
     def missing_files(self) -> list[Path]:
         """The images and label files of the split that are not there."""

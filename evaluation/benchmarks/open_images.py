@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float64, Int8, Int32, Int64, UInt8
 
 from evaluation.benchmarks.near_misses import files_hint, is_file, root_hint
 from evaluation.benchmarks.split_files import (
+    coverage_words,
     describe_files,
     picture_file,
     read_image,
@@ -129,17 +130,21 @@ class OpenImages:
         root: Folder of the files.
         split: train, val or test.
         limit: Use only this many images, evenly spread; all when None.
+        available: Use the images that are there, of a split that is not whole.
 
     Raises:
         InputError: If the split is unknown or a table is missing.
     """
 
-    def __init__(self, root: Path, split: str, limit: int | None) -> None:
+    def __init__(
+        self, root: Path, split: str, limit: int | None, *, available: bool = False
+    ) -> None:
         if split not in _FOLDERS:
             message = f"split {split} does not exist, expected one of {', '.join(_FOLDERS)}"
             raise InputError(message)
         self.split = split
         self._limit = limit
+        self._available = available
         self._files = _files(root, split)
         missing = [path for path in (self._files.answers, self._files.names) if not path.is_file()]
         if missing:
@@ -187,7 +192,7 @@ class OpenImages:
         images, others of 36,702. How points became the published numbers is not said; see
         `evaluation.scoring.points`.
         """
-        whole = self.split == "val" and len(self) in _PUBLISHED_SIZES
+        whole = self.split == "val" and len(self) in _PUBLISHED_SIZES and not self.coverage
         return "OpenImages-V7" if whole else ""
 
     def __len__(self) -> int:
@@ -200,21 +205,35 @@ class OpenImages:
             InputError: If a file is missing.
             DataError: If a file cannot be decoded.
         """
-        answers = self._answers
-        known = {label: index for index, label in enumerate(self.labels)}
-        place = np.array([known.get(label, -1) for label in answers.labels], dtype=np.int32)
-        for index in self._chosen:
-            first, last = np.searchsorted(answers.image, [index, index + 1])
-            yield self._sample(slice(int(first), int(last)), place)
+        for key in self.keys:
+            yield self.sample(key)
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the images, in the order of the point file."""
+        return [self._answers.images[index] for index in self._chosen]
+
+    def sample(self, key: str) -> PointSample:
+        """Read one image; raises as reading all of them does."""
+        index = self._numbers[key]
+        first, last = np.searchsorted(self._answers.image, [index, index + 1])
+        return self._sample(slice(int(first), int(last)), self._places)
+
+    @property
+    def coverage(self) -> str:
+        """How many of the images are there, if some are not and that was asked for."""
+        if not self._available:
+            return ""
+        return coverage_words(len(self._there), len(self._counted_images))
 
     def missing_files(self) -> list[Path]:
         """The images of the split that are not there."""
-        return [path for path in map(self._image, self._keys) if not is_file(path)]
+        return [path for path in map(self._image, self.keys) if not is_file(path)]
 
     def contents(self) -> str:
         """Digest of the names and sizes of the split's files."""
-        files = (self._files.answers, self._files.names, *map(self._image, self._keys))
-        return describe_files(self._keys, files)
+        files = (self._files.answers, self._files.names, *map(self._image, self.keys))
+        return describe_files(self.keys, files)
 
     def check(self) -> None:
         """Refuse a split that is not whole.
@@ -229,8 +248,20 @@ class OpenImages:
         return read_answers(self._files.answers)
 
     @cached_property
-    def _chosen(self) -> list[int]:
-        """The images with a yes or a no, or some of them."""
+    def _numbers(self) -> dict[str, int]:
+        """The number of each image in the point file."""
+        return {self._answers.images[index]: index for index in self._counted_images}
+
+    @cached_property
+    def _places(self) -> Int32[np.ndarray, " labels"]:
+        """The position in the class set of each label of the point file; -1 if it is none."""
+        known = {label: index for index, label in enumerate(self.labels)}
+        found = [known.get(label, -1) for label in self._answers.labels]
+        return np.array(found, dtype=np.int32)
+
+    @cached_property
+    def _counted_images(self) -> list[int]:
+        """The images with a yes or a no."""
         answers = self._answers
         images = np.unique(answers.image[answers.counted]).tolist()
         if not images:
@@ -239,11 +270,19 @@ class OpenImages:
                 f"score: fetch it again from {_SERVER}"
             )
             raise DataError(message)
-        return spread(images, self._limit)
+        return images
 
-    @property
-    def _keys(self) -> list[str]:
-        return [self._answers.images[index] for index in self._chosen]
+    @cached_property
+    def _there(self) -> list[int]:
+        """Those of them whose files are there."""
+        names = self._answers.images
+        return [index for index in self._counted_images if is_file(self._image(names[index]))]
+
+    @cached_property
+    def _chosen(self) -> list[int]:
+        """The images that are scored."""
+        found = (self._there if self._available else None) or self._counted_images
+        return spread(found, self._limit)
 
     def _image(self, key: str) -> Path:
         return picture_file(self._files.images, key)

@@ -39,6 +39,14 @@ def spread(items: Sequence[ItemT], limit: int | None) -> list[ItemT]:
     return [items[index * len(items) // limit] for index in range(limit)]
 
 
+def coverage_words(there: int, listed: int) -> str:
+    """Say that a number is about a part of a split; empty if all images are there."""
+    if there == listed:
+        return ""
+    share = 100 * there / listed
+    return f"{there:,} of {listed:,} images ({share:.3g} %), those whose files are there"
+
+
 def require_files(missing: Sequence[Path], split: str, where_to_get: str) -> None:
     """Refuse a split that is not whole.
 

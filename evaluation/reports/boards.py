@@ -111,11 +111,14 @@ def _board(group: Sequence[Scores]) -> Board:
     classes, note = ranked(rows)
     background = "with" if protocol.background else "without"
     names = len(protocol.class_names)
+    warned = dict.fromkeys(each for scores in group for each in scores.warnings)
+    warning = f" Beware: {'; '.join(warned)}." if warned else ""
     return Board(
         title=f"{protocol.benchmark}, {protocol.split}",
         note=(
             f"{protocol.num_images:,} images, {names:,} classes {background} background; truth: "
             f"{protocol.truth}; mean over the {protocol.average}. Numbers in percent."
+            f"{warning}"
         ),
         rows=[row for each in shown for row in _score_rows(each.scores)],
         published=group[0].published,

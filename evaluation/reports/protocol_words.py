@@ -27,6 +27,8 @@ def point_protocol_words(protocol: PointProtocol) -> str:
     mean = f"mean over {way_words(protocol.aggregate, both=protocol.with_background)} IoU"
     rule = f"predicted where {_compared(protocol)}"
     parts = [mean, rule, f"score: {protocol.scores}", protocol.text, protocol.view]
+    if protocol.coverage:
+        parts.append(protocol.coverage)
     if protocol.preset:
         parts.append(f"preset {protocol.preset}, changed: {_changes(protocol)}")
         parts.append(f"without: {', '.join(protocol.preset_omits) or 'nothing'}")
@@ -115,6 +117,7 @@ _ON_POINTS: tuple[_Told, ...] = (
         ("aggregate", "with_background"),
         lambda protocol: way_words(protocol.aggregate, both=protocol.with_background),
     ),
+    (("coverage",), lambda protocol: protocol.coverage),
     (("candidates",), lambda protocol: f"candidates {protocol.candidates.value}"),
     (("scores",), _unless_preset("scores")),
     (("num_classes",), lambda protocol: f"{protocol.num_classes:,} classes"),

@@ -19,6 +19,7 @@ from evaluation.benchmarks.split_files import spread
 from evaluation.scoring.background import apply_background, confidence
 from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, ScoringConfig
+from evaluation.scoring.examination import require_sound
 from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
 from evaluation.scoring.predictors import Predictor, StudentPredictor
@@ -166,7 +167,7 @@ def measure(
 
     Args:
         predictor: Gives the best class of each pixel.
-        benchmark: Images and truth; files are checked before the first image is shown.
+        benchmark: Images and truth; all files are opened before the first image is shown.
         subject: What is scored.
         protocol: How; its background rule and threshold are applied.
         config: Which classes are averaged, thresholds of the curve, and number of examples.
@@ -177,9 +178,10 @@ def measure(
 
     Raises:
         InputError: If files of the benchmark are missing.
-        DataError: If the benchmark's files are broken or hold no pixel to count.
+        DataError: If the benchmark's files are broken, or its truth shows no class or has no pixel
+            to count.
     """
-    benchmark.check()
+    examined = require_sound(benchmark)
     started = time.perf_counter()
     strict = protocol.background_rule is Background.CONSTANT
     confusion = Confusion(len(protocol.class_names))
@@ -214,6 +216,7 @@ def measure(
         curve=_curve(sweep, config.average) if protocol.background else (),
         published=published_results(benchmark.published_as),
         examples=tuple(keeper.kept),
+        warnings=examined.warnings,
         benchmark_digest=benchmark.contents(),
         seconds=round(time.perf_counter() - started, 3),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

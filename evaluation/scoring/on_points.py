@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Float32
 from evaluation.benchmarks.open_images import OpenImages, PointSample
 from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
+from evaluation.scoring.examination import require_sound
 from evaluation.scoring.phrases import class_phrases, text_rows, text_words
 from evaluation.scoring.point_results import (
     AnswerCounts,
@@ -149,7 +150,7 @@ def score_points(
 
     Args:
         scorer: Gives the map of each class.
-        benchmark: Images and points; files are checked before the first image is shown.
+        benchmark: Images and points; all files are opened before the first image is shown.
         subject: What is scored.
         protocol: How.
         config: Thresholds of the curve.
@@ -162,7 +163,7 @@ def score_points(
         InputError: If images are missing.
         DataError: If files are broken, or no point counts.
     """
-    benchmark.check()
+    require_sound(benchmark)
     started = time.perf_counter()
     thresholds = (protocol.threshold, *config.thresholds)
     point_counts = PointCounts(protocol.num_classes, thresholds, strict=protocol.strict)
@@ -283,6 +284,7 @@ def _protocol(benchmark: OpenImages, rules: PointRules, **how: Any) -> PointProt
         benchmark=benchmark.classes.name,
         split=benchmark.split,
         num_images=len(benchmark),
+        coverage=benchmark.coverage,
         num_classes=len(benchmark.classes.names),
         **rules.model_dump(),
         **how,

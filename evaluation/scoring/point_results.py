@@ -16,6 +16,8 @@ class PointProtocol(Record, frozen=True):
     """Part of the benchmark."""
     num_images: int
     """Images with a yes or a no; those without a candidate are not shown."""
+    coverage: str = ""
+    """Which share of the images that is, if some are not there."""
     num_classes: int
     """Classes with a yes or a no in the split."""
     candidates: Candidates

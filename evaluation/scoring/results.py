@@ -153,6 +153,8 @@ class Scores(Record, frozen=True):
     """Published numbers on the same benchmark; empty for a benchmark of our own."""
     examples: tuple[Example, ...]
     """Kept label maps."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the number should know about the truth."""
     benchmark_digest: str = ""
     """Digest of the benchmark's files, see `Benchmark.contents`; empty in older files."""
     seconds: float

@@ -6,6 +6,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from flows.commands.app import (
+    Flag,
     Json,
     Place,
     app,
@@ -17,7 +18,6 @@ from flows.commands.app import (
 )
 from storage.errors import InputError
 
-_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 _Action = Annotated[
     Literal["list", "restore", "empty"],
     Parameter(help="list batches, restore one of them, or empty the quarantine."),
@@ -37,8 +37,8 @@ def retry(
     shard: str | None = None,
     stage: str | None = None,
     reason: str | None = None,
-    degraded: _Flag = False,
-    dry_run: _Flag = False,
+    degraded: Flag = False,
+    dry_run: Flag = False,
     json_: Json = False,
 ) -> None:
     """Open dropped samples of finished shards again, so that 'magicseg generate' makes them.
@@ -107,7 +107,7 @@ def merge(
     /,
     *,
     out: Place,
-    degraded: _Flag = False,
+    degraded: Flag = False,
     json_: Json = False,
 ) -> None:
     """Join datasets of one vocabulary into one, whose shards are theirs.
@@ -133,7 +133,7 @@ def merge(
 
 
 @app.command(help_epilogue=show_examples("magicseg gc runs/mine", "magicseg gc runs/mine --yes"))
-def gc(root: str, *, yes: _Flag = False, json_: Json = False) -> None:
+def gc(root: str, *, yes: Flag = False, json_: Json = False) -> None:
     """Free the painted pairs of packed shards, and bytes that no record names.
 
     The last shard of each slice keeps its pairs, so that it can grow. A shard whose pairs are freed
@@ -167,7 +167,7 @@ def quarantine(
     *,
     older_than: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
     id_: Annotated[str | None, Parameter(name="--id")] = None,
-    yes: _Flag = False,
+    yes: Flag = False,
     json_: Json = False,
 ) -> None:
     """List what was put aside because it was damaged or replaced; move it back, or delete it.

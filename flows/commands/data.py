@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.app import (
+    Flag,
     Json,
     LocalPath,
     Place,
@@ -37,7 +38,7 @@ class GenerationOptions:
     """Written samples that each class shall have: those that yield less get extra samples."""
     max_extra: float | None = None
     """Most extra samples, as a multiple of --samples (1.0)."""
-    accept_failed: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    accept_failed: Flag = False
     """Pack shards without the samples that no service delivered."""
     profile: str | None = None
     """Shipped profile (miniature, sd15), or the path of a YAML file."""
@@ -141,8 +142,8 @@ def status(root: Place, *, json_: Json = False) -> None:
 def verify(
     root: Place,
     *,
-    deep: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    repair: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    deep: Flag = False,
+    repair: Flag = False,
     json_: Json = False,
 ) -> None:
     """Compare the files of a dataset with its records; changes nothing unless it shall repair.

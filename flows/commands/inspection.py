@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 
 from evaluation.benchmarks.names import BenchmarkName
 from flows.commands.app import (
+    Flag,
     Json,
     LocalPath,
     Place,
@@ -72,7 +73,7 @@ def report(
     help_epilogue=show_examples(
         "magicseg doctor --root runs/mine",
         "magicseg doctor --profile sd15",
-        "magicseg doctor --benchmark voc21 --root VOCdevkit/VOC2012",
+        "magicseg doctor --benchmark voc21 --root VOCdevkit/VOC2012 --deep",
     )
 )
 def doctor(
@@ -81,6 +82,7 @@ def doctor(
     root: Place | None = None,
     benchmark: BenchmarkName | None = None,
     split: str = "val",
+    deep: Flag = False,
     set_: Settings = (),
     json_: Json = False,
 ) -> None:
@@ -91,6 +93,7 @@ def doctor(
         root: Dataset to check for space and write access; with a benchmark, the folder of that.
         benchmark: Name of a benchmark; then its files are checked and nothing else.
         split: Which part of the benchmark.
+        deep: Open every image of the benchmark with its truth, and list all faults.
         set_: Settings of the benchmark, such as benchmark.lvis.images=all; may be repeated.
         json_: Print JSON.
     """
@@ -100,6 +103,9 @@ def doctor(
     if others or (own and benchmark is None):
         message = f"{', '.join(set_)} means nothing here, expected benchmark.<name>=value"
         raise InputError(message)
+    if deep and benchmark is None:
+        message = "--deep opens the files of a benchmark: name it with --benchmark"
+        raise InputError(message)
     if benchmark is None:
         findings = examine(profile, root)
     elif root is None:
@@ -107,7 +113,7 @@ def doctor(
         raise InputError(message)
     else:
         config = benchmark_config({"name": benchmark, "root": root, "split": split}, own)
-        findings = examine_benchmark(config)
+        findings = examine_benchmark(config, deep=deep)
     if json_:
         print_json([finding.model_dump(mode="json") for finding in findings])
     else:

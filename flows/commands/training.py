@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from evaluation.benchmarks.names import BenchmarkName
 from flows.commands.app import (
+    Flag,
     Json,
     LocalPath,
     Place,
@@ -63,6 +64,7 @@ def evaluate(
     split: str = "val",
     profile: str = "miniature",
     limit: Whole | None = None,
+    available: Flag = False,
     preset: str | None = None,
     untrained: bool = True,
     baseline: bool = True,
@@ -77,6 +79,7 @@ def evaluate(
         split: Which part of the benchmark.
         profile: Profile that the student was trained with.
         limit: Score only this many images.
+        available: Score the images whose files are there; their share stands beside the number.
         preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip or
             magicseg_released; settings that are given win.
         untrained: Score the student before training too.
@@ -90,7 +93,14 @@ def evaluate(
 
     own, scoring = benchmark_settings(set_)
     config = benchmark_config(
-        {"name": benchmark, "root": root, "split": split, "limit": limit}, own
+        {
+            "name": benchmark,
+            "root": root,
+            "split": split,
+            "limit": limit,
+            "available": available,
+        },
+        own,
     )
 
     parameters = read_parameters(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -138,14 +139,24 @@ def test_the_doctor_says_which_file_of_a_benchmark_is_missing_and_where_it_is_ha
         return findings
 
     whole = examined("--benchmark", "miniature")
-    assert [row["ok"] for row in whole.values()] == [True, True, True]
+    assert [row["ok"] for row in whole.values()] == [True, True, True, True]
     said = whole["miniature"]["detail"]
     assert said.startswith("3 images in the split val, 14 classes with background; no published")
-    assert "64 x 64 pixels" in whole["first image"]["detail"]
+    assert whole["every image"]["detail"] == "3 of 3 read with their truth"
+    shown = whole["truth"]["detail"]
+    assert re.match(r"[2-6] of 14 classes \([a-z ]+ in [123], .*0\.0% of the pixels ignored", shown)
     name = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[0]
     (root / "JPEGImages" / f"{name}.jpg").unlink()
     half = examined("--benchmark", "miniature")
-    assert [row["ok"] for row in half.values()] == [True, False, False]
+    assert {row["what"] for row in half.values() if not row["ok"]} == {
+        "files",
+        "every image",
+        "fault",
+    }
+    assert f"{name}.jpg" in half["fault"]["detail"]
+    part = examined("--benchmark", "miniature", "--set", "benchmark.available=true")
+    assert all(row["ok"] for row in part.values())
+    assert "2 of 3 images" in part["files"]["detail"]
     assert f"{name}.jpg" in half["files"]["detail"]
     assert "python -m models.miniature.benchmark" in half["files"]["detail"]
     lvis = examined("--benchmark", "lvis")
@@ -154,6 +165,25 @@ def test_the_doctor_says_which_file_of_a_benchmark_is_missing_and_where_it_is_ha
     points = examined("--benchmark", "open_images", "--split", "test")
     assert [row["ok"] for row in points.values()] == [False]
     assert "oidv7-test-annotations-point-labels.csv" in points["open_images"]["detail"]
+
+
+def test_the_doctor_lists_every_fault_of_a_benchmark_if_it_looks_deep(
+    monkeypatch, refused, capsys, tmp_path
+):
+    root = write_benchmark(
+        DrawnBenchmarkConfig(num_train=0, num_val=40, num_test=0), tmp_path / "b"
+    )
+    names = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
+    for name in names[1:4]:
+        (root / "SegmentationClass" / f"{name}.png").write_bytes(b"?")
+    command = ["magicseg", "doctor", "--benchmark", "miniature", "--root", str(root)]
+    monkeypatch.setattr(sys, "argv", [*command, "--deep"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().out
+    assert all(f"{name}.png" in said for name in names[1:4])
+    assert "WRONG every image: 37 of 40 read with their truth" in said
+    assert "--benchmark" in refused("doctor", "--deep")
 
 
 def test_the_doctor_needs_the_folder_of_a_benchmark_and_no_other_settings(refused, tmp_path):

@@ -272,6 +272,7 @@ class OneImage:
     split = "val"
     truth = "made by hand"
     published_as = ""
+    coverage = ""
     classes = load_benchmark("lvis")
 
     def __len__(self) -> int:
@@ -282,6 +283,13 @@ class OneImage:
         yield BenchmarkSample(
             "one", np.zeros((1, 4, 3), np.uint8), labels, candidates=(0, RARE, 254)
         )
+
+    @property
+    def keys(self) -> list[str]:
+        return ["one"]
+
+    def sample(self, key: str) -> BenchmarkSample:
+        return next(iter(self))
 
     def missing_files(self) -> list[Path]:
         return []

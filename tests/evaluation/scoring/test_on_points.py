@@ -206,6 +206,7 @@ def test_the_file_holds_the_whole_protocol(root: Path, tmp_path: Path) -> None:
         "benchmark": "open_images",
         "split": "val",
         "num_images": 2,
+        "coverage": "",
         "num_classes": 3,
         "candidates": "present",
         "binarise": "score",

@@ -125,6 +125,7 @@ class OneImage:
     split = "val"
     truth = "made by hand"
     published_as = ""
+    coverage = ""
 
     def __init__(self, name: str) -> None:
         self.classes = load_benchmark(name)
@@ -136,6 +137,13 @@ class OneImage:
         pixels = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
         labels = (np.arange(12 * 16) // 100).reshape(12, 16).astype(np.uint16)
         yield BenchmarkSample("one", pixels, labels)
+
+    @property
+    def keys(self) -> list[str]:
+        return ["one"]
+
+    def sample(self, key: str) -> BenchmarkSample:
+        return next(iter(self))
 
     def missing_files(self) -> list[Path]:
         return []
