@@ -5,6 +5,7 @@ show a network: turned by the EXIF data, of 16 bits the upper 8, palettes and pr
 whatever is transparent as if it were not.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,10 @@ def decode_photograph(
     Raises:
         DataError: See `storage.codecs.decode_picture`.
     """
-    image = decode_picture(data, name, way_out=way_out)
+    with warnings.catch_warnings():
+        # Cameras and editors write such data; the orientation is read from them here.
+        warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+        image = decode_picture(data, name, way_out=way_out)
     exif = image.info.get("exif", b"")
     try:
         if image.mode.startswith("I"):  # of 16 bits; Pillow's conversion would cut at 255

@@ -29,11 +29,13 @@ class LabelColours:
         highest: The last class's label; the first is 1, and 0 is background.
         void: The label of ignored pixels, if there are any.
         tables: Colours of the labels from 0, in each way that is in use; none if none is known.
+        shows: Whether palettes show something at all; otherwise an index is the label.
     """
 
     highest: int
     void: int | None = None
     tables: tuple[Palette, ...] = ()
+    shows: bool = True
 
     def label_of(self, table: Palette) -> dict[int, int]:
         """The label of each colour, as `codes` numbers them; colours of two labels have none."""

@@ -20,14 +20,16 @@ from evaluation.benchmarks.colour_tables import (
     codes,
     is_ambiguous_grey,
 )
-from evaluation.benchmarks.split_files import open_picture
+from evaluation.benchmarks.split_files import PICTURE, decoding, read_file
+from storage.codecs import decode_picture
 from storage.errors import DataError
-from storage.picture_headers import PictureHeader
+from storage.picture_headers import PictureHeader, read_header
 from storage.records import IGNORE_LABEL
 
 Labels = UInt16[np.ndarray, "height width"]
 
 _GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6
+_HIGHEST = 65534
 _WAY_OUT = "save the labels as a grey PNG of 8 bits (one label a pixel), or fetch the original file"
 
 
@@ -43,16 +45,16 @@ def read_indices(path: Path, where_to_get: str, known: LabelColours | None = Non
         InputError: If the file is missing.
         DataError: If it cannot be decoded, is no PNG, or its colours do not say the labels.
     """
-    header, image = open_picture(path, where_to_get)
-    with image:
-        if header.format == "png" and header.colours == _GREY:
-            return _grey(image, header.depth)
-        if header.format == "png" and header.colours == _PALETTE:
-            return _indexed(image, path, known)
-        if header.format == "png" and header.depth == 8 and header.colours in {_RGB, _RGBA}:
-            return _coloured(image, path, header, known)
-    message = f"{path} is {header.described}, expected one label a pixel: {_WAY_OUT}"
-    raise DataError(message)
+    data = read_file(path, where_to_get, "an image")
+    with decoding(path, data):
+        header = read_header(data, PICTURE, way_out="")
+    read = _READERS.get((header.colours, header.depth)) if header.format == "png" else None
+    if read is None:
+        message = f"{path} is {header.described}, expected one label a pixel: {_WAY_OUT}"
+        raise DataError(message)
+    with decoding(path, data):
+        image = decode_picture(data, PICTURE, way_out="")
+    return read(image, path, header, known or LabelColours(_HIGHEST, shows=False))
 
 
 def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None) -> Labels:
@@ -79,17 +81,17 @@ def checked_labels(stored: Labels, path: Path, *, highest: int, void: int | None
     return np.where(ignored, np.uint16(IGNORE_LABEL), stored)
 
 
-def _grey(image: Image.Image, depth: int) -> Labels:
+def _grey(image: Image.Image, path: Path, header: PictureHeader, known: LabelColours) -> Labels:
     """Undo what Pillow does to grey: of 2 and 4 bits it is stretched to the range of 8."""
     stored = np.asarray(image).astype(np.uint16)
-    return stored // (255 // (2**depth - 1)) if 1 < depth < 8 else stored
+    return stored // (255 // (2**header.depth - 1)) if 1 < header.depth < 8 else stored
 
 
-def _indexed(image: Image.Image, path: Path, known: LabelColours | None) -> Labels:
+def _indexed(image: Image.Image, path: Path, header: PictureHeader, known: LabelColours) -> Labels:
     indices: UInt8[np.ndarray, "height width"] = np.asarray(image)
     used = np.flatnonzero(np.bincount(indices.ravel())).tolist()
     palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-    if known is None or as_stored(palette, used, known.tables):
+    if not known.shows or as_stored(palette, used, known.tables):
         return indices.astype(np.uint16)
     labels = by_colour(palette, used, known)
     if labels is not None:
@@ -127,11 +129,9 @@ def _strange_palette(
     return DataError(message)
 
 
-def _coloured(
-    image: Image.Image, path: Path, header: PictureHeader, known: LabelColours | None
-) -> Labels:
+def _coloured(image: Image.Image, path: Path, header: PictureHeader, known: LabelColours) -> Labels:
     """Read labels that are stored as colours of the benchmark."""
-    if known is None or not known.tables:
+    if not known.tables:
         message = (
             f"{path} is {header.described}, expected one label a pixel: no colours of this "
             f"benchmark are known; {_WAY_OUT}"
@@ -175,3 +175,11 @@ def _strange_colour(
 
 def _spelt(colour: np.ndarray) -> str:
     return "(" + ", ".join(str(int(value)) for value in colour) + ")"
+
+
+_READERS = {
+    **{(_GREY, depth): _grey for depth in (1, 2, 4, 8, 16)},
+    **{(_PALETTE, depth): _indexed for depth in (1, 2, 4, 8)},
+    **{(kind, 8): _coloured for kind in (_RGB, _RGBA)},
+}
+"""What reads labels of a colour type and a depth."""

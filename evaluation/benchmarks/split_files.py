@@ -8,20 +8,19 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from evaluation.benchmarks.near_misses import files_hint, is_file
-from storage.codecs import decode_picture
 from storage.errors import DataError, InputError
 from storage.identity import digest
 from storage.photographs import decode_photograph
-from storage.picture_headers import PictureHeader, foreign_format, read_header
+from storage.picture_headers import foreign_format
 from storage.texts import decode_text
 
 _MAX_LISTED = 5
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")
 """Ends of the names of pictures; the first one is that of most benchmarks."""
-_IT = "the file"
+PICTURE = "the file"
+"""What messages call a picture whose path they name already."""
 _POINTER = b"version https://git-lfs"
 _WAYS_OUT = {
     errno.EISDIR: "it is a folder, put the file itself there",
@@ -110,25 +109,6 @@ def read_text(path: Path, where_to_get: str, expected: str) -> str:
     return decode_text(read_file(path, where_to_get, expected, "read"), str(path))
 
 
-def open_picture(path: Path, where_to_get: str) -> tuple[PictureHeader, Image.Image]:
-    """Open and decode an image file, as it is stored.
-
-    Args:
-        path: The file.
-        where_to_get: Where to get it, as part of a sentence.
-
-    Returns:
-        What its header says, and the decoded image.
-
-    Raises:
-        InputError: If it is missing.
-        DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
-    """
-    data = read_file(path, where_to_get, "an image")
-    with _named(path, data):
-        return read_header(data, _IT, way_out=""), decode_picture(data, _IT, way_out="")
-
-
 def read_image(path: Path, where_to_get: str) -> UInt8[np.ndarray, "height width 3"]:
     """Read an image as people see it, see `storage.photographs`.
 
@@ -137,8 +117,8 @@ def read_image(path: Path, where_to_get: str) -> UInt8[np.ndarray, "height width
         DataError: If it cannot be read or decoded, see `storage.codecs.decode_picture`.
     """
     data = read_file(path, where_to_get, "an image")
-    with _named(path, data):
-        return decode_photograph(data, _IT, way_out="")
+    with decoding(path, data):
+        return decode_photograph(data, PICTURE, way_out="")
 
 
 def read_file(path: Path, where_to_get: str, expected: str, doing: str = "decoded") -> bytes:
@@ -167,8 +147,16 @@ def read_file(path: Path, where_to_get: str, expected: str, doing: str = "decode
 
 
 @contextlib.contextmanager
-def _named(path: Path, data: bytes) -> Generator[None]:
-    """Say which picture cannot be decoded, and what to do about it."""
+def decoding(path: Path, data: bytes) -> Generator[None]:
+    """Say which picture cannot be decoded, and what to do about it.
+
+    Args:
+        path: Its file.
+        data: What that holds, which the block decodes under the name `PICTURE`, with no way out.
+
+    Raises:
+        DataError: If the block raises one.
+    """
     try:
         yield
     except DataError as error:

@@ -38,7 +38,8 @@ def listed_names(
 
     Raises:
         InputError: If there is none.
-        DataError: If one occurs twice, or an image stands beside the label of another one.
+        DataError: If a line has none, one occurs twice, or an image stands beside the label of
+            another one.
     """
     lines = [line.strip() for line in split_lines(text)]
     lines = [line for line in lines if line]
@@ -56,6 +57,10 @@ def listed_names(
         reader.guessed(line, whole=whole) if name is None else name
         for name, line in zip(found, lines, strict=True)
     ]
+    if "" in names:
+        line = lines[names.index("")]
+        message = f"{where} names no image in the line {line!r}, expected one name a line"
+        raise DataError(message)
     _check_once(names, lines, where)
     _check_pairs(names, lines, where)
     return names
@@ -72,7 +77,7 @@ class _Reader:
         """The name of which there are files, if there are."""
         for entry in _entries(line):
             for name in _spellings(entry):
-                if self.is_there(name):
+                if name and self.is_there(name):
                     return name
         return None
 
@@ -122,7 +127,7 @@ def _plain(entry: str) -> str:
     path = _DRIVE.sub("", entry.strip().strip(_QUOTES).replace("\\", "/"))
     if "/" not in path:
         return path
-    return "/".join(part for part in path.split("/") if part not in {"", ".", ".."}) or path
+    return "/".join(part for part in path.split("/") if part not in {"", ".", ".."})
 
 
 def _check_once(names: Sequence[str], lines: Sequence[str], where: str) -> None:
