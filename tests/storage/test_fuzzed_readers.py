@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fuzzing import damaged, survives
 from storage.archives import read_archive, write_archive
 from storage.codecs import (
     decode_image,
@@ -19,7 +19,7 @@ from storage.codecs import (
     encode_label_map,
     encode_rle,
 )
-from storage.errors import DataError, EngineError
+from storage.errors import DataError
 from storage.manifest import count_outcomes, decode_manifest, describe_samples, encode_manifest
 from storage.pairs import EncodedPair, iterate_pairs, pack_pairs
 from storage.rows import read_rows, write_rows
@@ -31,47 +31,8 @@ from training.shard_cache import ShardFile
 
 VOCABULARY = load_vocabulary("lvis1205")
 ROUNDS = 150
-SECONDS = 5.0  # for one file of a few kilobytes; most take a millisecond
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def damaged(data: bytes, seed: int) -> bytes:
-    """Bits flipped, bytes set to extremes, a part cut out, doubled, moved or filled with noise."""
-    rng = np.random.default_rng(seed)
-    found = bytearray(data)
-    for _ in range(rng.integers(1, 4)):
-        at, length = int(rng.integers(len(found))), int(rng.integers(1, 600))
-        match rng.integers(7):
-            case 0:
-                found[at] ^= 1 << int(rng.integers(8))
-            case 1:
-                found[at] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF]))
-            case 2:
-                del found[at:]
-            case 3:
-                del found[at : at + length]
-            case 4:
-                found[at:at] = found[at : at + length]
-            case 5:
-                found[at : at + length] = rng.bytes(length)
-            case _:
-                other = int(rng.integers(len(found)))
-                found[at : at + length] = found[other : other + length]
-        found = found or bytearray(b"\0")
-    return bytes(found)
-
-
-def survives(read, data) -> bool:
-    """Whether the data was read; anything but an error in words goes up."""
-    began = time.monotonic()
-    try:
-        read(data)
-    except EngineError:
-        return False
-    finally:
-        assert time.monotonic() - began < SECONDS
-    return True
 
 
 @pytest.fixture
