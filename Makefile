@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+OLDEST ?= .venv-oldest
+OLDEST_READY := $(OLDEST)/.ready
+OLDEST_TOOLS := beartype hypothesis pytest pytest-timeout pytest-xdist
+OLDEST_TESTS := tests/storage tests/tasks tests/models/painting tests/models/labelling tests/models/student \
+	tests/models/test_networks.py tests/models/test_weights.py tests/oldest
 
-.PHONY: demo test test-slow check setup
+.PHONY: demo test test-oldest test-slow check setup
 
 demo: $(READY)
 	$(BIN)/magicseg demo
@@ -14,6 +19,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+# On the oldest versions that pyproject.toml allows: models, storage, stages, and a small dataset.
+test-oldest: $(OLDEST_READY)
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(OLDEST_TESTS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -32,3 +41,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,mmseg]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
 	touch $(READY)
+
+$(OLDEST_READY): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable . $(OLDEST_TOOLS)
+	touch $(OLDEST_READY)

@@ -89,7 +89,7 @@ def require_complete(folder: Path, unneeded: frozenset[str] = frozenset()) -> No
         parts = set(pipeline_parts(read_json(folder / PIPELINE_INDEX))) - unneeded
         if "safety_checker" not in parts:
             parts.discard("feature_extractor")
-        for part in sorted(parts):
+        for part in sorted(parts, key=lambda name: (name == "feature_extractor", name)):
             _require_part(folder, part)
     else:
         require_network(folder)

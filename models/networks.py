@@ -158,22 +158,10 @@ def _refuse_missing(
 
 
 def _lacking(loaded: Any, missing: set[str]) -> list[str]:
-    """What is missing and would be random.
-
-    Tables of integers are computed, and what is tied to a tensor that is there has its values.
-    """
+    """What is missing and would be random; tables of integers are computed."""
     tensors: dict[str, Tensor] = dict(loaded.named_parameters(remove_duplicate=False))
-    tensors |= {
-        name: buffer
-        for name, buffer in loaded.named_buffers(remove_duplicate=False)
-        if buffer.is_floating_point()
-    }
-    there = {t.data_ptr() for n, t in tensors.items() if n not in missing and not t.is_meta}
-    return sorted(
-        name
-        for name in missing & tensors.keys()
-        if tensors[name].is_meta or tensors[name].data_ptr() not in there
-    )
+    tensors |= dict(loaded.named_buffers(remove_duplicate=False))
+    return sorted(name for name in missing & tensors.keys() if tensors[name].is_floating_point())
 
 
 def _wrapped(where: str, name: str, files: WeightFiles | None) -> str:

@@ -11,6 +11,7 @@ from models.folders import NETWORK_CONFIG, require_vocabulary
 from models.weights import Weights, loading, require_marker, way_out
 from storage.errors import InputError
 
+_UNKNOWN = "a \u2603"
 _FAST = {"CLIPTokenizer": "CLIPTokenizerFast", "BertTokenizer": "BertTokenizerFast"}
 
 
@@ -40,6 +41,7 @@ def load_tokenizer(
     options = {**weights.options, "subfolder": part} if part else weights.options
     with loading(weights, part or "tokenizer"):
         tokenizer = kind.from_pretrained(weights.source, **options)
+        tokenizer(_UNKNOWN)  # some vocabularies only fail when they meet what they do not know
     if weights.folder is None:
         require_vocabulary(require_marker(weights, marker).parent / part)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -50,6 +52,22 @@ def load_tokenizer(
         )
         raise InputError(message)
     return tokenizer
+
+
+def require_fit(tokenizer: Any, network: Any, weights: Weights) -> None:
+    """Check that a network has a vector for each word of its tokenizer.
+
+    Raises:
+        InputError: If a word has a number beyond the network's table.
+    """
+    rows = network.get_input_embeddings().num_embeddings
+    word, number = max(tokenizer.get_vocab().items(), key=lambda each: each[1])
+    if number >= rows:
+        message = (
+            f"weights in {weights.source!r} have {rows} words, but their tokenizer has {word!r} "
+            f"with the number {number}; {way_out(weights)}"
+        )
+        raise InputError(message)
 
 
 def load_image_processor(weights: Weights, name: str, *, part: str = "") -> Any:

@@ -129,6 +129,8 @@ class Commit(Record, frozen=True):
     """Version of the code."""
     host: str
     """Where it ran."""
+    libraries: dict[str, str] = Field(default_factory=dict[str, str])
+    """Versions of the libraries that computed; for information, older records do not say."""
     verdicts: dict[str, Verdict] = Field(default_factory=dict[str, Verdict])
     """Pieces: what was decided, by sample key."""
     undelivered: dict[str, Reason] = Field(default_factory=dict[str, Reason])

@@ -12,6 +12,7 @@ from typing import Any
 from storage.commits import Commit, Counts, ObjectRef
 from storage.errors import DataError
 from storage.layout import manifest_path, output_path
+from storage.libraries import library_versions
 from storage.manifest import decode_manifest
 from storage.pairs import read_pair_rows
 from storage.records import Rejected, Stage
@@ -66,6 +67,7 @@ def describe_payload(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),
         host=socket.gethostname(),
+        libraries=library_versions(),
         **payload.about,
     ).sealed()
 

@@ -18,7 +18,7 @@ from models.networks import load_part
 from models.painting.config import PainterConfig
 from models.painting.finite_pixels import FinitePixels
 from models.painting.tokens import part_class, pipeline_tokenizer, read_pipeline_index
-from models.processors import load_image_processor
+from models.processors import load_image_processor, require_fit
 from models.protocols import PaintedPair, PairRequest
 from models.weights import Weights, loading, resolve_weights
 from storage.errors import InputError
@@ -151,6 +151,7 @@ def _load(config: PainterConfig) -> Any:
     networks = {name: _network(weights, index, name, config.dtype) for name in _NETWORKS}
     with_checker = config.safety_checker and "safety_checker" in set(pipeline_parts(index))
     tokenizer = pipeline_tokenizer(weights, index)
+    require_fit(tokenizer, networks["text_encoder"], weights)
     with loading(weights, "scheduler"):
         scheduler = _class(index, "scheduler").from_pretrained(
             weights.source, subfolder="scheduler", **weights.options

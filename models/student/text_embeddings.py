@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
+from models.processors import require_fit
 from models.student.clip import load_clip, load_tokenizer
-from models.weights import weights_identity
+from models.weights import resolve_weights, weights_identity
 from storage.errors import InputError
 from storage.files import whole_file
 from storage.identity import digest
@@ -52,7 +53,9 @@ class TextEncoder(nn.Module):
         Raises:
             InputError: If the weights are not there.
         """
-        return cls(load_clip(clip, revision), load_tokenizer(clip, revision))
+        network, tokenizer = load_clip(clip, revision), load_tokenizer(clip, revision)
+        require_fit(tokenizer, network.text_model, resolve_weights(clip, revision))
+        return cls(network, tokenizer)
 
     @torch.no_grad()
     def forward(self, texts: Sequence[str]) -> Float[Tensor, "texts embed"]:

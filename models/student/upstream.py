@@ -1,6 +1,7 @@
 """State dicts of released ZegCLIP checkpoints, renamed to the student's own layout."""
 
 import logging
+import re
 from collections.abc import Mapping
 
 import torch
@@ -38,6 +39,7 @@ _DECODER_MODULES = {
     "contract": "linear2",
     "feedforward_norm": "norm3",
 }
+_WRAPPED = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
 _TOWER = "backbone.transformer.resblocks."
 _DECODER = "decode_head.decoder_1.layers."
 _PROMPTS = ("backbone.prompt_embeddings", "backbone.deep_prompt_embeddings")
@@ -56,6 +58,11 @@ def entry(state_dict: Mapping[str, Tensor], name: str) -> Tensor:
         )
         raise InputError(message)
     return state_dict[name]
+
+
+def unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what wrappers for training or compiling put before each name."""
+    return {_WRAPPED.sub("", name): tensor for name, tensor in state_dict.items()}
 
 
 def count_layers(state_dict: Mapping[str, Tensor], prefix: str) -> int:

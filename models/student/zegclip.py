@@ -95,7 +95,8 @@ class ZegClip(nn.Module):
         decoder's self-attention, the last layer's values) and buffers are named in the log.
 
         Args:
-            state_dict: Names and shapes as the released code saves them.
+            state_dict: Names and shapes as the released code saves them; the prefixes `module.` and
+                `_orig_mod.` of wrappers do not count.
             image_size: Training crop in pixels, to which the position grid belongs.
             patch_size: Side of a patch in pixels.
             vision_heads: Attention heads of the image tower.
@@ -104,6 +105,7 @@ class ZegClip(nn.Module):
         Raises:
             InputError: If a weight is missing or has another shape than the rest implies.
         """
+        state_dict = upstream.unwrapped(state_dict)
         tower = upstream.tower_config(
             state_dict, image_size=image_size, patch_size=patch_size, heads=vision_heads
         )

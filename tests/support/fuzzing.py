@@ -1,12 +1,17 @@
-"""Random damage to whole files, and whether a reader survives it."""
+"""Random damage to files, and what readers may make of it: data, or an error in words, soon."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
 from storage.errors import EngineError
 
-SECONDS = 5.0  # for one file of a few kilobytes; most take a millisecond
+SECONDS = 5.0
+"""For one file of a few kilobytes; most take a millisecond."""
+
+DataT = TypeVar("DataT")
 
 
 def damaged(data: bytes, seed: int) -> bytes:
@@ -35,13 +40,21 @@ def damaged(data: bytes, seed: int) -> bytes:
     return bytes(found)
 
 
-def survives(read, data) -> bool:
-    """Whether the data was read; anything but an error in words goes up."""
+def survives(read: Callable[[DataT], object], data: DataT, *, named: str = "") -> bool:
+    """Whether the data was read; anything but an error in words goes up.
+
+    Args:
+        read: Reads it.
+        data: What is read.
+        named: What the error must name.
+    """
     began = time.monotonic()
     try:
         read(data)
-    except EngineError:
-        return False
-    finally:
-        assert time.monotonic() - began < SECONDS
-    return True
+    except EngineError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert time.monotonic() - began < SECONDS
+    assert not said or named in said
+    return not said
