@@ -5,8 +5,6 @@ import numpy as np
 from models.registry import Role
 from storage.records import Reason, Rejected, Stage
 
-__all__ = ["are_finite", "not_finite"]
-
 
 def are_finite(*values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite."""
