@@ -1,5 +1,7 @@
 """What a generation run would do: its shards, how far each is, and what is left."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +39,8 @@ class GenerationPlan(Record, frozen=True):
     """Name of the slice."""
     num_classes: int
     """Classes of the slice."""
+    absent: tuple[str, ...] = ()
+    """Classes of the benchmark that the slice is named after which the vocabulary does not have."""
     samples: int
     """Samples planned."""
     shards: int
@@ -70,6 +74,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
         slice_id=classes.slice_id,
         slice=classes.label,
         num_classes=len(classes.class_ids),
+        absent=classes.absent,
         samples=parameters.samples,
         shards=shards,
         chosen=chosen,
@@ -100,6 +105,14 @@ def _count_done(run: GenerationRun) -> dict[Stage, int]:
     return done
 
 
+def absent_words(name: str, absent: Sequence[str]) -> str:
+    """Say why a slice has fewer classes than the benchmark that it is named after."""
+    what = (
+        f"{absent[0]!r} is no class" if len(absent) == 1 else f"{', '.join(absent)} are no classes"
+    )
+    return f"{name} leaves out {len(absent)} of the benchmark's classes: {what} of the vocabulary"
+
+
 def print_plan(plan: GenerationPlan, console: Console) -> None:
     """Print a plan as a table."""
     state = "new dataset" if plan.is_new else "existing dataset"
@@ -110,6 +123,8 @@ def print_plan(plan: GenerationPlan, console: Console) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if plan.absent:
+        console.print(absent_words(plan.slice, plan.absent), markup=False, soft_wrap=True)
     table = Table("stage", "shards committed", "shards to do")
     for row in plan.stages:
         table.add_row(row.stage.value, str(row.committed), str(row.to_do))

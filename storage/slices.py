@@ -37,6 +37,8 @@ class Slice(Record, frozen=True):
     """Vocabulary indices, ascending."""
     label: str
     """What people call it."""
+    absent: tuple[str, ...] = ()
+    """Classes of the benchmark that the slice is named after which the vocabulary does not have."""
 
     def of_dataset(self, dataset_id: str) -> Self:
         """The same classes under the names that they have in a dataset.
@@ -87,7 +89,8 @@ def resolve_slice(vocabulary: Vocabulary, text: str) -> Slice:
         message = f'slice "{wanted}" holds no class of {vocabulary.name}: {_ways(vocabulary)}'
         raise InputError(message)
     name = digest([vocabulary.digest, ids])[:8]
-    return Slice(slice_id=name, classes_id=name, class_ids=tuple(ids), label=wanted)
+    absent = _absent(wanted) if wanted in _NAMED_SLICES else ()
+    return Slice(slice_id=name, classes_id=name, class_ids=tuple(ids), label=wanted, absent=absent)
 
 
 def _range_ids(vocabulary: Vocabulary, start: int, stop: int) -> list[int]:
@@ -105,6 +108,12 @@ def _benchmark_ids(vocabulary: Vocabulary, name: str) -> list[int]:
     if benchmark.vocabulary != vocabulary.name:
         return []
     return sorted({class_id for class_id in benchmark.class_ids if class_id is not None})
+
+
+def _absent(name: str) -> tuple[str, ...]:
+    benchmark = load_benchmark(name)
+    pairs = zip(benchmark.names, benchmark.class_ids, strict=True)
+    return tuple(official for official, class_id in pairs if class_id is None)
 
 
 def _listed_ids(vocabulary: Vocabulary, text: str) -> list[int]:

@@ -82,8 +82,11 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
 
 
 class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """AdamW with a polynomial fall of the learning rate after a linear rise."""
+    """Adam or AdamW with a polynomial fall of the learning rate after a linear rise."""
 
+    kind: Literal["adamw", "adam"] = "adamw"
+    """`adamw`, as the released code has it, or `adam`, as the MagicSeg paper (arXiv 2603.19575)
+    says: there weight decay is a part of the gradient, and 0 makes the two the same."""
     steps: int = Field(default=20_000, gt=0)
     """Updates of the weights."""
     batch_size: int = Field(default=64, gt=0)
@@ -189,4 +192,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         places = {"dataset", "out", "device", "shard_cache", "resume_from"}
         upkeep = {"threads", "cache_bytes", "shard_cache_bytes"}
         upkeep |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
-        return self.model_dump(mode="json", exclude=places | upkeep)
+        found = self.model_dump(mode="json", exclude=places | upkeep)
+        if self.optimiser.kind == "adamw":
+            del found["optimiser"]["kind"]  # runs of earlier versions are known without it
+        return found

@@ -149,6 +149,9 @@ class _Share:
             yield [(step * self.count + number) * self.size for number in self.own]
 
 
+_OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
 class StudentLearner:
     """The student with all that an update needs.
 
@@ -170,7 +173,7 @@ class StudentLearner:
         self.student = ZegClip.from_config(config.student).to(processes.device).train()
         self.parameters = dict(self.student.trainable_parameters())
         self.average = self._copied() if config.optimiser.average is not None else None
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = _OPTIMISERS[config.optimiser.kind](
             self.parameters.values(),
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,

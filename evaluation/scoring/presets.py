@@ -21,7 +21,6 @@ _EXECUTION: Mapping[str, Any] = {
     "preset": True,
     "thresholds": True,
     "num_examples": True,
-    "points": True,
     "inference": {"batch_size", "class_chunk"},
 }
 """Settings that are no part of a protocol."""

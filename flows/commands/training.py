@@ -80,8 +80,8 @@ def evaluate(
         profile: Profile that the student was trained with.
         limit: Score only this many images.
         available: Score the images whose files are there; their share stands beside the number.
-        preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip or
-            magicseg_released; settings that are given win.
+        preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip, gem
+            or magicseg_released; settings that are given win.
         untrained: Score the student before training too.
         baseline: Score the profile's detector with its segmenter too.
         set_: Scoring settings that differ from the profile's, as name=value, or settings of the

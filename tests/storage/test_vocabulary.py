@@ -243,6 +243,12 @@ def test_a_benchmark_names_its_classes_and_their_place_in_the_vocabulary(name, c
     assert max(known) < len(load_vocabulary(benchmark.vocabulary))
 
 
+def test_a_slice_says_which_classes_of_its_benchmark_it_leaves_out(lvis):
+    assert resolve_slice(lvis, "coco80").absent == ("hot dog",)
+    assert resolve_slice(lvis, "voc20").absent == resolve_slice(lvis, "cat").absent == ()
+    assert len(resolve_slice(lvis, "context59").absent) == 29
+
+
 def test_what_a_benchmark_calls_a_class_is_a_form_of_that_class(lvis):
     spelled_apart = {"diningtable", "pottedplant", "tvmonitor"}
     for name in ("voc20", "context59", "coco80"):

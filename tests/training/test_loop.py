@@ -133,6 +133,26 @@ def test_other_data_or_recipe_is_refused_in_words(settings):
         train_student(TrainingConfig(**other))
 
 
+def test_adam_differs_from_adamw_in_the_decay_of_the_weights_alone(settings, tmp_path):
+    def trained(kind, decay):
+        changes = {"kind": kind, "weight_decay": decay}
+        out = str(tmp_path / f"{kind}{decay}")
+        changed = {**settings, "optimiser": {**settings["optimiser"], **changes}, "out": out}
+        return weights(train_student(TrainingConfig(**changed)))
+
+    adam, adamw = trained("adam", 0.0), trained("adamw", 0.0)
+    assert_equal(adam, adamw)
+    decayed = [trained(kind, 0.1) for kind in ("adam", "adamw")]
+    assert any(not torch.equal(decayed[0][name], decayed[1][name]) for name in adam)
+
+
+def test_a_run_of_an_earlier_version_is_the_same_run(settings):
+    identity = TrainingConfig(**settings).identity()
+    assert "kind" not in identity["optimiser"]
+    other = {**settings["optimiser"], "kind": "adam"}
+    assert TrainingConfig(**{**settings, "optimiser": other}).identity() != identity
+
+
 def test_other_clip_weights_are_refused_when_a_run_goes_on_and_when_its_student_is_loaded(
     settings, clip_folder, tmp_path
 ):

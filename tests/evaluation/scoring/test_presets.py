@@ -29,7 +29,12 @@ def config_of(name: str, benchmark: str) -> ScoringConfig:
 NAMES = yaml.safe_load(
     files("evaluation.scoring").joinpath("data", "presets.yaml").read_text(encoding="utf-8")
 )
-SERVED = [(name, benchmark) for name in NAMES for benchmark in load_preset(name).benchmarks]
+SERVED = [
+    (name, benchmark)
+    for name in NAMES
+    for benchmark in load_preset(name).benchmarks
+    if benchmark != "open_images"  # which has points
+]
 
 
 @pytest.mark.parametrize(("name", "benchmark"), SERVED)
@@ -87,6 +92,18 @@ def test_sclip_takes_the_best_of_several_names_and_its_own_background_words() ->
     assert config.inference.overlap is Overlap.LOGITS
     assert len(background_words(config.background_words)) == 26
     assert background_words(config_of("sclip", "context60").background_words) == ("background",)
+
+
+def test_points_are_scored_as_others_restate_gem() -> None:
+    config = config_of("gem", "open_images")
+    points = config.points
+    assert (points.candidates, points.binarise, points.threshold) == ("present", "min-max", 0.5)
+    assert (points.aggregate, points.with_background) == ("pair", True)
+    assert config.templates == "single"
+    other = config.model_copy(update={"points": points.model_copy(update={"threshold": 0.25})})
+    assert preset_changes(other, "open_images") == ("points.threshold 0.25 instead of 0.5",)
+    with pytest.raises(InputError, match="says nothing about voc21"):
+        preset_settings("gem", "voc21")
 
 
 def test_what_differs_from_a_preset_is_said() -> None:
