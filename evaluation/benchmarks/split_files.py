@@ -52,7 +52,9 @@ def require_files(missing: Sequence[Path], split: str, where_to_get: str) -> Non
     if missing:
         listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
         more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
-        way_out = files_hint(missing) or where_to_get
+        # What is there may stand for one of them only.
+        hint = files_hint(missing)
+        way_out = f"{hint}; {where_to_get}" if hint and len(missing) > 1 else hint or where_to_get
         message = (
             f"{len(missing)} files of the split {split} are missing: {listed}{more}; {way_out}"
         )
