@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import stat
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -129,6 +130,9 @@ def read_file(path: Path, where_to_get: str, expected: str, doing: str = "decode
         DataError: If it cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            message = f"{path} is a pipe or a device, expected a file: put {expected} there"
+            raise DataError(message)  # which may have no end, or nobody who writes into it
         return path.read_bytes()
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {where_to_get}"
