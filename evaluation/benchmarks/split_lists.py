@@ -2,8 +2,8 @@
 
 A line may be a name, with or without the ending of a file; a path with any folders in front; an
 image and its label, with a blank, a tab or a comma between them; or a name and a flag, as the lists
-of PASCAL VOC's `Main` have it. Names may hold blanks. The first line may hold titles of columns. What
-a line means is decided by the files that are there.
+of PASCAL VOC's `Main` have it. Names may hold blanks, and the first line titles of columns. What a
+line means is decided by the files that are there.
 """
 
 import re
@@ -22,8 +22,8 @@ _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _QUOTES = "\"'"
 _MARK = "\ufeff"  # inside a text, where files with a byte order mark were joined
 _TITLES = frozenset(
-    "image images img photo picture file filename name id key path label labels mask masks seg "
-    "segmentation annotation annotations gt split".split()
+    {"image", "images", "img", "photo", "picture", "file", "filename", "name", "id", "key", "path"}
+    | {"label", "labels", "mask", "masks", "seg", "segmentation", "annotation", "gt", "split"}
 )
 _WORD = re.compile(r"[A-Za-z]+")
 
