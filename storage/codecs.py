@@ -104,7 +104,7 @@ def decode_label_map(data: bytes, *, name: str = "label map") -> UInt16[np.ndarr
     # The mode is Pillow's opinion, and which it has of a file differs between its versions.
     if (header.format, header.depth, header.colours) != _LABEL_MAP or image.mode != "I;16":
         message = (
-            f"{name} is {header.described}, Pillow's mode {image.mode!r}; expected a PNG of 16-bit "
+            f"{name} has Pillow mode {image.mode!r} ({header.described}); expected a PNG of 16-bit "
             "grey"
         )
         raise DataError(message)

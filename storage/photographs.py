@@ -33,8 +33,9 @@ def read_photograph(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); give the path of a JPEG or PNG file"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        message = f"{path} cannot be read ({reason}); give the path of a JPEG or PNG file"
         raise InputError(message) from error
     return decode_photograph(data, str(path))
 

@@ -103,9 +103,7 @@ def foreign_format(data: bytes) -> str:
 
 
 def _beginning(data: bytes) -> str:
-    if not data:
-        return "is empty"
-    kind = foreign_format(data)
+    kind = foreign_format(data) if data else "an empty file"
     return f"starts with {data[:8]!r}{f', which is {kind}' if kind else ''}"
 
 

@@ -97,14 +97,11 @@ def _listed(folder: Path) -> list[Path]:
 
 def _below(root: Path) -> Iterator[Path]:
     """Folders in a folder, the nearest first; not too many of them."""
-    level, seen = [root], 0
+    level = [root]
     for _ in range(_DEEPEST):
-        level = [child for folder in level for child in _folders(folder)]
-        for folder in level:
-            seen += 1
-            if seen > _MOST_FOLDERS:
-                return
-            yield folder
+        level = [child for folder in level for child in _folders(folder)[:_MOST_FOLDERS]]
+        level = level[:_MOST_FOLDERS]
+        yield from level
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import stat
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -60,7 +61,9 @@ def require_files(missing: Sequence[Path], split: str, where_to_get: str) -> Non
     if missing:
         listed = ", ".join(str(path) for path in missing[:_MAX_LISTED])
         more = "" if len(missing) <= _MAX_LISTED else f" and {len(missing) - _MAX_LISTED} more"
-        way_out = files_hint(missing) or where_to_get
+        # What is there may stand for one of them only.
+        hint = files_hint(missing)
+        way_out = f"{hint}; {where_to_get}" if hint and len(missing) > 1 else hint or where_to_get
         message = (
             f"{len(missing)} files of the split {split} are missing: {listed}{more}; {way_out}"
         )
@@ -135,6 +138,9 @@ def read_file(path: Path, where_to_get: str, expected: str, doing: str = "decode
         DataError: If it cannot be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            message = f"{path} is a pipe or a device, expected a file: put {expected} there"
+            raise DataError(message)  # which may have no end, or nobody who writes into it
         return path.read_bytes()
     except FileNotFoundError as error:
         message = f"{path} is missing, though the split names it; {where_to_get}"

@@ -2,8 +2,8 @@
 
 A line may be a name, with or without the ending of a file; a path with any folders in front; an
 image and its label, with a blank, a tab or a comma between them; or a name and a flag, as the lists
-of PASCAL VOC's `Main` have it. Names may hold blanks. What a line means is decided by the files
-that are there.
+of PASCAL VOC's `Main` have it. Names may hold blanks, and the first line titles of columns. What a
+line means is decided by the files that are there.
 """
 
 import re
@@ -20,6 +20,12 @@ _NAME_AND_FLAG = re.compile(r"(.*\S)\s+-?[01]")
 _SEPARATORS = ("\t", ",", ";")
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _QUOTES = "\"'"
+_MARK = "\ufeff"  # inside a text, where files with a byte order mark were joined
+_TITLES = frozenset(
+    {"image", "images", "img", "photo", "picture", "file", "filename", "name", "id", "key", "path"}
+    | {"label", "labels", "mask", "masks", "seg", "segmentation", "annotation", "gt", "split"}
+)
+_WORD = re.compile(r"[A-Za-z]+")
 
 
 def listed_names(
@@ -41,13 +47,15 @@ def listed_names(
         DataError: If a line has none, one occurs twice, or an image stands beside the label of
             another one.
     """
-    lines = [line.strip() for line in split_lines(text)]
+    lines = [line.strip().strip(_MARK).strip() for line in split_lines(text)]
     lines = [line for line in lines if line]
     if not lines:
         message = f"{where} names no image, expected one name a line: choose another split"
         raise InputError(message)
     reader = _Reader(is_there or (lambda name: False), tuple(folders))
     found = [reader.found(line) for line in lines]
+    if found[0] is None and any(found) and _is_header(lines[0]):
+        del found[0], lines[0]
     # A list in which some names hold blanks has them in the others too, whose files are missing.
     whole = any(
         name is not None and name.split() != [name] and _plain(line) == name
@@ -128,6 +136,12 @@ def _plain(entry: str) -> str:
     if "/" not in path:
         return path
     return "/".join(part for part in path.split("/") if part not in {"", ".", ".."})
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line has nothing but titles of columns."""
+    words = _WORD.findall(line.lower())
+    return bool(words) and _TITLES.issuperset(words) and not any(map(str.isdigit, line))
 
 
 def _check_once(names: Sequence[str], lines: Sequence[str], where: str) -> None:

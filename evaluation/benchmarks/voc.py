@@ -65,8 +65,6 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
     labels = config.root / "SegmentationClass"
     more = labels.with_name(_AUGMENTED)
     augmented = config.split == _AUGMENTED_SPLIT and more.is_dir()
-    if augmented:
-        origin = replace(origin, truth=f"{_AUGMENTED} where it lacks a file of {origin.truth}")
     layout = LabelFiles(
         image_folder=config.root / "JPEGImages",
         label_folder=labels,
@@ -78,4 +76,7 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
         message = f"{listing} is missing, expected a list of image names; {hint}"
         raise InputError(message)
     names = read_list(listing, origin.where_to_get, layout)
+    # A folder that has all labels in one place is scored by the same truth as ever.
+    if augmented and any(layout.label_file(name).is_relative_to(more) for name in names):
+        origin = replace(origin, truth=f"{origin.truth}, {_AUGMENTED} for labels that it lacks")
     return LabelledImages(config, classes, names, layout, origin)

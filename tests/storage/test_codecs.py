@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from png_files import GREY, GREY_ALPHA, write_png
 from storage.codecs import (
     decode_image,
     decode_label_map,
@@ -58,6 +59,17 @@ def test_label_maps_keep_every_16_bit_value():
 def test_an_8_bit_image_is_no_label_map(picture):
     with pytest.raises(DataError, match="'RGB'"):
         decode_label_map(encode_image(picture, "png"))
+
+
+@pytest.mark.parametrize(
+    ("depth", "colours", "words"),
+    [(8, GREY, "8-bit grey"), (16, GREY_ALPHA, "16-bit grey with alpha"), (4, GREY, "4-bit grey")],
+)
+def test_label_maps_are_told_by_their_header(depth, colours, words):
+    samples = np.ones((3, 4, 2) if colours == GREY_ALPHA else (3, 4))
+    with pytest.raises(DataError, match=rf"a PNG of {words}\); expected a PNG of 16-bit grey"):
+        decode_label_map(write_png(samples, depth, colours))
+    assert decode_label_map(write_png(np.full((3, 4), 300), 16, interlaced=True)).max() == 300
 
 
 @pytest.mark.parametrize("cut", [0, 5, 100])

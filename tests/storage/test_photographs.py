@@ -105,6 +105,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         read_photograph(path)
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         read_photograph(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read \(embedded null byte\)"):
+        read_photograph("a\0b")
     path.write_bytes(write_png(noise(3, 4))[:40])
     with pytest.raises(DataError, match=r"a\.jpg .* is not a readable image: .*another file"):
         read_photograph(path)

@@ -179,7 +179,7 @@ def test_pictures_in_the_colours_of_the_benchmark_are_read(read, interlaced):
         (write_png(np.zeros((6, 9, 4)), 16, RGB_ALPHA), "a PNG of 16-bit RGB with alpha, expected"),
         (saved(Image.fromarray(LABELS), "JPEG"), "is a JPEG of 8-bit grey, expected one label"),
         (saved(Image.fromarray(LABELS), "GIF"), r"GIF87a.*which is GIF.* save it as JPEG or PNG"),
-        (b"", r"the file is empty.*fetch it again"),
+        (b"", r"which is an empty file.*fetch it again"),
         (b"version https://git-lfs.github.com/spec/v1\n", "`git lfs pull`"),
     ],
 )

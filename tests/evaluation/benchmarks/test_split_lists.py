@@ -1,6 +1,7 @@
 """Lists in every spelling, folders that are laid out nearly right, and what messages find there."""
 
 import codecs
+import os
 import shutil
 from pathlib import Path
 
@@ -40,7 +41,14 @@ def keys(root: Path, **options: object) -> list[str]:
     return [sample.key for sample in benchmark]
 
 
-PLAIN = ["a\nb\n", "a\r\nb\r\n", "a\rb", "\n\n a \n\n\tb\t\n", "\n".join(["a  1", "b -1"])]
+PLAIN = [
+    "a\nb\n",
+    "a\n\ufeffb\n",
+    "a\r\nb\r\n",
+    "a\rb",
+    "\n\n a \n\n\tb\t\n",
+    "\n".join(["a  1", "b -1"]),
+]
 FILES = ["a.jpg\nb.jpg\n", "a.JPG\nb.jpeg", "a.png\nb.png", '"a.jpg"\n"b.jpg"\n']
 PATHS = [
     "./a\n./b\n",
@@ -55,6 +63,8 @@ PAIRS = [
     "a.jpg,a.png\nb.jpg, b.png\n",
     "a.jpg;a.png\nb.jpg;b.png",
     "a,7\nb,9",
+    "image,label\na.jpg,a.png\nb.jpg,b.png\n",
+    "image_path\tmask_path\na.jpg\ta.png\nb.jpg\tb.png\n",
     "JPEGImages\\a.jpg  SegmentationClass\\a.png\r\nJPEGImages\\b.jpg  SegmentationClass\\b.png",
 ]
 
@@ -95,6 +105,7 @@ def test_a_list_in_another_encoding_is_refused_with_the_byte(tmp_path):
         (["train/a", "val/a"], None),
         (["train/a", "val/a"], "JPEGImages/train/a.jpg\nJPEGImages/val/a.jpg\n"),
         (["a", "a 1"], None),
+        (["image", "label"], None),
     ],
 )
 def test_what_is_on_the_disk_decides_what_a_line_means(tmp_path, names, listing):
@@ -145,10 +156,13 @@ def test_labels_of_sbd_are_read_for_its_split_and_named_for_others(tmp_path):
     write(tmp_path, "a", "b", split="train")
     labels, more = root / "SegmentationClass", root / "SegmentationClassAug"
     more.mkdir()
+    plain = "SegmentationClass, void borders ignored"
+    assert opened(root, split="trainaug").truth == plain
     (labels / "b.png").rename(more / "b.png")
     assert keys(root, split="trainaug") == ["a", "b"]
-    assert "SegmentationClassAug" in opened(root, split="trainaug").truth
-    assert opened(root, split="train").truth == "SegmentationClass, void borders ignored"
+    added = ", SegmentationClassAug for labels that it lacks"
+    assert opened(root, split="trainaug").truth == plain + added
+    assert opened(root, split="train").truth == plain
     with pytest.raises(InputError, match=r"b\.png; .*ClassAug holds 1 of them, .* trainaug"):
         opened(root, split="train").check()
 
@@ -215,6 +229,17 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path):
         DataError, match=r"val\.txt cannot be read \(Is a directory\), expected a l"
     ):
         opened(root)
+
+
+@pytest.mark.parametrize(
+    "place", ["ImageSets/Segmentation/val.txt", "JPEGImages/a.jpg", "SegmentationClass/a.png"]
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, place):
+    root = write(tmp_path, "a")
+    (root / place).unlink()
+    os.mkfifo(root / place)
+    with pytest.raises((DataError, InputError), match=Path(place).name):
+        list(opened(root))
 
 
 def test_a_photograph_that_is_turned_by_its_exif_data_is_said_to_be(tmp_path):
