@@ -5,15 +5,13 @@ import numpy as np
 from models.registry import Role
 from storage.records import Reason, Rejected, Stage
 
-__all__ = ["are_finite", "not_finite"]
-
 
 def are_finite(*values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite."""
     return all(bool(np.isfinite(array).all()) for array in values)
 
 
-def not_finite(key: str, stage: Stage, role: Role, what: str) -> Rejected:
+def drop_not_finite(key: str, stage: Stage, role: Role, what: str) -> Rejected:
     """Drop a sample because a model's values are not finite.
 
     Args:
