@@ -15,7 +15,7 @@ _UNKNOWN = "a \u2603"
 _FAST = {"CLIPTokenizer": "CLIPTokenizerFast", "BertTokenizer": "BertTokenizerFast"}
 
 
-def load_tokenizer(
+def load_whole_tokenizer(
     weights: Weights, name: str, *, part: str = "", marker: str = NETWORK_CONFIG
 ) -> Any:
     """Load a tokenizer with all of its words.

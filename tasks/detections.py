@@ -9,7 +9,7 @@ from storage.codecs import decode_image
 from storage.records import Box, Detection, Reason, Record, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
-from tasks.finiteness import are_finite, not_finite
+from tasks.finiteness import are_finite, drop_not_finite
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
@@ -74,7 +74,7 @@ def _dropped(
 ) -> Rejected | None:
     """Say why a sample does not pass; its counterfactual was looked at only if its image does."""
     if not all(_is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
-        return not_finite(key, Stage.DETECTIONS, Role.DETECTOR, "boxes or scores")
+        return drop_not_finite(key, Stage.DETECTIONS, Role.DETECTOR, "boxes or scores")
     if shadow is None:
         return _rejected(key, Reason.CLASS_NOT_FOUND, _absence(found, phrases, rules))
     presence = _presence(shadow, phrases)

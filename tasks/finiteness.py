@@ -11,7 +11,7 @@ def are_finite(*values: np.ndarray) -> bool:
     return all(bool(np.isfinite(array).all()) for array in values)
 
 
-def not_finite(key: str, stage: Stage, role: Role, what: str) -> Rejected:
+def drop_not_finite(key: str, stage: Stage, role: Role, what: str) -> Rejected:
     """Drop a sample because a model's values are not finite.
 
     Args:

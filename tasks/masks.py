@@ -23,7 +23,7 @@ from storage.records import (
 from storage.rows import split_rows
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
 from tasks.detections import stored_images
-from tasks.finiteness import are_finite, not_finite
+from tasks.finiteness import are_finite, drop_not_finite
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import MaskRules
@@ -89,7 +89,7 @@ def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
 
 def _checked(detection: Detection, cut: CutMasks, rules: MaskRules) -> MaskSample | Rejected:
     if not (cut.finite and are_finite(cut.predicted_ious)):
-        return not_finite(detection.key, Stage.MASKS, Role.SEGMENTER, "masks")
+        return drop_not_finite(detection.key, Stage.MASKS, Role.SEGMENTER, "masks")
     height, width = cut.masks.shape[1:]
     instances = tuple(
         Instance(

@@ -15,7 +15,7 @@ from storage.pairs import EncodedPair
 from storage.records import Prompt, Reason, Rejected, Stage
 from storage.rows import split_rows
 from tasks.declarations import Declaration, Made, PieceWork
-from tasks.finiteness import not_finite
+from tasks.finiteness import drop_not_finite
 from tasks.recipe import Recipe
 from tasks.rules import PairRules
 
@@ -63,7 +63,7 @@ def paint_pairs(
 
 def _checked(key: str, pair: PaintedPair, rules: PairRules) -> PaintedSample | Rejected:
     if not pair.finite:  # asked before all else: such pixels mean nothing
-        return not_finite(key, Stage.PAIRS, Role.PAINTER, "pixels")
+        return drop_not_finite(key, Stage.PAIRS, Role.PAINTER, "pixels")
     if pair.unsafe:  # asked first: the checker blackens what it flags
         return Rejected(
             key=key, stage=Stage.PAIRS, reason=Reason.UNSAFE, detail="flagged by the safety checker"

@@ -68,7 +68,7 @@ def test_the_product_keeps_the_rules(copy):
         ("flows.generation_run", "flows.generation_plan", CIRCLE),
         ("training.closed_sets.config", "training.closed_sets.runner", CIRCLE),
         ("models.painting.config", "models.student.config", MODELS),
-        ("models.protocols", "models.devices", MODELS),
+        ("models.protocols", "models.configs", MODELS),
         ("models.writing.chat", "models.profiles", MODELS),
         ("models.closed_sets.configs", "models.miniature.world", MODELS),
         ("evaluation.benchmarks.contract", "evaluation.scoring.config", EVALUATION),

@@ -18,7 +18,7 @@ from PIL import Image
 from models.devices import pick_device
 from models.labelling.config import DetectorConfig
 from models.networks import load_network
-from models.processors import load_image_processor, load_tokenizer, require_fit
+from models.processors import load_image_processor, load_whole_tokenizer, require_fit
 from models.protocols import FoundBoxes
 from models.weights import resolve_weights
 from storage.errors import InputError
@@ -89,7 +89,7 @@ class GroundingDino:
         )
         self._network = network.to(self.device)
         self._images: Any = load_image_processor(weights, "GroundingDinoImageProcessor")
-        self._tokenizer: Any = load_tokenizer(weights, "BertTokenizer")
+        self._tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer")
         require_fit(self._tokenizer, network.model.text_backbone, weights)
         _log.info("detector %s loaded from %s", config.model, weights.source)
 

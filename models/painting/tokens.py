@@ -9,7 +9,7 @@ from typing import Any
 
 from models.folders import pipeline_parts, read_json
 from models.painting.config import PainterConfig
-from models.processors import load_tokenizer
+from models.processors import load_whole_tokenizer
 from models.weights import Weights, require_marker, resolve_weights
 from storage.errors import InputError
 
@@ -68,7 +68,7 @@ def pipeline_tokenizer(weights: Weights, index: dict[str, Any]) -> Any:
         InputError: If the index names none, or its vocabulary is missing or damaged.
     """
     _, name = part_class(index, "tokenizer")
-    return load_tokenizer(weights, name, part="tokenizer", marker=PainterConfig.marker)
+    return load_whole_tokenizer(weights, name, part="tokenizer", marker=PainterConfig.marker)
 
 
 def part_class(index: dict[str, Any], part: str) -> tuple[str, str]:

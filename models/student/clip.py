@@ -31,4 +31,4 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
     Raises:
         InputError: If its files are missing.
     """
-    return processors.load_tokenizer(resolve_weights(model, revision), "CLIPTokenizer")
+    return processors.load_whole_tokenizer(resolve_weights(model, revision), "CLIPTokenizer")

@@ -10,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from fuzzing import damaged, survives
 from models.folders import require_complete
-from models.processors import load_tokenizer
+from models.processors import load_whole_tokenizer
 from models.student.clip import load_clip
 from models.weights import Weights
 
@@ -51,7 +51,7 @@ def load_whole(folder):
 
 def load_words(kind):
     def load(folder):
-        tokenizer = load_tokenizer(Weights(str(folder), None), kind)
+        tokenizer = load_whole_tokenizer(Weights(str(folder), None), kind)
         tokenizer("a cat by the sea")
 
     return load
@@ -84,7 +84,7 @@ def test_damaged_words(clip, name):
 
 
 def test_damaged_words_in_one_file(clip):
-    load_tokenizer(Weights(str(clip), None), "CLIPTokenizer").save_pretrained(clip)
+    load_whole_tokenizer(Weights(str(clip), None), "CLIPTokenizer").save_pretrained(clip)
     assert (clip / "tokenizer.json").is_file()
     assert fuzz(clip / "tokenizer.json", load_words("CLIPTokenizer")) < 0.9
 
