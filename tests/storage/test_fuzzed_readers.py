@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -30,9 +31,19 @@ from training.data import SampleFiles
 from training.shard_cache import ShardFile
 
 VOCABULARY = load_vocabulary("lvis1205")
-ROUNDS = 150
+MEMORY = 3 << 29
+"""Bytes by which this process may grow: enough for the largest picture."""
 
 pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(params=[150, pytest.param(2000, marks=pytest.mark.slow)])
+def rounds(request):
+    """How many damaged files there are; memory is bounded meanwhile."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield request.param
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown * 1024 < MEMORY
 
 
 @pytest.fixture
@@ -48,11 +59,11 @@ def read_tar(tmp_path):
         path = tmp_path / "s.tar"
         path.write_bytes(data)
         for each in iterate(path):
-            decode_image(each.image_bytes)
-            decode_image(each.counterfactual_bytes)
-            decode_label_map(each.mask_bytes)
+            decode_image(each.image_bytes, name=each.member("image"))
+            decode_image(each.counterfactual_bytes, name=each.member("counterfactual"))
+            decode_label_map(each.mask_bytes, name=each.member("mask"))
             for instance in each.instances:
-                decode_rle(instance.rle, 16, 16)
+                decode_rle(instance.rle, 16, 16, name=each.member("image"))
 
     return read
 
@@ -74,66 +85,86 @@ def manifest(samples, plan_of, names):
     return encode_manifest(rows)
 
 
-def test_damaged_tars(samples, read_tar, train_on):
+def test_damaged_tars(samples, read_tar, train_on, rounds):
     whole = bytes(pack(samples))
     read_tar(whole)
     train_on(whole)
     results = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         data = damaged(whole, number)
-        results += [survives(read_tar, data), survives(train_on, data)]
+        results.append(survives(read_tar, data, named="s.tar"))
+        results.append(survives(train_on, data, named="t.tar"))
     assert sum(results) < len(results) / 2
 
 
-def test_tars_with_damaged_members(samples, read_tar):
+def test_tars_with_damaged_members(samples, read_tar, rounds):
     members = list(read_archive(pack(samples), "whole"))
-    for number in range(ROUNDS):
+    for number in range(rounds):
         name, data = members[number % len(members)]
         parts = dict(members) | {name: damaged(data, number)}
-        survives(read_tar, bytes(write_archive(parts.items())))
+        survives(read_tar, bytes(write_archive(parts.items())), named="s.tar")
 
 
-def test_damaged_tar_headers_with_a_right_checksum(samples, read_tar):
+def test_damaged_tar_headers_with_a_right_checksum(samples, read_tar, rounds):
     whole = bytes(pack(samples))
-    for number in range(ROUNDS):
+    for number in range(rounds):
         block = bytearray(damaged(whole[:512], number)[:512].ljust(512, b"\0"))
         block[148:156] = b" " * 8
         block[148:156] = b"%06o\0 " % sum(block)
-        survives(read_tar, bytes(block) + whole[512:])
+        survives(read_tar, bytes(block) + whole[512:], named="s.tar")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
-def test_damaged_pictures(kind):
+def test_damaged_pictures(kind, rounds):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     whole = encode_image(pixels, kind)
-    for number in range(3 * ROUNDS):
-        survives(decode_image, damaged(whole, number))
+    for number in range(rounds):
+        survives(
+            lambda data: decode_image(data, name="a.img"), damaged(whole, number), named="a.img"
+        )
 
 
-def test_damaged_label_maps():
+def test_damaged_label_maps(rounds):
     whole = encode_label_map(np.arange(960, dtype=np.uint16).reshape(24, 40))
-    for number in range(3 * ROUNDS):
-        survives(decode_label_map, damaged(whole, number))
+    for number in range(rounds):
+        survives(
+            lambda data: decode_label_map(data, name="a.map"), damaged(whole, number), named="a.map"
+        )
 
 
-def test_damaged_pairs(samples):
+def test_damaged_pairs(samples, rounds):
     pairs = [EncodedPair(s.key, s.image_bytes, s.counterfactual_bytes) for s in samples]
     whole = bytes(pack_pairs(pairs, []))
-    for number in range(2 * ROUNDS):
-        survives(lambda data: list(iterate_pairs(io.BytesIO(data), "p")), damaged(whole, number))
+    for number in range(rounds):
+        survives(
+            lambda data: list(iterate_pairs(io.BytesIO(data), "p.tar")),
+            damaged(whole, number),
+            named="p.tar",
+        )
 
 
-def test_damaged_rows(rows):
+def test_damaged_rows(rows, rounds):
     whole = bytes(rows[0].data)
-    for number in range(3 * ROUNDS):
+    for number in range(rounds):
         survives(read_rows, damaged(whole, number))
 
 
-def test_damaged_manifests(manifest):
-    read = [survives(decode_manifest, damaged(manifest, n)) for n in range(2 * ROUNDS)]
+def test_damaged_manifests(manifest, rounds):
+    read = [
+        survives(
+            lambda data: decode_manifest(data, name="m.parquet"),
+            damaged(manifest, n),
+            named="m.parquet",
+        )
+        for n in range(rounds)
+    ]
     assert not all(read)
-    for number in range(ROUNDS):
-        survives(count_outcomes, damaged(manifest, number))
+    for number in range(rounds):
+        survives(
+            lambda data: count_outcomes(data, name="m.parquet"),
+            damaged(manifest, number),
+            named="m.parquet",
+        )
 
 
 @given(st.binary(max_size=3000))
@@ -211,6 +242,15 @@ def test_any_values_in_the_json_of_a_sample(parts, data):
     survives(
         lambda text: check_sample({**parts, "json": text}, "k", "s.tar"), json.dumps(about).encode()
     )
+
+
+def test_damaged_json_of_a_sample(parts, rounds):
+    for number in range(rounds):
+        survives(
+            lambda text: check_sample({**parts, "json": text}, "k", "s.tar"),
+            damaged(parts["json"], number),
+            named="s.tar",
+        )
 
 
 @given(JSON)
