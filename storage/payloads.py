@@ -67,8 +67,7 @@ def describe_payload(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),
         host=socket.gethostname(),
-        libraries=library_versions(),
-        **payload.about,
+        **{"libraries": library_versions(), **payload.about},
     ).sealed()
 
 
