@@ -56,6 +56,7 @@ def describe_payload(
     if payload.manifest:
         sha256 = hashlib.sha256(payload.manifest).hexdigest()
         manifest = _reference(manifest_path(shard), payload.manifest, sha256)
+    about: dict[str, Any] = {"libraries": library_versions(), **payload.about}
     return Commit(
         stage=stage,
         shard=shard,
@@ -67,7 +68,7 @@ def describe_payload(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine_version=version("magicseg-engine"),
         host=socket.gethostname(),
-        **{"libraries": library_versions(), **payload.about},
+        **about,
     ).sealed()
 
 
