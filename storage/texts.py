@@ -19,6 +19,7 @@ _MARKS = {
 }
 _EVIDENT = 0.5
 """Share of the characters that must be of ASCII or Latin-1 in a text of UTF-16 without a mark."""
+_LOOKED_AT = 1 << 16
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _EXPECTED = "expected UTF-8 or UTF-16: save it as UTF-8"
 
@@ -70,7 +71,7 @@ def text_encoding(data: bytes) -> tuple[bytes, str]:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return mark, encoding
-    pairs = len(data) // 2
+    pairs = min(len(data), _LOOKED_AT) // 2
     first, second = (data[start : 2 * pairs : 2].count(0) for start in (0, 1))
     if pairs and not first and second > _EVIDENT * pairs:
         return b"", "utf-16-le"

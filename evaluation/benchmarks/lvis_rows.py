@@ -121,12 +121,10 @@ def read_lvis(path: Path, where_to_get: str) -> Mapping[str, Sequence[Any]]:
         InputError: If it is missing.
         DataError: If it is damaged, or has other rows than LVIS v1.
     """
-    data = read_file(path, where_to_get, "the annotations of LVIS", "read")
     try:
-        document = json.loads(decode_text(data, "the file"), object_hook=_record)
-    except (ValueError, RecursionError, DataError) as error:
-        way_out = "it is an archive, unpack it" if data.startswith(_ARCHIVES) else "fetch it again"
-        message = f"{path} is not JSON ({error}), expected the annotations of LVIS: {way_out}"
+        document = json.loads(_text_of(path, where_to_get), object_hook=_record)
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is not JSON ({error}), expected the annotations of LVIS: fetch it again"
         raise DataError(message) from error
     except _DamagedError as error:
         message = f"{path}: {error}; put it right, or fetch the file again"
@@ -139,6 +137,19 @@ def read_lvis(path: Path, where_to_get: str) -> Mapping[str, Sequence[Any]]:
             )
             raise DataError(message)
     return document
+
+
+def _text_of(path: Path, where_to_get: str) -> str:
+    """The file's text; its bytes are not kept beside that, as they take as much memory."""
+    data = read_file(path, where_to_get, "the annotations of LVIS", "read")
+    try:
+        return decode_text(data, "the file")
+    except DataError as error:
+        reason, way_out = str(error), "fetch it again"
+        if data.startswith(_ARCHIVES):
+            reason, way_out = "it is an archive", "unpack it"
+        message = f"{path} is not JSON ({reason}), expected the annotations of LVIS: {way_out}"
+        raise DataError(message) from error
 
 
 def check_shape(row: LvisObject, picture: LvisPicture) -> str:
