@@ -26,6 +26,9 @@ _TOKENIZED = frozenset({"clip", "grounding-dino"})
 _PROCESSED = frozenset({"grounding-dino", "sam"})
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_SIZE = 1024
+_LAYERS = re.compile("layers|depth")
+_MOST_LAYERS = 1000
+_LARGE_FOR_NO_NETWORK = 100_000
 _FOREIGN = frozenset({".h5", ".msgpack", ".onnx", ".gguf", ".ckpt", ".pt", ".pth"})
 _AGAIN = "download the model again into that folder, or set `model` to a folder that has it"
 
@@ -43,6 +46,10 @@ class WeightFiles:
     files: tuple[Path, ...]
     variant: str | None
     safetensors: bool
+
+    def __str__(self) -> str:
+        more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
+        return f"{next(iter(self.files)).name}{more} with {NETWORK_CONFIG}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -147,6 +154,7 @@ def require_network(root: Path, part: str = "") -> WeightFiles:
             message = f"model file {str(file)!r} is empty, expected weights; {_AGAIN}"
             raise InputError(message)
     _refuse_pointers(folder)
+    _require_possible(folder / NETWORK_CONFIG, sum(file.stat().st_size for file in weights.files))
     return weights
 
 
@@ -239,6 +247,34 @@ def _require_part(root: Path, part: str) -> None:
         _require_processor(root, part)
     else:
         require_network(root, part)
+
+
+def _require_possible(path: Path, size: int) -> None:
+    """Refuse a configuration of a network that no machine could build.
+
+    A network of which these weights are all has no more of anything than they have bytes.
+    """
+    for name, number in _numbers(read_json(path)):
+        most = _MOST_LAYERS if _LAYERS.search(name) else max(size, _LARGE_FOR_NO_NETWORK)
+        if number > most:
+            message = (
+                f"model file {str(path)!r} says {name!r} is {number}, expected at most {most} with "
+                f"the weights beside it; {_AGAIN}"
+            )
+            raise InputError(message)
+
+
+def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Names and values of all integers but those of words."""
+    waiting: list[tuple[str, Any]] = list(config.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(name, each) for each in value]
+        elif isinstance(value, int) and not name.endswith(("_id", "_ids")):
+            yield name, value
 
 
 def _require_processor(root: Path, part: str) -> None:

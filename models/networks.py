@@ -58,7 +58,10 @@ def load_network(
     """
     found = read_json(require_marker(weights, NETWORK_CONFIG)).get("model_type")
     if found != model_type:
-        message = f"weights in {weights.source!r} are of type {found!r}, expected {model_type!r}"
+        message = (
+            f"{NETWORK_CONFIG} of {weights.source!r} says that the weights are of type {found!r}, "
+            f"expected {model_type!r}"
+        )
         raise InputError(message)
     return load_part(network, weights, dtype=dtype, **options)
 
@@ -91,7 +94,7 @@ def load_part(
     options |= {_dtype_name(network): getattr(torch, dtype)}
     if part:
         options |= {"subfolder": part}
-    with loading(weights, part), _quiet():
+    with loading(weights, part, str(files or "")), _quiet():
         loaded, info = _load(network, weights.source, options)
     missing = {name for name in info["missing_keys"] if not fresh or fresh not in name}
     _refuse_missing(loaded, {**info, "missing_keys": missing}, weights, part, files)
@@ -139,6 +142,7 @@ def _refuse_missing(
     files: WeightFiles | None,
 ) -> None:
     where = f"{part!r} of {weights.source!r}" if part else repr(weights.source)
+    where += f" ({files})" if files else ""
     lacking = _lacking(loaded, set(info["missing_keys"]))
     if lacking and any(_WRAPPED.match(name) for name in info["unexpected_keys"]):
         raise InputError(_wrapped(where, min(info["unexpected_keys"]), files))

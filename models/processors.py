@@ -11,6 +11,7 @@ from models.folders import NETWORK_CONFIG, require_vocabulary
 from models.weights import Weights, loading, require_marker, way_out
 from storage.errors import InputError
 
+_VOCABULARIES = "tokenizer_config.json, tokenizer.json, vocab.json, merges.txt or vocab.txt"
 _UNKNOWN = "a \u2603"
 _FAST = {"CLIPTokenizer": "CLIPTokenizerFast", "BertTokenizer": "BertTokenizerFast"}
 
@@ -39,7 +40,7 @@ def load_whole_tokenizer(
         message = f"tokenizer {name!r} of {weights.source!r} is no class of transformers"
         raise InputError(message)
     options = {**weights.options, "subfolder": part} if part else weights.options
-    with loading(weights, part or "tokenizer"):
+    with loading(weights, part or "tokenizer", _VOCABULARIES):
         tokenizer = kind.from_pretrained(weights.source, **options)
         tokenizer(_UNKNOWN)  # some vocabularies only fail when they meet what they do not know
     if weights.folder is None:
@@ -47,20 +48,24 @@ def load_whole_tokenizer(
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # Without its files the class makes an empty tokenizer instead of an error.
         message = (
-            f"weights in {weights.source!r} have no words in their tokenizer, expected its "
-            f"vocabulary; {way_out(weights)}"
+            f"weights in {weights.source!r} have no words in their tokenizer ({_VOCABULARIES}), "
+            f"expected its vocabulary; {way_out(weights)}"
         )
         raise InputError(message)
     return tokenizer
 
 
-def require_fit(tokenizer: Any, network: Any, weights: Weights) -> None:
+def require_fit(tokenizer: Any, rows: int, weights: Weights) -> None:
     """Check that a network has a vector for each word of its tokenizer.
+
+    Args:
+        tokenizer: The tokenizer.
+        rows: How many words the network knows.
+        weights: Where both come from.
 
     Raises:
         InputError: If a word has a number beyond the network's table.
     """
-    rows = network.get_input_embeddings().num_embeddings
     word, number = max(tokenizer.get_vocab().items(), key=lambda each: each[1])
     if number >= rows:
         message = (
@@ -82,7 +87,7 @@ def load_image_processor(weights: Weights, name: str, *, part: str = "") -> Any:
         InputError: If its file is missing or damaged.
     """
     options = {**weights.options, "subfolder": part} if part else weights.options
-    with loading(weights, part or "image processor"):
+    with loading(weights, part or "image processor", "preprocessor_config.json"):
         return image_processor_class(name).from_pretrained(weights.source, **options)
 
 

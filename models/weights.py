@@ -133,12 +133,13 @@ def weights_identity(
 
 
 @contextmanager
-def loading(weights: Weights, part: str = "") -> Iterator[None]:
+def loading(weights: Weights, part: str = "", reading: str = "") -> Iterator[None]:
     """Load while no other thread does, and say how to get what is missing or damaged.
 
     Args:
         weights: What is loaded.
         part: Its part, if it is a pipeline.
+        reading: Which files are read.
 
     Raises:
         InputError: If the libraries cannot load it, whatever they raise: files are missing,
@@ -153,7 +154,7 @@ def loading(weights: Weights, part: str = "") -> Iterator[None]:
     except Exception as error:
         if _is_no_fault_of_the_files(error):
             raise
-        raise InputError(_missing(weights, error, part)) from error
+        raise InputError(_missing(weights, error, part, reading)) from error
 
 
 def require_marker(weights: Weights, name: str) -> Path:
@@ -226,7 +227,7 @@ def _digest(folder: str, signature: tuple[tuple[str, int, int], ...]) -> str:
     return whole.hexdigest()
 
 
-def _missing(weights: Weights, error: Exception, part: str = "") -> str:
+def _missing(weights: Weights, error: Exception, part: str = "", reading: str = "") -> str:
     where = f"folder {weights.source!r}"
     if weights.folder is None:
         where = f"hub model {weights.source!r} at revision {weights.revision!r}"
@@ -234,6 +235,8 @@ def _missing(weights: Weights, error: Exception, part: str = "") -> str:
         where = f"{part!r} of {where}"
     first_line = str(error).strip().splitlines()[:1]
     reason = ": ".join([type(error).__name__, *first_line])[:_LONGEST_REASON].rstrip(".")
+    if reading:
+        reason += f", while {reading} was read"
     return f"{where} cannot be loaded ({reason}); {way_out(weights)}"
 
 

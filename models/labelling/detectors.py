@@ -90,7 +90,7 @@ class GroundingDino:
         self._network = network.to(self.device)
         self._images: Any = load_image_processor(weights, "GroundingDinoImageProcessor")
         self._tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer")
-        require_fit(self._tokenizer, network.model.text_backbone, weights)
+        require_fit(self._tokenizer, network.config.text_config.vocab_size, weights)
         _log.info("detector %s loaded from %s", config.model, weights.source)
 
     def detect(

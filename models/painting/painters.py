@@ -151,7 +151,7 @@ def _load(config: PainterConfig) -> Any:
     networks = {name: _network(weights, index, name, config.dtype) for name in _NETWORKS}
     with_checker = config.safety_checker and "safety_checker" in set(pipeline_parts(index))
     tokenizer = pipeline_tokenizer(weights, index)
-    require_fit(tokenizer, networks["text_encoder"], weights)
+    require_fit(tokenizer, networks["text_encoder"].config.vocab_size, weights)
     with loading(weights, "scheduler"):
         scheduler = _class(index, "scheduler").from_pretrained(
             weights.source, subfolder="scheduler", **weights.options

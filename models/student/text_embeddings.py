@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -54,7 +54,9 @@ class TextEncoder(nn.Module):
             InputError: If the weights are not there.
         """
         network, tokenizer = load_clip(clip, revision), load_tokenizer(clip, revision)
-        require_fit(tokenizer, network.text_model, resolve_weights(clip, revision))
+        config: Any = network.config
+        rows = config.text_config.vocab_size
+        require_fit(tokenizer, rows, resolve_weights(clip, revision))
         return cls(network, tokenizer)
 
     @torch.no_grad()

@@ -65,13 +65,22 @@ def fuzz(file, read):
     count = 0
     for seed in range(ROUNDS):
         file.write_bytes(damaged(whole, seed))
-        count += survives(read, file.parent, named=str(file.parent))
+        count += survives(read, file.parent, named=file.name)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kilobytes
     return count / ROUNDS
 
 
 def test_damaged_weights(clip):
     assert fuzz(clip / "model.safetensors", load_whole) < 0.9
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "hidden_size", "vocab_size"])
+@pytest.mark.parametrize("value", [10**6, 10**12, 2**64])
+def test_configurations_that_no_machine_could_build(clip, name, value):
+    config = json.loads((clip / "config.json").read_text())
+    config["text_config"][name] = value
+    (clip / "config.json").write_text(json.dumps(config))
+    assert not survives(load_whole, clip, named="config.json")
 
 
 def test_damaged_configurations(clip):

@@ -357,3 +357,15 @@ def test_a_tokenizer_without_its_words_is_refused(copy, kept):
     for ask in (config(copy).identity, config(copy).check, lambda: paint(copy)):
         with pytest.raises(InputError, match=expected):
             ask()
+
+
+def test_words_that_the_network_does_not_know_are_refused(copy):
+    path = copy / "text_encoder" / "config.json"
+    rows = json.loads(path.read_text())["vocab_size"]
+    file = next(iter(weight_files(copy / "text_encoder")))
+    state = load_file(file)
+    name = next(each for each in state if "token_embedding" in each)
+    save_file(state | {name: state[name][:-4].contiguous()}, file, {"format": "pt"})
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": rows - 4}))
+    with pytest.raises(InputError, match=f"have {rows - 4} words, but their tokenizer has"):
+        paint(copy)
