@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from storage.errors import DataError
 
 
-class SampleKeys:
+class UniqueKeys:
     """Knows in which tar each sample was met first.
 
     Keys of two datasets of one slice were the same before a dataset had a part in them.

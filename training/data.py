@@ -23,7 +23,7 @@ from storage.errors import DataError, InputError
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
-from storage.sample_keys import SampleKeys
+from storage.sample_keys import UniqueKeys
 from storage.sample_members import check_sample, sample_extensions
 from storage.shards import read_index
 from storage.store import Store
@@ -189,7 +189,7 @@ class SampleFiles:
         self._shards = list(shards)
         self._cache = shard_cache
         self._indexes: dict[int, list[tuple[str, Members]]] = {}
-        self._keys = SampleKeys()
+        self._keys = UniqueKeys()
         self.sizes = tuple(self._count(number) for number in range(len(shards)))
         self._ends = list(accumulate(self.sizes))
         self._cache_bytes = cache_bytes

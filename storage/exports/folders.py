@@ -31,7 +31,7 @@ from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
 from storage.picture_headers import image_format
 from storage.records import Record, read_object, read_record
-from storage.sample_keys import SampleKeys
+from storage.sample_keys import UniqueKeys
 from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
@@ -120,7 +120,7 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         if done.keys() != identities.keys():
             remove(out / SPLIT_FILE)
         _drop_records(out, done)
-        keys = SampleKeys()
+        keys = UniqueKeys()
         for path in sorted(shards):
             if _name(path) in done:
                 keys.add(done[_name(path)].keys, path)
@@ -192,7 +192,7 @@ def _drop_records(out: Path, done: Mapping[str, _ShardRecord]) -> None:
             remove(path)
 
 
-def _export_shard(path: str, identity: str, request: "_Request", known: SampleKeys) -> _ShardRecord:
+def _export_shard(path: str, identity: str, request: "_Request", known: UniqueKeys) -> _ShardRecord:
     closed_set = request.closed_set
     keys: list[str] = []
     formats: set[str] = set()

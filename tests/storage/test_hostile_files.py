@@ -276,7 +276,7 @@ PARTS = {
     ),
     "a TIFF": (replaced(PNG, always(picture("RGB", kind="TIFF"))), "expected a JPEG or PNG"),
     "a text as image": (replaced(PNG, always(b"GIF89a")), f"{KEY}.png starts with b'GIF89a'"),
-    "no image bytes": (replaced(CF, always(b"")), f"{KEY}.cf.png is empty"),
+    "no image bytes": (replaced(CF, always(b"")), f"{KEY}.cf.png starts with b''"),
     "a PNG of one line": (
         replaced(PNG, lambda png: png[:22]),
         f"{KEY}.png (22 bytes) is not a readable",

@@ -235,7 +235,7 @@ def test_a_lost_example_is_named(tmp_path: Path) -> None:
             r"prediction\.png has 5 x 5 pixels, expected \d+ x \d+ as its",
         ),
         (None, "hold label 999, expected at most"),
-        (b"", r"prediction\.png is empty"),
+        (b"", r"prediction\.png starts with b''"),
     ],
 )
 def test_a_damaged_example_is_named(
