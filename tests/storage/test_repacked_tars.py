@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -165,6 +166,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.skipif(find_spec("datasets") is None, reason="needs datasets")
 def test_all_readers_agree_on_every_sample(samples, tmp_path_factory, in_process):
     ways = [way for way in WAYS if way != "a desktop"]  # whose litter others take for samples
     paths = {}
