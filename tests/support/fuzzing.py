@@ -48,13 +48,13 @@ def survives(read: Callable[[DataT], object], data: DataT, *, named: str = "") -
         data: What is read.
         named: What the error must name.
     """
-    began = time.monotonic()
+    began = time.process_time()  # which a busy machine does not lengthen
     try:
         read(data)
     except EngineError as error:
         said = str(error)
     else:
         said = ""
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert not said or named in said
     return not said

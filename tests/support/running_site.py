@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -93,7 +92,7 @@ class RunningSite:
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.terminate()  # SIGINT is ignored below a shell that works in the background
             self.process.wait(120)
 
     def api(self, path: str, body: Any = None, method: str | None = None) -> Any:
