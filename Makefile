@@ -7,22 +7,28 @@ OLDEST ?= .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
 OLDEST_TOOLS := beartype hypothesis pytest pytest-timeout pytest-xdist
 OLDEST_TESTS := tests/models/painting tests/models/labelling tests/models/student tests/models/test_networks.py \
-	tests/models/test_weights.py tests/models/test_hub.py tests/storage tests/tasks
+	tests/models/test_weights.py tests/models/test_hub.py tests/tasks tests/storage/exports \
+	$(addprefix tests/storage/test_,archives.py card.py codecs.py documents.py fuzzed_readers.py hostile_files.py \
+	hostile_records.py local_objects.py manifest.py merging.py repacked_tars.py shards.py store.py verification.py)
 
-.PHONY: demo test test-oldest test-slow check setup setup-oldest
+.PHONY: demo test test-fuzz test-oldest test-slow check setup setup-oldest
 
 demo: $(READY)
 	$(BIN)/magicseg demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --cov -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --cov -n 2 --dist loadfile -m "not slow and not fuzz"
 
+# Much of their time is waiting: three share two cores well.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow
+
+test-fuzz: $(READY)
+	$(BIN)/python -m pytest -n 2 -m fuzz
 
 # On the oldest versions that pyproject.toml allows: models, storage, stages, and a small dataset.
 test-oldest: $(OLDEST_READY)
-	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(OLDEST_TESTS)
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz" $(OLDEST_TESTS)
 	$(OLDEST)/bin/python -m pytest tests/flows/test_small_generation.py
 
 check: $(READY)

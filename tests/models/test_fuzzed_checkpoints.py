@@ -1,7 +1,6 @@
 """Damaged files of checkpoints: they load, or an error in words names the folder; soon."""
 
 import json
-import os
 import resource
 import string
 
@@ -14,9 +13,13 @@ from models.processors import load_whole_tokenizer
 from models.student.clip import load_clip
 from models.weights import Weights
 
-ROUNDS = int(os.environ.get("ROUNDS", "2000"))
+pytestmark = pytest.mark.timeout(580)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
+
+@pytest.fixture(params=[150, pytest.param(2000, marks=pytest.mark.fuzz)])
+def rounds(request):
+    """How many damaged files there are."""
+    return request.param
 
 
 def clip_folder(folder):
@@ -57,21 +60,21 @@ def load_words(kind):
     return load
 
 
-def fuzz(file, read):
+def fuzz(file, read, rounds):
     """Share of damaged files that were read; what is no error in words goes up."""
     whole = file.read_bytes()
     read(file.parent)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     count = 0
-    for seed in range(ROUNDS):
+    for seed in range(rounds):
         file.write_bytes(damaged(whole, seed))
         count += survives(read, file.parent, named=file.name)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kilobytes
-    return count / ROUNDS
+    return count / rounds
 
 
-def test_damaged_weights(clip):
-    assert fuzz(clip / "model.safetensors", load_whole) < 0.9
+def test_damaged_weights(clip, rounds):
+    assert fuzz(clip / "model.safetensors", load_whole, rounds) < 0.9
 
 
 @pytest.mark.parametrize("name", ["num_hidden_layers", "hidden_size", "vocab_size"])
@@ -83,22 +86,22 @@ def test_configurations_that_no_machine_could_build(clip, name, value):
     assert not survives(load_whole, clip, named="config.json")
 
 
-def test_damaged_configurations(clip):
-    assert fuzz(clip / "config.json", load_whole) < 0.5
+def test_damaged_configurations(clip, rounds):
+    assert fuzz(clip / "config.json", load_whole, rounds) < 0.5
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
-def test_damaged_words(clip, name):
-    assert fuzz(clip / name, load_words("CLIPTokenizer")) < 1
+def test_damaged_words(clip, name, rounds):
+    assert fuzz(clip / name, load_words("CLIPTokenizer"), rounds) < 1
 
 
-def test_damaged_words_in_one_file(clip):
+def test_damaged_words_in_one_file(clip, rounds):
     load_whole_tokenizer(Weights(str(clip), None), "CLIPTokenizer").save_pretrained(clip)
     assert (clip / "tokenizer.json").is_file()
-    assert fuzz(clip / "tokenizer.json", load_words("CLIPTokenizer")) < 0.9
+    assert fuzz(clip / "tokenizer.json", load_words("CLIPTokenizer"), rounds) < 0.9
 
 
-def test_damaged_words_of_a_detector(tmp_path):
+def test_damaged_words_of_a_detector(tmp_path, rounds):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase, "cat", "##s"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
-    assert fuzz(tmp_path / "vocab.txt", load_words("BertTokenizer")) < 1
+    assert fuzz(tmp_path / "vocab.txt", load_words("BertTokenizer"), rounds) < 1

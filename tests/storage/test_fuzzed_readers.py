@@ -37,7 +37,7 @@ MEMORY = 3 << 29
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(params=[150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.fixture(params=[150, pytest.param(2000, marks=pytest.mark.fuzz)])
 def rounds(request):
     """How many damaged files there are; memory is bounded meanwhile."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

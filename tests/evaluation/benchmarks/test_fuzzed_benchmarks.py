@@ -32,7 +32,7 @@ def run(kind: str, count: int, root: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", fuzz_benchmarks.FORMATS)
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.fuzz)])
 def test_damage_ends_in_words_and_soon(tmp_path: Path, kind: str, count: int) -> None:
     found = run(kind, count, tmp_path)
     assert found["read"] + found["InputError"] + found["DataError"] == count
