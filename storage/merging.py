@@ -134,10 +134,12 @@ def _copy(source: Store, commit: Commit, target: Store) -> bool:
     if commit.manifest is None:
         message = f"{source.root}: the record of {commit.shard} has no manifest; {_VERIFY}"
         raise DataError(message)
-    data: bytes | memoryview = source.read(commit)
+    data: bytes | memoryview
     manifest = read_whole(source.objects, commit, commit.manifest)
-    if name != commit.shard:
-        data = _renamed_tar(source, commit, name) if data else b""
+    if name == commit.shard:
+        data = source.read(commit)
+    else:
+        data = _renamed_tar(source, commit, name) if commit.object else b""
         manifest = _renamed_manifest(manifest, commit, name)
     start, stop = source.range_of(commit) or (None, None)
     about = {

@@ -1,6 +1,7 @@
 """A tar of ours, packed again by other programs, in any order and with any folder in front."""
 
 import dataclasses
+import gzip
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.archives import read_archive
-from storage.errors import DataError
+from storage.errors import DataError, InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import export_shards, read_export
 from storage.shards import iterate, pack
@@ -216,3 +217,21 @@ def test_two_tars_with_one_key_are_both_named(reader, samples, tmp_path):
     }
     with pytest.raises(DataError, match=words):
         read[reader]()
+
+
+def test_what_lies_in_place_of_tars_is_named_and_the_advice_works(samples, tmp_path):
+    def said():
+        with pytest.raises(InputError) as refusal:
+            find_shards(str(tmp_path))
+        return str(refusal.value)
+
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(gzip.compress(pack(samples)))
+    assert "a.tar.gz is compressed, unpack it to a plain .tar" in said()
+    subprocess.run(["gunzip", packed], check=True)  # noqa: S607
+    assert len(SampleFiles(find_shards(str(tmp_path)), VOCABULARY)) == 4
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "a.tar").rename(tmp_path / "data" / "a.tar")
+    assert f"but {tmp_path / 'data'} is: name that" in said()
+    assert len(SampleFiles(find_shards(str(tmp_path / "data")), VOCABULARY)) == 4
