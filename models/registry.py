@@ -16,7 +16,7 @@ from models.labelling.config import DetectorConfig, SegmenterConfig
 from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
-from models.writing.chat import ChatWriterConfig
+from models.writing.chat_config import ChatWriterConfig
 from models.writing.writers import TemplateWriterConfig
 from storage.errors import InputError
 

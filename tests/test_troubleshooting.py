@@ -19,7 +19,7 @@ from flows.generation_run import prepare
 from models.devices import pick_device
 from models.profiles import load_profile
 from models.student.trained import load_student
-from models.writing.chat import ChatWriterConfig
+from models.writing.chat_config import ChatWriterConfig
 from runs import write_run
 from storage.errors import EngineError
 from storage.leases import take_lease

@@ -4,19 +4,18 @@ import contextlib
 import email.utils
 import json
 import logging
-import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, model_validator
-
+from models.writing.calls import DeclinedError
+from models.writing.chat_config import EndpointConfig, api_key
 from models.writing.instructions import whole_characters
 from storage.errors import BudgetError, EngineError, InputError, TransientError
 from storage.identity import canonical_json
-from storage.ledger import Answer, Ledger, Prices
+from storage.ledger import Answer, Ledger
 
 if TYPE_CHECKING:
     import openai
@@ -27,48 +26,6 @@ _RETRIED = {408, 409, 429}
 _SERVER_ERROR = 500
 _FILTERED = {"content_filter", "content_policy_violation"}
 _FRAME_TOKENS = 64  # what a chat template may add around the messages
-
-
-class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """Where a chat model is served, and the limits on calls and cost."""
-
-    model: str = Field(min_length=1)
-    """Name of the model, as the service knows it."""
-    base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@\s]+$")
-    """Address of the service; no user names or passwords in it."""
-    api_key_env: str | None = "OPENAI_API_KEY"
-    """Environment variable that holds the key; null for a server that wants none."""
-    max_tokens: int = Field(default=2048, gt=0)
-    """Most tokens of one answer."""
-    max_tokens_field: str = Field(
-        default="max_completion_tokens", pattern=r"^max_(completion_)?tokens$"
-    )
-    """How the service calls that limit; older servers know only max_tokens."""
-    timeout: float = Field(default=120.0, gt=0)
-    """Seconds to wait for an answer."""
-    max_retries: int = Field(default=6, ge=0)
-    """How often a call is repeated after 408, 409, 429, 5xx, a timeout or a lost connection."""
-    first_wait: float = Field(default=1.0, ge=0)
-    """Seconds before the first repetition; doubled for each further one, with some jitter."""
-    max_wait: float = Field(default=60.0, ge=0)
-    """Longest pause in seconds. A service that asks for a longer one is not asked again."""
-    prices: Prices | None = None
-    """USD for a million tokens; null means unknown, and so is then the cost."""
-    budget_usd: float | None = Field(default=None, gt=0)
-    """Most money that all calls of a dataset may cost together; needs prices."""
-    budget_tokens: int | None = Field(default=None, gt=0)
-    """Most tokens, read and written, that all calls of a dataset may take together."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.budget_usd is not None and self.prices is None:
-            message = "budget_usd needs prices, expected prices: {prompt: ..., completion: ...}"
-            raise ValueError(message)
-        return self
-
-
-class DeclinedError(EngineError):
-    """The service's content filter did not let the request pass; nothing was paid."""
 
 
 class ChatEndpoint:
@@ -256,25 +213,6 @@ def _beyond(spent: str, worst: str, limit: str) -> str:
         f"{spent} are spent and the next call may take {worst} more, beyond {limit}; raise the "
         "budget and run the same command again, nothing that was answered is asked again"
     )
-
-
-def api_key(config: EndpointConfig) -> str:
-    """Read the service's key from the environment.
-
-    Raises:
-        InputError: If the variable is not set.
-    """
-    if config.api_key_env is None:
-        return "none"
-    key = os.environ.get(config.api_key_env, "")
-    if not key:
-        message = (
-            f"the environment variable {config.api_key_env} is not set; put the key for "
-            f"{config.base_url} into it, name another variable with api_key_env, or set that to "
-            "null for a server that wants no key"
-        )
-        raise InputError(message)
-    return key
 
 
 def _sleep(seconds: float, stop: threading.Event) -> None:

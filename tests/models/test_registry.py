@@ -14,7 +14,8 @@ from models.registry import (
     kinds_of,
     kinds_table,
 )
-from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.writing.chat import ChatWriter
+from models.writing.chat_config import ChatWriterConfig
 from models.writing.writers import TemplateWriter, TemplateWriterConfig
 from storage.documents import validate
 from storage.errors import InputError

@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from models.profiles import load_profile
-from models.writing.chat import ChatWriterConfig
+from models.writing.chat_config import ChatWriterConfig
 from storage.objects import open_objects
 from storage.records import Stage
 from tasks.machine import Machine

@@ -5,7 +5,8 @@ from itertools import groupby
 import pytest
 
 from models.protocols import TextAnswer
-from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.writing.chat import ChatWriter
+from models.writing.chat_config import ChatWriterConfig
 from models.writing.mentions import find_mentions
 from models.writing.writers import TemplateWriter, TemplateWriterConfig
 from storage.errors import BudgetError, InputError, TransientError

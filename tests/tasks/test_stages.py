@@ -6,7 +6,7 @@ import pytest
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.painting.config import PainterConfig
-from models.writing.chat import ChatWriterConfig
+from models.writing.chat_config import ChatWriterConfig
 from storage.plan import plan_shard
 from storage.records import Stage
 from storage.slices import resolve_slice

@@ -11,7 +11,8 @@ from email.utils import formatdate
 import pytest
 
 from models.protocols import TextRequest
-from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.writing.chat import ChatWriter
+from models.writing.chat_config import ChatWriterConfig
 from storage.errors import BudgetError, InputError, TransientError
 from storage.ledger import Ledger, Prices
 from storage.objects import open_objects
@@ -393,7 +394,8 @@ def test_a_call_without_usage_counts_by_its_worst_case(build, chat_server, ledge
 
 PROGRAM = """
 import sys
-from models.writing.chat import ChatWriter, ChatWriterConfig
+from models.writing.chat import ChatWriter
+from models.writing.chat_config import ChatWriterConfig
 from models.protocols import TextRequest
 from storage.ledger import Ledger
 from storage.objects import open_objects

@@ -1,0 +1,77 @@
+"""The calls that a writer makes: text requests cut into HTTP requests."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.protocols import TextRequest
+from models.writing.chat_config import ChatWriterConfig
+from models.writing.instructions import INSTRUCTIONS_VERSION, RESPONSE_FORMATS, chat_messages
+from storage.errors import EngineError, TransientError
+from storage.identity import derive_seed, digest
+from storage.ledger import Answer
+
+
+class DeclinedError(EngineError):
+    """The service's content filter did not let the request pass; nothing was paid."""
+
+
+CallOutcome = Answer | DeclinedError | TransientError
+"""What came of a call."""
+
+
+@dataclass(frozen=True)
+class ChatCall:
+    """One HTTP request: a part of a text request.
+
+    Attributes:
+        request: Index of the text request.
+        count: How many texts it asks for.
+        key: Digest of all that makes the call what it is; the ledger files its answer under it.
+        body: The request's JSON.
+        about: What the ledger keeps beside the body.
+    """
+
+    request: int
+    count: int
+    key: str
+    body: dict[str, Any]
+    about: dict[str, Any]
+
+
+def cut_calls(config: ChatWriterConfig, requests: Sequence[TextRequest]) -> list[ChatCall]:
+    """Cut text requests into calls of at most `texts_per_call` texts, in order."""
+    return [
+        _call(config, index, request, part, count)
+        for index, request in enumerate(requests)
+        for part, count in enumerate(_counts(request.count, config.texts_per_call))
+    ]
+
+
+def _counts(count: int, most: int) -> Iterator[int]:
+    for start in range(0, count, most):
+        yield min(most, count - start)
+
+
+def _call(
+    config: ChatWriterConfig, index: int, request: TextRequest, part: int, count: int
+) -> ChatCall:
+    body: dict[str, Any] = {
+        "model": config.model,
+        "messages": chat_messages(request, count),
+        config.max_tokens_field: config.max_tokens,
+    }
+    if (form := RESPONSE_FORMATS[config.answer_format]) is not None:
+        body["response_format"] = form
+    if config.temperature is not None:
+        body["temperature"] = config.temperature
+    if config.send_seed:
+        body["seed"] = derive_seed(request.seed, request.round, part) % 2**31
+    about = {
+        "instructions": INSTRUCTIONS_VERSION,
+        "seed": request.seed,
+        "round": request.round,
+        "part": part,
+    }
+    key = digest({"base_url": config.base_url, "body": body, **about})
+    return ChatCall(index, count, key, body, about)

@@ -1,0 +1,117 @@
+"""Settings of a writer that asks a language model."""
+
+import os
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from models.writing.instructions import INSTRUCTIONS_VERSION, AnswerFormat
+from storage.errors import InputError
+from storage.ledger import Prices
+
+_EXECUTION = frozenset(
+    {
+        "base_url",
+        "api_key_env",
+        "max_tokens_field",
+        "timeout",
+        "max_retries",
+        "first_wait",
+        "max_wait",
+        "prices",
+        "budget_usd",
+        "budget_tokens",
+        "concurrency",
+    }
+)
+"""Where a model is served and what it may cost says nothing about its texts."""
+
+
+class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Where a chat model is served, and the limits on calls and cost."""
+
+    model: str = Field(min_length=1)
+    """Name of the model, as the service knows it."""
+    base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@\s]+$")
+    """Address of the service; no user names or passwords in it."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """Environment variable that holds the key; null for a server that wants none."""
+    max_tokens: int = Field(default=2048, gt=0)
+    """Most tokens of one answer."""
+    max_tokens_field: str = Field(
+        default="max_completion_tokens", pattern=r"^max_(completion_)?tokens$"
+    )
+    """How the service calls that limit; older servers know only max_tokens."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds to wait for an answer."""
+    max_retries: int = Field(default=6, ge=0)
+    """How often a call is repeated after 408, 409, 429, 5xx, a timeout or a lost connection."""
+    first_wait: float = Field(default=1.0, ge=0)
+    """Seconds before the first repetition; doubled for each further one, with some jitter."""
+    max_wait: float = Field(default=60.0, ge=0)
+    """Longest pause in seconds. A service that asks for a longer one is not asked again."""
+    prices: Prices | None = None
+    """USD for a million tokens; null means unknown, and so is then the cost."""
+    budget_usd: float | None = Field(default=None, gt=0)
+    """Most money that all calls of a dataset may cost together; needs prices."""
+    budget_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens, read and written, that all calls of a dataset may take together."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.budget_usd is not None and self.prices is None:
+            message = "budget_usd needs prices, expected prices: {prompt: ..., completion: ...}"
+            raise ValueError(message)
+        return self
+
+
+class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    kind: Literal["chat"] = "chat"
+    """Tells this writer from the others."""
+    temperature: float | None = Field(default=1.0, ge=0, le=2)
+    """Sampling temperature; null sends none, as some models demand."""
+    send_seed: bool = True
+    """Whether a derived seed is sent; not every service knows the field."""
+    answer_format: AnswerFormat = "schema"
+    """`schema` demands a strict JSON schema; `json` any JSON, for models from before schemas such
+    as gpt-3.5-turbo; `text` sends no such field, for services that know none."""
+    texts_per_call: int = Field(default=10, ge=1, le=100)
+    """Most texts asked for in one call."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Most calls in flight, of all shards of a run together."""
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the texts depend on; where a model is served and what it costs is no part."""
+        fields = self.model_dump(mode="json", exclude=set(_EXECUTION))
+        return {**fields, "instructions": INSTRUCTIONS_VERSION}
+
+    def check(self) -> str:
+        """Look for the key; say which model is asked, and whether its cost will be known.
+
+        Raises:
+            InputError: If the environment variable for the key is not set.
+        """
+        api_key(self)
+        prices = "known" if self.prices else "unknown: the cost will be unknown too"
+        return f"{self.model} at {self.base_url}, prices {prices}"
+
+
+def api_key(config: EndpointConfig) -> str:
+    """Read the service's key from the environment.
+
+    Raises:
+        InputError: If the variable is not set.
+    """
+    if config.api_key_env is None:
+        return "none"
+    key = os.environ.get(config.api_key_env, "")
+    if not key:
+        message = (
+            f"the environment variable {config.api_key_env} is not set; put the key for "
+            f"{config.base_url} into it, name another variable with api_key_env, or set that to "
+            "null for a server that wants no key"
+        )
+        raise InputError(message)
+    return key
