@@ -9,6 +9,7 @@ from models.protocols import TextAnswer, TextRequest
 from models.writing.calls import CallOutcome, DeclinedError, cut_calls
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.endpoints import ChatEndpoint
+from models.writing.instruction_sets import load_instructions
 from models.writing.instructions import read_texts
 from models.writing.rounds import CallRound
 from storage.errors import TransientError
@@ -23,11 +24,13 @@ class ChatWriter:
         ledger: What was answered before, and the place for what is answered now.
 
     Raises:
-        InputError: If the environment variable for the key is not set.
+        InputError: If the environment variable for the key is not set, or the instructions cannot
+            be read.
     """
 
     def __init__(self, config: ChatWriterConfig, ledger: Ledger) -> None:
         self._config = config
+        self._instructions = load_instructions(config.instructions)
         self._endpoint = ChatEndpoint(config, ledger)
         self._slots = threading.BoundedSemaphore(config.concurrency)
 
@@ -60,7 +63,7 @@ class ChatWriter:
             InputError: If the service refuses requests of this kind.
             TransientError: If not one of the calls was answered.
         """
-        calls = cut_calls(self._config, requests)
+        calls = cut_calls(self._config, requests, self._instructions)
         self._endpoint.refresh()
         calling = CallRound(self._endpoint, self._slots, self._config.concurrency)
         outcomes = calling.run(calls, is_wanted)

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from models.writing.instructions import INSTRUCTIONS_VERSION, AnswerFormat
+from models.writing.instruction_sets import DEFAULT_INSTRUCTIONS, load_instructions
+from models.writing.instructions import AnswerFormat
 from storage.errors import InputError
 from storage.ledger import Prices
 
@@ -77,23 +78,32 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     answer_format: AnswerFormat = "schema"
     """`schema` demands a strict JSON schema; `json` any JSON, for models from before schemas such
     as gpt-3.5-turbo; `text` sends no such field, for services that know none."""
+    instructions: str = DEFAULT_INSTRUCTIONS
+    """The words in which texts are asked for: a set of the engine (paper), or the path of a .yaml
+    file. The texts depend on its contents, not on its name."""
     texts_per_call: int = Field(default=10, ge=1, le=100)
     """Most texts asked for in one call."""
     concurrency: int = Field(default=8, ge=1, le=256)
     """Most calls in flight, of all shards of a run together."""
 
     def identity(self) -> dict[str, Any]:
-        """Say what the texts depend on; where a model is served and what it costs is no part."""
+        """Say what the texts depend on; where a model is served and what it costs is no part.
+
+        Raises:
+            InputError: If the instructions cannot be read.
+        """
         fields = self.model_dump(mode="json", exclude=set(_EXECUTION))
-        return {**fields, "instructions": INSTRUCTIONS_VERSION}
+        return {**fields, "instructions": load_instructions(self.instructions).identity}
 
     def check(self) -> str:
         """Look for the key; say which model is asked, and whether its cost will be known.
 
         Raises:
-            InputError: If the environment variable for the key is not set.
+            InputError: If the environment variable for the key is not set, or the instructions
+                cannot be read.
         """
         api_key(self)
+        load_instructions(self.instructions)
         prices = "known" if self.prices else "unknown: the cost will be unknown too"
         return f"{self.model} at {self.base_url}, prices {prices}"
 

@@ -1,15 +1,8 @@
-"""What a language model is told to write, and how its answer is read."""
+"""The form of a language model's answer: how it is demanded, and how it is read."""
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, Literal
-
-from models.protocols import TextRequest
-from storage.vocabulary import ClassRecord
-
-INSTRUCTIONS_VERSION = "1"
-"""Part of a request's identity: raised when the words below change what is asked for."""
 
 AnswerFormat = Literal["schema", "json", "text"]
 """How an answer's form is demanded: by a strict JSON schema, as any JSON, or in words alone."""
@@ -33,51 +26,8 @@ RESPONSE_FORMATS: dict[AnswerFormat, dict[str, Any] | None] = {
 }
 """The field `response_format` of each form; the words ask for ``{"texts": [...]}`` in all."""
 
-_SYSTEM = (
-    "You write captions for a text-to-image model. Each caption describes one picture that could "
-    'be a photograph. Answer with JSON of the form {"texts": ["..."]} and nothing else.'
-)
-_RULES = (
-    "Every caption names {each} literally, with one of the words given for it, singular or plural. "
-    "A synonym or a mere hint is not enough.",
-    "12 to 45 words in one or two plain English sentences; no numbering, no headings.",
-    "Give {the} visible attributes: colour, material, size, shape, age, posture or action.",
-    "Never use an empty or uniform background. Describe a rich one: the place, what else can be "
-    "seen there, weather, light, time of day.",
-    "Make the captions as different from each other as you can: other places, other compositions, "
-    "other viewpoints, other moods, other beginnings of the sentence.",
-    "A sense given below explains which thing is meant; do not write it down, and write no "
-    "parentheses.",
-)
-_MAX_FORMS = 6
-_MAX_AVOIDED = 20
 _ARRAY = re.compile(r'"texts"\s*:\s*\[')
 _STRING = re.compile(r'\s*,?\s*("(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
-
-
-def chat_messages(request: TextRequest, count: int) -> list[dict[str, str]]:
-    """Put a request into words.
-
-    The substance is that of MagicSeg (arXiv 2603.19575): complex backgrounds, diverse
-    scenes, attributes of each object. That the words must be literal is for the masks' sake: a
-    class that is not named cannot be taken out of the counterfactual text.
-
-    Args:
-        request: The classes, and the texts that exist already.
-        count: How many captions to ask for.
-    """
-    several = len(request.classes) > 1
-    words = {"each": "each object" if several else "the object"}
-    words["the"] = "the objects" if several else "the object"
-    lines = [f"Write {count} captions. Each of them shows all of this in one picture:"]
-    lines += [f"- {_described(record)}" for record in request.classes]
-    lines += ["Rules:"]
-    lines += [f"{number}. {rule.format(**words)}" for number, rule in enumerate(_RULES, start=1)]
-    if request.avoid:
-        lines += ["These captions exist already; write none that resembles them:"]
-        lines += [f"- {text}" for text in request.avoid[-_MAX_AVOIDED:]]
-    user = "\n".join(lines)
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
 
 
 def read_texts(content: str) -> list[str] | None:
@@ -105,10 +55,3 @@ def whole_characters(text: str) -> str:
     hold them.
     """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _described(record: ClassRecord) -> str:
-    forms: Sequence[str] = record.forms[:_MAX_FORMS]
-    words = " or ".join(f'"{form}"' for form in forms)
-    sense = f", in the sense of: {record.qualifier}" if record.qualifier else ""
-    return f"{record.forms[0]}{sense} (write {words})"

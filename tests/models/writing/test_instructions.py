@@ -1,7 +1,8 @@
 import pytest
 
 from models.protocols import TextRequest
-from models.writing.instructions import chat_messages, read_texts
+from models.writing.instruction_sets import load_instructions
+from models.writing.instructions import read_texts
 from storage.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary("lvis1205")
@@ -9,7 +10,8 @@ VOCABULARY = load_vocabulary("lvis1205")
 
 def message(*names, avoid=(), count=7):
     classes = tuple(VOCABULARY.by_name(name) for name in names)
-    return chat_messages(TextRequest(classes, count, 0, avoid=avoid), count)[-1]["content"]
+    request = TextRequest(classes, count, 0, avoid=avoid)
+    return load_instructions("paper").messages(request, count)[-1]["content"]
 
 
 def test_the_message_names_count_classes_and_their_words():
