@@ -1,8 +1,8 @@
 """Instructions: the words in which a language model is asked for scene texts.
 
-A set of them is a YAML file; `models/data/instructions/paper.yaml` is the default one and shows every key.
-Words in braces are placeholders. Other braces, such as those of the JSON that is asked for, stay as
-they are.
+A set of them is a YAML file; `models/data/instructions/paper.yaml` is the default one and shows
+every key. Words in braces are placeholders. Other braces, such as those of the JSON that is asked
+for, stay as they are.
 """
 
 import re
@@ -200,6 +200,15 @@ def _shipped(name: str) -> InstructionSet:
 def _read(file: Path) -> InstructionSet:
     document: dict[str, Any] = read_yaml(file)
     return validate(InstructionSet, document, f"instructions {str(file)!r} cannot be used")
+
+
+def whole_characters(text: str) -> str:
+    """Put the replacement character for each half of a pair of UTF-16 code units.
+
+    Models that are cut off, or that write escapes by themselves, leave such halves; no file can
+    hold them.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
