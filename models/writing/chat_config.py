@@ -24,6 +24,7 @@ _EXECUTION = frozenset(
         "first_wait",
         "max_wait",
         "prices",
+        "tokenizer",
         "budget_usd",
         "budget_tokens",
         "concurrency",
@@ -57,6 +58,9 @@ class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Longest pause in seconds. A service that asks for a longer one is not asked again."""
     prices: Prices | None = None
     """USD for a million tokens; null means unknown, and so is then the cost."""
+    tokenizer: str | None = None
+    """The model's tokenizer.json, or a folder with one, to estimate costs with; null estimates
+    tokens from characters."""
     concurrency: int = Field(default=8, ge=1, le=256)
     """Most calls in flight, of all workers of a dataset together; fewer where the service says that
     it is busy."""
