@@ -11,11 +11,12 @@ from itertools import islice
 
 from models.protocols import TextRequest
 from models.writing.answers import read_reply
-from models.writing.calls import ChatCall, cut_calls
+from models.writing.calls import cut_calls
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.instructions import InstructionSet, load_instructions
 from models.writing.text_tokens import TextTokens, text_tokens
 from storage.ledger import Answer, Ledger
+from storage.vocabulary import ClassRecord
 
 _MOST_ANSWERS = 256
 _MOST_LOOKED_AT = 1024
@@ -80,7 +81,12 @@ def estimate_calls(
     history = _History.of(past, tokens) if len(past) >= _ENOUGH_ANSWERS else None
     scale = total / len(requests) if requests else 0.0
     prompt = scale * sum(_message_tokens(call.body["messages"], tokens) for call in new)
-    completion = scale * sum(_answer_tokens(call, instructions, tokens, history) for call in new)
+    captions = _Captions(instructions.words, tokens)
+    a_text = captions.length if history is None else lambda _classes: history.tokens_a_text
+    completion = scale * sum(
+        _FORM_TOKENS * (history is None) + call.count * a_text(requests[call.request].classes)
+        for call in new
+    )
     if history is not None:
         prompt *= history.prompt_factor * (1 + history.again_prompt)
         completion *= 1 + history.again_completion
@@ -156,14 +162,24 @@ def _alike(
     return islice(filter(fits, looked_at), _MOST_ANSWERS)
 
 
-def _answer_tokens(
-    call: ChatCall, instructions: InstructionSet, tokens: TextTokens, history: _History | None
-) -> float:
-    if history is not None:
-        return call.count * history.tokens_a_text
-    words = sum(instructions.words) / 2
-    a_word = tokens.count(_CAPTION) / len(_CAPTION.split())
-    return _FORM_TOKENS + call.count * (words * a_word + _TEXT_FORM_TOKENS)
+class _Captions:
+    """Captions as long as they are asked for, in the middle.
+
+    Args:
+        words: Fewest and most words.
+        tokens: Counts tokens.
+    """
+
+    def __init__(self, words: tuple[int, int], tokens: TextTokens) -> None:
+        self._words = sum(words) / 2
+        self._tokens = tokens
+        self._a_word = tokens.count(_CAPTION) / len(_CAPTION.split())
+
+    def length(self, classes: Sequence[ClassRecord]) -> float:
+        """Tokens of a caption that names the classes: their words are rarer than the others."""
+        names = " ".join(record.forms[0] for record in classes)
+        others = max(0.0, self._words - len(names.split()))
+        return self._tokens.count(names) + others * self._a_word + _TEXT_FORM_TOKENS
 
 
 def _message_tokens(messages: Iterable[dict[str, str]], tokens: TextTokens) -> float:
@@ -196,8 +212,8 @@ def _sources(
             "takes more"
         )
         yield (
-            "texts that are refused and asked for again: none, as nothing is known yet; 'magicseg "
-            "preview' with the same options makes a few answers to learn from"
+            "texts that are refused and asked for again: none, as nothing is known yet; make "
+            "one shard (--shards 0) and plan again to learn it from the answers"
         )
         return
     by = f"{history.answers} answers of this model to these instructions"

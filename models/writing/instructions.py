@@ -51,6 +51,7 @@ RESPONSE_FORMATS: dict[AnswerFormat, dict[str, Any] | None] = {
 
 _FOLDER = Path(__file__).parents[1] / "data" / "instructions"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_ALWAYS = ("count", "least", "most")
 _MAX_FORMS = 6
 _MAX_AVOIDED = 20
 _MOST_WORDS = 500
@@ -60,9 +61,10 @@ class InstructionSet(Record, frozen=True):
     """Checked instructions; `messages` puts a request into their words."""
 
     system: str = Field(min_length=1)
-    """The system message: who is asked, and in which form to answer."""
+    """The system message: who is asked, and in which form to answer. `{count}`: how many captions;
+    `{least}` and `{most}`: how many words one has."""
     request: str = Field(min_length=1)
-    """First line of the request. `{count}`: how many captions."""
+    """First line of the request; `{count}` must stand in it, `{least}` and `{most}` may."""
     item: str = Field(min_length=1)
     """A line for each class. `{word}`: its preferred word; `{forms}`: all words that count as
     naming it, quoted; `{sense}`: the next field, if the class has a sense to tell."""
@@ -71,13 +73,12 @@ class InstructionSet(Record, frozen=True):
     heading: str = "Rules:"
     """The line above the rules."""
     rules: tuple[str, ...] = ()
-    """Numbered lines below the classes. `{count}`, `{least}`, `{most}`, and the names of `one` and
-    `two`."""
+    """Numbered lines below the classes, with the same placeholders and those of `one` and `two`."""
     avoid: str = Field(min_length=1)
     """The line above the captions that exist already."""
     words: tuple[int, int]
-    """Fewest and most words of a caption: `{least}` and `{most}` in the rules, and what the cost is
-    estimated from as long as no answer is there."""
+    """Fewest and most words of a caption: `{least}` and `{most}`, and what the cost is estimated
+    from as long as no answer is there."""
     one: dict[str, str] = Field(default_factory=dict)
     """Placeholders of the rules for a request of one class, by name."""
     two: dict[str, str] = Field(default_factory=dict)
@@ -103,6 +104,7 @@ class InstructionSet(Record, frozen=True):
         own = self.two if len(request.classes) > 1 else self.one
         least, most = self.words
         values = {**own, "count": str(count), "least": str(least), "most": str(most)}
+        system = {"role": "system", "content": _filled(self.system, values)}
         lines = [_filled(self.request, values)]
         lines += [self._described(record) for record in request.classes]
         if self.rules:
@@ -113,7 +115,6 @@ class InstructionSet(Record, frozen=True):
         if request.avoid:
             lines += [self.avoid]
             lines += [f"- {text}" for text in request.avoid[-_MAX_AVOIDED:]]
-        system = {"role": "system", "content": self.system}
         return [system, {"role": "user", "content": "\n".join(lines)}]
 
     @property
@@ -130,15 +131,15 @@ class InstructionSet(Record, frozen=True):
         return _filled(self.item, {"word": record.forms[0], "sense": sense, "forms": words})
 
     def _faults(self) -> Iterator[str]:
-        yield from _wrong_placeholders("system", self.system, ())
-        yield from _wrong_placeholders("request", self.request, ("count",))
+        yield from _wrong_placeholders("system", self.system, _ALWAYS)
+        yield from _wrong_placeholders("request", self.request, _ALWAYS)
         yield from _missing("request", self.request, "count")
         yield from _wrong_placeholders("item", self.item, ("word", "forms", "sense"))
         if not {"word", "forms"} & set(_PLACEHOLDER.findall(self.item)):
             yield "item names no class, expected {word} or {forms} in it"
         yield from _wrong_placeholders("sense", self.sense, ("qualifier",))
         yield from _wrong_placeholders("avoid", self.avoid, ())
-        own = ("count", "least", "most", *sorted(self.one.keys() & self.two.keys()))
+        own = (*_ALWAYS, *sorted(self.one.keys() & self.two.keys()))
         for index, rule in enumerate(self.rules):
             yield from _wrong_placeholders(f"rules[{index}]", rule, own)
         yield from self._faults_of_wording()
@@ -161,7 +162,7 @@ class InstructionSet(Record, frozen=True):
             there, lacking = ("one", "two") if name in self.one else ("two", "one")
             yield f"{there} has {name!r} and {lacking} does not, expected it in both"
         for name in sorted(self.one.keys() & self.two.keys()):
-            if name in {"count", "least", "most"} or not _PLACEHOLDER.fullmatch(f"{{{name}}}"):
+            if name in _ALWAYS or not _PLACEHOLDER.fullmatch(f"{{{name}}}"):
                 yield f"one has {name!r}, expected letters, and not count, least or most"
 
 

@@ -113,7 +113,7 @@ def test_every_fault_of_a_file_is_named_at_once(write):
     message = str(error.value)
     for words in (
         "mine.yaml",
-        "request has {word}, expected {count}",
+        "request has {word}, expected {count}, {least}, {most}",
         "request misses {count}",
         "item names no class",
         "rules[0] has {EACH}",
