@@ -3,10 +3,11 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from storage.ledger import Ledger
 from storage.records import Stage
+from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
 
 
@@ -17,8 +18,8 @@ def describe_status(root: str) -> dict[str, Any]:
         InputError: There is no dataset.
     """
     store = Store.open(root)
-    ledger = Ledger(store.objects)
-    ledger.refresh()
+    slices = store.status()
+    spending = add_up(store, slices)
     return {
         "root": store.root,
         "slices": [
@@ -36,10 +37,40 @@ def describe_status(root: str) -> dict[str, Any]:
                     stage.value: round(seconds, 1) for stage, seconds in status.seconds.items()
                 },
             }
-            for status in store.status()
+            for status in slices
         ],
-        "writer": ledger.totals().model_dump(mode="json"),
+        "writer": spending.calls.model_dump(mode="json"),
+        "spending": spending_facts(spending),
     }
+
+
+def spending_facts(spending: Spending) -> dict[str, Any]:
+    """What a dataset has cost, as JSON types."""
+    return {
+        **spending.model_dump(mode="json"),
+        "gpu_seconds": round(spending.gpu_seconds, 3),
+        "usd_a_sample": spending.usd_a_sample,
+        "gpu_seconds_a_sample": spending.gpu_seconds_a_sample,
+    }
+
+
+def read_spending(facts: dict[str, Any]) -> Spending:
+    """The other way round."""
+    return Spending.model_validate({name: facts[name] for name in Spending.model_fields})
+
+
+def print_spending(facts: dict[str, Any], console: Console) -> None:
+    """Print what a dataset has cost: calls, tokens, money and seconds of devices side by side."""
+    spending = read_spending(facts)
+    table = Table("spent on", "in all", "a written sample")
+    for row in spending_rows(spending):
+        table.add_row(*map(escape, row))
+    if not table.row_count:
+        console.print("nothing was spent yet", soft_wrap=True)
+        return
+    console.print(table)
+    for note in spending_notes(spending):
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def print_status(status: dict[str, Any], console: Console) -> None:
@@ -65,6 +96,5 @@ def print_status(status: dict[str, Any], console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-    calls = status["writer"]
-    if calls.get("calls"):
-        console.print(f"writer: {calls}", markup=False, soft_wrap=True)
+    if any(spending_rows(read_spending(status["spending"]))):
+        print_spending(status["spending"], console)

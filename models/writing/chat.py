@@ -7,6 +7,7 @@ from models.writing.answers import ReadReply, read_reply
 from models.writing.calls import CallOutcome, DeclinedError, cut_calls
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.endpoints import ChatEndpoint
+from models.writing.instructions import load_instructions
 from models.writing.rounds import CallRound
 from storage.errors import EngineError
 from storage.ledger import Ledger
@@ -20,11 +21,13 @@ class ChatWriter:
         ledger: What was answered before, and the place for what is answered now.
 
     Raises:
-        InputError: If the environment variable for the key is not set.
+        InputError: If the environment variable for the key is not set, or the instructions cannot
+            be read.
     """
 
     def __init__(self, config: ChatWriterConfig, ledger: Ledger) -> None:
         self._config = config
+        self._instructions = load_instructions(config.instructions)
         self._endpoint = ChatEndpoint(config, ledger)
 
     @property
@@ -56,7 +59,7 @@ class ChatWriter:
             InputError: If the service refuses requests of this kind.
             TransientError: If the service is down; what it answered before is in the ledger.
         """
-        calls = cut_calls(self._config, requests)
+        calls = cut_calls(self._config, requests, self._instructions)
         calling = CallRound(self._endpoint, self._config.concurrency)
         outcomes = calling.run(calls, is_wanted)
         parts: list[list[TextAnswer]] = [[] for _ in requests]
