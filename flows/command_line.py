@@ -1,7 +1,7 @@
 """The whole command line: all commands, and how an error becomes one line and an exit code.
 
-Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 work left, 4 budget; `flows.__main__` has
-the others.
+Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 work left, 4 budget, 5 waiting;
+`flows.__main__` has the others.
 """
 
 import errno

@@ -20,25 +20,14 @@ from typing import Any
 
 from pydantic import Field
 
+from storage.batch_jobs import BatchJobs
 from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
+from storage.prices import Prices
 from storage.records import Record, read_record
 
 _READERS = 16
-
-
-class Prices(Record, frozen=True):
-    """What a service charges, in USD for a million tokens."""
-
-    prompt: float = Field(ge=0)
-    """For tokens that it reads."""
-    completion: float = Field(ge=0)
-    """For tokens that it writes."""
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Price of a call in USD."""
-        return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
 
 
 class Answer(Record, frozen=True):
@@ -98,9 +87,13 @@ class Ledger:
     Args:
         objects: Where the dataset lives.
         folder: Where in it the ledger is.
+
+    Attributes:
+        batches: The batches of calls, of all workers.
     """
 
     def __init__(self, objects: ObjectStore, folder: str = ".engine/ledger") -> None:
+        self.batches = BatchJobs(objects)
         self._objects = objects
         self._folder = folder
         self._lock = threading.Lock()

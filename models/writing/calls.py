@@ -7,7 +7,7 @@ from typing import Any
 from models.protocols import TextRequest
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.instructions import INSTRUCTIONS_VERSION, RESPONSE_FORMATS, chat_messages
-from storage.errors import EngineError, TransientError
+from storage.errors import AwaitedError, EngineError, TransientError
 from storage.identity import derive_seed, digest
 from storage.ledger import Answer
 
@@ -16,7 +16,7 @@ class DeclinedError(EngineError):
     """The service's content filter did not let the request pass; nothing was paid."""
 
 
-CallOutcome = Answer | DeclinedError | TransientError
+CallOutcome = Answer | DeclinedError | TransientError | AwaitedError
 """What came of a call."""
 
 

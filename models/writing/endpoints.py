@@ -51,6 +51,15 @@ class ChatEndpoint:
         self._budget = _Budget(config, ledger)
         self._quiet_until = 0.0
 
+    @property
+    def client(self) -> "openai.OpenAI":
+        """The client, with key and address; it repeats nothing by itself."""
+        return self._client
+
+    def hide(self, words: str) -> str:
+        """Take credentials out of a text."""
+        return words.replace(self._key, "***") if self._key else words
+
     def refresh(self) -> None:
         """Take in what other processes spent, if there is a budget; before a batch of calls."""
         if self._config.budget_usd is not None or self._config.budget_tokens is not None:
@@ -193,6 +202,8 @@ class _Budget:
         """Why the call does not fit, or an empty text."""
         config, calls = self._config, [*self._in_flight, call]
         tokens, usd = self._ledger.spent(config.prices)
+        reserved = self._ledger.batches.worst(config.prices)
+        tokens, usd = tokens + reserved[0], usd + reserved[1]
         worst = sum(map(sum, calls))
         if config.budget_tokens is not None and tokens + worst > config.budget_tokens:
             return _beyond(
