@@ -1,5 +1,6 @@
 """What is committed in a dataset, read from its records alone."""
 
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -39,7 +40,40 @@ def describe_status(root: str) -> dict[str, Any]:
             for status in store.status()
         ],
         "writer": ledger.totals().model_dump(mode="json"),
+        "batches": open_batches(ledger),
     }
+
+
+def open_batches(ledger: Ledger) -> list[dict[str, Any]]:
+    """The batches of a dataset that are not settled, as JSON types, the oldest first."""
+    ledger.batches.refresh()
+    return [
+        {
+            "job": batch.intent.job,
+            "door": batch.intent.door,
+            "base_url": batch.intent.base_url,
+            "calls": batch.intent.calls,
+            "batch_id": batch.state.batch_id,
+            "status": batch.state.status if batch.intent.door == "service" else "exported",
+            "created": batch.intent.created.isoformat(timespec="seconds"),
+            "next_look": _time(batch.state.next_look),
+        }
+        for batch in ledger.batches.open()
+    ]
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def batch_words(batch: dict[str, Any]) -> str:
+    """Say in a line how far an open batch is."""
+    look = f", next look at {batch['next_look']}" if batch["next_look"] else ""
+    name = f" ({batch['batch_id']})" if batch["batch_id"] else ""
+    return (
+        f"batch {batch['job']}{name}: {batch['calls']} calls, {batch['status']}, since "
+        f"{batch['created']}{look}"
+    )
 
 
 def print_status(status: dict[str, Any], console: Console) -> None:
@@ -68,3 +102,5 @@ def print_status(status: dict[str, Any], console: Console) -> None:
     calls = status["writer"]
     if calls.get("calls"):
         console.print(f"writer: {calls}", markup=False, soft_wrap=True)
+    for batch in status["batches"]:
+        console.print(batch_words(batch), markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
+from flows.dataset_status import batch_words, open_batches
 from flows.display import SampleCounts
 from flows.generation_run import GenerationRun
 from flows.generation_summary import GenerationSummary
@@ -64,9 +65,16 @@ def _money(run: GenerationRun) -> Callable[[], dict[str, str]]:
             totals, asked = ledger.totals(), time.monotonic()
             cost = "cost not known" if totals.cost_usd is None else f"{totals.cost_usd:.2f} USD"
             told = {"writer": f"{cost}, {totals.calls} calls, {totals.errors} errors"}
+            told |= _batches(ledger)
         return told
 
     return look
+
+
+def _batches(ledger: Ledger) -> dict[str, str]:
+    """What batches are open, if any."""
+    found = open_batches(ledger)
+    return {"batches": "; ".join(map(batch_words, found))} if found else {}
 
 
 def publish_outcome(store: Store, summary: GenerationSummary) -> None:

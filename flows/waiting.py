@@ -37,7 +37,14 @@ def awaited_error(shards: int, found: AwaitedAnswers | None) -> AwaitedError:
     next_look = None if found is None else found.next_look
     lines = [f"{shards} shards wait for answers of the writer"]
     if found is not None and found.batches:
-        lines.append(f"{found.calls} calls are in {found.batches} batches{_since(found.since)}")
+        lines.append(
+            f"{found.calls} calls are in {found.batches} open batches{_since(found.since)}"
+        )
+    if found is not None and found.exported:
+        lines.append(
+            f"{found.exported} calls wait for a model of your own: 'magicseg batch export ROOT "
+            "FILE' writes them, 'magicseg batch import ROOT FILE' takes in what came of them"
+        )
     when = f", at {clock_time(next_look)} or later" if next_look is not None else ""
     lines.append(f"run the same command again to look{when}")
     return AwaitedError("; ".join(lines), next_look=next_look)

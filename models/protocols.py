@@ -99,12 +99,14 @@ class AwaitedAnswers:
         batches: Batches that they are in.
         since: When the first of those was made; None if there are none.
         next_look: When to look again; None if somebody has to bring the answers.
+        exported: Calls that somebody has to bring the answers of.
     """
 
     calls: int
     batches: int
     since: datetime | None
     next_look: datetime | None
+    exported: int = 0
 
 
 @runtime_checkable

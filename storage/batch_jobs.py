@@ -41,6 +41,10 @@ _FOLDER = f"{ENGINE_FOLDER}/ledger/batches"
 _JOB = re.compile(r"[0-9a-f]{16}")
 
 
+Door = Literal["service", "file"]
+"""Whether a service is asked, or a file is handed to somebody who has a model."""
+
+
 class Fate(StrEnum):
     """Why a call of a closed batch has no answer."""
 
@@ -66,8 +70,8 @@ class BatchIntent(Record, frozen=True):
 
     job: str = Field(pattern=r"^[0-9a-f]{16}$")
     """Our name for it; the service has it too, and finds it again by that."""
-    door: Literal["service", "file"]
-    """Whether a service is asked, or a file is handed to somebody who has a model."""
+    door: Door
+    """Who is asked."""
     base_url: str
     """Whom it was made for."""
     model: str
@@ -167,7 +171,7 @@ class BatchJobs:
         return hashlib.sha256(about).hexdigest()[:16]
 
     @contextmanager
-    def held(self, check: Callable[[], None]) -> Generator[None]:
+    def leased(self, check: Callable[[], None]) -> Generator[None]:
         """Be the only one who makes and settles batches, and know of all of them.
 
         Args:
@@ -293,7 +297,8 @@ class BatchJobs:
     def forget(self, job: str, now: datetime) -> None:
         """Close a batch as if it had never been answered; its calls are asked again.
 
-        Reads nothing of it, so one that is damaged can be forgotten too.
+        Reads nothing, so one that is damaged can be forgotten too; its requests are removed when
+        batches are made again.
 
         Raises:
             InputError: There is no such open batch.
@@ -305,7 +310,10 @@ class BatchJobs:
                 "those that it has"
             )
             raise InputError(message)
-        self.close(job, BatchEnd(status="forgotten", ended=now))
+        self._objects.write_new(
+            f"{_FOLDER}/{job}/settled.json",
+            canonical_json(BatchEnd(status="forgotten", ended=now)),
+        )
 
     def worst(self, prices: Prices | None) -> tuple[int, float]:
         """What the open batches may take at most, which is reserved for them.

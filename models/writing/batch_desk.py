@@ -23,6 +23,7 @@ from storage.batch_jobs import (
     BatchEnd,
     BatchIntent,
     BatchState,
+    Door,
     Fate,
     NoAnswer,
     OpenBatch,
@@ -111,7 +112,7 @@ class BatchDesk:
 
     def _gathers(self) -> bool:
         mode = self._config.mode
-        return mode == "batch" or (mode == "auto" and self._service.is_there())
+        return mode in {"batch", "run-batch"} or (mode == "auto" and self._service.is_there())
 
     def settle(self, check: Callable[[], None]) -> None:
         """Look at every open batch, and take in what has ended.
@@ -129,7 +130,7 @@ class BatchDesk:
         if not self._jobs.open():
             return
         refusals: list[InputError] = []
-        with self._jobs.held(check):
+        with self._jobs.leased(check):
             for batch in self._own():
                 check()
                 try:
@@ -214,9 +215,9 @@ class BatchDesk:
             wanted, self._wanted = self._wanted, {}
         if not wanted:
             return False
-        if not self._service.is_there():
+        if self._config.mode != "run-batch" and not self._service.is_there():
             raise InputError(_no_batches(self._config.base_url))
-        with self._jobs.held(check):
+        with self._jobs.leased(check):
             rest = [call for call in wanted.values() if self._is_wanting(call)]
             now, later = self._divided(rest)
             if now:
@@ -227,7 +228,10 @@ class BatchDesk:
                     }
             for calls in self._cut(self._affordable(later)):
                 check()
-                self._make(calls)
+                if self._config.mode == "run-batch":
+                    self._write_down(calls, "file")
+                else:
+                    self._make(calls)
         return any(self._is_told(call) for call in wanted.values())
 
     def _is_wanting(self, call: ChatCall) -> bool:
@@ -243,6 +247,8 @@ class BatchDesk:
         """Calls to make at once, and calls to make batches of."""
         if self._config.mode == "auto" and len(calls) < self._config.batch.min_calls:
             return calls, []
+        if self._config.mode == "run-batch":
+            return [], calls
         failed = [call for call in calls if self._jobs.failures[call.key] >= _MOST_FAILURES]
         keys = _keys(failed)
         return failed, [call for call in calls if call.key not in keys]
@@ -289,11 +295,11 @@ class BatchDesk:
             _log.warning("batch %s is looked at later: %s", batch.intent.job, error)
             self._note(batch, self._jobs.state(batch.intent.job))
 
-    def _write_down(self, calls: dict[str, tuple[ChatCall, bytes]], door: str) -> OpenBatch:
+    def _write_down(self, calls: dict[str, tuple[ChatCall, bytes]], door: Door) -> OpenBatch:
         most = [worst_case(call.body) for call, _ in calls.values()]
         intent = BatchIntent(
             job=new_job(),
-            door="file" if door == "file" else "service",
+            door=door,
             base_url=self._config.base_url,
             model=self._config.model,
             calls=len(calls),
@@ -326,27 +332,10 @@ class BatchDesk:
         next_look = self._clock() + timedelta(seconds=self._config.batch.look_seconds)
         self._jobs.note(batch.intent.job, state.model_copy(update={"next_look": next_look}))
 
-    def export(self, check: Callable[[], None]) -> tuple[bytes, int]:
-        """Write down the calls that were gathered, for somebody who has the model.
-
-        Returns:
-            The requests of all batches that are made for a file, and how many these are.
-        """
-        with self._lock:
-            wanted, self._wanted = self._wanted, {}
-        with self._jobs.held(check):
-            rest = [call for call in wanted.values() if self._is_wanting(call)]
-            if rest:
-                lines = {call.key: (call, request_line(call.key, call.body)) for call in rest}
-                self._write_down(lines, "file")
-            batches = [each.intent for each in self._jobs.open() if each.intent.door == "file"]
-            data = b"".join(self._jobs.requests(each.job) for each in batches)
-            return data, sum(each.calls for each in batches)
-
     def awaited(self) -> AwaitedAnswers:
         """What is waited for now; if that is nothing, when to ask for the rest."""
         found = awaited_of(self._jobs.open())
-        if found.batches:
+        if found.batches or self._config.mode == "run-batch":
             return found
         pause = timedelta(seconds=self._config.batch.look_seconds)
         return replace(found, next_look=self._clock() + pause)
@@ -360,6 +349,7 @@ def awaited_of(batches: Sequence[OpenBatch]) -> AwaitedAnswers:
         batches=len(batches),
         since=min((each.intent.created for each in batches), default=None),
         next_look=min(looks, default=None),
+        exported=sum(each.intent.calls for each in batches if each.intent.door == "file"),
     )
 
 
@@ -373,9 +363,8 @@ def _whose(intent: BatchIntent) -> tuple[str, str]:
 
 def _no_batches(base_url: str) -> str:
     return (
-        f"{base_url} has no Batch API, expected one for mode: batch; set mode: sync, or make the "
-        "calls with a model of your own: 'magicseg batch export' writes them as the file that the "
-        "run-batch of vLLM reads, and 'magicseg batch import' takes in what it writes"
+        f"{base_url} has no Batch API, expected one for mode: batch; set mode: sync, or mode: "
+        "run-batch to make the calls by the run-batch of vLLM"
     )
 
 

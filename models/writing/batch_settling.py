@@ -60,6 +60,10 @@ class Settlement:
             model=intent.model, base_url=intent.base_url, api_key_env=None, prices=intent.prices
         )
 
+    def concerns(self, data: bytes) -> bool:
+        """Whether a file has a line about a call of the batch."""
+        return any(line.key in self._about for line in read_results(data))
+
     def settle(self, files: Iterable[bytes], status: str) -> Settled:
         """Write the answers down, and say what became of every call.
 

@@ -105,17 +105,6 @@ class ChatWriter:
         """
         return self._desk.send(check, is_wanted)
 
-    def export(self, check: Callable[[], None]) -> tuple[bytes, int]:
-        """Write the calls down that wait for a batch, for somebody who has the model.
-
-        Args:
-            check: Called now and then while others make batches; what it raises ends the waiting.
-
-        Returns:
-            The lines for `run-batch` of vLLM, of earlier exports too, and how many these are.
-        """
-        return self._desk.export(check)
-
     def awaited(self) -> AwaitedAnswers:
         """What is waited for now."""
         return self._desk.awaited()

@@ -98,10 +98,11 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     """Most texts asked for in one call."""
     concurrency: int = Field(default=8, ge=1, le=256)
     """Most calls in flight, of all shards of a run together."""
-    mode: Literal["auto", "sync", "batch"] = "sync"
+    mode: Literal["auto", "sync", "batch", "run-batch"] = "sync"
     """How answers are asked for: `sync` makes every call at once; `batch` puts them into batches,
     which cost half and are answered within a day; `auto` does that where the service can and there
-    are at least `batch.min_calls` of them."""
+    are at least `batch.min_calls` of them; `run-batch` writes them down for the offline program of
+    vLLM, see `magicseg batch`."""
     batch: BatchSettings = BatchSettings()
     """How batches are made."""
 

@@ -114,7 +114,7 @@ def test_the_lines_name_the_calls_by_content_and_the_batch_names_dataset_and_job
     assert batch["completion_window"] == "24h"
     assert set(batch["metadata"]) == {"magicseg_dataset", "magicseg_job"}
     for line in batch_server.files[batch["input_file_id"]].splitlines():
-        line = json.loads(line)  # noqa: PLW2901
+        line = json.loads(line)
         assert set(line) == {"custom_id", "method", "url", "body"}
         assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
         assert len(line["custom_id"]) == 64
@@ -133,7 +133,7 @@ def test_every_line_is_settled_and_only_the_rest_is_asked_again(writer, batch_se
     keys = list(asked)
     answered = [batch_server.answer(key, asked[key]) for key in keys[:4]]
     output = [*answered, answered[1], {**answered[0], "custom_id": "0" * 64}]
-    random.Random(1).shuffle(output)
+    random.Random(1).shuffle(output)  # noqa: S311 - no secret
     errors = [
         batch_server.unfinished(keys[4]),
         batch_server.fault(keys[5], 500, "boom"),
@@ -233,7 +233,7 @@ def test_auto_asks_once_what_the_service_can(writer, batch_server):
 
 def test_a_service_without_batches_is_an_input_error_that_names_the_ways_out(writer, batch_server):
     batch_server.has_api = False
-    with pytest.raises(InputError, match=r"no Batch API.*mode: sync.*batch export"):
+    with pytest.raises(InputError, match=r"no Batch API.*mode: sync.*run-batch"):
         ask(writer(), wishes())
 
 
