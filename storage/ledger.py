@@ -8,12 +8,17 @@ apart and answer nothing.
     <folder>/answers/<key>.json            the answer to a request
     <folder>/answers/<key>.<8 hex>.json    another one: two processes had asked at the same time
     <folder>/errors/<key>.<8 hex>.json     an attempt that brought no answer
+    <folder>/open, <folder>/lost           calls under way: see `storage.open_calls`
+
+Only what has choices is an answer. Earlier versions filed every JSON that came with status 200;
+what is none is moved to the errors when it is met, and is no longer counted.
 """
 
 import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,10 +29,22 @@ from storage.batch_jobs import BatchJobs
 from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
+from storage.open_calls import OpenCall, OpenCalls
 from storage.prices import Prices
 from storage.records import Record, read_record
 
 _READERS = 16
+
+
+class Reading(Record, frozen=True):
+    """What was read in an answer when it came."""
+
+    reader: str
+    """Version of the reader."""
+    form: str
+    """How the texts were written."""
+    texts: int = Field(ge=0)
+    """How many there were."""
 
 
 class Answer(Record, frozen=True):
@@ -51,8 +68,17 @@ class Answer(Record, frozen=True):
     """Prices at that time; None if they were not known."""
     seconds: float
     """From sending to the whole answer."""
+    call: str = ""
+    """Token of the call under way that it settled; empty in answers from before there were such."""
+    reading: Reading | None = None
+    """What was read in it; None in answers from before that was kept."""
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     """When it arrived, UTC."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the response has choices: earlier versions filed gateways' errors here too."""
+        return bool(self.response.get("choices"))
 
     @property
     def cost_usd(self) -> float | None:
@@ -77,6 +103,8 @@ class Totals(Record, frozen=True):
     """Tokens written, where the service said so."""
     unmetered: int
     """Calls for which the service reported no tokens."""
+    unsettled: int = 0
+    """Calls that were sent and of which nobody knows whether they were paid."""
     cost_usd: float | None
     """Money spent; None if it is unknown for any call."""
 
@@ -90,6 +118,7 @@ class Ledger:
 
     Attributes:
         batches: The batches of calls, of all workers.
+        calls: The calls under way, of all workers.
     """
 
     def __init__(self, objects: ObjectStore, folder: str = ".engine/ledger") -> None:
@@ -99,21 +128,52 @@ class Ledger:
         self._lock = threading.Lock()
         self._cached = 0
         self._counted: set[str] = set()
+        self._settled: set[str] = set()
+        self.calls = OpenCalls(objects, folder)
         self._sums = _Sums()
 
-    def find(self, key: str) -> Answer | None:
+    def find(self, key: str, *others: str) -> Answer | None:
         """Look up the answer to a request.
+
+        Args:
+            key: Of the request.
+            others: Keys that earlier versions gave it.
 
         Raises:
             DataError: If the record of it is damaged.
         """
+        for each in (key, *others):
+            if (answer := self._first(each)) is not None:
+                with self._lock:
+                    self._cached += 1
+                return answer
+        return None
+
+    def _first(self, key: str) -> Answer | None:
         try:
             answer = self._read(self._path(key))
         except FileNotFoundError:
             return None
-        with self._lock:
-            self._cached += 1
-        return answer
+        if answer.is_answer:
+            return answer
+        self._set_aside(self._path(key), answer)
+        return None
+
+    def _set_aside(self, path: str, answer: Answer) -> None:
+        """File among the errors what came in the place of an answer."""
+        self.add_error(answer.key, f"no answer: {canonical_json(answer.response).decode()[:2000]}")
+        self._objects.delete(path)
+
+    def answers(self) -> Iterator[Answer]:
+        """All answers, whichever process wrote them.
+
+        Raises:
+            DataError: If the record of one is damaged.
+        """
+        for path in self._objects.paths(f"{self._folder}/answers"):
+            with suppress(FileNotFoundError):
+                if (answer := self._read(path)).is_answer:
+                    yield answer
 
     def add(self, answer: Answer) -> Answer:
         """Write an answer down; it survives a loss of power when this returns.
@@ -146,14 +206,18 @@ class Ledger:
         """Read the answers that other processes have added since the last call."""
         paths = self._objects.paths(f"{self._folder}/answers")
         new = [path for path in paths if path not in self._counted]
+        if not new:
+            return
         with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time for each
             for path, answer in zip(new, pool.map(self._read, new), strict=True):
-                self._count(path, answer)
+                if answer.is_answer:
+                    self._count(path, answer)
 
     def totals(self) -> Totals:
         """Sum up every call of the dataset."""
         self.refresh()
         errors = len(self._objects.paths(f"{self._folder}/errors"))
+        unsettled = sum(not call.is_live for call in self.pending())
         with self._lock:
             sums = self._sums
             return Totals(
@@ -163,6 +227,7 @@ class Ledger:
                 prompt_tokens=sums.prompt_tokens,
                 completion_tokens=sums.completion_tokens,
                 unmetered=sums.unmetered,
+                unsettled=unsettled,
                 cost_usd=None if sums.unpriced else sums.cost_usd,
             )
 
@@ -179,6 +244,12 @@ class Ledger:
             unpriced = prices.cost(*self._sums.unpriced_tokens) if prices else 0.0
             return self._sums.most_tokens, self._sums.cost_usd + unpriced
 
+    def pending(self) -> list[OpenCall]:
+        """The calls of all workers that are not settled, as far as this process knows."""
+        with self._lock:
+            settled = self._settled - {""}
+        return self.calls.pending(settled)
+
     def damaged(self) -> Iterator[tuple[str, str]]:
         """The answers that cannot be read: path and problem."""
         for path in self._objects.paths(f"{self._folder}/answers"):
@@ -193,6 +264,7 @@ class Ledger:
         with self._lock:
             if path not in self._counted:
                 self._counted.add(path)
+                self._settled.add(answer.call)
                 self._sums.add(answer)
 
     def _path(self, key: str) -> str:

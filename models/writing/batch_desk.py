@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from models.protocols import AwaitedAnswers
-from models.writing.batch_judging import worst_case
+from models.writing.batch_judging import most_tokens
 from models.writing.batch_lines import request_line
 from models.writing.batch_service import ENDED, FAILED, BatchService, ServiceBatch
 from models.writing.batch_settling import Settlement
@@ -30,7 +30,7 @@ from storage.batch_jobs import (
     new_job,
 )
 from storage.errors import AwaitedError, BudgetError, InputError, TransientError
-from storage.ledger import Ledger
+from storage.ledger import Answer, Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class BatchDesk:
         is_open = self._jobs.is_open(call.key)
         if not gathers and not is_open and call.key not in self._jobs.declined:
             return None
-        if (answer := self._ledger.find(call.key)) is not None:
+        if (answer := self._find(call)) is not None:
             return answer
         if call.key in self._jobs.declined:
             return DeclinedError(self._jobs.declined[call.key])
@@ -241,7 +241,10 @@ class BatchDesk:
         """Whether it is known what came of a call."""
         if call.key in self._told or call.key in self._jobs.declined:
             return True
-        return not self._jobs.is_open(call.key) and self._ledger.find(call.key) is not None
+        return not self._jobs.is_open(call.key) and self._find(call) is not None
+
+    def _find(self, call: ChatCall) -> Answer | None:
+        return self._ledger.find(call.key, *call.earlier_keys)
 
     def _divided(self, calls: list[ChatCall]) -> tuple[list[ChatCall], list[ChatCall]]:
         """Calls to make at once, and calls to make batches of."""
@@ -259,10 +262,10 @@ class BatchDesk:
         if config.budget_usd is None and config.budget_tokens is None:
             return calls
         self._ledger.refresh()
-        spent, reserved = self._ledger.spent(config.prices), self._jobs.worst(config.prices)
+        spent, reserved = self._ledger.spent(config.prices), self._reserved()
         tokens, usd = spent[0] + reserved[0], spent[1] + reserved[1]
         for index, call in enumerate(calls):
-            most = worst_case(call.body)
+            most = most_tokens(call.body)
             tokens += sum(most)
             usd += prices.cost(*most) if prices else 0.0
             if tokens > (config.budget_tokens or tokens) or usd > (config.budget_usd or usd):
@@ -271,6 +274,16 @@ class BatchDesk:
                 _log.warning("%d of %d calls fit into the budget now", index, len(calls))
                 return calls[:index]
         return calls
+
+    def _reserved(self) -> tuple[int, float]:
+        """What open batches, and calls under way, may take at most: tokens and USD."""
+        tokens, usd = self._jobs.worst(self._config.prices)
+        for call in self._ledger.pending():
+            most = (call.most_prompt_tokens, call.most_completion_tokens)
+            prices = call.prices or self._config.prices
+            tokens += sum(most)
+            usd += prices.cost(*most) if prices else 0.0
+        return tokens, usd
 
     def _cut(self, calls: Sequence[ChatCall]) -> Iterator[dict[str, tuple[ChatCall, bytes]]]:
         """Cut calls into batches that keep the service's limits."""
@@ -296,7 +309,7 @@ class BatchDesk:
             self._note(batch, self._jobs.state(batch.intent.job))
 
     def _write_down(self, calls: dict[str, tuple[ChatCall, bytes]], door: Door) -> OpenBatch:
-        most = [worst_case(call.body) for call, _ in calls.values()]
+        most = [most_tokens(call.body) for call, _ in calls.values()]
         intent = BatchIntent(
             job=new_job(),
             door=door,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.writing.answers import is_reply
 from models.writing.instructions import whole_characters
 from storage.errors import DataError
 from storage.identity import canonical_json
@@ -50,8 +51,7 @@ class ResultLine:
         """The answer's JSON; None if there is no answer."""
         if self.status != _STATUS_OK or not isinstance(self.body, dict):
             return None
-        choices = self.body.get("choices")
-        return self.body if isinstance(choices, list) and choices else None
+        return self.body if is_reply(self.body) else None
 
     @property
     def is_unfinished(self) -> bool:

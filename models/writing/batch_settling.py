@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from models.writing.batch_judging import judge, metered, worst_case
+from models.writing.answers import read_reply
+from models.writing.batch_judging import judge_line, most_tokens
 from models.writing.batch_lines import ResultLine, read_requests, read_results
-from models.writing.calls import DeclinedError
+from models.writing.calls import DeclinedError, RefusedError
 from models.writing.chat_config import EndpointConfig
+from models.writing.text_lists import READER_VERSION
+from models.writing.usage import read_usage
 from storage.batch_jobs import BatchEnd, BatchIntent, Fate, NoAnswer
 from storage.errors import InputError
-from storage.ledger import Answer, Ledger
+from storage.ledger import Answer, Ledger, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -121,8 +124,8 @@ class Settlement:
         found = self._ledger.find(line.key)
         if found is not None and found.response == response:
             return
-        prompt_tokens, completion_tokens = metered(response)
-        most = worst_case(body)
+        read, (prompt_tokens, completion_tokens) = read_reply(response), read_usage(response)
+        most = most_tokens(body)
         self._ledger.add(
             Answer(
                 key=line.key,
@@ -138,6 +141,7 @@ class Settlement:
                 most_completion_tokens=most[1],
                 prices=self._intent.prices,
                 seconds=max(0.0, round((self._now - self._intent.created).total_seconds(), 3)),
+                reading=Reading(reader=READER_VERSION, form=read.form, texts=len(read.texts)),
             )
         )
 
@@ -150,12 +154,12 @@ class Settlement:
     def _judged(self, line: ResultLine) -> tuple[NoAnswer, InputError | None]:
         if line.is_unfinished:
             return NoAnswer(fate=Fate.OPEN, message=line.words[:_SHOWN] or line.code), None
-        error = judge(line, self._asked)
+        error = judge_line(line, self._asked)
         self._ledger.add_error(line.key, str(error))
         said = str(error)[:_SHOWN]
         if isinstance(error, DeclinedError):
             return NoAnswer(fate=Fate.DECLINED, message=said), None
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) and not isinstance(error, RefusedError):
             return NoAnswer(fate=Fate.OPEN, message=said), error
         return NoAnswer(fate=Fate.FAILED, message=said), None
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.protocols import TextRequest
+from models.writing.addresses import ServiceAddress
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.instructions import INSTRUCTIONS_VERSION, RESPONSE_FORMATS, chat_messages
-from storage.errors import AwaitedError, EngineError, TransientError
+from storage.errors import AwaitedError, EngineError, InputError, TransientError
 from storage.identity import derive_seed, digest
 from storage.ledger import Answer
 
@@ -16,7 +17,11 @@ class DeclinedError(EngineError):
     """The service's content filter did not let the request pass; nothing was paid."""
 
 
-CallOutcome = Answer | DeclinedError | TransientError | AwaitedError
+class RefusedError(InputError):
+    """The service does not take this request; nothing was paid, and others may pass."""
+
+
+CallOutcome = Answer | DeclinedError | RefusedError | TransientError | AwaitedError
 """What came of a call."""
 
 
@@ -30,6 +35,7 @@ class ChatCall:
         key: Digest of all that makes the call what it is; the ledger files its answer under it.
         body: The request's JSON.
         about: What the ledger keeps beside the body.
+        earlier_keys: Keys that earlier versions gave the same call.
     """
 
     request: int
@@ -37,6 +43,7 @@ class ChatCall:
     key: str
     body: dict[str, Any]
     about: dict[str, Any]
+    earlier_keys: tuple[str, ...] = ()
 
 
 def cut_calls(config: ChatWriterConfig, requests: Sequence[TextRequest]) -> list[ChatCall]:
@@ -67,11 +74,17 @@ def _call(
         body["temperature"] = config.temperature
     if config.send_seed:
         body["seed"] = derive_seed(request.seed, request.round, part) % 2**31
-    about = {
+    about: dict[str, Any] = {
         "instructions": INSTRUCTIONS_VERSION,
         "seed": request.seed,
         "round": request.round,
         "part": part,
     }
-    key = digest({"base_url": config.base_url, "body": body, **about})
-    return ChatCall(index, count, key, body, about)
+    body |= config.extra_body
+    if config.extra_headers:
+        about["headers"] = config.extra_headers
+    service = ServiceAddress.of(config.base_url).identity
+    key, earlier = (
+        digest({"base_url": url, "body": body, **about}) for url in (service, config.base_url)
+    )
+    return ChatCall(index, count, key, body, about, () if earlier == key else (earlier,))

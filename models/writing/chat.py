@@ -1,20 +1,17 @@
 """The prompt writer that asks a language model."""
 
-import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, Field, ValidationError
-
 from models.protocols import AwaitedAnswers, TextAnswer, TextRequest
+from models.writing.answers import ReadReply, read_reply
 from models.writing.batch_desk import BatchDesk, system_clock
 from models.writing.batch_service import BatchService
 from models.writing.calls import CallOutcome, ChatCall, DeclinedError, cut_calls
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.endpoints import ChatEndpoint
-from models.writing.instructions import read_texts
 from models.writing.rounds import CallRound
-from storage.errors import AwaitedError, TransientError
+from storage.errors import AwaitedError, EngineError
 from storage.ledger import Ledger
 
 
@@ -38,9 +35,8 @@ class ChatWriter:
     ) -> None:
         self._config = config
         self._endpoint = ChatEndpoint(config, ledger)
-        service = BatchService(config, self._endpoint.client, self._endpoint.hide)
+        service = BatchService(config, self._endpoint.client, self._endpoint.without_secrets)
         self._desk = BatchDesk(config, ledger, service, self._make, clock)
-        self._slots = threading.BoundedSemaphore(config.concurrency)
 
     @property
     def name(self) -> str:
@@ -69,10 +65,9 @@ class ChatWriter:
         Raises:
             BudgetError: Before a call that could pass the budget; earlier answers are kept.
             InputError: If the service refuses requests of this kind.
-            TransientError: If not one of the calls was answered.
+            TransientError: If the service is down; what it answered before is in the ledger.
         """
         calls = cut_calls(self._config, requests)
-        self._endpoint.refresh()
         outcomes = self._desk.known(calls)
         if now := [call for call in calls if call.key not in outcomes]:
             made = self._make(now, is_wanted)
@@ -84,7 +79,7 @@ class ChatWriter:
         return [_joined(answers) for answers in parts]
 
     def _make(self, calls: Sequence[ChatCall], is_wanted: Callable[[], bool]) -> list[CallOutcome]:
-        calling = CallRound(self._endpoint, self._slots, self._config.concurrency)
+        calling = CallRound(self._endpoint, self._config.concurrency)
         return calling.run(calls, is_wanted)
 
     def settle(self, check: Callable[[], None]) -> None:
@@ -110,49 +105,28 @@ class ChatWriter:
         return self._desk.awaited()
 
 
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Reply(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-
-
 def _read(outcome: CallOutcome, count: int, max_tokens: int) -> TextAnswer:
     if isinstance(outcome, DeclinedError):
         return TextAnswer((), f"refused: {outcome}", refused=True)
     if isinstance(outcome, AwaitedError):
         return TextAnswer((), f"awaited: {outcome}", awaited=True)
-    if isinstance(outcome, TransientError):
+    if isinstance(outcome, EngineError):
         return TextAnswer((), f"failed: {outcome}")
-    try:
-        choice = _Reply.model_validate(outcome.response).choices[0]
-    except ValidationError as error:
-        return TextAnswer((), f"failed: the answer is no chat completion ({error.errors()[0]})")
-    if choice.message.refusal or choice.finish_reason == "content_filter":
-        words = choice.message.refusal or "the content filter cut in"
-        return TextAnswer((), f"refused: {words}", refused=True)
-    return _texts(choice, count, max_tokens)
+    read = read_reply(outcome.response)
+    failure = "" if len(read.texts) >= count else _failure(read, count, max_tokens)
+    is_refusal = bool(failure and read.refusal)
+    return TextAnswer(read.texts[:count], failure, refused=is_refusal)
 
 
-def _texts(choice: _Choice, count: int, max_tokens: int) -> TextAnswer:
-    content = choice.message.content or ""
-    texts = read_texts(content)
-    if choice.finish_reason == "length":
-        failure = f"failed: the answer was cut off after {max_tokens} tokens (max_tokens)"
-    elif texts is None:
-        failure = f"failed: the answer is not the JSON that was asked for: {content[:80]!r}"
-    elif len(texts) < count:
-        failure = f"failed: the answer holds {len(texts)} of {count} texts"
-    else:
-        failure = ""
-    return TextAnswer(tuple(texts or ())[:count], failure)
+def _failure(read: ReadReply, count: int, max_tokens: int) -> str:
+    """Why texts are missing."""
+    if read.refusal:
+        return f"refused: {read.refusal}"
+    if read.cut_off:
+        return f"failed: the answer was cut off after {max_tokens} tokens (max_tokens)"
+    if not read.texts:
+        return f"failed: the answer holds no texts: {read.excerpt!r}"
+    return f"failed: the answer holds {len(read.texts)} of {count} texts"
 
 
 def _joined(answers: Sequence[TextAnswer]) -> TextAnswer:

@@ -1,13 +1,18 @@
 """Settings of a writer that asks a language model."""
 
 import os
+import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
+from models.writing.addresses import proxy_words
 from models.writing.instructions import INSTRUCTIONS_VERSION, AnswerFormat
 from storage.errors import InputError
 from storage.prices import Prices
+
+_OWN_FIELDS = frozenset({"messages", "model", "n", "stream", "response_format", "seed"})
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 _EXECUTION = frozenset(
     {
@@ -54,6 +59,13 @@ class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Longest pause in seconds. A service that asks for a longer one is not asked again."""
     prices: Prices | None = None
     """USD for a million tokens; null means unknown, and so is then the cost."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Most calls in flight, of all workers of a dataset together; fewer where the service says that
+    it is busy."""
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    """Further fields of every request, such as top_p or chat_template_kwargs."""
+    extra_headers: dict[str, str] = Field(default_factory=dict[str, str])
+    """Further headers of every request; $NAME stands for an environment variable."""
     budget_usd: float | None = Field(default=None, gt=0)
     """Most money that all calls of a dataset may cost together; needs prices."""
     budget_tokens: int | None = Field(default=None, gt=0)
@@ -64,6 +76,16 @@ class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         if self.budget_usd is not None and self.prices is None:
             message = "budget_usd needs prices, expected prices: {prompt: ..., completion: ...}"
             raise ValueError(message)
+        if own := sorted(_OWN_FIELDS & set(self.extra_body)):
+            message = f"extra_body has {own}, which the writer sets itself; expected other fields"
+            raise ValueError(message)
+        for name, value in self.extra_headers.items():
+            if _SECRET_HEADER.search(name) and not value.startswith("$"):
+                message = (
+                    f"extra_headers {name!r} looks like a secret, expected the name of an "
+                    "environment variable that holds it, such as $MY_KEY"
+                )
+                raise ValueError(message)
         return self
 
 
@@ -96,8 +118,6 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     as gpt-3.5-turbo; `text` sends no such field, for services that know none."""
     texts_per_call: int = Field(default=10, ge=1, le=100)
     """Most texts asked for in one call."""
-    concurrency: int = Field(default=8, ge=1, le=256)
-    """Most calls in flight, of all shards of a run together."""
     mode: Literal["auto", "sync", "batch", "run-batch"] = "sync"
     """How answers are asked for: `sync` makes every call at once; `batch` puts them into batches,
     which cost half and are answered within a day; `auto` does that where the service can and there
@@ -116,29 +136,34 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
 
     def identity(self) -> dict[str, Any]:
         """Say what the texts depend on; where a model is served and what it costs is no part."""
-        fields = self.model_dump(mode="json", exclude=set(_EXECUTION))
+        # what is not used is no part of it, so that datasets from before it existed stay the same
+        unused = {name for name in ("extra_body", "extra_headers") if not getattr(self, name)}
+        fields = self.model_dump(mode="json", exclude={*_EXECUTION, *unused})
         return {**fields, "instructions": INSTRUCTIONS_VERSION}
 
     def check(self) -> str:
         """Look for the key; say which model is asked, and whether its cost will be known.
 
         Raises:
-            InputError: If the environment variable for the key is not set.
+            InputError: If the environment variable for the key or a header is not set.
         """
         api_key(self)
         prices = "known" if self.prices else "unknown: the cost will be unknown too"
-        return f"{self.model} at {self.base_url}, prices {prices}"
+        sent_headers(self)
+        proxy = proxy_words(self.base_url)
+        way = f", {proxy}" if proxy else ""
+        return f"{self.model} at {self.base_url}{way}, prices {prices}"
 
 
 def api_key(config: EndpointConfig) -> str:
-    """Read the service's key from the environment.
+    """Read the service's key from the environment; empty for a server that wants none.
 
     Raises:
         InputError: If the variable is not set.
     """
     if config.api_key_env is None:
-        return "none"
-    key = os.environ.get(config.api_key_env, "")
+        return ""
+    key = os.environ.get(config.api_key_env, "").strip()  # a file that is read in ends in a newline
     if not key:
         message = (
             f"the environment variable {config.api_key_env} is not set; put the key for "
@@ -147,3 +172,25 @@ def api_key(config: EndpointConfig) -> str:
         )
         raise InputError(message)
     return key
+
+
+def sent_headers(config: EndpointConfig) -> tuple[list[str], dict[str, str]]:
+    """The headers to send: the values that must not be shown, and all by name.
+
+    Raises:
+        InputError: If an environment variable that one names is not set.
+    """
+    secrets: list[str] = []
+    headers: dict[str, str] = {}
+    for name, value in config.extra_headers.items():
+        if value.startswith("$"):
+            variable, value = value[1:], os.environ.get(value[1:], "").strip()
+            if not value:
+                message = (
+                    f"the environment variable {variable} is not set, which extra_headers wants "
+                    f"for {name!r}; set it, or take the header out"
+                )
+                raise InputError(message)
+            secrets.append(value)
+        headers[name] = value
+    return secrets, headers

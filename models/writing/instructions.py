@@ -1,7 +1,5 @@
-"""What a language model is told to write, and how its answer is read."""
+"""What a language model is told to write."""
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -51,8 +49,6 @@ _RULES = (
 )
 _MAX_FORMS = 6
 _MAX_AVOIDED = 20
-_ARRAY = re.compile(r'"texts"\s*:\s*\[')
-_STRING = re.compile(r'\s*,?\s*("(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
 
 
 def chat_messages(request: TextRequest, count: int) -> list[dict[str, str]]:
@@ -78,24 +74,6 @@ def chat_messages(request: TextRequest, count: int) -> list[dict[str, str]]:
         lines += [f"- {text}" for text in request.avoid[-_MAX_AVOIDED:]]
     user = "\n".join(lines)
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
-
-
-def read_texts(content: str) -> list[str] | None:
-    """Read the texts out of an answer.
-
-    A cut-off answer gives the texts that are whole; fences or words around the JSON do no harm.
-
-    Returns:
-        The texts, or None if there is no list of texts in it.
-    """
-    array = _ARRAY.search(content)
-    if array is None:
-        return None
-    texts, position = [], array.end()
-    while string := _STRING.match(content, position):
-        texts.append(whole_characters(json.loads(string[1], strict=False)))
-        position = string.end()
-    return texts
 
 
 def whole_characters(text: str) -> str:

@@ -1,30 +1,30 @@
 """A round of calls to a chat endpoint, several at a time."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from typing import TypeVar
 
-from models.writing.calls import CallOutcome, ChatCall, DeclinedError
+from models.writing.calls import CallOutcome, ChatCall, DeclinedError, RefusedError
 from models.writing.endpoints import ChatEndpoint
 from storage.errors import InputError, TransientError
 
 _STREAK = 3  # calls given up one after the other before the service counts as down
 _LOOK_SECONDS = 0.1  # between two looks at whether a call that waits for its turn is still wanted
 
+_ErrorT = TypeVar("_ErrorT", TransientError, RefusedError)
+
 
 class CallRound:
     """Makes calls at the same time and keeps what came of each, in order."""
 
-    def __init__(
-        self, endpoint: ChatEndpoint, slots: threading.BoundedSemaphore, concurrency: int
-    ) -> None:
+    def __init__(self, endpoint: ChatEndpoint, concurrency: int) -> None:
         self._endpoint = endpoint
-        self._slots = slots  # rounds of other shards take theirs from the same ones
         self._concurrency = concurrency
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._streak = 0
+        self._down: CallOutcome | None = None
 
     def run(self, calls: Sequence[ChatCall], is_wanted: Callable[[], bool]) -> list[CallOutcome]:
         """Make the calls, as long as they are wanted.
@@ -39,7 +39,8 @@ class CallRound:
         Raises:
             BudgetError: Before a call that could pass the budget.
             InputError: If the service refuses requests of this kind.
-            TransientError: If not one of the calls was answered.
+            TransientError: If the service is down. What was answered before is in the ledger, so a
+                repetition of the round goes on where this one ended.
         """
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="writer")
         try:
@@ -51,20 +52,20 @@ class CallRound:
         finally:
             self._stop.set()  # ends the waiting; answers under way still reach the ledger
             pool.shutdown(cancel_futures=True)
-        down = [outcome for outcome in outcomes if isinstance(outcome, TransientError)]
-        if down and len(down) == len(outcomes):
-            raise down[0]
+        if isinstance(self._down, Exception):
+            raise self._down
+        if failed := _of_all(outcomes, TransientError):
+            raise failed
+        if not self._endpoint.is_proven and (refused := _of_all(outcomes, RefusedError)):
+            raise refused
         return outcomes
 
     def _make(self, call: ChatCall) -> CallOutcome:
-        if (answer := self._endpoint.find(call.key)) is not None:
+        if (answer := self._endpoint.find(call)) is not None:
             return answer
         try:
-            with self._slot():
-                outcome: CallOutcome = self._endpoint.send(
-                    call.key, call.body, call.about, self._stop
-                )
-        except (DeclinedError, TransientError) as error:
+            outcome: CallOutcome = self._endpoint.send(call, self._stop)
+        except (DeclinedError, RefusedError, TransientError) as error:
             outcome = error
         except InputError:
             self._stop.set()  # the other calls are of the same kind
@@ -72,20 +73,20 @@ class CallRound:
         self._count_failures(outcome)
         return outcome
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        """Wait until one call fewer than allowed is in flight."""
-        while not self._slots.acquire(timeout=_LOOK_SECONDS):
-            if self._stop.is_set():
-                message = "the call was given up, because others were given up too"
-                raise TransientError(message)
-        try:
-            yield
-        finally:
-            self._slots.release()
-
     def _count_failures(self, outcome: CallOutcome) -> None:
+        """Notice that the service is down, or takes no request of this kind."""
+        refused = isinstance(outcome, RefusedError) and not self._endpoint.is_proven
         with self._lock:
-            self._streak = self._streak + 1 if isinstance(outcome, TransientError) else 0
+            if self._stop.is_set():
+                return  # given up with the others
+            failed = refused or isinstance(outcome, TransientError)
+            self._streak = self._streak + 1 if failed else 0
             if self._streak == _STREAK:
+                self._down = outcome
                 self._stop.set()
+
+
+def _of_all(outcomes: Sequence[CallOutcome], kind: type[_ErrorT]) -> _ErrorT | None:
+    """The first outcome, if all are errors of one kind."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, kind)]
+    return errors[0] if errors and len(errors) == len(outcomes) else None

@@ -16,7 +16,7 @@ def make_answer(key=KEY, prompt=10, completion=5, prices=None, text="a cat"):
     return Answer(
         key=key,
         request={"body": {"model": "m"}},
-        response={"text": text},
+        response={"choices": [{"text": text}]},
         prompt_tokens=prompt,
         completion_tokens=completion,
         most_prompt_tokens=100,
@@ -108,7 +108,7 @@ def test_records_are_plain_json_files_named_by_their_key(tmp_path):
     Ledger(open_objects(tmp_path), "calls").add(make_answer())
     [path] = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert path == tmp_path / "calls" / "answers" / f"{KEY}.json"
-    assert json.loads(path.read_text())["response"] == {"text": "a cat"}
+    assert json.loads(path.read_text())["response"] == {"choices": [{"text": "a cat"}]}
 
 
 PROGRAM = """
@@ -119,9 +119,9 @@ from storage.objects import open_objects
 ledger = Ledger(open_objects(sys.argv[1]))
 for index in range(15):
     key = f"{index:064x}"
-    answer = dict(key=key, request={}, response={"by": sys.argv[2]}, prompt_tokens=1,
+    answer = dict(key=key, request={}, response={"choices": [sys.argv[2]]}, prompt_tokens=1,
         completion_tokens=1, most_prompt_tokens=1, most_completion_tokens=1, prices=None, seconds=0)
-    print(ledger.add(Answer(**answer)).response["by"])
+    print(ledger.add(Answer(**answer)).response["choices"][0])
 """
 
 
@@ -161,7 +161,7 @@ def test_threads_that_pay_for_one_request_agree_on_the_answer(objects):
     texts = [f"text {number}" for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda text: ledger.add(make_answer(text=text)), texts))
-    assert len({answer.response["text"] for answer in answers}) == 1
+    assert len({answer.response["choices"][0]["text"] for answer in answers}) == 1
     assert ledger.totals().calls == 8
 
 
@@ -172,10 +172,10 @@ from storage.objects import open_objects
 ledger = Ledger(open_objects(sys.argv[1]))
 for number in range(50):
     answer = Answer(
-        key=f"{number:064x}", request={}, response={"text": sys.argv[2]}, prompt_tokens=1,
+        key=f"{number:064x}", request={}, response={"choices": [sys.argv[2]]}, prompt_tokens=1,
         completion_tokens=1, most_prompt_tokens=1, most_completion_tokens=1, prices=None, seconds=0,
     )
-    print(ledger.add(answer).response["text"])
+    print(ledger.add(answer).response["choices"][0])
 """
 
 
@@ -185,3 +185,54 @@ def test_two_processes_that_pay_for_the_same_requests_agree_on_the_answers(tmp_p
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
     assert Ledger(open_objects(tmp_path)).totals().calls == 100
+
+
+def test_what_earlier_versions_filed_without_choices_is_no_answer_any_more(objects):
+    ledger = Ledger(objects)
+    broken = make_answer().model_copy(update={"response": {"error": {"message": "overloaded"}}})
+    ledger.add(broken)
+    later = Ledger(objects)
+    assert later.totals().calls == 0
+    assert later.find(KEY) is None
+    assert later.totals().errors == 1
+    assert later.add(make_answer()) == make_answer().model_copy(
+        update={"created": later.find(KEY).created}
+    )
+    assert later.totals().calls == 1
+
+
+def test_a_call_is_pending_until_it_is_settled_by_its_answer(objects):
+    ledger = Ledger(objects)
+    calls = [ledger.calls.file(KEY, (10, 20), None, 60) for _ in range(3)]
+    assert ledger.calls.in_flight() == 3
+    ledger.calls.settle(calls[0].token)
+    ledger.calls.lose(calls[1].token)
+    assert ledger.calls.in_flight() == 1
+    assert {call.token for call in ledger.pending()} == {calls[1].token, calls[2].token}
+    # a worker that was killed between the answer and the end of the call
+    ledger.add(make_answer().model_copy(update={"call": calls[2].token}))
+    later = Ledger(objects)
+    later.refresh()
+    assert [call.token for call in later.pending()] == [calls[1].token]
+    assert later.calls.in_flight() == 0
+
+
+def test_the_calls_of_a_process_that_ended_are_not_in_flight_but_may_have_been_paid(tmp_path):
+    program = """
+import sys
+from storage.ledger import Ledger
+from storage.objects import open_objects
+Ledger(open_objects(sys.argv[1])).calls.file("a" * 64, (10, 20), None, 3600)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    ledger = Ledger(open_objects(tmp_path))
+    assert ledger.calls.in_flight() == 0
+    assert len(ledger.pending()) == 1
+    assert ledger.totals().unsettled == 1
+
+
+def test_a_call_that_took_too_long_is_not_in_flight_any_more(objects):
+    ledger = Ledger(objects)
+    ledger.calls.file(KEY, (10, 20), None, -1)
+    assert ledger.calls.in_flight() == 0
+    assert ledger.totals().unsettled == 1

@@ -1,7 +1,5 @@
-import pytest
-
 from models.protocols import TextRequest
-from models.writing.instructions import chat_messages, read_texts
+from models.writing.instructions import chat_messages
 from storage.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary("lvis1205")
@@ -32,19 +30,3 @@ def test_only_the_latest_texts_to_avoid_are_named():
     assert "cat number 29." in text
     assert "cat number 10." in text
     assert "cat number 9." not in text
-
-
-@pytest.mark.parametrize(
-    ("content", "texts"),
-    [
-        ('{"texts": []}', []),
-        ('{"texts":["a","b"]}', ["a", "b"]),
-        ('{"texts": ["a\\nb", "\\u00e9"', ["a\nb", "\u00e9"]),
-        ('{"texts": ["a", 3, "b"]}', ["a"]),
-        ('{"texts": ["bad \\x escape"]}', []),
-        ('{"texts": "a"}', None),
-        ("", None),
-    ],
-)
-def test_whole_texts_are_read_and_nothing_else(content, texts):
-    assert read_texts(content) == texts
