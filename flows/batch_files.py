@@ -14,7 +14,7 @@ from storage.ledger import Ledger
 from storage.store import Store
 
 
-def list_batches(root: str) -> list[dict[str, Any]]:
+def awaited_batches(root: str) -> list[dict[str, Any]]:
     """The open batches of a dataset, as JSON types.
 
     Raises:

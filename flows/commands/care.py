@@ -243,11 +243,11 @@ def batch(
         json_: Print JSON.
     """
     from flows.batch_files import (
+        awaited_batches,
         export_calls,
         forget_batch,
         import_results,
         import_words,
-        list_batches,
     )
     from flows.dataset_status import batch_words
     from storage.paths import local_path
@@ -259,7 +259,7 @@ def batch(
         raise InputError(message)
     described: Any
     if action == "list":
-        described = list_batches(root)
+        described = awaited_batches(root)
         lines = [batch_words(each) for each in described] or [f"no open batches in {root}"]
     elif action == "export":
         described = {"calls": export_calls(root, local_path(what or "", "the file"))}
