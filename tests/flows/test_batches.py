@@ -1,4 +1,4 @@
-"""Runs whose texts come by batches: they end while they wait, and go on when the answers are there."""
+"""Runs whose texts come by batches end while they wait, and go on when the answers are there."""
 
 import pytest
 

@@ -27,7 +27,9 @@ class BatchServer:
         has_api: Whether there is a Batch API.
         room: Calls that it takes in before it says that there is no room; None for no limit.
         drops: Method and path whose next response is lost on its way.
-        on_request: Called with method and path before anything is answered.
+        on_request: Called with method and path before anything is done.
+        on_done: The same when it is done, before anything is answered.
+        refusal: Status and words with which everything that is sent is refused.
     """
 
     def __init__(self, chat: Any) -> None:
@@ -40,6 +42,7 @@ class BatchServer:
         self.has_api, self.room = True, None
         self.drops: list[str] = []
         self.on_request: Callable[[str], None] = lambda _: None
+        self.on_done: Callable[[str], None] = lambda _: None
         self.refusal: tuple[int, str] | None = None
         self.lock = threading.RLock()
         self.url = ""
@@ -175,6 +178,7 @@ def serve_batches(chat: Any) -> Iterator[BatchServer]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             status, headers, data = outer.handle(self.command, self.path, body, self.headers)
             called = f"{self.command} {self.path.partition('?')[0].removeprefix('/v1')}"
+            outer.on_done(called)
             if called in outer.drops:
                 outer.drops.remove(called)
                 self.close_connection = True
