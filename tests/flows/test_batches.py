@@ -1,6 +1,10 @@
 """Runs whose texts come by batches end while they wait, and go on when the answers are there."""
 
+import json
+import sys
+
 import pytest
+import yaml
 
 from storage.errors import AwaitedError
 from storage.records import Stage
@@ -85,3 +89,75 @@ def test_few_calls_are_made_at_once_in_mode_auto_and_the_run_goes_on(
     assert summary.is_complete
     assert not batch_server.batches
     assert len(batch_server.chat.requests) == 4
+
+
+@pytest.fixture
+def typed_well(monkeypatch, capsys):
+    """Type a command that must succeed, and return what it wrote."""
+    from flows.__main__ import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0, said.err
+        return said.out
+
+    return run
+
+
+def test_an_offline_program_makes_the_calls_of_mode_run_batch(
+    make, writer, batch_server, tmp_path, typed_well
+):
+    root, calls, results = tmp_path / "d", tmp_path / "calls.jsonl", tmp_path / "results.jsonl"
+    offline = {**writer, "mode": "run-batch", "base_url": "http://127.0.0.1:9/v1"}
+    with pytest.raises(AwaitedError, match=r"magicseg batch export .*magicseg batch import"):
+        make(root, writer=offline, samples=4)
+    assert "4 calls" in typed_well("batch", "list", root)
+    assert "4 calls" in typed_well("status", root)
+    for _ in range(2):  # a file that is lost is written again
+        assert "4 calls" in typed_well("batch", "export", root, calls)
+    lines = [json.loads(line) for line in calls.read_bytes().splitlines()]
+    assert len(lines) == 4
+    made = [batch_server.answer(line["custom_id"], line["body"]) for line in lines[:3]]
+    results.write_text("".join(json.dumps(line) + "\n" for line in made))
+    assert "3 calls are answered; 1 others" in typed_well("batch", "import", root, results)
+    with pytest.raises(AwaitedError, match="1 calls wait for a model of your own"):
+        make(root, writer=offline, samples=4)
+    typed_well("batch", "export", root, calls)
+    [line] = [json.loads(line) for line in calls.read_bytes().splitlines()]
+    made = batch_server.answer(line["custom_id"], line["body"])
+    results.write_text(json.dumps(made))
+    typed_well("batch", "import", root, results)
+    _, summary = make(root, writer=offline, samples=4)
+    assert summary.is_complete
+    assert not batch_server.calls
+
+
+def test_calls_that_nobody_will_answer_can_be_forgotten(
+    make, writer, batch_server, tmp_path, typed_well
+):
+    root = tmp_path / "d"
+    with pytest.raises(AwaitedError):
+        make(root, writer={**writer, "mode": "run-batch"}, samples=4)
+    [found] = json.loads(typed_well("batch", "list", root, "--json"))
+    with pytest.raises(AwaitedError, match="4 calls wait"):
+        make(root, writer={**writer, "mode": "sync"}, samples=4)
+    typed_well("batch", "forget", root, found["job"])
+    _, summary = make(root, writer={**writer, "mode": "sync"}, samples=4)
+    assert summary.is_complete
+
+
+def test_waiting_ends_the_command_with_a_code_of_its_own(
+    run, writer, quick, tmp_path, batch_server
+):
+    settings = tmp_path / "run.yaml"
+    settings.write_text(yaml.safe_dump({**quick, "root": str(tmp_path / "d"), "writer": writer}))
+    code, _, said = run("generate", settings)
+    assert code == 5, said
+    assert said.startswith(
+        "waiting: 3 shards wait for answers of the writer; 12 calls are in 1 open"
+    )
+    assert "run the same command again to look, at " in said
+    assert len(said.splitlines()) == 1
