@@ -297,23 +297,28 @@ class BatchJobs:
     def forget(self, job: str, now: datetime) -> None:
         """Close a batch as if it had never been answered; its calls are asked again.
 
-        Reads nothing, so one that is damaged can be forgotten too; its requests are removed when
-        batches are made again.
+        One that is damaged can be forgotten too. Its requests are removed when batches are made
+        again.
 
         Raises:
             InputError: There is no such open batch.
         """
         names = {name for each, name, _ in self._files() if each == job}
-        if not names or "settled.json" in names:
+        if not names or self._is_closed(job, names):
             message = (
                 f"{self._objects.url} has no open batch {job!r}; 'magicseg batch list ROOT' shows "
                 "those that it has"
             )
             raise InputError(message)
-        self._objects.write_new(
-            f"{_FOLDER}/{job}/settled.json",
-            canonical_json(BatchEnd(status="forgotten", ended=now)),
-        )
+        end = BatchEnd(status="forgotten", ended=now)
+        self._objects.replace(f"{_FOLDER}/{job}/settled.json", canonical_json(end))
+
+    def _is_closed(self, job: str, names: set[str]) -> bool:
+        """Whether a batch has an end that can be read."""
+        try:
+            return "settled.json" in names and bool(self._read(BatchEnd, job, "settled"))
+        except DataError:
+            return False
 
     def worst(self, prices: Prices | None) -> tuple[int, float]:
         """What the open batches may take at most, which is reserved for them.
