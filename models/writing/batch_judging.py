@@ -24,12 +24,13 @@ def most_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
     return worst_case(body, max(limits, default=0))
 
 
-def judge_line(line: ResultLine, config: EndpointConfig) -> EngineError:
+def judge_line(line: ResultLine, config: EndpointConfig, *, is_proven: bool) -> EngineError:
     """Say what a line without an answer means for its call.
 
     Args:
         line: What came of the call.
         config: Whom it was asked of.
+        is_proven: Whether other calls of the batch were answered.
 
     Returns:
         DeclinedError for a filter, RefusedError for what is wrong with this request alone,
@@ -37,4 +38,4 @@ def judge_line(line: ResultLine, config: EndpointConfig) -> EngineError:
     """
     body = line.body or {"error": {"code": line.code, "message": line.words}}
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    return explained_fault(read_fault(line.status, {}, text), config)
+    return explained_fault(read_fault(line.status, {}, text), config, is_proven=is_proven)

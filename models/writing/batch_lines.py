@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.writing.answers import is_reply
-from models.writing.instructions import whole_characters
+from models.writing.reply_json import read_reply_json
 from storage.errors import DataError
 from storage.identity import canonical_json
 
@@ -95,8 +95,8 @@ def read_results(data: bytes) -> Iterator[ResultLine]:
 
 def _read(line: bytes) -> ResultLine:
     try:
-        value = _storable(json.loads(line, parse_constant=str))
-    except (ValueError, RecursionError):
+        value = read_reply_json(line)
+    except ValueError:
         return ResultLine("", 0, None, words=f"no line of JSON: {line[:80]!r}")
     if not isinstance(value, dict) or not isinstance(value.get("custom_id"), str):
         return ResultLine("", 0, None, words=f"a line without custom_id: {line[:80]!r}")
@@ -118,17 +118,6 @@ def _parsed(body: Any) -> Any:
     if not isinstance(body, str):
         return body
     try:
-        return _storable(json.loads(body, parse_constant=str))
-    except (ValueError, RecursionError):
+        return read_reply_json(body)
+    except ValueError:
         return body
-
-
-def _storable(value: Any) -> Any:
-    """The same JSON without halves of characters, which no file can hold."""
-    if isinstance(value, str):
-        return whole_characters(value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {whole_characters(name): _storable(item) for name, item in value.items()}
-    return value

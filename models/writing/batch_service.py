@@ -111,11 +111,13 @@ class BatchService:
             since: Before that it cannot have been made.
             ignored: Batches that are known to be others.
         """
-        oldest = (since - _CLOCKS).timestamp()
+        oldest, seen = (since - _CLOCKS).timestamp(), set[str]()
         with self._explained("list its batches"):
             for each in self._client.batches.list(limit=100):
-                if _number(each.created_at) < oldest:  # the newest come first
+                # the newest come first; a server that knows no pages gives the first one again
+                if _number(each.created_at) < oldest or each.id in seen:
                     return None
+                seen.add(each.id)
                 found = each.metadata if isinstance(each.metadata, dict) else {}
                 if metadata.items() <= found.items() and each.id not in ignored:
                     return self._described(each)

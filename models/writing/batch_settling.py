@@ -75,7 +75,8 @@ class Settlement:
             status: The service's last word on the batch.
         """
         lines, repeated, unknown = self._by_key(files)
-        self._add([line for line in lines.values() if line.is_answer])
+        answers = [line for line in lines.values() if line.is_answer]
+        self._add(answers)
         unanswered: dict[str, NoAnswer] = {}
         refusal: InputError | None = None
         for key in self._about:
@@ -83,7 +84,7 @@ class Settlement:
             if line is None:
                 unanswered[key] = self._unmentioned(status)
             elif not line.is_answer:
-                unanswered[key], error = self._judged(line)
+                unanswered[key], error = self._judged(line, is_proven=bool(answers))
                 refusal = refusal or error
         end = BatchEnd(
             status=status,
@@ -151,10 +152,10 @@ class Settlement:
         fate = Fate.FAILED if is_whole else Fate.OPEN
         return NoAnswer(fate=fate, message=f"the batch is {status} and says nothing of it")
 
-    def _judged(self, line: ResultLine) -> tuple[NoAnswer, InputError | None]:
+    def _judged(self, line: ResultLine, *, is_proven: bool) -> tuple[NoAnswer, InputError | None]:
         if line.is_unfinished:
             return NoAnswer(fate=Fate.OPEN, message=line.words[:_SHOWN] or line.code), None
-        error = judge_line(line, self._asked)
+        error = judge_line(line, self._asked, is_proven=is_proven)
         self._ledger.add_error(line.key, str(error))
         said = str(error)[:_SHOWN]
         if isinstance(error, DeclinedError):

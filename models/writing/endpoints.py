@@ -1,7 +1,6 @@
 """Paid calls to an OpenAI-compatible chat endpoint: repeated, bounded by a budget, written down."""
 
 import contextlib
-import json
 import logging
 import secrets
 import threading
@@ -17,8 +16,8 @@ from models.writing.calls import ChatCall
 from models.writing.chat_config import EndpointConfig, api_key, sent_headers
 from models.writing.dialects import explained_fault
 from models.writing.faults import read_fault
-from models.writing.instructions import whole_characters
 from models.writing.pace import CallPace
+from models.writing.reply_json import read_reply_json
 from models.writing.text_lists import READER_VERSION
 from models.writing.usage import read_usage
 from storage.errors import EngineError, TransientError
@@ -229,8 +228,8 @@ class _Reply:
     def json(self) -> Any:
         """The body's JSON as files can hold it; nothing if it is none."""
         try:
-            return _storable(json.loads(self.text, parse_constant=str))
-        except (ValueError, RecursionError):
+            return read_reply_json(self.text)
+        except ValueError:
             return None
 
     @property
@@ -238,14 +237,3 @@ class _Reply:
         """Whether this is the beginning of JSON that did not arrive whole."""
         begins = self.text.lstrip()[:1] in {"{", "["}
         return self.status == _STATUS_OK and begins and self.json() is None
-
-
-def _storable(value: Any) -> Any:
-    """The same JSON without halves of characters, which no file can hold."""
-    if isinstance(value, str):
-        return whole_characters(value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {whole_characters(name): _storable(item) for name, item in value.items()}
-    return value

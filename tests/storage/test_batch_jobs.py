@@ -80,7 +80,7 @@ def test_what_one_process_writes_every_other_one_finds(objects):
 
 
 def test_the_worst_case_of_open_paid_batches_is_reserved(objects):
-    jobs, _ = written(objects, prices=Prices(prompt=1.0, completion=2.0))
+    written(objects, prices=Prices(prompt=1.0, completion=2.0))
     other = BatchJobs(objects)
     other.refresh()
     assert other.worst(None) == (150, pytest.approx(200 / 1e6))

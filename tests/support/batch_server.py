@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 __all__ = ["BatchServer", "serve_batches"]
 
@@ -25,6 +26,8 @@ class BatchServer:
         calls: Requests to the Batch API, as method and path.
         paid: How often each call was answered in a batch, by key.
         has_api: Whether there is a Batch API.
+        has_pages: Whether it knows which page of a list is asked for.
+        most_listed: Most batches of a page.
         room: Calls that it takes in before it says that there is no room; None for no limit.
         drops: Method and path whose next response is lost on its way.
         on_request: Called with method and path before anything is done.
@@ -39,7 +42,8 @@ class BatchServer:
         self.batches: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.paid: Counter[str] = Counter()
-        self.has_api, self.room = True, None
+        self.has_api, self.has_pages, self.room = True, True, None
+        self.most_listed = 100
         self.drops: list[str] = []
         self.on_request: Callable[[str], None] = lambda _: None
         self.on_done: Callable[[str], None] = lambda _: None
@@ -103,7 +107,7 @@ class BatchServer:
     # what the service does
 
     def handle(self, method: str, path: str, body: bytes, headers: Any) -> tuple[int, dict, bytes]:
-        path = path.partition("?")[0].removeprefix("/v1")
+        path, _, query = path.removeprefix("/v1").partition("?")
         if path == "/chat/completions":
             return self.chat.reply(json.loads(body), dict(headers))
         self.calls.append(f"{method} {path}")
@@ -113,16 +117,24 @@ class BatchServer:
         if self.refusal is not None and method == "POST":
             return self.chat.error(*self.refusal)
         with self.lock:
+            if (method, path) == ("GET", "/batches"):
+                return self.said(self.page(parse_qs(query)))
             return self.route(method, path, body, headers)
+
+    def page(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        """A page of the list of batches, the newest first."""
+        newest = list(reversed(self.batches.values()))
+        after = [index for index, each in enumerate(newest) if each["id"] in query.get("after", ())]
+        start = after[0] + 1 if after and self.has_pages else 0
+        size = min(self.most_listed, int(query.get("limit", ["20"])[0]))
+        has_more = start + size < len(newest)
+        return {"object": "list", "data": newest[start : start + size], "has_more": has_more}
 
     def route(self, method: str, path: str, body: bytes, headers: Any) -> tuple[int, dict, bytes]:
         if (method, path) == ("POST", "/files"):
             return self.said({"id": self.keep(part_of(body, headers)), "object": "file"})
         if (method, path) == ("POST", "/batches"):
             return self.said(self.make(json.loads(body)))
-        if (method, path) == ("GET", "/batches"):
-            newest = list(reversed(self.batches.values()))
-            return self.said({"object": "list", "data": newest, "has_more": False})
         if found := re.fullmatch(r"/batches/([\w-]+)", path):
             batch = self.batches.get(found[1])
             return self.said(batch) if batch else self.chat.error(404, "no such batch")

@@ -2,6 +2,7 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -338,6 +339,83 @@ def test_two_workers_make_one_batch_of_the_same_calls(writer, batch_server):
     sizes = [len(batch_server.requests_of(name)) for name in batch_server.batches]
     assert sizes == [6, 2]
     assert two.awaited().calls == 8
+
+
+def test_two_workers_that_send_at_the_same_time_make_one_batch(writer, batch_server):
+    workers = [writer() for _ in range(4)]
+    for each in workers:
+        each.write(wishes())
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(pool.map(lambda each: each.send(quiet, lambda: True), workers))
+    assert len(batch_server.batches) == 1
+
+
+@pytest.mark.parametrize("has_pages", [True, False])
+def test_a_batch_is_found_again_behind_many_others(writer, batch_server, has_pages):
+    asking = writer()
+    asking.write(wishes())
+    asking._desk._service.is_there()
+    batch_server.drops = ["POST /batches"]
+    asking.send(quiet, lambda: True)
+    [batch] = batch_server.batches.values()
+    for number in range(7):
+        name = f"other-{number}"
+        batch_server.batches[name] = {**batch, "id": name, "metadata": None}
+    batch_server.most_listed, batch_server.has_pages = 3, has_pages
+    ask(writer(), wishes())
+    assert len(batch_server.batches) == (8 if has_pages else 9)  # without pages nobody finds it
+
+
+HOSTILE = [
+    b"",
+    b"\n\n",
+    b"null\n[]\n3\n",
+    b'{"custom_id": 3}\n',
+    b'{"custom_id": "KEY"}\n',
+    b'{"custom_id": "KEY", "response": []}\n',
+    b'{"custom_id": "KEY", "response": {"status_code": "200", "body": {"choices": [{}]}}}\n',
+    b'{"custom_id": "KEY", "response": {"status_code": true, "body": "\\ud800"}}\n',
+    b'{"custom_id": "KEY", "error": "no"}\n',
+    b'{"custom_id": "KEY", "error": {"code": 3, "message": ["x"]}}\n',
+    b'{"custom_id": "KEY", "response": {"status_code": 200, "body": ' + b"[" * 5000 + b"\n",
+    b'{"custom_id": "KEY", "response": {"status_code": 200, "body": '
+    + b'{"a":' * 300
+    + b"1"
+    + b"}" * 300
+    + b"}}\n",
+    b'{"custom_id": "KEY", "response": {"status_code": 500, "body": 1e999}}\n',
+    b'{"custom_id": "KEY", "response": {"status_code": 200, "body": "<html>"}}\n',
+    b"\x00\xff\xfe" * 100,
+    b'{"custom_id": "KEY", "response": {"status_code": 99999999999999999999999, "body": {}}}\n',
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE)
+def test_a_strange_result_leaves_its_call_open_and_the_others_are_settled(
+    writer, batch_server, root, data
+):
+    ask(writer(), wishes(2))
+    asked = batch_server.requests_of("batch-0000")
+    first, second = asked
+    output = [batch_server.answer(second, asked[second])]
+    raw = data.replace(b"KEY", first.encode())
+    batch_server.finish("batch-0000", output=output, raw=raw)
+    one, two = ask(writer(), wishes(2))
+    assert (one.awaited, len(two.texts)) == (True, 2)
+    assert list(batch_server.requests_of("batch-0001")) == [first]
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"NaN", b'"\\udc00"', b"[" * 200 + b"]" * 200])
+def test_an_answer_with_strange_values_beside_its_texts_is_kept(writer, batch_server, root, value):
+    ask(writer(), wishes(1))
+    [(key, body)] = batch_server.requests_of("batch-0000").items()
+    line = batch_server.answer(key, body)
+    line["response"]["body"]["odd"] = "ODD"
+    raw = json.dumps(line).encode().replace(b'"ODD"', value) + b"\n"
+    batch_server.finish("batch-0000", output=[], raw=raw)
+    [answer] = ask(writer(), wishes(1))
+    assert len(answer.texts) == 2
+    assert totals(root).calls == 1
 
 
 def test_the_next_look_is_told(writer, batch_server):
