@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, JsonValue, model_validator
 from models.writing.addresses import proxy_words
 from models.writing.instructions import DEFAULT_INSTRUCTIONS, AnswerFormat, load_instructions
 from storage.errors import InputError
+from storage.identity import canonical_json
 from storage.prices import Prices
 
 _OWN_FIELDS = frozenset({"messages", "model", "n", "stream", "response_format", "seed"})
@@ -89,6 +90,10 @@ class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
                 )
                 raise ValueError(message)
         return self
+
+    def __hash__(self) -> int:
+        """Models are kept by their settings, and two of these are dictionaries."""
+        return hash(canonical_json(self))
 
 
 class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribute_docstrings=True):
