@@ -27,7 +27,7 @@ from tasks.pairs import PaintedSample, paint_pairs
 from tasks.prompts import cut_class_sets, write_prompts
 from tasks.stages import STAGES
 
-MAX_SAMPLES = 1000
+MOST_PREVIEWED = 1000
 """Most samples of a preview; what is more is a dataset."""
 
 _TILE = 192
@@ -96,10 +96,10 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
             written.
         TransientError: The writer's service does not answer.
     """
-    if parameters.samples > MAX_SAMPLES:
+    if parameters.samples > MOST_PREVIEWED:
         message = (
             f"a preview of {parameters.samples} samples is a dataset, expected at most "
-            f"{MAX_SAMPLES}; run 'magicseg generate' instead"
+            f"{MOST_PREVIEWED}; run 'magicseg generate' instead"
         )
         raise InputError(message)
     if out is not None:

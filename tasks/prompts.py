@@ -18,7 +18,7 @@ from tasks.declarations import Declaration, Made, PieceWork
 from tasks.recipe import Recipe
 from tasks.rules import PromptRules
 
-__all__ = ["ClassSet", "cut_class_sets", "first_requests", "write_prompts"]
+__all__ = ["ClassSet", "cut_class_sets", "write_prompts"]
 
 Problem = tuple[Reason, str]
 
