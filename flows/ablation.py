@@ -16,6 +16,7 @@ from flows.generation_form import form_values
 from flows.generation_parameters import GenerationParameters
 from flows.train_and_evaluate import RunSummary, train_and_evaluate
 from flows.training_parameters import TrainAndEvaluateParameters, training_form_values
+from flows.waiting import looked_at_later
 
 
 @flow(name="ablate", flow_run_name="{parameters.out}", persist_result=False)
@@ -29,6 +30,8 @@ def ablate(parameters: AblationParameters) -> Ablation:
         parameters: What to compare.
 
     Raises:
+        AwaitedError: Datasets wait for answers of batches; a run of a deployment is begun again
+            at the time of the next look instead.
         BudgetError: The writer's budget is spent.
         IncompleteError: Cells are not measured; the tables say why.
         InputError: Weights or files are missing, or a setting does not fit.
@@ -36,7 +39,8 @@ def ablate(parameters: AblationParameters) -> Ablation:
     grid = Grid(parameters)
     draw_missing_benchmarks(parameters.benchmarks)
     check_grid(grid)
-    ablation = walk(grid, _generate, _measure)
+    with looked_at_later():
+        ablation = walk(grid, _generate, _measure)
     create_markdown_artifact(markdown=format_ablation(ablation), key="magicseg-ablation")
     require_all(ablation)
     return ablation

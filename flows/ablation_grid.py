@@ -24,7 +24,14 @@ from flows.run_plan import check_benchmarks, scoring_configs
 from flows.training_parameters import TrainAndEvaluateParameters, training_config
 from models.profiles import load_profile, require_weights
 from storage.documents import merge, validate
-from storage.errors import BudgetError, DataError, EngineError, IncompleteError, InputError
+from storage.errors import (
+    AwaitedError,
+    BudgetError,
+    DataError,
+    EngineError,
+    IncompleteError,
+    InputError,
+)
 from storage.identity import describe_drift
 from storage.paths import local_path
 from storage.store import Store
@@ -292,11 +299,21 @@ def walk(grid: Grid, generate: Generate, measure: Measure) -> Ablation:
         measure: Trains and scores a student, or finds that done.
 
     Raises:
+        AwaitedError: Datasets wait for answers that come hours later; all else is done.
         BudgetError: A limit was reached.
         DataError: Runs that are there were scored in another way than today's.
         InputError: The caller must change something.
     """
-    broken = {key: _attempt(generate, dataset)[1] for key, dataset in grid.datasets.items()}
+    waits: list[AwaitedError] = []
+
+    def make(dataset: GenerationParameters) -> None:
+        try:
+            generate(dataset)
+        except AwaitedError as error:
+            waits.append(error)
+            raise
+
+    broken = {key: _attempt(make, dataset)[1] for key, dataset in grid.datasets.items()}
     made = [key for key, error in broken.items() if not error]
     cells = [run.cell for run in grid.runs]
     measured: list[Measured] = []
@@ -307,6 +324,8 @@ def walk(grid: Grid, generate: Generate, measure: Measure) -> Ablation:
         cells[index] = _judged(run.cell, scores, error)
         measured += scores or ()
         write_ablation(grid.describe(cells, made, measured), grid.folder)
+    if waits:
+        raise waits[0]
     return grid.describe(cells, made, measured)
 
 

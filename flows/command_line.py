@@ -1,7 +1,7 @@
 """The whole command line: all commands, and how an error becomes one line and an exit code.
 
-Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 work left, 4 budget; `flows.__main__` has
-the others.
+Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 work left, 4 budget, 5 waiting;
+`flows.__main__` has the others.
 """
 
 import errno
@@ -17,7 +17,7 @@ from cyclopts import CycloptsError
 from flows.commands import care, data, inspection, operations, training
 from flows.commands.app import app, errors
 from flows.terminal import OneLine, printable
-from storage.errors import EngineError
+from storage.errors import AwaitedError, EngineError
 from storage.exit_codes import EXIT_FAULT, EXIT_INPUT, EXIT_WORK_LEFT, exit_code
 from storage.files import NO_SPACE
 
@@ -73,7 +73,8 @@ def run_command(arguments: Sequence[str]) -> int:
         command = f"{arguments[0]} " if arguments[:1] and arguments[0] in set(app) else ""
         return _refuse(f"{error} `magicseg {command}--help` says what there is", EXIT_INPUT)
     except EngineError as error:
-        return _refuse(str(error), exit_code(error))
+        is_awaited = isinstance(error, AwaitedError)
+        return _refuse(str(error), exit_code(error), "waiting" if is_awaited else "error")
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -137,9 +138,9 @@ def _call(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _refuse(message: str, code: int) -> int:
+def _refuse(message: str, code: int, kind: str = "error") -> int:
     text = printable(" ".join(message.split()))
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
-    errors.print(f"error: {text}", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"{kind}: {text}", markup=False, highlight=False, soft_wrap=True)
     return code

@@ -26,13 +26,22 @@ from flows.generation_run import GenerationRun, current_run
 from flows.generation_summary import GenerationSummary, ShardFailure, describe_failures
 from flows.live_page import engine_log
 from flows.quotas import Job, Survey, survey
+from flows.waiting import awaited_error, looked_at_later
 from storage.checks import DamagedError
-from storage.errors import BudgetError, EngineError, IncompleteError, InputError, LeaseHeldError
+from storage.errors import (
+    AwaitedError,
+    BudgetError,
+    EngineError,
+    IncompleteError,
+    InputError,
+    LeaseHeldError,
+)
 from storage.plan import ShardRange
 from storage.records import Stage
+from tasks.batching import awaited_answers, send_batches, settle_batches
 from tasks.breaker import BreakerError
 from tasks.earlier_layout import take_over
-from tasks.packing import UndecidedError
+from tasks.packing import UndecidedError, UndeliveredError
 from tasks.progress import StoppedError
 from tasks.repacking import make_way, other_packing
 from tasks.stage_tasks import STAGE_TASKS
@@ -83,6 +92,8 @@ def generate_dataset(  # noqa: PLR0913 - the fields of a form
         A completed state with a `GenerationSummary`, named `Cached` if nothing was executed.
 
     Raises:
+        AwaitedError: Shards wait for answers of batches, and nothing else is left to do. A run of
+            a deployment is begun again at the time of the next look instead.
         BreakerError: Nearly all samples are dropped for one reason.
         IncompleteError: Shards are left to do.
         InputError: The parameters mean nothing, or differ from those of the dataset that is there.
@@ -99,7 +110,7 @@ def generate_dataset(  # noqa: PLR0913 - the fields of a form
         ready_after_shards=ready_after_shards,
         advanced=advanced,
     )
-    with engine_log(), current_run(parameters) as run, shown_progress(run):
+    with looked_at_later(), engine_log(), current_run(parameters) as run, shown_progress(run):
         return _generate(run)
 
 
@@ -114,6 +125,8 @@ def _generate(run: GenerationRun) -> Any:
     summary = _summarise(run, outcome, found)
     publish_outcome(run.store, summary)
     announce(run.store, run.parameters.profile, run.parameters.ready_after_shards)
+    if summary.waiting and not summary.failures and not summary.not_started:
+        raise awaited_error(summary.waiting, awaited_answers(run.context))
     if not summary.is_complete:
         raise IncompleteError(describe_failures(summary))
     found.require_samples(run)
@@ -129,6 +142,7 @@ class _Outcome:
         self.executed: Counter[Stage] = Counter()
         self.failures: list[ShardFailure] = []
         self.held: list[Job] = []
+        self.waiting: list[Job] = []
         self.not_started = 0
         self._max_failed = max_failed
 
@@ -157,26 +171,42 @@ def _make_all(run: GenerationRun, outcome: _Outcome) -> Survey:
     tried: set[tuple[str, int]] = set()
     damaged: Counter[str] = Counter()
     while True:
+        found = _look(run, tried, damaged)
+        if not found.todo or outcome.failures or outcome.not_started:
+            return found
+        if not tried:
+            settle_batches(run.context)
+        jobs = [job for job in found.todo if _about(job) not in tried]
+        tried.update(map(_about, jobs))
+        if not jobs:
+            _explain_rest(found, outcome)
+            return found
+        if found.quota is not None and found.quota.extra:
+            _log.info("round %d of extras: %d shards to do", found.quota.rounds, len(jobs))
+        outcome.waiting.clear()
+        _make_jobs(run, jobs, found, outcome)
+        if outcome.waiting and send_batches(run.context):
+            tried -= {_about(job) for job in outcome.waiting}
+
+
+def _look(run: GenerationRun, tried: set[tuple[str, int]], damaged: Counter[str]) -> Survey:
+    """Find what there is to do; what turns out to be damaged is put aside and tried again."""
+    while True:
         try:
-            found = survey(run)
+            return survey(run)
         except DamagedError as error:
             damaged[error.commit.shard] += 1
             if damaged[error.commit.shard] >= _ATTEMPTS:
                 raise
             run.store.withdraw(error.commit, str(error))
-            tried = {each for each in tried if each[0] != error.commit.shard}
-            continue
-        if not found.todo or outcome.failures or outcome.not_started:
-            return found
-        jobs = [job for job in found.todo if _about(job) not in tried]
-        tried.update(map(_about, jobs))
-        if not jobs:  # somebody else undoes what this run makes
-            for _, shard in found.todo:
-                outcome.fail(shard, UndecidedError("it is not finished although it was made"))
-            return found
-        if found.quota is not None and found.quota.extra:
-            _log.info("round %d of extras: %d shards to do", found.quota.rounds, len(jobs))
-        _make_jobs(run, jobs, found, outcome)
+            tried -= {each for each in tried if each[0] == error.commit.shard}
+
+
+def _explain_rest(found: Survey, outcome: _Outcome) -> None:
+    """Note why shards are left although all were tried."""
+    if not outcome.waiting:  # somebody else undoes what this run makes
+        for _, shard in found.todo:
+            outcome.fail(shard, UndecidedError("it is not finished although it was made"))
 
 
 def _about(job: Job) -> tuple[str, int]:
@@ -239,6 +269,9 @@ def _try_shard(job: Job, outcome: _Outcome, wait: bool) -> None:
             outcome.fail(shard, error)
         else:
             outcome.held.append(job)
+    except AwaitedError as error:
+        _log.info("%s", error)
+        outcome.waiting.append(job)
     except (InputError, BudgetError, BreakerError, StoppedError):
         raise
     except Exception as error:  # noqa: BLE001 - counted, logged, and told at the run's end
@@ -250,13 +283,20 @@ def _try_shard(job: Job, outcome: _Outcome, wait: bool) -> None:
 def _make_shard(run: GenerationRun, shard: ShardRange, executed: set[Stage]) -> None:
     """Run the stages of one shard, and note those that were executed.
 
-    What turns out to be damaged is put aside and made again, in the same run.
+    What turns out to be damaged is put aside and made again, in the same run. What a service did
+    not deliver is asked for once more: it may have been a bad minute of it.
     """
+    is_repeated = False
     for _ in range(_ATTEMPTS - 1):
         try:
             _run_stages(run, shard, executed)
         except DamagedError as error:
             run.store.withdraw(error.commit, str(error))
+        except UndeliveredError as error:
+            if is_repeated:
+                raise
+            is_repeated = True
+            _log.warning("%s; asking for them once more", error)
         except UndecidedError as error:
             _log.info("%s; beginning again", error)
         else:
@@ -281,6 +321,7 @@ def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> Generati
         executed=dict(outcome.executed),
         failures=tuple(sorted(outcome.failures, key=lambda failure: failure.shard)),
         not_started=outcome.not_started,
+        waiting=len(outcome.waiting),
         requested=found.tally.requested,
         written=found.tally.written,
         dropped={why.value: count for why, count in sorted(found.tally.dropped.items())},

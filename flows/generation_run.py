@@ -146,7 +146,7 @@ class GenerationRun:
 
     def work(self, shard: ShardRange) -> ShardWork:
         """One shard, to be made."""
-        return ShardWork(self._context, self.keys, shard)
+        return ShardWork(self.context, self.keys, shard)
 
     def bring_card_up_to_date(self) -> None:
         """Write the dataset's card from what is committed, unless it says that already.
@@ -168,7 +168,8 @@ class GenerationRun:
             _log.warning("the parameters of %s were not kept: %s", self.store.root, error)
 
     @cached_property
-    def _context(self) -> RunContext:
+    def context(self) -> RunContext:
+        """What the work on all of its shards has in common."""
         return RunContext(
             self.machine,
             self.store,

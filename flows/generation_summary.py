@@ -34,6 +34,8 @@ class GenerationSummary(Record, frozen=True):
     """Shards that are still to do."""
     not_started: int = Field(ge=0)
     """Shards that were not begun, because too many had failed before."""
+    waiting: int = Field(default=0, ge=0)
+    """Shards that wait for answers of batches."""
     requested: int
     """Samples of the finished shards, as far as this run was asked for them; extra samples are
     counted in `quota` alone."""
@@ -47,15 +49,17 @@ class GenerationSummary(Record, frozen=True):
     @property
     def is_complete(self) -> bool:
         """Whether every shard asked for is committed; classes may stay short of their quota."""
-        return not self.failures and not self.not_started
+        return not self.failures and not self.not_started and not self.waiting
 
 
 def describe_failures(summary: GenerationSummary) -> str:
     """Say which shards are left to do, and why."""
-    left = len(summary.failures) + summary.not_started
+    left = len(summary.failures) + summary.not_started + summary.waiting
     planned = summary.planned_shards + (summary.quota.shards if summary.quota else 0)
     lines = [f"{left} of {planned} shards are left to do; run again to go on"]
     lines += [f"{failure.shard}: {failure.error}" for failure in summary.failures]
     if summary.not_started:
         lines.append(f"{summary.not_started} were not begun after too many had failed")
+    if summary.waiting:
+        lines.append(f"{summary.waiting} wait for answers of batches")
     return "; ".join(lines)

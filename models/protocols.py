@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Bool, Float32, UInt8
 from storage.vocabulary import ClassRecord
 
 __all__ = [
+    "AwaitedAnswers",
+    "BatchingWriter",
     "CutMasks",
     "Detector",
     "FoundBoxes",
@@ -53,11 +56,13 @@ class TextAnswer:
         texts: Up to ``count`` texts, not yet checked for mentions, length or likeness.
         failure: Empty, or why texts are missing: ``refused`` or ``failed`` and the details.
         refused: Whether the service declined to answer; otherwise a failure was technical.
+        awaited: Whether the answer comes hours later; then nothing else is known of it.
     """
 
     texts: tuple[str, ...]
     failure: str = ""
     refused: bool = False
+    awaited: bool = False
 
 
 @runtime_checkable
@@ -82,6 +87,45 @@ class WaitingWriter(PromptWriter, Protocol):
         self, requests: Sequence[TextRequest], is_wanted: Callable[[], bool]
     ) -> list[TextAnswer]:
         """Like `write`; once nobody wants it any more, what was not sent is not answered."""
+        ...
+
+
+@dataclass(frozen=True)
+class AwaitedAnswers:
+    """What a writer waits for.
+
+    Attributes:
+        calls: Calls that are to be answered.
+        batches: Batches that they are in.
+        since: When the first of those was made; None if there are none.
+        next_look: When to look again; None if somebody has to bring the answers.
+        exported: Calls that somebody has to bring the answers of.
+    """
+
+    calls: int
+    batches: int
+    since: datetime | None
+    next_look: datetime | None
+    exported: int = 0
+
+
+@runtime_checkable
+class BatchingWriter(WaitingWriter, Protocol):
+    """A writer that can ask for many answers at once, which come hours later."""
+
+    def settle(self, check: Callable[[], None]) -> None:
+        """Take in the answers that have come; `check` may raise to end it."""
+        ...
+
+    def send(self, check: Callable[[], None], is_wanted: Callable[[], bool]) -> bool:
+        """Ask for all answers that were wanted and are awaited.
+
+        Says whether some are there now.
+        """
+        ...
+
+    def awaited(self) -> AwaitedAnswers:
+        """What is waited for now."""
         ...
 
 

@@ -8,6 +8,7 @@ program writes names the kind too: ``error: DataError: shard 3 is damaged``.
 from collections.abc import Sequence
 
 from storage.errors import (
+    AwaitedError,
     BudgetError,
     DataError,
     EngineError,
@@ -26,12 +27,15 @@ EXIT_WORK_LEFT = 3
 """Something is left to do: work, damaged data, a busy folder, a service that does not answer."""
 EXIT_BUDGET = 4
 """A limit on money or tokens is reached."""
+EXIT_WAITING = 5
+"""Only answers are awaited that come hours later; the same command looks again."""
 EXIT_INTERRUPTED = 130
 """Somebody pressed Ctrl-C, or the process was asked to end."""
 
 _CODES: dict[type[EngineError], int] = {
     InputError: EXIT_INPUT,
     BudgetError: EXIT_BUDGET,
+    AwaitedError: EXIT_WAITING,
     IncompleteError: EXIT_WORK_LEFT,
     DataError: EXIT_WORK_LEFT,
     LeaseHeldError: EXIT_WORK_LEFT,

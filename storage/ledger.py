@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import Field
 
+from storage.batch_jobs import BatchJobs
 from storage.errors import DataError
 from storage.identity import canonical_json
 from storage.objects import ObjectStore
@@ -116,10 +117,12 @@ class Ledger:
         folder: Where in it the ledger is.
 
     Attributes:
+        batches: The batches of calls, of all workers.
         calls: The calls under way, of all workers.
     """
 
     def __init__(self, objects: ObjectStore, folder: str = ".engine/ledger") -> None:
+        self.batches = BatchJobs(objects)
         self._objects = objects
         self._folder = folder
         self._lock = threading.Lock()

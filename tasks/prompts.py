@@ -78,6 +78,9 @@ def write_prompts(
     A class set is one request. Texts that do not pass the rules are asked for again, with those of
     the set that exist already named as ones to avoid.
 
+    Class sets whose answers come hours later have no records either; they are asked for again when
+    those are there.
+
     When the texts are not wanted any more, no further ones are asked for. Class sets that are not
     finished by then have no records: half of a set would be gone on with in another way. What was
     answered is in the writer's ledger, so it is not paid again.
@@ -91,27 +94,25 @@ def write_prompts(
         is_wanted: Whether to go on; asked between two rounds, and while a writer waits.
 
     Returns:
-        One record for each sample, in order, unless they are not wanted any more. It depends on
-        the arguments and the writer's answers alone, not on how many of them came at the same time.
+        One record for each sample, in order, unless they are awaited, or not wanted any more. It
+        depends on the arguments and the writer's answers alone, not on how many of them came at the
+        same time.
 
     Raises:
         BudgetError: If a call could pass the writer's budget.
         InputError: If the writer cannot be asked in this way.
-        TransientError: If the writer answered nothing at all.
+        TransientError: If the writer is down; what it answered is not paid again.
     """
     judge = _Judge(tokens, rules.duplicate_similarity)
-    batches = _batches(class_sets, vocabulary)
-    most = max((each.attempts for each in class_sets), default=0)
-    for number in range(rules.max_rounds * (most + 1)):
-        wanting = [
-            batch
-            for batch, each in zip(batches, class_sets, strict=True)
-            if batch.num_missing and number < rules.max_rounds * (each.attempts + 1)
-        ]
+    batches = _batches(class_sets, vocabulary, rules.max_rounds)
+    most = max((batch.rounds for batch in batches), default=0)
+    for number in range(most):
+        wanting = [batch for batch in batches if batch.num_missing and number < batch.rounds]
         if not wanting:
             break
         for batch, answer in zip(wanting, _ask(writer, wanting, number, is_wanted), strict=True):
             batch.take(answer, judge)
+        batches = [batch for batch in batches if not batch.is_awaited]
         if not is_wanted():
             cut_short = {id(batch) for batch in wanting if batch.num_missing}
             batches = [batch for batch in batches if id(batch) not in cut_short]
@@ -128,7 +129,7 @@ def first_requests(class_sets: Sequence[ClassSet], vocabulary: Vocabulary) -> li
         class_sets: The samples.
         vocabulary: Their classes.
     """
-    return [batch.request(0) for batch in _batches(class_sets, vocabulary)]
+    return [batch.request(0) for batch in _batches(class_sets, vocabulary, 1)]
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ class _Batch:
     samples: tuple[PlannedSample, ...]
     classes: tuple[ClassRecord, ...]
     passed: list[str]
+    rounds: int
+    is_awaited: bool = False
     texts: list[_Text] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -191,6 +194,9 @@ class _Batch:
 
     def take(self, answer: TextAnswer, judge: _Judge) -> None:
         """Take what passes; remember why the rest did not."""
+        if answer.awaited:
+            self.is_awaited = True
+            return
         self.problems = []
         for text in answer.texts[: self.num_missing]:
             verdict = judge.judge(_cleaned(text), self.classes, self.passed)
@@ -204,12 +210,15 @@ class _Batch:
             self.problems.append((reason, answer.failure or "failed: too few texts came back"))
 
 
-def _batches(class_sets: Sequence[ClassSet], vocabulary: Vocabulary) -> list[_Batch]:
+def _batches(
+    class_sets: Sequence[ClassSet], vocabulary: Vocabulary, max_rounds: int
+) -> list[_Batch]:
     return [
         _Batch(
             each.samples,
             tuple(vocabulary[class_id] for class_id in each.samples[0].class_ids),
             list(each.known),
+            max_rounds * (each.attempts + 1),
         )
         for each in class_sets
     ]
@@ -227,7 +236,7 @@ def _ask(
             return writer.write_while(requests, is_wanted)
         return writer.write(requests)
     except TransientError as error:
-        if number == 0 and is_wanted():
+        if is_wanted():  # what was answered is in the ledger: a repetition pays none of it again
             raise
         return [TextAnswer((), f"failed: {error}") for _ in requests]
 

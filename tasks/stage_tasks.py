@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Completed
 
 from models.devices import is_out_of_memory
 from models.registry import Need
-from storage.errors import EngineError, LeaseHeldError, TransientError
+from storage.errors import AwaitedError, EngineError, LeaseHeldError, TransientError
 from storage.records import Stage
 from tasks.declarations import Declaration
 from tasks.packing import finish_shard
@@ -93,7 +93,8 @@ def make_stage(declaration: Declaration, work: ShardWork) -> Any:
 
     Returns:
         A report; as a Prefect state named ``Cached`` that holds it if nothing was executed, and as
-        a cancelled state that holds the `StoppedError` if the run was asked to stop.
+        a cancelled state that holds the `StoppedError` if the run was asked to stop, or, named
+        ``Waiting``, the `AwaitedError` if answers come hours later.
 
     Raises:
         DamagedError: What an earlier stage made is damaged.
@@ -107,6 +108,8 @@ def make_stage(declaration: Declaration, work: ShardWork) -> Any:
             executed = work.make_missing(declaration, lambda: _needed(declaration, work))
     except StoppedError as error:
         return Cancelled(message=str(error), data=error)
+    except AwaitedError as error:
+        return Cancelled(name="Waiting", message=str(error), data=error)
     report = StageReport(executed)
     if executed:
         return report
@@ -120,18 +123,18 @@ def _needed(declaration: Declaration, work: ShardWork) -> Iterator[None]:
     limit = work.machine.service_limit
     if declaration.need(work.recipe) is not Need.SERVICE:
         limit = None
-    slot = _slot(limit, work) if limit else nullcontext()
+    slot = service_slot(limit, work.machine.progress) if limit else nullcontext()
     turn = work.machine.turns.turn(device, of=work.shard.name) if device else nullcontext()
     with slot, turn, _memory_explained(declaration, work):
         yield
 
 
 @contextmanager
-def _slot(limit: str, work: ShardWork) -> Iterator[None]:
+def service_slot(limit: str, progress: Progress) -> Iterator[None]:
     """Hold a slot of a Prefect concurrency limit; the run's stop ends the waiting."""
     with ExitStack() as stack:
         while True:
-            work.machine.progress.check(f"the wait for a slot of {limit}")
+            progress.check(f"the wait for a slot of {limit}")
             with suppress(TimeoutError):
                 slot = concurrency(limit, strict=True, timeout_seconds=_LOOK_SECONDS)
                 stack.enter_context(slot)

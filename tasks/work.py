@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from models.devices import describe_device
 from storage.commits import Commit, Counts, Verdict
+from storage.errors import AwaitedError
 from storage.identity import digest
 from storage.payloads import Payload
 from storage.plan import CellPart, ShardRange, cell_parts
@@ -109,10 +110,11 @@ class ShardWork:
             Pieces that were made.
 
         Raises:
+            AwaitedError: Answers that samples need come hours later; the others are committed.
             BreakerError: Nearly all samples are dropped for one reason.
             StoppedError: The run was asked to stop; what was finished until then is committed.
         """
-        stage, made, before = declaration.stage, 0, 0
+        stage, made, before, awaited = declaration.stage, 0, 0, 0
         progress, name = self.machine.progress, self.shard.name
         total = sum(len(state.reached(stage)) for state in self.states())
 
@@ -127,14 +129,18 @@ class ShardWork:
                     # whoever held the lease before may have made them
                     if samples := state.missing(stage):
                         piece = PieceWork(self.context, stage, state, samples, in_steps)
-                        self._make_piece(declaration, piece, needed)
+                        awaited += self._make_piece(declaration, piece, needed)
                         made += 1
             before += len(self.state(part).reached(stage))
             progress.tell(Step(stage, name, before, total))
+        if awaited:
+            message = f"{awaited} of {total} samples of {name} wait for answers of a batch"
+            raise AwaitedError(message)
         progress.tell(Step(stage, name, total, total, cached=not made))
         return made
 
-    def _make_piece(self, declaration: Declaration, piece: PieceWork, needed: Needed) -> None:
+    def _make_piece(self, declaration: Declaration, piece: PieceWork, needed: Needed) -> int:
+        """Make and commit a piece; gives the samples that answers are awaited for."""
         if declaration.make is None:
             message = f"stage {declaration.stage} makes no pieces"
             raise TypeError(message)
@@ -149,8 +155,10 @@ class ShardWork:
             spent = Spent(seconds, describe_device(device) if device else "")
             commit_piece(self.store, piece.state, piece.stage, made, spent)
             self.context.breaker.note(piece.stage, made.rows)
-        if len(made.rows) < len(piece.samples):
+        left = len(piece.samples) - len(made.rows)
+        if left:
             progress.check(f"{what} after {len(made.rows)} of {len(piece.samples)} samples")
+        return left
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from annotations import execute_annotations
+from batch_server import serve_batches
 from bucket import serve_bucket
 
 execute_annotations()  # before the first import of the product
@@ -127,6 +128,13 @@ def chat_server(monkeypatch):
     server.http.shutdown()
     server.http.server_close()
     thread.join()
+
+
+@pytest.fixture
+def batch_server(chat_server):
+    """A service with a Batch API beside the chat endpoint: `finish`, `batches`, `paid`, `now`."""
+    with serve_batches(chat_server) as server:
+        yield server
 
 
 @pytest.fixture

@@ -118,6 +118,9 @@ PROVOKED: dict[str, str | Callable[[], object]] = {
     "good shards": lambda: require_shards("d", 5),
     "is not a checkpoint": lambda: load_student("empty"),
     "dropped for one reason": drop_all,
+    "has no open batch": "batch forget d 0123456789abcdef",
+    "waits for no model": "batch export d calls.jsonl",
+    "has no line about": "batch import d broken.yaml",
     "training has diverged": diverge,
     "is not finite": lambda: load_student("diverged"),
     "expected a list of image names": lambda: open_benchmark(

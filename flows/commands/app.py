@@ -27,8 +27,8 @@ app = App(
     version=lambda: version("magicseg-engine"),
     help_format="plaintext",
     help_epilogue="`magicseg COMMAND --help` says what a command takes, with examples. Exit codes: "
-    "0 done, 1 a fault of the engine, 2 wrong input, 3 work left, 4 budget reached, 130 "
-    "interrupted, 141 the reader of the output has gone.",
+    "0 done, 1 a fault of the engine, 2 wrong input, 3 work left, 4 budget reached, 5 "
+    "waiting for a batch, 130 interrupted, 141 the reader of the output has gone.",
     console=console,
     error_console=errors,
     suppress_keyboard_interrupt=False,

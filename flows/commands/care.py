@@ -1,4 +1,4 @@
-"""Commands that look after a dataset: retry, extend, merge, gc, quarantine."""
+"""Commands that look after a dataset: retry, extend, merge, gc, quarantine, batch."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,10 @@ from flows.commands.app import (
 )
 from storage.errors import InputError
 
+_BatchAction = Annotated[
+    Literal["list", "export", "import", "forget"],
+    Parameter(help="list batches, export or import the calls of mode run-batch, or forget one."),
+]
 _Action = Annotated[
     Literal["list", "restore", "empty"],
     Parameter(help="list batches, restore one of them, or empty the quarantine."),
@@ -238,3 +242,66 @@ def quarantine(
         print_json(described)
     else:
         print_quarantine(described, say)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg batch list runs/mine",
+        "magicseg batch export runs/mine calls.jsonl",
+        "magicseg batch import runs/mine results.jsonl",
+    )
+)
+def batch(
+    action: _BatchAction,
+    root: Place,
+    what: str | None = None,
+    *,
+    json_: Json = False,
+) -> None:
+    """Show the writer's batches that are not answered yet; bring answers from elsewhere.
+
+    A run whose writer has the mode run-batch says which calls it needs. Export writes them as the
+    file that 'vllm run-batch -i' reads, import takes in the one that its '-o' names; then the same
+    'magicseg generate' goes on.
+
+    Args:
+        action: What to do.
+        root: Dataset: a folder or an object-store URL.
+        what: The file to write or to read; for forget, the batch whose calls are asked again.
+        json_: Print JSON.
+    """
+    from flows.batch_files import (
+        awaited_batches,
+        export_calls,
+        forget_batch,
+        import_results,
+        import_words,
+    )
+    from flows.dataset_status import batch_words
+    from storage.paths import local_path
+
+    wanted = {"export": "FILE", "import": "FILE", "forget": "ID"}.get(action, "")
+    if (what is None) == bool(wanted):
+        found = f"{action} needs {wanted}" if wanted else f"{what!r} means nothing for {action}"
+        message = f"{found}: write 'magicseg batch {action} ROOT{f' {wanted}' if wanted else ''}'"
+        raise InputError(message)
+    described: Any
+    if action == "list":
+        described = awaited_batches(root)
+        lines = [batch_words(each) for each in described] or [f"no open batches in {root}"]
+    elif action == "export":
+        described = {"calls": export_calls(root, local_path(what or "", "the file"))}
+        lines = [f"{described['calls']} calls in {what}"]
+    elif action == "import":
+        ends = import_results(root, local_path(what or "", "the file"))
+        described = [each.model_dump(mode="json", exclude={"unanswered"}) for each in ends]
+        lines = [import_words(ends)]
+    else:
+        forget_batch(root, what or "")
+        described = {"forgotten": what}
+        lines = [f"batch {what} is forgotten; its calls are asked again"]
+    if json_:
+        print_json(described)
+        return
+    for line in lines:
+        say(line)

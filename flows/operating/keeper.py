@@ -1,11 +1,12 @@
 """The keeper: starts runs again that never began, because their server was away just then."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.states import Scheduled
 
 _TAG = "magicseg"
@@ -37,9 +38,8 @@ def pick_up(client: SyncPrefectClient) -> list[str]:
     )
     picked: list[str] = []
     for run in client.read_flow_runs(flow_run_filter=filters):
-        # the server gives one that crashed a start time, whether it began or not
-        began = run.run_count > 0
-        if run.deployment_id is None or began or _times(client, run) >= _MOST_TIMES:
+        states = sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+        if run.deployment_id is None or _began(states) or _times(states) >= _MOST_TIMES:
             continue
         message = "picked up again: it had crashed before it began"
         client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message=message))
@@ -47,7 +47,15 @@ def pick_up(client: SyncPrefectClient) -> list[str]:
     return picked
 
 
-def _times(client: SyncPrefectClient, run: FlowRun) -> int:
+def _began(states: Sequence[State]) -> bool:
+    """Whether a run that crashed was at work; one that waits for answers begins several times.
+
+    The server gives one that crashed a start time, whether it began or not.
+    """
+    before = [state.type for state in states if state.type is not StateType.CRASHED]
+    return not before or before[-1] not in {StateType.SCHEDULED, StateType.PENDING}
+
+
+def _times(states: Sequence[State]) -> int:
     """How often it was picked up before."""
-    states = client.read_flow_run_states(run.id)
     return sum(state.name == "AwaitingRetry" for state in states)

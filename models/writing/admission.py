@@ -101,6 +101,7 @@ class Admission:
             BudgetError: It does not, whatever becomes of the calls that somebody waits for.
         """
         self._ledger.refresh()
+        self._ledger.batches.refresh()
         pending = [each for each in self._ledger.pending() if each.token != call.token]
         gone = [each for each in pending if not each.is_live]
         if excess := self._excess([*gone, call], unsettled=len(gone)):
@@ -111,6 +112,8 @@ class Admission:
         """Why these calls do not fit together, or an empty text."""
         config = self._config
         tokens, usd = self._ledger.spent(config.prices)
+        reserved = self._ledger.batches.worst(config.prices)
+        tokens, usd = tokens + reserved[0], usd + reserved[1]
         worst = sum(call.most_prompt_tokens + call.most_completion_tokens for call in calls)
         if config.budget_tokens is not None and tokens + worst > config.budget_tokens:
             limit = f"budget_tokens = {config.budget_tokens}"

@@ -8,7 +8,7 @@ from models.protocols import TextRequest
 from models.writing.addresses import ServiceAddress
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.instructions import RESPONSE_FORMATS, InstructionSet, load_instructions
-from storage.errors import EngineError, InputError, TransientError
+from storage.errors import AwaitedError, EngineError, InputError, TransientError
 from storage.identity import derive_seed, digest
 from storage.ledger import Answer
 
@@ -21,7 +21,7 @@ class RefusedError(InputError):
     """The service does not take this request; nothing was paid, and others may pass."""
 
 
-CallOutcome = Answer | DeclinedError | RefusedError | TransientError
+CallOutcome = Answer | DeclinedError | RefusedError | TransientError | AwaitedError
 """What came of a call."""
 
 

@@ -29,6 +29,8 @@ _EXECUTION = frozenset(
         "budget_usd",
         "budget_tokens",
         "concurrency",
+        "mode",
+        "batch",
     }
 )
 """Where a model is served and what it may cost says nothing about its texts."""
@@ -96,6 +98,21 @@ class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         return hash(canonical_json(self))
 
 
+class BatchSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """How batches are made; most need none of it."""
+
+    min_calls: int = Field(default=100, ge=1)
+    """Fewest calls that mode `auto` makes a batch of; fewer are made at once."""
+    max_calls: int = Field(default=50_000, ge=1, le=50_000)
+    """Most calls of one batch; services have a limit on what may wait at the same time."""
+    max_bytes: int = Field(default=200_000_000, ge=100_000, le=200_000_000)
+    """Most bytes of the file of one batch."""
+    price_share: float = Field(default=0.5, ge=0, le=1)
+    """What an answer of a batch costs, as a share of `prices`."""
+    look_seconds: float = Field(default=900.0, ge=10)
+    """Seconds between two looks at a batch."""
+
+
 class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """A language model behind an OpenAI-compatible endpoint."""
 
@@ -113,6 +130,21 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     file. The texts depend on its contents, not on its name."""
     texts_per_call: int = Field(default=10, ge=1, le=100)
     """Most texts asked for in one call."""
+    mode: Literal["auto", "sync", "batch", "run-batch"] = "sync"
+    """How answers are asked for: `sync` makes every call at once; `batch` puts them into batches,
+    which cost half and are answered within a day; `auto` does that where the service can and there
+    are at least `batch.min_calls` of them; `run-batch` writes them down for the offline program of
+    vLLM, see `magicseg batch`."""
+    batch: BatchSettings = BatchSettings()
+    """How batches are made."""
+
+    @property
+    def batch_prices(self) -> Prices | None:
+        """What an answer of a batch costs; None if that is not known."""
+        if self.prices is None:
+            return None
+        share = self.batch.price_share
+        return Prices(prompt=self.prices.prompt * share, completion=self.prices.completion * share)
 
     def identity(self) -> dict[str, Any]:
         """Say what the texts depend on; where a model is served and what it costs is no part.

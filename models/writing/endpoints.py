@@ -1,7 +1,6 @@
 """Paid calls to an OpenAI-compatible chat endpoint: repeated, bounded by a budget, written down."""
 
 import contextlib
-import json
 import logging
 import secrets
 import threading
@@ -17,8 +16,8 @@ from models.writing.calls import ChatCall
 from models.writing.chat_config import EndpointConfig, api_key, sent_headers
 from models.writing.dialects import explained_fault
 from models.writing.faults import read_fault
-from models.writing.instructions import whole_characters
 from models.writing.pace import CallPace
+from models.writing.reply_json import read_reply_json
 from models.writing.text_lists import READER_VERSION
 from models.writing.usage import read_usage
 from storage.errors import EngineError, TransientError
@@ -26,7 +25,7 @@ from storage.identity import canonical_json
 from storage.ledger import Answer, Ledger, Reading
 
 if TYPE_CHECKING:
-    pass
+    import openai
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +65,11 @@ class ChatEndpoint:
         self._admission = Admission(config, ledger)
         self._pace = CallPace(config.concurrency, config.max_wait)
         self.is_proven = False
+
+    @property
+    def client(self) -> "openai.OpenAI":
+        """The client, with key and address; it repeats nothing by itself."""
+        return self._client
 
     def find(self, call: ChatCall) -> Answer | None:
         """Look up what was answered before."""
@@ -109,7 +113,7 @@ class ChatEndpoint:
             yield wait * jitter.uniform(0.75, 1.0)
 
     def _attempt(self, call: ChatCall, stop: threading.Event) -> Answer:
-        most = (len(canonical_json(call.body)) + _FRAME_TOKENS, self._config.max_tokens)
+        most = worst_case(call.body, self._config.max_tokens)
         with (
             self._pace.turn(stop),
             self._admission.admitted(call.key, most, stop) as sending,
@@ -176,7 +180,7 @@ class ChatEndpoint:
         words = f"{self._config.base_url} gave no answer: {error} ({error.__cause__!r})"
         if proxy := proxy_words(self._config.base_url):
             words = f"{words}; it was asked {proxy}"
-        return TransientError(self._without_secrets(words))
+        return TransientError(self.without_secrets(words))
 
     def _judged(self, reply: "_Reply", sending: Sending) -> dict[str, Any]:
         """The reply's JSON, if it is an answer; anything else is raised as what it means."""
@@ -188,18 +192,29 @@ class ChatEndpoint:
         if reply.is_cut_off:
             sending.is_lost = True
             message = f"{self._config.base_url} answered with something other than JSON: "
-            raise TransientError(message + self._without_secrets(repr(reply.text[:80])))
-        text = self._without_secrets(reply.text)
+            raise TransientError(message + self.without_secrets(repr(reply.text[:80])))
+        text = self.without_secrets(reply.text)
         fault = read_fault(reply.status, reply.headers, text)
         error = explained_fault(fault, self._config, is_proven=self.is_proven)
         if isinstance(error, TransientError):
             self._pace.refused(error.retry_after)
         raise error from None
 
-    def _without_secrets(self, words: str) -> str:
+    def without_secrets(self, words: str) -> str:
+        """A text without keys: a service may repeat them in its words."""
         for secret in (self._key, *self._secrets):
             words = words.replace(secret, "***") if secret else words
         return words
+
+
+def worst_case(body: Mapping[str, Any], max_tokens: int) -> tuple[int, int]:
+    """Upper bounds of the tokens that a request reads and writes.
+
+    Args:
+        body: Its JSON.
+        max_tokens: As many as it may write.
+    """
+    return len(canonical_json(body)) + _FRAME_TOKENS, max_tokens
 
 
 @dataclass(frozen=True)
@@ -213,8 +228,8 @@ class _Reply:
     def json(self) -> Any:
         """The body's JSON as files can hold it; nothing if it is none."""
         try:
-            return _storable(json.loads(self.text, parse_constant=str))
-        except (ValueError, RecursionError):
+            return read_reply_json(self.text)
+        except ValueError:
             return None
 
     @property
@@ -222,14 +237,3 @@ class _Reply:
         """Whether this is the beginning of JSON that did not arrive whole."""
         begins = self.text.lstrip()[:1] in {"{", "["}
         return self.status == _STATUS_OK and begins and self.json() is None
-
-
-def _storable(value: Any) -> Any:
-    """The same JSON without halves of characters, which no file can hold."""
-    if isinstance(value, str):
-        return whole_characters(value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {whole_characters(name): _storable(item) for name, item in value.items()}
-    return value

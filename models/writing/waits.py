@@ -20,7 +20,7 @@ _WORDS = re.compile(
     r"(?:(?:try|retry) again (?:in|after)|retry (?:in|after)|please wait(?: for)?|wait(?: for)?"
     r"|available (?:again )?in|resets? in|retrydelay\W+)\s*(?:about |approximately )?"
     r"(?P<length>(?:\d+(?:\.\d+)?\s*(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h)"
-    r"\b\s*(?:and |, )?)+)",
+    r"(?![a-z])\s*(?:and |, )?)+)",
     re.IGNORECASE,
 )
 _WORD_UNIT = re.compile(

@@ -1,6 +1,7 @@
 import pytest
 
 from storage.errors import (
+    AwaitedError,
     BudgetError,
     DataError,
     EngineError,
@@ -19,6 +20,7 @@ CODES = {
     TransientError: 3,
     EngineError: 3,
     BudgetError: 4,
+    AwaitedError: 5,
 }
 
 
