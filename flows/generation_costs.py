@@ -12,6 +12,7 @@ from models.writing.estimates import estimate_calls
 from models.writing.price_table import known_prices
 from storage.ledger import Ledger
 from storage.plan import ShardRange, plan_samples
+from storage.prices import Prices
 from storage.records import PlannedSample, Record, Stage
 from storage.slices import Slice
 from storage.spending import CPU
@@ -143,7 +144,11 @@ def _writer_cost(
     ledger = Ledger(store.objects) if store is not None else None
     found = estimate_calls(config, requests, total, ledger)
     known = known_prices(config)
-    prices = known.prices
+    prices, source = known.prices, known.source
+    if prices is not None and config.mode in {"batch", "run-batch"}:
+        share = config.batch.price_share
+        prices = Prices(prompt=prices.prompt * share, completion=prices.completion * share)
+        source = f"{source}; answers of batches cost {share:g} of that"
     spent = ledger.totals() if ledger is not None else None
     return WriterCost(
         calls=found.calls,
@@ -151,7 +156,7 @@ def _writer_cost(
         prompt_tokens=found.prompt_tokens,
         completion_tokens=found.completion_tokens,
         usd=prices.cost(found.prompt_tokens, found.completion_tokens) if prices else None,
-        prices=known.source,
+        prices=source,
         class_sets=found.requests,
         sampled=found.sampled,
         sources=found.sources,

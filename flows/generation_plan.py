@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from flows.generation_costs import RunCost, Remainder, cost_lines, estimate_costs
+from flows.generation_costs import Remainder, RunCost, cost_lines, estimate_costs
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, named_slice, open_run, select_shards
 from flows.quota_words import print_quota
