@@ -12,6 +12,7 @@ from models.writing.estimates import estimate_calls
 from models.writing.price_table import known_prices
 from storage.ledger import Ledger
 from storage.plan import ShardRange, plan_samples
+from storage.prices import Prices
 from storage.records import PlannedSample, Record, Stage
 from storage.slices import Slice
 from storage.spending import CPU
@@ -87,7 +88,7 @@ class RunCost(Record, frozen=True):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Remainder:
     """Which samples are left to be made.
 
     Attributes:
@@ -100,14 +101,14 @@ class Wanted:
 
 
 def estimate_costs(
-    parameters: GenerationParameters, classes: Slice, wanted: Wanted, store: Store | None
+    parameters: GenerationParameters, classes: Slice, left: Remainder, store: Store | None
 ) -> RunCost:
     """Estimate what a run will cost; nothing is sent and nothing written.
 
     Args:
         parameters: What to generate.
         classes: The slice.
-        wanted: What is left of it.
+        left: What is left of it.
         store: The dataset, if there is one.
 
     Raises:
@@ -115,12 +116,12 @@ def estimate_costs(
         InputError: Instructions or a tokenizer cannot be read.
     """
     statuses = store.status() if store is not None else []
-    samples = sum(shard.count for shard in wanted.shards)
+    samples = sum(shard.count for shard in left.shards)
     profile = parameters.recipe.profile
     num_bytes, measured = _disk(profile, samples, statuses)
     return RunCost(
         samples=samples,
-        writer=_writer_cost(parameters, classes, wanted, store),
+        writer=_writer_cost(parameters, classes, left, store),
         stages=tuple(_stage_costs(samples, classes.slice_id, statuses)),
         num_bytes=num_bytes,
         bytes_measured=measured,
@@ -128,14 +129,14 @@ def estimate_costs(
 
 
 def _writer_cost(
-    parameters: GenerationParameters, classes: Slice, wanted: Wanted, store: Store | None
+    parameters: GenerationParameters, classes: Slice, left: Remainder, store: Store | None
 ) -> WriterCost | None:
     config = parameters.recipe.profile.writer
     if kind_of(config).need is not Need.SERVICE:
         return None
     if not isinstance(config, ChatWriterConfig):
         return WriterCost(calls=None)
-    chosen, total = _class_sets(parameters, classes, wanted)
+    chosen, total = _class_sets(parameters, classes, left)
     size = parameters.spec.texts_per_class_set
     requests = first_requests(
         cut_class_sets(chosen, size), load_vocabulary(parameters.spec.vocabulary)
@@ -143,7 +144,11 @@ def _writer_cost(
     ledger = Ledger(store.objects) if store is not None else None
     found = estimate_calls(config, requests, total, ledger)
     known = known_prices(config)
-    prices = known.prices
+    prices, source = known.prices, known.source
+    if prices is not None and config.mode in {"batch", "run-batch"}:
+        share = config.batch.price_share
+        prices = Prices(prompt=prices.prompt * share, completion=prices.completion * share)
+        source = f"{source}; answers of batches cost {share:g} of that"
     spent = ledger.totals() if ledger is not None else None
     return WriterCost(
         calls=found.calls,
@@ -151,7 +156,7 @@ def _writer_cost(
         prompt_tokens=found.prompt_tokens,
         completion_tokens=found.completion_tokens,
         usd=prices.cost(found.prompt_tokens, found.completion_tokens) if prices else None,
-        prices=known.source,
+        prices=source,
         class_sets=found.requests,
         sampled=found.sampled,
         sources=found.sources,
@@ -163,20 +168,20 @@ def _writer_cost(
 
 
 def _class_sets(
-    parameters: GenerationParameters, classes: Slice, wanted: Wanted
+    parameters: GenerationParameters, classes: Slice, left: Remainder
 ) -> tuple[list[PlannedSample], int]:
     """Samples of some class sets that have no text yet, and how many sets there are."""
     spec = parameters.spec
     size = spec.texts_per_class_set
     begun: dict[int, dict[str, PlannedSample]] = {}
-    for samples in wanted.texts.values():
+    for samples in left.texts.values():
         for sample in samples:
             others = begun.setdefault(sample.index // size, {})
             others[sample.key] = sample  # two shards may share a class set
     fresh = _joined(
         range(shard.start // size, -(-shard.stop // size))
-        for shard in wanted.shards
-        if shard.name not in wanted.texts
+        for shard in left.shards
+        if shard.name not in left.texts
     )
     num_fresh = sum(map(len, fresh))
     sets = list(begun.values())

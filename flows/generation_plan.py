@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from flows.generation_costs import RunCost, Wanted, cost_lines, estimate_costs
+from flows.generation_costs import Remainder, RunCost, cost_lines, estimate_costs
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, named_slice, open_run, select_shards
 from flows.quota_words import print_quota
@@ -89,7 +89,7 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
             for stage, count in committed.items()
         ),
         quota=survey(run).quota if run is not None and parameters.min_per_class else None,
-        cost=estimate_costs(parameters, classes, Wanted(left, texts), store) if left else None,
+        cost=estimate_costs(parameters, classes, Remainder(left, texts), store) if left else None,
     )
 
 

@@ -93,6 +93,15 @@ class LiveMoney:
         return f"{about}{spent.usd:.2f} USD spent, {more}, {most}"
 
 
+def totals_words(totals: Totals) -> str:
+    """Say what calls took, and what they cost as far as that is known."""
+    cost = "money not known" if totals.cost_usd is None else f"{totals.cost_usd:.4f} USD"
+    return (
+        f"{totals.calls} calls in the ledger, {totals.prompt_tokens:,} tokens read, "
+        f"{totals.completion_tokens:,} written, {cost}"
+    )
+
+
 def is_paid(run: GenerationRun) -> bool:
     """Whether the run's writer asks a service that may cost money."""
     return kind_of(run.recipe.profile.writer).need is Need.SERVICE

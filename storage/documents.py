@@ -268,7 +268,10 @@ ParametersT = TypeVar("ParametersT", bound=BaseModel)
 
 
 def read_parameters(
-    kind: type[ParametersT], file: Path | None, values: Mapping[str, Any]
+    kind: type[ParametersT],
+    file: Path | None,
+    values: Mapping[str, Any],
+    usual: Mapping[str, Any] | None = None,
 ) -> ParametersT:
     """Read parameters from a YAML file and from single values, which win.
 
@@ -276,12 +279,14 @@ def read_parameters(
         kind: Which parameters.
         file: YAML file, or nothing.
         values: By name; dots reach into nested models (`masks.min_area`).
+        usual: What neither of them needs to say.
 
     Raises:
         InputError: If the file is not a YAML mapping, a key is unknown, or a value does not fit;
             says where, and what is close to an unknown key.
     """
-    document = nest(values, read_yaml(file) if file else {})
+    written = read_yaml(file) if file else {}
+    document = nest(values, {**(usual or {}), **written})
     return validate(kind, document, str(file) if file else "parameters")
 
 

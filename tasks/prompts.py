@@ -1,15 +1,14 @@
 """Prompts: scene texts that name their classes, and the same texts without them."""
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 from models.protocols import PromptWriter, TextAnswer, TextRequest, TokenCounter, WaitingWriter
 from models.registry import Role
+from models.writing.likeness import likeness
 from models.writing.mentions import CounterfactualRule, counterfactual_text, find_mentions
 from storage.errors import TransientError
 from storage.plan import index_of
@@ -19,10 +18,7 @@ from tasks.declarations import Declaration, Made, PieceWork
 from tasks.recipe import Recipe
 from tasks.rules import PromptRules
 
-__all__ = ["ClassSet", "cut_class_sets", "first_requests", "write_prompts"]
-
-_SHORT_WORDS = 8
-_WORD = re.compile(r"\w+")
+__all__ = ["ClassSet", "cut_class_sets", "write_prompts"]
 
 Problem = tuple[Reason, str]
 
@@ -165,7 +161,7 @@ class _Judge:
             excess = f"{num_tokens} tokens, at most {most} are read: {text!r}"
             return Reason.TEXT_TOO_LONG, excess
         for other in others:
-            if self.similarity is not None and _likeness(text, other) >= self.similarity:
+            if self.similarity is not None and likeness(text, other) >= self.similarity:
                 return Reason.NEAR_DUPLICATE, f"{text!r} is too like {other!r}"
         return _Text(text, mentions)
 
@@ -265,19 +261,6 @@ def _records(batch: _Batch, writer: str, rule: CounterfactualRule) -> Iterator[P
 def _cleaned(text: str) -> str:
     """One line, composed characters, single blanks."""
     return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _likeness(text: str, other: str) -> float:
-    (words, pairs), (other_words, other_pairs) = _word_pairs(text), _word_pairs(other)
-    if min(len(words), len(other_words)) < _SHORT_WORDS:
-        return float(words == other_words)
-    return len(pairs & other_pairs) / len(pairs | other_pairs)
-
-
-@lru_cache(maxsize=8192)
-def _word_pairs(text: str) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
-    words = tuple(_WORD.findall(text.casefold()))
-    return words, frozenset(pairwise(words))
 
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.reports.text_quality import TextQuality
 from evaluation.reports.tiles import Tile
 from evaluation.reports.yields import ClassYield, StageYield, Yields
 from storage.store import Store
@@ -78,6 +79,7 @@ class DatasetFacts:
     Attributes:
         root: Where it is.
         yields: Where its planned samples went, counted from the manifests.
+        texts: How good its texts are, writer by writer.
         recorded_requested: Planned samples by the commit records.
         recorded_written: Samples by the commit records.
         stages: A bar for each stage.
@@ -91,6 +93,7 @@ class DatasetFacts:
 
     root: str
     yields: Yields
+    texts: tuple[TextQuality, ...]
     recorded_requested: int
     recorded_written: int
     stages: list[StageBar]
@@ -121,12 +124,15 @@ class DatasetFacts:
         ]
 
 
-def describe_dataset(store: Store, yields: Yields) -> DatasetFacts:
+def describe_dataset(
+    store: Store, yields: Yields, texts: tuple[TextQuality, ...] = ()
+) -> DatasetFacts:
     """Count what a dataset holds, for the page.
 
     Args:
         store: The dataset.
         yields: Where its planned samples went.
+        texts: How good its texts are, as far as they were measured.
     """
     shards = store.shards()
     worst = sorted(yields.classes, key=lambda row: (row.share, row.name))
@@ -136,6 +142,7 @@ def describe_dataset(store: Store, yields: Yields) -> DatasetFacts:
     return DatasetFacts(
         root=store.root,
         yields=yields,
+        texts=texts,
         recorded_requested=sum(shard.commit.counts.requested for shard in shards),
         recorded_written=sum(shard.commit.counts.written for shard in shards),
         stages=[_stage_bar(stage, yields.requested) for stage in yields.stages],

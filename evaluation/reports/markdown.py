@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from evaluation.reports.dataset_facts import DatasetFacts
 from evaluation.reports.gallery import Picture, Piece
 from evaluation.reports.page_contents import Page
+from evaluation.reports.text_quality import TEXT_HEADS
 from evaluation.scoring.results import PublishedResult
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#!~&$])")
@@ -108,6 +109,10 @@ def _yield(dataset: DatasetFacts) -> Iterator[str]:
     if counts.reasons:
         rows = [(str(stage), str(why), f"{count:,}") for stage, why, count in counts.reasons]
         yield _table(["stage", "reason", "samples"], rows, numbers=1)
+    if dataset.texts:
+        yield "## Texts"
+        numbers = len(TEXT_HEADS) - 1
+        yield _table(TEXT_HEADS, (text.cells for text in dataset.texts), numbers=numbers)
 
 
 def _joined(pieces: Iterable[Piece]) -> str:

@@ -22,6 +22,12 @@ from evaluation.reports.page_contents import Page
 from evaluation.reports.point_boards import make_point_boards
 from evaluation.reports.predictions import make_predictions
 from evaluation.reports.sheets import pick_samples
+from evaluation.reports.text_quality import (
+    TEXT_HEADS,
+    TextQuality,
+    measure_texts,
+    texts_of,
+)
 from evaluation.reports.tiles import score_tiles
 from evaluation.reports.training_curves import draw_training
 from evaluation.reports.yields import Yields, count_yields
@@ -33,6 +39,7 @@ from storage.locks import hold_file
 from storage.metrics import METRICS_FILE, MetricsRow, read_metrics
 from storage.shards import Sample
 from storage.store import Store
+from storage.vocabulary import load_vocabulary
 
 MAX_PAGE_BYTES = 3_000_000
 """Largest page; its pictures are made smaller until it fits."""
@@ -42,6 +49,7 @@ MAX_MARKDOWN_BYTES = 1_000_000
 
 _SIDES = (224, 160, 112, 72)
 _NUM_QUADRUPLETS = 18
+_TEXT_SHARDS = 8
 _COMMANDS = {
     "generate": "magicseg generate",
     "train": "magicseg train",
@@ -58,6 +66,7 @@ class _Sources:
     store: Store | None
     samples: list[Sample]
     yields: Yields | None
+    texts: tuple[TextQuality, ...] = ()
     scored: list[Scored] = field(default_factory=list)
     points: list[PointScores] = field(default_factory=list)
     metrics: list[tuple[str, list[MetricsRow]]] = field(default_factory=list)
@@ -155,6 +164,7 @@ def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> 
         shards = store.shards()
         manifests = (store.manifest(shard.commit) for shard in shards)
         sources.yields = count_yields(chain.from_iterable(manifests))
+        sources.texts = _measure(store)
         sources.samples = pick_samples(store, _NUM_QUADRUPLETS)
     for run in runs:
         if not run.is_dir():
@@ -180,6 +190,18 @@ def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> 
     return sources
 
 
+def _measure(store: Store) -> tuple[TextQuality, ...]:
+    """Measure the texts of some shards from all over the dataset."""
+    shards = store.shards()
+    step = -(-len(shards) // _TEXT_SHARDS) or 1
+    rows = chain.from_iterable(store.manifest(shard.commit) for shard in shards[::step])
+    try:
+        vocabulary = load_vocabulary(store.vocabulary)
+    except InputError:  # one that this version does not know
+        vocabulary = None
+    return measure_texts(texts_of(rows), vocabulary)
+
+
 def _render(sources: _Sources, side: int) -> str:
     environment = Environment(
         loader=PackageLoader("evaluation.reports", "data"),
@@ -189,13 +211,13 @@ def _render(sources: _Sources, side: int) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.jinja")
-    return template.render(page=_page(sources, side))
+    return template.render(page=_page(sources, side), text_heads=TEXT_HEADS)
 
 
 def _page(sources: _Sources, side: int) -> Page:
     dataset = None
     if sources.store is not None and sources.yields is not None:
-        dataset = describe_dataset(sources.store, sources.yields)
+        dataset = describe_dataset(sources.store, sources.yields, sources.texts)
     predictions, classes = make_predictions(sources.scored, side)
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
     return Page(

@@ -163,18 +163,76 @@ def draw_sheet(quadruplets: Sequence[Quadruplet], *, tile: int, columns: int = 3
     Returns:
         PNG bytes.
     """
-    columns = min(columns, len(quadruplets))
-    width, height = 3 * tile + 2 * _GAP, tile + 3 * _LINE + 2 * _GAP
-    rows = -(-len(quadruplets) // columns)
+    cells = [
+        _Cell(
+            (each.image, each.counterfactual, each.overlay),
+            (
+                (", ".join(each.sample.class_names), _INK),
+                (each.sample.text, _INK),
+                (each.sample.counterfactual_text, _QUIET),
+            ),
+        )
+        for each in quadruplets
+    ]
+    return _draw_cells(cells, tile, columns)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Pictures beside each other, and lines below them with their colours."""
+
+    pictures: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    lines: tuple[tuple[str, tuple[int, int, int]], ...]
+
+
+def _draw_cells(cells: Sequence[_Cell], tile: int, columns: int) -> bytes:
+    """Draw cells of the same form in columns."""
+    across, down = len(cells[0].pictures), len(cells[0].lines)
+    columns = min(columns, len(cells))
+    width, height = across * tile + (across - 1) * _GAP, tile + down * _LINE + 2 * _GAP
+    rows = -(-len(cells) // columns)
     size = (columns * (width + 2 * _GAP) + 2 * _GAP, rows * (height + _GAP) + 2 * _GAP)
     sheet = Image.new("RGB", size, _PAPER)
-    for index, quadruplet in enumerate(quadruplets):
+    for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         corner = (2 * _GAP + column * (width + 2 * _GAP), 2 * _GAP + row * (height + _GAP))
-        _draw_cell(sheet, corner, quadruplet, tile)
+        _draw_cell(sheet, corner, cell, tile)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class PairPicture:
+    """A pair that has no masks yet.
+
+    Attributes:
+        image: Positive, RGB.
+        counterfactual: Counterfactual, RGB.
+        text: What the positive shows.
+        counterfactual_text: What the counterfactual shows.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    counterfactual: UInt8[np.ndarray, "height width 3"]
+    text: str
+    counterfactual_text: str
+
+
+def draw_pairs(pairs: Sequence[PairPicture], *, tile: int, columns: int = 3) -> bytes:
+    """Draw pairs in columns, each two pictures wide with its texts below.
+
+    Returns:
+        PNG bytes.
+    """
+    cells = [
+        _Cell(
+            (pair.image, pair.counterfactual),
+            ((pair.text, _INK), (pair.counterfactual_text, _QUIET)),
+        )
+        for pair in pairs
+    ]
+    return _draw_cells(cells, tile, columns)
 
 
 def resized(image: UInt8[np.ndarray, "height width 3"], side: int) -> Image.Image:
@@ -186,23 +244,15 @@ def resized(image: UInt8[np.ndarray, "height width 3"], side: int) -> Image.Imag
     return Image.fromarray(image).resize(size, how)
 
 
-def _draw_cell(
-    sheet: Image.Image, corner: tuple[int, int], quadruplet: Quadruplet, tile: int
-) -> None:
+def _draw_cell(sheet: Image.Image, corner: tuple[int, int], cell: _Cell, tile: int) -> None:
     left, top = corner
-    pictures = (quadruplet.image, quadruplet.counterfactual, quadruplet.overlay)
-    for index, picture in enumerate(pictures):
+    for index, picture in enumerate(cell.pictures):
         sheet.paste(resized(picture, tile), (left + index * (tile + _GAP), top))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
-    width, below = 3 * tile + 2 * _GAP, top + tile + _GAP
-    names = ", ".join(quadruplet.sample.class_names)
-    lines = (
-        (names, _INK),
-        (quadruplet.sample.text, _INK),
-        (quadruplet.sample.counterfactual_text, _QUIET),
-    )
-    for index, (text, colour) in enumerate(lines):
+    across = len(cell.pictures)
+    width, below = across * tile + (across - 1) * _GAP, top + tile + _GAP
+    for index, (text, colour) in enumerate(cell.lines):
         shown = _cut(text, draw, font, width)
         draw.text((left, below + index * _LINE), shown, fill=colour, font=font)
 

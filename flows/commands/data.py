@@ -1,7 +1,7 @@
 """Commands that make a dataset and look after it: plan, generate, status, verify, export."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,8 +47,12 @@ class GenerationOptions:
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()
     """Any other parameter, as name=value; may be repeated."""
 
-    def parameters(self, file: Path | None) -> Any:
+    def parameters(self, file: Path | None, **usual: Any) -> Any:
         """All `GenerationParameters`: those of the file, with what is given here on top.
+
+        Args:
+            file: YAML file with parameters.
+            usual: What neither of them has to say.
 
         Raises:
             InputError: If the file cannot be read, or something is unknown, missing or does not
@@ -64,7 +68,7 @@ class GenerationOptions:
         if doubled := sorted(settings.keys() & values.keys()):
             message = f"{doubled[0]!r} is given by --{doubled[0]} and by --set; keep one of them"
             raise InputError(message)
-        return read_parameters(GenerationParameters, file, values | settings)
+        return read_parameters(GenerationParameters, file, values | settings, usual)
 
 
 _File = Annotated[LocalPath | None, Parameter(help="YAML file with generation parameters.")]
@@ -93,6 +97,43 @@ def plan(
         print_json(described.model_dump(mode="json"))
     else:
         print_plan(described, console)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg preview --slice miniature --samples 8",
+        "magicseg preview --slice cat --samples 8 --paint --out cat.png",
+    )
+)
+def preview(
+    file: _File = None,
+    *,
+    wanted: GenerationOptions = GenerationOptions(),
+    paint: Flag = False,
+    out: LocalPath = Path("preview.png"),
+    json_: Json = False,
+) -> None:
+    """Write the first texts of a slice, and with --paint their pictures; commits nothing.
+
+    Texts are asked for as a run asks for them. If --root is a dataset, its ledger keeps what a
+    service answered, and a run with the same settings pays nothing for it again.
+
+    Args:
+        file: YAML file with generation parameters.
+        wanted: What to look at.
+        paint: Paint the pairs too.
+        out: The picture to write with --paint.
+        json_: Print JSON.
+    """
+    from flows.preview import make_preview, print_preview
+
+    samples = 8 if wanted.samples is None else wanted.samples  # a file's are those of a run
+    parameters = replace(wanted, samples=samples).parameters(file, root="memory://preview")
+    made = make_preview(parameters, out if paint else None)
+    if json_:
+        print_json(made.model_dump(mode="json"))
+    else:
+        print_preview(made, parameters, console)
 
 
 @app.command(

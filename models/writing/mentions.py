@@ -7,7 +7,7 @@ and names inside other names come out right and two classes cannot damage each o
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
@@ -37,6 +37,7 @@ _DETERMINER = re.compile(rf"(?<![\w{_APOSTROPHES}{_HYPHENS}])(?:{_DETERMINERS})\
 _POSSESSIVE = re.compile(rf"[{_APOSTROPHES}]s\b", re.IGNORECASE)
 _PLURAL_POSSESSIVE = re.compile(rf"[{_APOSTROPHES}](?=\s+\w)")
 _QUOTES = {*zip("\"'([\u2018\u201c", "\"')]\u2019\u201d", strict=True)}
+_WORD = re.compile(r"\w+")
 _OPEN_QUOTE = re.compile(r"(?:^|\s)['\u2018]\w")
 
 
@@ -187,6 +188,31 @@ def _fold(text: str) -> tuple[str, list[int]]:
     return "".join(letters), [*offsets, len(text)]
 
 
+class ClassFinder:
+    """Says which of many classes a text names, in the way of `find_mentions`.
+
+    Args:
+        classes: A whole vocabulary, say: only those are looked for one of whose forms begins with
+            a word of the text.
+    """
+
+    def __init__(self, classes: Iterable[ClassRecord]) -> None:
+        self._by_word: dict[str, dict[int, ClassRecord]] = {}
+        for record in classes:
+            for form in record.forms:
+                first = _WORD.search(_fold(form)[0])
+                if first is not None:
+                    self._by_word.setdefault(first[0], {})[record.class_id] = record
+
+    def named(self, text: str) -> frozenset[int]:
+        """The ids of the classes that a text names."""
+        near: dict[int, ClassRecord] = {}
+        for word in set(_WORD.findall(_fold(text)[0])):
+            near |= self._by_word.get(word, {})
+        mentions = find_mentions(text, [near[class_id] for class_id in sorted(near)])
+        return frozenset(mention.class_id for mention in mentions)
+
+
 @lru_cache(maxsize=4096)
 def _patterns(classes: tuple[ClassRecord, ...]) -> tuple[tuple[re.Pattern[str], int], ...]:
     return tuple(
@@ -196,6 +222,7 @@ def _patterns(classes: tuple[ClassRecord, ...]) -> tuple[tuple[re.Pattern[str], 
     )
 
 
+@lru_cache(maxsize=16384)
 def _pattern(form: str) -> re.Pattern[str]:
     words = (
         re.sub(rf"[{_APOSTROPHES}]", f"[{_APOSTROPHES}]", re.escape(word))

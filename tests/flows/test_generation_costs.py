@@ -277,6 +277,9 @@ def test_the_price_table_has_a_date_and_the_users_prices_come_first():
     assert "2026-10-03" in listed.prices
     own = describe_plan(writer(prices=PRICES)).cost.writer
     assert own.usd == pytest.approx(PRICES.cost(own.prompt_tokens, own.completion_tokens))
+    batches = describe_plan(writer(prices=PRICES, mode="batch")).cost.writer
+    assert batches.usd == pytest.approx(own.usd / 2)
+    assert "batches cost 0.5 of that" in batches.prices
     elsewhere = describe_plan(writer(base_url="http://127.0.0.1:1/v1")).cost.writer
     assert elsewhere.usd is None
 
