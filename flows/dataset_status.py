@@ -1,13 +1,15 @@
 """What is committed in a dataset, read from its records alone."""
 
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from flows.open_batches import batch_words, open_batches
 from storage.ledger import Ledger
 from storage.records import Stage
+from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
 
 
@@ -18,8 +20,8 @@ def describe_status(root: str) -> dict[str, Any]:
         InputError: There is no dataset.
     """
     store = Store.open(root)
-    ledger = Ledger(store.objects)
-    ledger.refresh()
+    slices = store.status()
+    spending = add_up(store, slices)
     return {
         "root": store.root,
         "slices": [
@@ -37,43 +39,41 @@ def describe_status(root: str) -> dict[str, Any]:
                     stage.value: round(seconds, 1) for stage, seconds in status.seconds.items()
                 },
             }
-            for status in store.status()
+            for status in slices
         ],
-        "writer": ledger.totals().model_dump(mode="json"),
-        "batches": open_batches(ledger),
+        "writer": spending.calls.model_dump(mode="json"),
+        "spending": spending_facts(spending),
+        "batches": open_batches(Ledger(store.objects)),
     }
 
 
-def open_batches(ledger: Ledger) -> list[dict[str, Any]]:
-    """The batches of a dataset that are not settled, as JSON types, the oldest first."""
-    ledger.batches.refresh()
-    return [
-        {
-            "job": batch.intent.job,
-            "door": batch.intent.door,
-            "base_url": batch.intent.base_url,
-            "calls": batch.intent.calls,
-            "batch_id": batch.state.batch_id,
-            "status": batch.state.status if batch.intent.door == "service" else "exported",
-            "created": batch.intent.created.isoformat(timespec="seconds"),
-            "next_look": _time(batch.state.next_look),
-        }
-        for batch in ledger.batches.open()
-    ]
+def spending_facts(spending: Spending) -> dict[str, Any]:
+    """What a dataset has cost, as JSON types."""
+    return {
+        **spending.model_dump(mode="json"),
+        "gpu_seconds": round(spending.gpu_seconds, 3),
+        "usd_a_sample": spending.usd_a_sample,
+        "gpu_seconds_a_sample": spending.gpu_seconds_a_sample,
+    }
 
 
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
+def read_spending(facts: dict[str, Any]) -> Spending:
+    """The other way round."""
+    return Spending.model_validate({name: facts[name] for name in Spending.model_fields})
 
 
-def batch_words(batch: dict[str, Any]) -> str:
-    """Say in a line how far an open batch is."""
-    look = f", next look at {batch['next_look']}" if batch["next_look"] else ""
-    name = f" ({batch['batch_id']})" if batch["batch_id"] else ""
-    return (
-        f"batch {batch['job']}{name}: {batch['calls']} calls, {batch['status']}, since "
-        f"{batch['created']}{look}"
-    )
+def print_spending(facts: dict[str, Any], console: Console) -> None:
+    """Print what a dataset has cost: calls, tokens, money and seconds of devices side by side."""
+    spending = read_spending(facts)
+    table = Table("spent on", "in all", "a written sample")
+    for row in spending_rows(spending):
+        table.add_row(*map(escape, row))
+    if not table.row_count:
+        console.print("nothing was spent yet", soft_wrap=True)
+        return
+    console.print(table)
+    for note in spending_notes(spending):
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def print_status(status: dict[str, Any], console: Console) -> None:
@@ -99,8 +99,7 @@ def print_status(status: dict[str, Any], console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-    calls = status["writer"]
-    if calls.get("calls"):
-        console.print(f"writer: {calls}", markup=False, soft_wrap=True)
+    if any(spending_rows(read_spending(status["spending"]))):
+        print_spending(status["spending"], console)
     for batch in status["batches"]:
         console.print(batch_words(batch), markup=False, soft_wrap=True)

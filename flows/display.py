@@ -65,6 +65,10 @@ class SampleCounts:
             steps = [step for (of, _), step in self._steps.items() if of == stage]
         return round(sum(self._sizes.get(step.shard, 0) * _share(step) for step in steps))
 
+    def share_of(self, stage: Stage) -> float:
+        """How much of a stage is done, in [0, 1]."""
+        return self.done(stage) / max(1, self.total)
+
     def share(self) -> float:
         """How much of all stages is done, in [0, 1]."""
         return sum(self.done(stage) for stage in Stage) / max(1, self.total * len(Stage))
@@ -77,30 +81,37 @@ class SampleCounts:
 
 @contextmanager
 def show_progress(
-    progress: RunProgress, sizes: Mapping[str, int], console: Console
-) -> Iterator[SampleCounts]:
+    progress: RunProgress, counts: SampleCounts, console: Console, note: Callable[[], str]
+) -> Iterator[None]:
     """Show what the stages do until the block ends.
 
     Args:
         progress: Of the run.
-        sizes: Planned samples of each shard, by name; shards may be added while it is shown.
+        counts: Takes in what they do.
         console: Bars if it is a terminal, else one line every `PLAIN_SECONDS`.
+        note: What else there is to say; asked every `PLAIN_SECONDS`, and may take its time.
     """
-    counts = SampleCounts(sizes)
     stop = progress.listen(counts.note)
-    shown = _bars(progress, counts, console) if console.is_terminal else _lines(counts, console)
+    shown = (
+        _bars(progress, counts, console, note)
+        if console.is_terminal
+        else _lines(counts, console, note)
+    )
     try:
         with shown:
-            yield counts
+            yield
     finally:
         stop()
 
 
 @contextmanager
-def _bars(progress: RunProgress, counts: SampleCounts, console: Console) -> Iterator[None]:
-    with Progress(*_COLUMNS, console=console) as shown:
+def _bars(
+    progress: RunProgress, counts: SampleCounts, console: Console, note: Callable[[], str]
+) -> Iterator[None]:
+    noted = TextColumn("{task.fields[note]}", markup=False)
+    with Progress(*_COLUMNS, noted, console=console) as shown:
         bars: dict[Stage, TaskID] = {
-            stage: shown.add_task(stage.value, total=counts.total) for stage in Stage
+            stage: shown.add_task(stage.value, total=counts.total, note="") for stage in Stage
         }
 
         def refresh(_step: Step) -> None:
@@ -109,28 +120,43 @@ def _bars(progress: RunProgress, counts: SampleCounts, console: Console) -> Iter
 
         stop = progress.listen(refresh)
         try:
-            yield
+            with _repeated(lambda: shown.update(bars[Stage.PROMPTS], note=note())):
+                yield
         finally:
             stop()
 
 
 @contextmanager
-def _lines(counts: SampleCounts, console: Console) -> Iterator[None]:
+def _lines(counts: SampleCounts, console: Console, note: Callable[[], str]) -> Iterator[None]:
     started = time.monotonic()
+
+    def write(more: str = "") -> None:
+        line = describe(counts, time.monotonic() - started)
+        console.print("; ".join(filter(None, (line, more))), soft_wrap=True)
+
+    try:
+        with _repeated(lambda: write(note())):
+            yield
+    finally:
+        write()
+
+
+@contextmanager
+def _repeated(do: Callable[[], object]) -> Iterator[None]:
+    """Do something every `PLAIN_SECONDS` in a thread, until the block ends."""
     over = threading.Event()
 
-    def write() -> None:
+    def keep() -> None:
         while not over.wait(PLAIN_SECONDS):
-            console.print(describe(counts, time.monotonic() - started), soft_wrap=True)
+            do()
 
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        writer.join()
-        console.print(describe(counts, time.monotonic() - started), soft_wrap=True)
+        thread.join()
 
 
 @contextmanager

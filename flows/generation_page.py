@@ -2,28 +2,25 @@
 
 import base64
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
-from flows.dataset_status import batch_words, open_batches
 from flows.display import SampleCounts
 from flows.generation_run import GenerationRun
 from flows.generation_summary import GenerationSummary
+from flows.live_money import LiveMoney
 from flows.live_page import Pace, live_artifact, progress_text
-from models.registry import Need, kind_of
 from storage.errors import EngineError
-from storage.ledger import Ledger
+from storage.records import Stage
 from storage.store import Store
 
 _log = logging.getLogger(__name__)
 
 _SHEET_SAMPLES = 12
 _SHEET_TILE = 96
-_MONEY_SECONDS = 30.0
 
 
 @contextmanager
@@ -38,43 +35,24 @@ def shown_progress(run: GenerationRun) -> Iterator[None]:
     shards = f"{len(run.finished)} of {len(run.planned)} committed before"
     counts = SampleCounts(run.sizes)
     stop = run.machine.progress.listen(counts.note)
-    pace, money = Pace.now(counts.share()), _money(run)
+    pace = Pace.now(counts.share())
+    money = LiveMoney(run, lambda: counts.share_of(Stage.PROMPTS))
 
     def look() -> tuple[float, str]:
         to_do = max(counts.total, planned - before)  # extra samples come on top
         share = (before + counts.share() * counts.total) / (before + to_do)
         about = {"slice": run.classes.label, "dataset": run.store.root, "shards": shards}
-        return 100 * share, progress_text(counts, pace, about | money())
+        if cost := money.words():
+            about["writer"] = cost
+        if batches := money.batches():
+            about["batches"] = batches
+        return 100 * share, progress_text(counts, pace, about)
 
     try:
         with live_artifact(f"magicseg-progress-{run.classes.slice_id}", look):
             yield
     finally:
         stop()
-
-
-def _money(run: GenerationRun) -> Callable[[], dict[str, str]]:
-    """What the writer has cost so far, asked for now and then; nothing if it is free."""
-    if kind_of(run.recipe.profile.writer).need is not Need.SERVICE:
-        return dict
-    ledger, asked, told = Ledger(run.store.objects), float("-inf"), dict[str, str]()
-
-    def look() -> dict[str, str]:
-        nonlocal asked, told
-        if time.monotonic() - asked > _MONEY_SECONDS:
-            totals, asked = ledger.totals(), time.monotonic()
-            cost = "cost not known" if totals.cost_usd is None else f"{totals.cost_usd:.2f} USD"
-            told = {"writer": f"{cost}, {totals.calls} calls, {totals.errors} errors"}
-            told |= _batches(ledger)
-        return told
-
-    return look
-
-
-def _batches(ledger: Ledger) -> dict[str, str]:
-    """What batches are open, if any."""
-    found = open_batches(ledger)
-    return {"batches": "; ".join(map(batch_words, found))} if found else {}
 
 
 def publish_outcome(store: Store, summary: GenerationSummary) -> None:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from flows.generation_costs import RunCost, Wanted, cost_lines, estimate_costs
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, named_slice, open_run, select_shards
 from flows.quota_words import print_quota
 from flows.quotas import QuotaReport, survey
 from storage.layout import cell_name
-from storage.plan import cell_size, count_shards
-from storage.records import Record, Stage
+from storage.plan import ShardRange, cell_size, count_shards, shard_range
+from storage.records import PlannedSample, Record, Stage
+from storage.slices import Slice
 from tasks.earlier_layout import earlier_stages
 
 
@@ -51,6 +53,8 @@ class GenerationPlan(Record, frozen=True):
     """How far the stages are."""
     quota: QuotaReport | None = None
     """The extra samples that are known now; nothing if no quota or no dataset is there."""
+    cost: RunCost | None = None
+    """What the run will cost; nothing if there is nothing to do."""
 
 
 def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
@@ -65,9 +69,11 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
     chosen = len(select_shards(parameters.shards, shards))
     run = open_run(parameters)
     classes = named_slice(parameters) if run is None else run.classes
-    committed = dict.fromkeys(Stage, 0)
+    committed, texts = dict.fromkeys(Stage, 0), dict[str, list[PlannedSample]]()
     if run is not None:
-        committed = _count_done(run)
+        committed, texts = _count_done(run)
+    left = _planned(parameters, classes, shards) if run is None else run.todo
+    store = None if run is None else run.store
     return GenerationPlan(
         root=parameters.root,
         is_new=run is None,
@@ -83,11 +89,26 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
             for stage, count in committed.items()
         ),
         quota=survey(run).quota if run is not None and parameters.min_per_class else None,
+        cost=estimate_costs(parameters, classes, Wanted(left, texts), store) if left else None,
     )
 
 
-def _count_done(run: GenerationRun) -> dict[Stage, int]:
-    """Count the chosen shards for which each stage has decided about every sample."""
+def _planned(parameters: GenerationParameters, classes: Slice, shards: int) -> list[ShardRange]:
+    """The shards that a new dataset would have made."""
+    chosen = select_shards(parameters.shards, shards)
+    return [shard_range(parameters.spec, classes, index, parameters.samples) for index in chosen]
+
+
+def _count_done(
+    run: GenerationRun,
+) -> tuple[dict[Stage, int], dict[str, list[PlannedSample]]]:
+    """How far the chosen shards are.
+
+    Returns:
+        How many shards there are for which each stage has decided about every sample; and, for
+        each shard that was begun, the samples that have no text yet.
+    """
+    texts: dict[str, list[PlannedSample]] = {}
     done = dict.fromkeys(Stage, len(run.finished))
     begun = {path.split("/")[-2] for path in run.store.log.paths(Stage.PROMPTS)}
     size = cell_size(run.parameters.spec)
@@ -98,11 +119,17 @@ def _count_done(run: GenerationRun) -> dict[Stage, int]:
             continue
         work = run.work(shard)
         earlier = earlier_stages(work)
+        texts[shard.name] = [
+            sample
+            for state in work.states()
+            if Stage.PROMPTS not in earlier
+            for sample in state.missing(Stage.PROMPTS)
+        ]
         for stage in work.keys.inputs:
             if stage not in earlier and any(state.missing(stage) for state in work.states()):
                 break
             done[stage] += 1
-    return done
+    return done, texts
 
 
 def absent_words(name: str, absent: Sequence[str]) -> str:
@@ -129,4 +156,6 @@ def print_plan(plan: GenerationPlan, console: Console) -> None:
     for row in plan.stages:
         table.add_row(row.stage.value, str(row.committed), str(row.to_do))
     console.print(table)
+    for line in cost_lines(plan.cost) if plan.cost is not None else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     print_quota(plan.quota, console)

@@ -15,6 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogHandler
 
 from flows.display import SampleCounts
+from flows.durations import duration_text
 from flows.log_files import PACKAGES
 from storage.records import Stage
 
@@ -150,12 +151,3 @@ def progress_text(counts: SampleCounts, pace: Pace, notes: Mapping[str, str]) ->
     left = f"{duration_text((1 - share) / rate)} left" if rate else "time left not known yet"
     facts = [f"* {name}: {value}" for name, value in notes.items()]
     return "\n".join([f"{speed}, {left}", *lines, "", *facts])
-
-
-def duration_text(seconds: float) -> str:
-    """A time in the two largest units that it has."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

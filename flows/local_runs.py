@@ -5,10 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.display import show_progress
+from flows.display import SampleCounts, show_progress
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, open_run, prepare
+from flows.live_money import LiveMoney
 from flows.log_files import log_file
 from flows.quota_words import print_quota
 from flows.quotas import Survey, try_survey
@@ -81,10 +82,12 @@ def _generate(run: GenerationRun, console: Console) -> None:
         from flows.generate_dataset import generate_dataset
         from flows.generation_form import form_values
 
+        counts = SampleCounts(run.sizes)
+        money = LiveMoney(run, lambda: counts.share_of(Stage.PROMPTS))
         # An earlier command of this process may have imported Prefect before there was a server.
         with (
             temporary_settings({PREFECT_API_URL: address}),
-            show_progress(run.machine.progress, run.sizes, console) as counts,
+            show_progress(run.machine.progress, counts, console, money.words),
             run.handed_on(),
         ):
             summary = generate_dataset(**form_values(run.parameters))
@@ -92,6 +95,8 @@ def _generate(run: GenerationRun, console: Console) -> None:
     print_quota(summary.quota, console)
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
     cached = counts.cached() + summary.finished_before * len(Stage)
+    if cost := money.words(now=True):
+        console.print(f"writer: {cost}", markup=False, soft_wrap=True)
     console.print(
         f"executed: {executed or 'nothing'} shards; {cached} stages were committed before",
         soft_wrap=True,

@@ -9,7 +9,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from evaluation.reports.page import format_report
 from evaluation.scoring.measured import Measured, headline
-from flows.live_page import Pace, duration_text, live_artifact
+from flows.durations import duration_text
+from flows.live_page import Pace, live_artifact
 from storage.metrics import MetricsRow, last_metrics
 from tasks.training import StudentTraining
 

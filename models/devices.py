@@ -47,6 +47,18 @@ def device_name(name: str) -> str:
     return f"gpu-{torch.cuda.get_device_properties(index).uuid}"
 
 
+def describe_device(name: str) -> str:
+    """Say what computes, for records of how long it took: a GPU's product name, or cpu.
+
+    Raises:
+        InputError: If the device is unknown or not there.
+    """
+    import torch
+
+    device = pick_device(name)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def free_device_memory() -> None:
     """Give back what torch keeps of a GPU's memory for tensors that are gone."""
     import torch

@@ -1,6 +1,7 @@
 """The dataset card: what is in a dataset, how it was made, and how to read it."""
 
 import contextlib
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,9 @@ from storage.commits import ClassOutcomes, Commit
 from storage.errors import DataError, InputError
 from storage.layout import CARD_PATH
 from storage.manifest import count_outcomes
+from storage.spending import add_up, spending_notes, spending_rows
 from storage.store import Store
+from storage.summaries import SliceStatus
 from storage.vocabulary import load_vocabulary
 
 _FRONT_MATTER = """\
@@ -75,6 +78,10 @@ header of the copy that you publish. The engine that made it is Apache-2.0.
 """
 
 
+_COST_TITLE = "## What it cost"
+_COST = re.compile(rf"\n{_COST_TITLE}\n.*?(?=\n## )", re.DOTALL)
+
+
 def write_card(store: Store) -> str:
     """Rebuild the card from the spec and the commit records.
 
@@ -93,8 +100,12 @@ def write_card(store: Store) -> str:
 
 
 def is_current(store: Store) -> bool:
-    """Whether the card says what is committed."""
-    return _holds(store, render_card(store).encode())
+    """Whether the card says what is committed; calls that led to no commit may cost more by now."""
+    try:
+        text = store.objects.read(CARD_PATH).decode(errors="replace")
+    except FileNotFoundError:
+        return False
+    return _COST.sub("", text) == _COST.sub("", render_card(store))
 
 
 def _holds(store: Store, text: bytes) -> bool:
@@ -118,9 +129,11 @@ def render_card(store: Store) -> str:
     loading = _LOADING.replace("{root}", "<root>").replace(
         "{extension}", _extension(store, commits)
     )
+    statuses = store.status()
     parts = (
-        _summary(store),
+        _summary(statuses),
         _named(damaged),
+        _spent(store, statuses),
         loading,
         _classes(outcomes),
         _models(store.spec),
@@ -183,7 +196,21 @@ def _named(damaged: Sequence[str]) -> str:
     return "\n".join(["## Shards that are damaged", "", *lines, ""])
 
 
-def _summary(store: Store) -> str:
+def _spent(store: Store, statuses: Sequence[SliceStatus]) -> str:
+    """What the dataset cost, as far as that is known."""
+    try:
+        spending = add_up(store, statuses)
+    except DataError as error:
+        return "\n".join([_COST_TITLE, "", f"Not known: {error}", ""])
+    rows = [f"| {' | '.join(row)} |" for row in spending_rows(spending)]
+    if not rows:
+        return ""
+    notes = [f"- {note}" for note in spending_notes(spending)]
+    head = ["| what | in all | a written sample |", "|---|---|---|"]
+    return "\n".join([_COST_TITLE, "", *head, *rows, "", *notes, *([""] if notes else [])])
+
+
+def _summary(statuses: Sequence[SliceStatus]) -> str:
     lines = [
         "# Counterfactual segmentation quadruplets",
         "",
@@ -193,7 +220,7 @@ def _summary(store: Store) -> str:
         "| slice | finished shards | samples | planned | yield | degraded | lost, by reason |",
         "|---|---|---|---|---|---|---|",
     ]
-    for status in store.status():
+    for status in statuses:
         share = status.written / status.requested if status.requested else 0.0
         dropped = ", ".join(f"{why} {count}" for why, count in sorted(status.dropped.items()))
         lines.append(

@@ -143,6 +143,13 @@ class Commit(Record, frozen=True):
     """Shards: what became of the samples of each class; older records do not say."""
     stage_seconds: dict[Stage, float] = Field(default_factory=dict[Stage, float])
     """Shards: wall time of the pieces that were packed, by stage."""
+    device: str = ""
+    """Pieces: what computed, such as cpu or a GPU's product name; empty for stages that need no
+    device, and in older records."""
+    device_seconds: dict[Stage, dict[str, float]] = Field(
+        default_factory=dict[Stage, dict[str, float]]
+    )
+    """Shards: `stage_seconds` by the device of the pieces; older records have none."""
     checksum: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """SHA-256 of the canonical JSON of everything else; older records have none."""
 

@@ -175,6 +175,11 @@ class Ledger:
                 if (answer := self._read(path)).is_answer:
                     yield answer
 
+    def keys(self) -> frozenset[str]:
+        """The digests of the requests that were answered, without reading the answers."""
+        paths = self._objects.paths(f"{self._folder}/answers")
+        return frozenset(path.rpartition("/")[2].partition(".")[0] for path in paths)
+
     def add(self, answer: Answer) -> Answer:
         """Write an answer down; it survives a loss of power when this returns.
 

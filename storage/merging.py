@@ -147,6 +147,7 @@ def _copy(source: Store, commit: Commit, target: Store) -> bool:
         "stop": stop,
         "classes": commit.classes,
         "stage_seconds": commit.stage_seconds,
+        "device_seconds": commit.device_seconds,
         "libraries": commit.libraries,
     }
     payload = Payload(data, manifest, seconds=commit.seconds, about=about)

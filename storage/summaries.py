@@ -12,6 +12,9 @@ from storage.plan import index_of
 from storage.records import Reason, Stage
 from storage.spans import Spans
 
+DEVICE_STAGES = (Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS)
+"""The stages whose models compute on a device."""
+
 
 @dataclass(frozen=True)
 class CommittedShard:
@@ -71,6 +74,8 @@ class SliceStatus:
         degraded: Names of finished shards below the minimum yield.
         num_bytes: Bytes of the tars.
         seconds: Wall time spent, by stage.
+        device_seconds: The same by what computed, for the stages that need a device; the name is
+            empty where older records do not say.
         under_way: Samples of unfinished shards that are decided, by stage.
         still_open: Why samples of unfinished shards are not decided, by sample key: a service did
             not deliver them, or they were opened again.
@@ -84,6 +89,9 @@ class SliceStatus:
     degraded: list[str] = field(default_factory=list[str])
     num_bytes: int = 0
     seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
+    device_seconds: dict[Stage, dict[str, float]] = field(
+        default_factory=dict[Stage, dict[str, float]]
+    )
     under_way: Counter[Stage] = field(default_factory=Counter[Stage])
     still_open: dict[str, Reason] = field(default_factory=dict[str, Reason])
 
@@ -101,7 +109,8 @@ class SliceStatus:
         self.dropped.update(commit.counts.failed)
         self.num_bytes += commit.object.size if commit.object else 0
         for stage, seconds in (*commit.stage_seconds.items(), (Stage.SHARDS, commit.seconds)):
-            self._spend(stage, seconds)
+            devices = commit.device_seconds.get(stage) or {"": seconds}
+            self._spend(stage, seconds, devices)
         if CommittedShard.of(commit, "", min_yield).degraded:
             self.degraded.append(commit.shard)
 
@@ -119,10 +128,15 @@ class SliceStatus:
             if (commit.stage, key) not in decided and not finished.has(index_of(key)):
                 self.still_open[key] = why
         if verdicts:
-            self._spend(commit.stage, commit.seconds * len(verdicts) / len(commit.verdicts))
+            seconds = commit.seconds * len(verdicts) / len(commit.verdicts)
+            self._spend(commit.stage, seconds, {commit.device: seconds})
 
-    def _spend(self, stage: Stage, seconds: float) -> None:
+    def _spend(self, stage: Stage, seconds: float, devices: Mapping[str, float]) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if stage in DEVICE_STAGES:
+            spent = self.device_seconds.setdefault(stage, {})
+            for device, part in devices.items():
+                spent[device] = spent.get(device, 0.0) + part
 
 
 def summarise(

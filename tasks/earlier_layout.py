@@ -12,7 +12,7 @@ from storage.records import PlannedSample, Record, Rejected, Stage
 from storage.store import Store
 from tasks.declarations import Made
 from tasks.stages import StageKeys
-from tasks.work import ShardWork, commit_piece
+from tasks.work import ShardWork, Spent, commit_piece
 
 _VERSION = 1
 """Of every stage, in version 0.1."""
@@ -96,7 +96,7 @@ def _take_over_stage(work: ShardWork, stage: Stage, commit: Commit) -> int:
             ]
             if wanted:
                 made = _made(work.store, stage, commit, [rows[key] for key in wanted])
-                commit_piece(work.store, state, stage, made, 0.0)
+                commit_piece(work.store, state, stage, made, Spent(0.0))
                 taken += len(wanted)
     return taken
 

@@ -19,7 +19,7 @@ from tasks.declarations import Declaration, Made, PieceWork
 from tasks.recipe import Recipe
 from tasks.rules import PromptRules
 
-__all__ = ["ClassSet", "cut_class_sets", "write_prompts"]
+__all__ = ["ClassSet", "cut_class_sets", "first_requests", "write_prompts"]
 
 _SHORT_WORDS = 8
 _WORD = re.compile(r"\w+")
@@ -108,15 +108,7 @@ def write_prompts(
         TransientError: If the writer answered nothing at all.
     """
     judge = _Judge(tokens, rules.duplicate_similarity)
-    batches = [
-        _Batch(
-            each.samples,
-            tuple(vocabulary[class_id] for class_id in each.samples[0].class_ids),
-            list(each.known),
-            rules.max_rounds * (each.attempts + 1),
-        )
-        for each in class_sets
-    ]
+    batches = _batches(class_sets, vocabulary, rules.max_rounds)
     most = max((batch.rounds for batch in batches), default=0)
     for number in range(most):
         wanting = [batch for batch in batches if batch.num_missing and number < batch.rounds]
@@ -132,6 +124,16 @@ def write_prompts(
     return [
         record for batch in batches for record in _records(batch, writer.name, rules.counterfactual)
     ]
+
+
+def first_requests(class_sets: Sequence[ClassSet], vocabulary: Vocabulary) -> list[TextRequest]:
+    """What a writer is asked for in the first round, one request a class set.
+
+    Args:
+        class_sets: The samples.
+        vocabulary: Their classes.
+    """
+    return [batch.request(0) for batch in _batches(class_sets, vocabulary, 1)]
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,16 @@ class _Batch:
     def num_missing(self) -> int:
         return len(self.samples) - len(self.texts)
 
+    def request(self, number: int) -> TextRequest:
+        """What is asked for in a round."""
+        return TextRequest(
+            classes=self.classes,
+            count=self.num_missing,
+            seed=self.samples[0].seed,
+            round=number,
+            avoid=tuple(self.passed),
+        )
+
     def take(self, answer: TextAnswer, judge: _Judge) -> None:
         """Take what passes; remember why the rest did not."""
         if answer.awaited:
@@ -202,22 +214,27 @@ class _Batch:
             self.problems.append((reason, answer.failure or "failed: too few texts came back"))
 
 
+def _batches(
+    class_sets: Sequence[ClassSet], vocabulary: Vocabulary, max_rounds: int
+) -> list[_Batch]:
+    return [
+        _Batch(
+            each.samples,
+            tuple(vocabulary[class_id] for class_id in each.samples[0].class_ids),
+            list(each.known),
+            max_rounds * (each.attempts + 1),
+        )
+        for each in class_sets
+    ]
+
+
 def _ask(
     writer: PromptWriter,
     batches: Sequence[_Batch],
     number: int,
     is_wanted: Callable[[], bool],
 ) -> list[TextAnswer]:
-    requests = [
-        TextRequest(
-            classes=batch.classes,
-            count=batch.num_missing,
-            seed=batch.samples[0].seed,
-            round=number,
-            avoid=tuple(batch.passed),
-        )
-        for batch in batches
-    ]
+    requests = [batch.request(number) for batch in batches]
     try:
         if isinstance(writer, WaitingWriter):
             return writer.write_while(requests, is_wanted)

@@ -30,9 +30,9 @@ class ResidentModels:
             InputError: If weights, a key or a package are missing.
         """
         if kind_of(config).need is Need.SERVICE:
-            place = (config, objects.url)
+            place = (*_identity(config), objects.url)
             return self._once(place, lambda: build(config, Ledger(objects)))
-        return self._once(config, lambda: build(config))
+        return self._once(_identity(config), lambda: build(config))
 
     def tokens(self, config: Any) -> TokenCounter:
         """The token counter of a painter; the painter itself is not built.
@@ -40,7 +40,7 @@ class ResidentModels:
         Raises:
             InputError: If the painter's tokenizer is missing.
         """
-        return self._once(("tokens", config), lambda: build_tokens(config))
+        return self._once(("tokens", *_identity(config)), lambda: build_tokens(config))
 
     def release(self) -> None:
         """Let go of all models, so that a training on the same device has their memory."""
@@ -54,3 +54,8 @@ class ResidentModels:
             if place not in self._built:
                 self._built[place] = make()
             return self._built[place]
+
+
+def _identity(config: Any) -> tuple[Hashable, ...]:
+    """Tells configurations apart; one that holds a mapping has no hash of its own."""
+    return type(config), config.model_dump_json()

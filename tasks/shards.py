@@ -65,14 +65,14 @@ def pack_shard(
     samples: list[Sample] = []
     dropped: list[Rejected] = []
     prompts: list[Prompt] = []
-    seconds: dict[Stage, float] = {}
+    seconds: dict[Stage, dict[str, float]] = {}
     for state in states:
         check()
         rows = _rows(store, state)
         prompts += [row for row in rows[Stage.PROMPTS].values() if isinstance(row, Prompt)]
         for stage in state.found:
             dropped += [row for row in rows[stage].values() if isinstance(row, Rejected)]
-            seconds[stage] = seconds.get(stage, 0.0) + _seconds(state, stage)
+            _add_seconds(seconds.setdefault(stage, {}), state, stage)
         dropped += _undelivered(store, state)
         samples += _finished(store, state, rows, vocabulary)
     planned = PlannedShard(
@@ -91,7 +91,11 @@ def pack_shard(
         "start": shard.start,
         "stop": shard.stop,
         "classes": count_classes(described),
-        "stage_seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "stage_seconds": {each: round(sum(by.values()), 3) for each, by in seconds.items()},
+        "device_seconds": {
+            stage: {device: round(value, 3) for device, value in by_device.items()}
+            for stage, by_device in seconds.items()
+        },
     }
     payload = Payload(pack(samples) if samples else b"", encode_manifest(described), about=about)
     return payload, Counts.of(len(planned.samples), len(samples), dropped)
@@ -102,13 +106,12 @@ def _rows(store: Store, state: CellState) -> dict[Stage, dict[str, Record]]:
     return {stage: read_rows_of(store, state, stage, keys) for stage in state.found}
 
 
-def _seconds(state: CellState, stage: Stage) -> float:
-    """The part of the pieces' working time that falls to the samples."""
+def _add_seconds(by_device: dict[str, float], state: CellState, stage: Stage) -> None:
+    """Add the part of the pieces' working time that falls to the samples, by what computed."""
     keys = {sample.key for sample in state.part.samples}
-    return sum(
-        piece.seconds * len(keys & piece.verdicts.keys()) / len(piece.verdicts)
-        for piece in state.pieces(stage, sorted(keys))
-    )
+    for piece in state.pieces(stage, sorted(keys)):
+        part = piece.seconds * len(keys & piece.verdicts.keys()) / len(piece.verdicts)
+        by_device[piece.device] = by_device.get(piece.device, 0.0) + part
 
 
 def _undelivered(store: Store, state: CellState) -> list[Rejected]:

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from models.devices import describe_device
 from storage.commits import Commit, Counts, Verdict
 from storage.errors import AwaitedError
 from storage.identity import digest
@@ -149,7 +151,9 @@ class ShardWork:
             made = declaration.make(piece)
             seconds = time.monotonic() - started
         if made.rows:
-            commit_piece(self.store, piece.state, piece.stage, made, seconds)
+            device = declaration.device(self.recipe)
+            spent = Spent(seconds, describe_device(device) if device else "")
+            commit_piece(self.store, piece.state, piece.stage, made, spent)
             self.context.breaker.note(piece.stage, made.rows)
         left = len(piece.samples) - len(made.rows)
         if left:
@@ -157,9 +161,20 @@ class ShardWork:
         return left
 
 
-def commit_piece(
-    store: Store, state: CellState, stage: Stage, made: Made, seconds: float
-) -> Commit:
+@dataclass(frozen=True)
+class Spent:
+    """What the making of a piece took.
+
+    Attributes:
+        seconds: Wall time of the work.
+        device: What computed; empty if no device was needed.
+    """
+
+    seconds: float
+    device: str = ""
+
+
+def commit_piece(store: Store, state: CellState, stage: Stage, made: Made, spent: Spent) -> Commit:
     """Commit what a stage made of some samples of a cell; needs the lease.
 
     Args:
@@ -167,7 +182,7 @@ def commit_piece(
         state: What was committed of the cell before; knows the samples' keys.
         stage: The stage.
         made: What was made.
-        seconds: Wall time of the work.
+        spent: What that took.
     """
     dropped = dropped_of(made.rows)
     counts = Counts.of(len(made.rows), len(made.rows) - len(dropped), dropped)
@@ -184,8 +199,8 @@ def commit_piece(
             "undelivered": {name: state.attempts[name] for name in undelivered},
         }
     )
-    about = {"verdicts": verdicts, "undelivered": undelivered}
-    payload = Payload(made.data, seconds=seconds, about=about)
+    about = {"verdicts": verdicts, "undelivered": undelivered, "device": spent.device}
+    payload = Payload(made.data, seconds=spent.seconds, about=about)
     return store.commit(stage, state.part.name, key, payload, counts)
 
 

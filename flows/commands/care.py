@@ -105,6 +105,34 @@ def extend(
         print_json(describe_extension(parameters, by))
 
 
+_LedgerAction = Annotated[Literal["show"], Parameter(help="show what the dataset has cost so far.")]
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg ledger show runs/mine", "magicseg ledger show runs/mine --json"
+    )
+)
+def ledger(action: _LedgerAction, root: Place, /, *, json_: Json = False) -> None:
+    """Show what a dataset has cost: calls, tokens, money and seconds of devices, in one table.
+
+    Args:
+        action: What to do.
+        root: Dataset: a folder or an object-store URL.
+        json_: Print JSON.
+    """
+    from flows.open_batches import print_spending, spending_facts
+    from storage.spending import add_up
+    from storage.store import Store
+
+    del action  # there is one
+    facts = spending_facts(add_up(Store.open(root)))
+    if json_:
+        print_json(facts)
+    else:
+        print_spending(facts, console)
+
+
 @app.command(help_epilogue=show_examples("magicseg merge runs/mine runs/second --out runs/both"))
 def merge(
     roots: tuple[Place, ...],
@@ -249,7 +277,7 @@ def batch(
         import_results,
         import_words,
     )
-    from flows.dataset_status import batch_words
+    from flows.open_batches import batch_words
     from storage.paths import local_path
 
     wanted = {"export": "FILE", "import": "FILE", "forget": "ID"}.get(action, "")

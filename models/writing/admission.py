@@ -133,12 +133,9 @@ def _worst_usd(call: OpenCall, config: EndpointConfig) -> float:
 
 
 def _beyond(spent: str, worst: str, limit: str, unsettled: int) -> str:
-    more = (
-        f" ({unsettled} earlier calls of which no answer arrived may have been paid)"
-        if unsettled
-        else ""
-    )
+    if unsettled:
+        spent = f"{spent} (and {unsettled} calls without an answer may have been paid)"
     return (
-        f"{spent} are spent and the next call may take {worst} more{more}, beyond {limit}; raise "
-        "the budget and run the same command again, nothing that was answered is asked again"
+        f"{spent} are spent and the next call may take {worst} more, beyond {limit}; raise the "
+        "budget and run the same command again, nothing that was answered is asked again"
     )

@@ -7,7 +7,7 @@ from typing import Any
 from models.protocols import TextRequest
 from models.writing.addresses import ServiceAddress
 from models.writing.chat_config import ChatWriterConfig
-from models.writing.instructions import INSTRUCTIONS_VERSION, RESPONSE_FORMATS, chat_messages
+from models.writing.instructions import RESPONSE_FORMATS, InstructionSet, load_instructions
 from storage.errors import AwaitedError, EngineError, InputError, TransientError
 from storage.identity import derive_seed, digest
 from storage.ledger import Answer
@@ -46,10 +46,34 @@ class ChatCall:
     earlier_keys: tuple[str, ...] = ()
 
 
-def cut_calls(config: ChatWriterConfig, requests: Sequence[TextRequest]) -> list[ChatCall]:
-    """Cut text requests into calls of at most `texts_per_call` texts, in order."""
+@dataclass(frozen=True)
+class _Form:
+    """What the calls of a writer have in common."""
+
+    config: ChatWriterConfig
+    instructions: InstructionSet
+    identity: str
+
+
+def cut_calls(
+    config: ChatWriterConfig,
+    requests: Sequence[TextRequest],
+    instructions: InstructionSet | None = None,
+) -> list[ChatCall]:
+    """Cut text requests into calls of at most `texts_per_call` texts, in order.
+
+    Args:
+        config: The writer.
+        requests: What is to be written.
+        instructions: The words to ask in, if they have been read already.
+
+    Raises:
+        InputError: If the instructions cannot be read.
+    """
+    words = instructions or load_instructions(config.instructions)
+    form = _Form(config, words, words.identity)
     return [
-        _call(config, index, request, part, count)
+        _call(form, index, request, part, count)
         for index, request in enumerate(requests)
         for part, count in enumerate(_counts(request.count, config.texts_per_call))
     ]
@@ -60,22 +84,21 @@ def _counts(count: int, most: int) -> Iterator[int]:
         yield min(most, count - start)
 
 
-def _call(
-    config: ChatWriterConfig, index: int, request: TextRequest, part: int, count: int
-) -> ChatCall:
+def _call(form: _Form, index: int, request: TextRequest, part: int, count: int) -> ChatCall:
+    config = form.config
     body: dict[str, Any] = {
         "model": config.model,
-        "messages": chat_messages(request, count),
+        "messages": form.instructions.messages(request, count),
         config.max_tokens_field: config.max_tokens,
     }
-    if (form := RESPONSE_FORMATS[config.answer_format]) is not None:
-        body["response_format"] = form
+    if (demanded := RESPONSE_FORMATS[config.answer_format]) is not None:
+        body["response_format"] = demanded
     if config.temperature is not None:
         body["temperature"] = config.temperature
     if config.send_seed:
         body["seed"] = derive_seed(request.seed, request.round, part) % 2**31
     about: dict[str, Any] = {
-        "instructions": INSTRUCTIONS_VERSION,
+        "instructions": form.identity,
         "seed": request.seed,
         "round": request.round,
         "part": part,

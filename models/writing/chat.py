@@ -10,6 +10,7 @@ from models.writing.batch_service import BatchService
 from models.writing.calls import CallOutcome, ChatCall, DeclinedError, cut_calls
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.endpoints import ChatEndpoint
+from models.writing.instructions import load_instructions
 from models.writing.rounds import CallRound
 from storage.errors import AwaitedError, EngineError
 from storage.ledger import Ledger
@@ -24,7 +25,8 @@ class ChatWriter:
         clock: Says what time it is.
 
     Raises:
-        InputError: If the environment variable for the key is not set.
+        InputError: If the environment variable for the key is not set, or the instructions cannot
+            be read.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class ChatWriter:
         clock: Callable[[], datetime] = system_clock,
     ) -> None:
         self._config = config
+        self._instructions = load_instructions(config.instructions)
         self._endpoint = ChatEndpoint(config, ledger)
         service = BatchService(config, self._endpoint.client, self._endpoint.without_secrets)
         self._desk = BatchDesk(config, ledger, service, self._make, clock)
@@ -67,7 +70,7 @@ class ChatWriter:
             InputError: If the service refuses requests of this kind.
             TransientError: If the service is down; what it answered before is in the ledger.
         """
-        calls = cut_calls(self._config, requests)
+        calls = cut_calls(self._config, requests, self._instructions)
         outcomes = self._desk.known(calls)
         if now := [call for call in calls if call.key not in outcomes]:
             made = self._make(now, is_wanted)

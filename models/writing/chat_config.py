@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, model_validator
 
 from models.writing.addresses import proxy_words
-from models.writing.instructions import INSTRUCTIONS_VERSION, AnswerFormat
+from models.writing.instructions import DEFAULT_INSTRUCTIONS, AnswerFormat, load_instructions
 from storage.errors import InputError
 from storage.identity import canonical_json
 from storage.prices import Prices
@@ -25,6 +25,7 @@ _EXECUTION = frozenset(
         "first_wait",
         "max_wait",
         "prices",
+        "tokenizer",
         "budget_usd",
         "budget_tokens",
         "concurrency",
@@ -60,6 +61,9 @@ class EndpointConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Longest pause in seconds. A service that asks for a longer one is not asked again."""
     prices: Prices | None = None
     """USD for a million tokens; null means unknown, and so is then the cost."""
+    tokenizer: str | None = None
+    """The model's tokenizer.json, or a folder with one, to estimate costs with; null estimates
+    tokens from characters."""
     concurrency: int = Field(default=8, ge=1, le=256)
     """Most calls in flight, of all workers of a dataset together; fewer where the service says that
     it is busy."""
@@ -121,6 +125,9 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     answer_format: AnswerFormat = "schema"
     """`schema` demands a strict JSON schema; `json` any JSON, for models from before schemas such
     as gpt-3.5-turbo; `text` sends no such field, for services that know none."""
+    instructions: str = DEFAULT_INSTRUCTIONS
+    """The words in which texts are asked for: a set of the engine (paper), or the path of a .yaml
+    file. The texts depend on its contents, not on its name."""
     texts_per_call: int = Field(default=10, ge=1, le=100)
     """Most texts asked for in one call."""
     mode: Literal["auto", "sync", "batch", "run-batch"] = "sync"
@@ -140,19 +147,25 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
         return Prices(prompt=self.prices.prompt * share, completion=self.prices.completion * share)
 
     def identity(self) -> dict[str, Any]:
-        """Say what the texts depend on; where a model is served and what it costs is no part."""
+        """Say what the texts depend on; where a model is served and what it costs is no part.
+
+        Raises:
+            InputError: If the instructions cannot be read.
+        """
         # what is not used is no part of it, so that datasets from before it existed stay the same
         unused = {name for name in ("extra_body", "extra_headers") if not getattr(self, name)}
         fields = self.model_dump(mode="json", exclude={*_EXECUTION, *unused})
-        return {**fields, "instructions": INSTRUCTIONS_VERSION}
+        return {**fields, "instructions": load_instructions(self.instructions).identity}
 
     def check(self) -> str:
         """Look for the key; say which model is asked, and whether its cost will be known.
 
         Raises:
-            InputError: If the environment variable for the key or a header is not set.
+            InputError: If the environment variable for the key or a header is not set, or the
+                instructions cannot be read.
         """
         api_key(self)
+        load_instructions(self.instructions)
         prices = "known" if self.prices else "unknown: the cost will be unknown too"
         sent_headers(self)
         proxy = proxy_words(self.base_url)

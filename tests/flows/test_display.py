@@ -1,5 +1,7 @@
 import io
+import threading
 
+import pytest
 from rich.console import Console
 
 from flows.display import SampleCounts, describe, show_progress, show_steps
@@ -34,7 +36,8 @@ def test_the_time_left_follows_from_the_pace_so_far():
 def test_elsewhere_than_on_a_terminal_progress_is_a_plain_line():
     out = io.StringIO()
     progress = Progress()
-    with show_progress(progress, {"a": 4}, Console(file=out, width=200)) as counts:
+    counts = SampleCounts({"a": 4})
+    with show_progress(progress, counts, Console(file=out, width=200), str):
         progress.tell(Step(Stage.PROMPTS, "a", 4, 4, cached=True))
         assert counts.cached() == 1
     assert "prompts 4/4, pairs 0/4" in out.getvalue()
@@ -44,10 +47,26 @@ def test_elsewhere_than_on_a_terminal_progress_is_a_plain_line():
 def test_on_a_terminal_progress_is_a_bar_for_each_stage():
     out = io.StringIO()
     progress = Progress()
-    with show_progress(progress, {"a": 4}, Console(file=out, width=120, force_terminal=True)):
+    counts, screen = SampleCounts({"a": 4}), Console(file=out, width=120, force_terminal=True)
+    with show_progress(progress, counts, screen, str):
         progress.tell(Step(Stage.PROMPTS, "a", 4, 4))
     for stage in Stage:
         assert stage.value in out.getvalue()
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_was_spent_stands_beside_the_progress(monkeypatch, is_terminal):
+    monkeypatch.setattr("flows.display.PLAIN_SECONDS", 0.01)
+    out, progress, told = io.StringIO(), Progress(), threading.Event()
+
+    def note():
+        told.set()
+        return "1.25 USD spent"
+
+    screen = Console(file=out, width=200, force_terminal=is_terminal)
+    with show_progress(progress, SampleCounts({"a": 4}), screen, note):
+        assert told.wait(10)
+    assert "1.25 USD spent" in out.getvalue()
 
 
 def test_training_progress_shows_steps_and_loss():

@@ -93,7 +93,7 @@ def test_the_examples_that_make_and_look_at_a_dataset_work(monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     with prepare(GenerationParameters(root="runs/mine", samples=96)):
         pass
-    for command in ("plan", "status", "verify", "report", "retry", "gc", "quarantine"):
+    for command in ("plan", "status", "ledger", "verify", "report", "retry", "gc", "quarantine"):
         for line in examples_of(command):
             if "-run" not in line:
                 monkeypatch.setattr(sys, "argv", shlex.split(line))

@@ -62,6 +62,7 @@ def modules_of(place, tmp_path):
         "plan --root d --samples 8 --json",
         "status d",
         "status d --json",
+        "ledger show d",
         "verify d",
         "verify d --deep",
         "report --dataset d --run run --out r.html",
