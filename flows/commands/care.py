@@ -121,7 +121,7 @@ def ledger(action: _LedgerAction, root: Place, /, *, json_: Json = False) -> Non
         root: Dataset: a folder or an object-store URL.
         json_: Print JSON.
     """
-    from flows.open_batches import print_spending, spending_facts
+    from flows.dataset_status import print_spending, spending_facts
     from storage.spending import add_up
     from storage.store import Store
 
