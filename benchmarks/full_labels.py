@@ -9,8 +9,7 @@ download: how good boxes and masks are in half precision cannot be read from the
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def measure_detector(geometry: Geometry, device: str, folder: Path) -> list[Row]
         "of it: network": lambda: plain.run(ready),
     }
     for kind, other in zip(_kinds("detector", device)[1:], ours[1:], strict=True):
-        works[f"ours in {kind}"] = lambda other=other: other.detect(images, asked)
+        works[f"ours in {kind}"] = _in(kind, lambda other=other: other.detect(images, asked))
     rows = _timed(works, len(images), device)
     rows[0]["score_error"] = float(f"{error:.1g}")
     return [{"model": "detector", "batch": geometry.images, **row} for row in rows]
@@ -192,7 +191,7 @@ def measure_segmenter(geometry: Geometry, device: str, folder: Path) -> list[Row
         "of it: network": lambda: plain.run(ready),
     }
     for kind, other in zip(_kinds("segmenter", device)[1:], ours[1:], strict=True):
-        works[f"ours in {kind}"] = lambda other=other: other.segment(images, given)
+        works[f"ours in {kind}"] = _in(kind, lambda other=other: other.segment(images, given))
     rows = _timed(works, batch, device)
     rows[0]["pixels_agree"] = round(agreement, 4)
     return [{"model": "segmenter", "batch": batch, **row} for row in rows]
@@ -202,24 +201,29 @@ def _kinds(model: str, device: str) -> tuple[str, ...]:
     return ("float32",) if device == "cpu" else ("float32", *OTHERS[model])
 
 
-@contextmanager
-def _products_in(kind: str) -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+def _in(kind: str, work: Callable[[], object]) -> Callable[[], object]:
+    def done() -> None:
+        torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
+        try:
+            work()
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+    return done
 
 
-def _detector(path: str, geometry: Geometry, device: str, kind: Any) -> GroundingDino:
+def _dtype(kind: str) -> Any:
+    return "float32" if kind == "tf32" else kind
+
+
+def _detector(path: str, geometry: Geometry, device: str, kind: str) -> GroundingDino:
     return GroundingDino(
-        DetectorConfig(model=path, dtype=kind, device=device, batch_size=geometry.images)
+        DetectorConfig(model=path, dtype=_dtype(kind), device=device, batch_size=geometry.images)
     )
 
 
-def _segmenter(path: str, batch: int, device: str, kind: Any) -> Sam:
-    return Sam(SegmenterConfig(model=path, dtype=kind, device=device, batch_size=batch))
+def _segmenter(path: str, batch: int, device: str, kind: str) -> Sam:
+    return Sam(SegmenterConfig(model=path, dtype=_dtype(kind), device=device, batch_size=batch))
 
 
 def _timed(works: dict[str, Callable[[], object]], items: int, device: str) -> list[Row]:
