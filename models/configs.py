@@ -15,10 +15,12 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
         marker: The small file at the root of a checkpoint by which it is known.
         added_later: Fields that older identities do not have; they are left out while they hold
             their default, so that what was made before they existed keeps its key.
+        of_the_machine: Fields that say how it runs, not what comes out of it.
     """
 
     marker: ClassVar[str] = NETWORK_CONFIG
     added_later: ClassVar[frozenset[str]] = frozenset()
+    of_the_machine: ClassVar[frozenset[str]] = frozenset({"device", "batch_size"})
 
     model: str
     """Hub id, path of a folder, or `weights:<name>` for weights that ship with the engine."""
@@ -32,12 +34,12 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """How many inputs go through the network at once."""
 
     def identity(self) -> dict[str, Any]:
-        """Say what the outputs depend on: every field but device and batch size, and the weights.
+        """Say what the outputs depend on: the weights, and every field that is not of the machine.
 
         Raises:
             InputError: If the weights are missing or their revision is not given.
         """
-        exclude = {"device", "batch_size", "model", "revision"}
+        exclude = {*self.of_the_machine, "model", "revision"}
         defaults = type(self).model_fields
         exclude |= {
             name for name in self.added_later if getattr(self, name) == defaults[name].default
