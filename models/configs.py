@@ -1,9 +1,10 @@
 """What every configuration of a network has in common: weights, arithmetic, device, batch size."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
+from models.arithmetic import Arithmetic
 from models.folders import NETWORK_CONFIG
 from models.weights import require_weights_of, resolve_weights, weights_identity
 
@@ -26,8 +27,9 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """Hub id, path of a folder, or `weights:<name>` for weights that ship with the engine."""
     revision: str | None = None
     """Commit or tag of the hub repository; needed for a hub id, unused for a folder."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Arithmetic and storage of the weights."""
+    dtype: Arithmetic = "float32"
+    """Arithmetic and storage of the weights. `tf32` is float32 whose matrix products a GPU rounds,
+    about twice as fast there; on a CPU it computes what float32 does."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1` ...; `auto` takes CUDA where there is one."""
     batch_size: int = Field(8, ge=1)

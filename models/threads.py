@@ -1,5 +1,4 @@
-"""Work on pixels, spread over the processor's cores: a GPU waits while one image after the other is
-made ready for it."""
+"""Work on pixels, spread over the processor's cores, because a GPU waits for it."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.config import DetectorConfig
 from models.networks import load_network
@@ -182,12 +183,13 @@ class GroundingDino:
             return_tensors="pt",
             verbose=False,
         )
-        outputs = self._network(
-            pixel_values=pixels["pixel_values"].to(self.device, self._network.dtype),
-            pixel_mask=pixels["pixel_mask"].to(self.device),
-            input_ids=tokens["input_ids"].to(self.device),
-            attention_mask=tokens["attention_mask"].to(self.device),
-        )
+        with rounding_of(self.config.dtype, self.device):
+            outputs = self._network(
+                pixel_values=pixels["pixel_values"].to(self.device, self._network.dtype),
+                pixel_mask=pixels["pixel_mask"].to(self.device),
+                input_ids=tokens["input_ids"].to(self.device),
+                attention_mask=tokens["attention_mask"].to(self.device),
+            )
         token_scores = outputs.logits.float().sigmoid().cpu().numpy()
         relative = outputs.pred_boxes.float().cpu().numpy()
         return [

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.config import SegmenterConfig
 from models.networks import load_network
@@ -105,11 +106,12 @@ class Sam:
         boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         inputs = self._inputs(images, _as_many(boxes))
-        outputs = self._network(
-            pixel_values=inputs["pixel_values"].to(self.device, self._dtype),
-            input_boxes=inputs["input_boxes"].to(self.device, torch.float32),
-            multimask_output=self.config.multimask,
-        )
+        with rounding_of(self.config.dtype, self.device):
+            outputs = self._network(
+                pixel_values=inputs["pixel_values"].to(self.device, self._dtype),
+                input_boxes=inputs["input_boxes"].to(self.device, torch.float32),
+                multimask_output=self.config.multimask,
+            )
         logits, ious = _best(outputs.pred_masks.float(), outputs.iou_scores.float())
         masks = self._processor.post_process_masks(
             # The processor takes rows of masks: the last axis but two is the mask's own.

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from models.arithmetic import rounding_of
 from models.compiling import Compiled
 from models.devices import pick_device
 from models.folders import pipeline_parts
@@ -100,17 +101,19 @@ class DiffusionPairPainter:
         ]
         prompts = self._embed(texts)
         self._pixels.forget()
-        output = self._pipeline(
-            prompt_embeds=prompts,
-            negative_prompt_embeds=self._unconditional.expand_as(prompts),
-            latents=torch.stack([latent for latent, _ in starts]).to(self.device, prompts.dtype),
-            generator=[generator for _, generator in starts],
-            num_inference_steps=self.config.steps,
-            guidance_scale=self.config.guidance,
-            height=self.config.height,
-            width=self.config.width,
-            output_type="pt",
-        )
+        latents = torch.stack([latent for latent, _ in starts]).to(self.device, prompts.dtype)
+        with rounding_of(self.config.dtype, self.device):
+            output = self._pipeline(
+                prompt_embeds=prompts,
+                negative_prompt_embeds=self._unconditional.expand_as(prompts),
+                latents=latents,
+                generator=[generator for _, generator in starts],
+                num_inference_steps=self.config.steps,
+                guidance_scale=self.config.guidance,
+                height=self.config.height,
+                width=self.config.width,
+                output_type="pt",
+            )
         images = _to_bytes(output.images)
         unsafe = [False] * len(texts) if self._checker is None else self._checker.flagged(images)
         images[unsafe] = 0

@@ -37,9 +37,7 @@ class SafetyChecker:
         place = next(self._network.parameters())
         # It blackens what it flags in the pictures that it is given; ours are no part of it.
         blackened = torch.zeros(len(pictures), 1)
-        _, found = self._network(
-            images=blackened, clip_input=inputs.to(place.device, place.dtype)
-        )
+        _, found = self._network(images=blackened, clip_input=inputs.to(place.device, place.dtype))
         return [bool(flag) for flag in found]
 
     def _input(self, picture: np.ndarray) -> torch.Tensor:
