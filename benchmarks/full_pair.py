@@ -33,7 +33,7 @@ from tasks.rules import PairRules
 LETTERS = "abcdefghijklmnop"
 LOOP_PAIRS = 2
 """Pairs that the loop paints to be timed: it takes as long for each."""
-TOLERANCE = 3.0
+TOLERANCE = 1.0
 """Levels by which pictures may differ in the mean, of 255: a batch of another size adds up in
 another order."""
 
