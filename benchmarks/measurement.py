@@ -40,7 +40,11 @@ def seconds_on(device: str) -> Clock:
 
 
 def compare(
-    ways: Mapping[str, Work], *, repeats: int, items: int = 1, clock: Clock = cpu_seconds
+    ways: Mapping[str, Work],
+    *,
+    repeats: int,
+    items: int | Mapping[str, int] = 1,
+    clock: Clock = cpu_seconds,
 ) -> list[Row]:
     """Time ways to do the same work on one thread; the first one is ours.
 
@@ -51,7 +55,7 @@ def compare(
     Args:
         ways: What each way is called, and the work.
         repeats: Turns of each way in each of two rounds.
-        items: Times are divided by this.
+        items: Times are divided by this; of each way by its own, if it does not do as many.
         clock: What is measured.
 
     Returns:
@@ -61,9 +65,14 @@ def compare(
     torch.set_num_threads(1)
     rounds = [_round(ways, repeats, clock) for _ in range(_ROUNDS)]
     ours = next(iter(ways))
+    each = items if isinstance(items, Mapping) else dict.fromkeys(ways, items)
+    rounds = [
+        {name: [seconds / each[name] for seconds in taken[name]] for name in ways}
+        for taken in rounds
+    ]
     rows: list[Row] = []
     for name in ways:
-        times = [1e3 * seconds / items for taken in rounds for seconds in taken[name]]
+        times = [1e3 * seconds for taken in rounds for seconds in taken[name]]
         rows.append(
             {
                 "what": name,

@@ -23,6 +23,12 @@ GRID = 32
 PIECE = {"cpu": 2**18, "cuda": 2**26}
 """Values a piece: what stays in a CPU's cache, what keeps a GPU busy."""
 
+TOLERANCES = {
+    "cpu": {"value": 1e-6, "gradient": 1e-5},
+    "cuda": {"value": 1e-5, "gradient": 1e-4},
+}
+"""Relative; a GPU adds up in another order."""
+
 CONFIG = LossConfig(ignored_pixels="negative")
 
 
@@ -86,8 +92,8 @@ def main() -> None:
     (ours, gradient), (plain, expected) = (work() for work in ways.values())
     value_error = ((ours - plain).abs() / plain).item()
     gradient_error = ((gradient - expected).norm() / expected.norm()).item()
-    assert value_error < 1e-6
-    assert gradient_error < 1e-5
+    assert value_error < TOLERANCES[device]["value"], value_error
+    assert gradient_error < TOLERANCES[device]["gradient"], gradient_error
     del gradient, expected
 
     timed = {**ways, "limit: exp and log1p": limit}

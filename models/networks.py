@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
+from models.arithmetic import torch_dtype
 from models.folders import NETWORK_CONFIG, WeightFiles, read_json, require_network
 from models.weights import Weights, loading, require_marker, way_out
 from storage.errors import InputError
@@ -91,7 +91,7 @@ def load_part(
     """
     files = require_network(weights.folder, part) if weights.folder is not None else None
     options |= {**weights.options, **(files.options if files else {})}
-    options |= {_dtype_name(network): getattr(torch, dtype)}
+    options |= {_dtype_name(network): torch_dtype(dtype)}
     if part:
         options |= {"subfolder": part}
     with loading(weights, part, str(files or "")), _quiet():

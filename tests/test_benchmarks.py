@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import full_labels, full_pair
 from benchmarks.measurement import compare, cpu_seconds, peak_megabytes
+from benchmarks.random_models import SMALL
 from benchmarks.results_file import RESULTS
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+FULL_SIZE = ("full_pair", "full_labels")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
 
 
@@ -35,6 +38,14 @@ def test_other_ways_are_multiples_of_the_first():
     ours, peer = compare(ways, repeats=2, items=5, clock=clock)
     assert ours == {"what": "ours", "best_ms": 10.0, "median_ms": 10.0, "times_ours": [1.0, 1.0]}
     assert peer == {"what": "peer", "best_ms": 30.0, "median_ms": 30.0, "times_ours": [3.0, 3.0]}
+
+
+def test_a_way_that_does_fewer_things_is_measured_by_its_own_number():
+    clock = Clock()
+    ways = {"ours": clock.work(0.08), "peer": clock.work(0.04)}
+    ours, peer = compare(ways, repeats=1, items={"ours": 8, "peer": 2}, clock=clock)
+    assert (ours["best_ms"], peer["best_ms"]) == (10.0, 20.0)
+    assert peer["times_ours"] == [2.0, 2.0]
 
 
 def test_the_best_run_counts_and_the_ways_take_turns():
@@ -86,3 +97,21 @@ def test_every_benchmark_is_in_the_table_and_left_its_results(name):
     assert document["rows"]
     assert {"processor", "python"} <= document["machine"].keys()
     assert document["versions"]
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_what_is_measured_at_full_size_names_its_gpu(name):
+    document = json.loads((RESULTS / f"{name}-cuda.json").read_text(encoding="utf-8"))
+    assert document["setting"]["geometry"] == "full"
+    assert document["machine"]["gpu"]
+
+
+# The libraries warn on the way: of files without a place, and of names that will go.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("benchmark", [full_pair, full_labels])
+def test_full_size_benchmarks_check_and_measure_the_small_geometry(benchmark, tmp_path):
+    rows = benchmark.measure(SMALL, "cpu", tmp_path)
+    ours = [row for row in rows if row["what"] == "ours"]
+    loops = [row for row in rows if row["what"] == "plain loop"]
+    assert len(ours) == len(loops) >= 1
+    assert all(row["best_ms"] > 0 for row in rows)

@@ -152,6 +152,9 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network: `auto` is bfloat16 on a GPU and float32 on a CPU. Weights, losses
     and updates are float32 always."""
+    compile: bool = True
+    """On a GPU, compile the student's layers in the first step, which takes about half a minute;
+    steps are shorter from then on. Losses differ by rounding."""
     threads: int = Field(default=4, ge=0)
     """Threads that read, decode and augment; 0 does it between the updates."""
     cache_bytes: int = Field(default=2 * 1024**3, ge=0)
@@ -190,7 +193,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     def identity(self) -> dict[str, object]:
         """Fields that decide the weights that come out; places and speed are left out."""
         places = {"dataset", "out", "device", "shard_cache", "resume_from"}
-        upkeep = {"threads", "cache_bytes", "shard_cache_bytes"}
+        upkeep = {"compile", "threads", "cache_bytes", "shard_cache_bytes"}
         upkeep |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
         found = self.model_dump(mode="json", exclude=places | upkeep)
         if self.optimiser.kind == "adamw":

@@ -171,6 +171,8 @@ class StudentLearner:
         self.config = config
         self.processes = processes
         self.student = ZegClip.from_config(config.student).to(processes.device).train()
+        if config.compile and processes.device.type == "cuda":
+            self.student.compile_layers()
         self.parameters = dict(self.student.trainable_parameters())
         self.average = self._copied() if config.optimiser.average is not None else None
         self.optimiser = _OPTIMISERS[config.optimiser.kind](

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
+from torch import Tensor
 
+from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.config import DetectorConfig
 from models.networks import load_network
 from models.processors import load_image_processor, load_whole_tokenizer, require_fit
 from models.protocols import FoundBoxes
+from models.threads import in_threads
 from models.weights import resolve_weights
 from storage.errors import InputError
 
@@ -174,24 +177,33 @@ class GroundingDino:
     @torch.inference_mode()
     def _score(self, batch: Sequence[_Caption], images: Sequence[np.ndarray]) -> list[_Scored]:
         pictures = [Image.fromarray(images[caption.image]) for caption in batch]
-        pixels = self._images(images=pictures, return_tensors="pt")
+        pixels = self._pixels(pictures)
         tokens = self._tokenizer.pad(
             {"input_ids": [caption.token_ids for caption in batch]},
             return_tensors="pt",
             verbose=False,
         )
-        outputs = self._network(
-            pixel_values=pixels["pixel_values"].to(self.device, self._network.dtype),
-            pixel_mask=pixels["pixel_mask"].to(self.device),
-            input_ids=tokens["input_ids"].to(self.device),
-            attention_mask=tokens["attention_mask"].to(self.device),
-        )
+        with rounding_of(self.config.dtype, self.device):
+            outputs = self._network(
+                pixel_values=pixels["pixel_values"].to(self.device, self._network.dtype),
+                pixel_mask=pixels["pixel_mask"].to(self.device),
+                input_ids=tokens["input_ids"].to(self.device),
+                attention_mask=tokens["attention_mask"].to(self.device),
+            )
         token_scores = outputs.logits.float().sigmoid().cpu().numpy()
         relative = outputs.pred_boxes.float().cpu().numpy()
         return [
             self._scored(caption, token_scores[row], _corners(relative[row], picture.size))
             for row, (caption, picture) in enumerate(zip(batch, pictures, strict=True))
         ]
+
+    def _pixels(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Prepare pictures of one size, each by itself."""
+        prepared = in_threads(lambda own: self._images(images=[own], return_tensors="pt"), pictures)
+        return {
+            name: torch.cat([own[name] for own in prepared])
+            for name in ("pixel_values", "pixel_mask")
+        }
 
     def _scored(
         self,

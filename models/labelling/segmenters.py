@@ -11,11 +11,13 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.config import SegmenterConfig
 from models.networks import load_network
 from models.processors import load_image_processor
 from models.protocols import CutMasks
+from models.threads import in_threads
 from models.weights import resolve_weights
 from storage.errors import InputError
 
@@ -42,6 +44,8 @@ class Sam:
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
         _normalise_as_trained(network)
+        self._dtype = network.dtype
+        _place_in_float32(network, self._dtype)
         self._network = network.to(self.device)
         self._processor: Any = SamProcessor(load_image_processor(weights, "SamImageProcessor"))
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
@@ -82,22 +86,32 @@ class Sam:
             part = slice(first, first + size)
             yield self._cut_batch(images[part], boxes[part])
 
+    def _inputs(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], boxes: list[list[list[float]]]
+    ) -> dict[str, Tensor]:
+        """Prepare images, each by itself; all come out as squares of one size."""
+
+        def prepare(image: np.ndarray, own: list[list[float]]) -> Any:
+            picture = Image.fromarray(image)
+            return self._processor(images=[picture], input_boxes=[own], return_tensors="pt")
+
+        pairs = list(zip(images, boxes, strict=True))
+        prepared = in_threads(lambda pair: prepare(*pair), pairs)
+        return {name: torch.cat([one[name] for one in prepared]) for name in prepared[0]}
+
     @torch.inference_mode()
     def _cut_batch(
         self,
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
-        inputs = self._processor(
-            images=[Image.fromarray(image) for image in images],
-            input_boxes=_as_many(boxes),
-            return_tensors="pt",
-        )
-        outputs = self._network(
-            pixel_values=inputs["pixel_values"].to(self.device, self._network.dtype),
-            input_boxes=inputs["input_boxes"].to(self.device, self._network.dtype),
-            multimask_output=self.config.multimask,
-        )
+        inputs = self._inputs(images, _as_many(boxes))
+        with rounding_of(self.config.dtype, self.device):
+            outputs = self._network(
+                pixel_values=inputs["pixel_values"].to(self.device, self._dtype),
+                input_boxes=inputs["input_boxes"].to(self.device, torch.float32),
+                multimask_output=self.config.multimask,
+            )
         logits, ious = _best(outputs.pred_masks.float(), outputs.iou_scores.float())
         masks = self._processor.post_process_masks(
             # The processor takes rows of masks: the last axis but two is the mask's own.
@@ -115,6 +129,19 @@ class Sam:
             )
             for mask, own, good in zip(masks, ious, finite, strict=True)
         ]
+
+
+def _place_in_float32(network: Any, kind: torch.dtype) -> None:
+    """Turn places into waves in float32 whatever the rest computes in.
+
+    In half precision a corner of a box would be known to within a pixel or four of 1,024.
+    """
+    if kind == torch.float32:
+        return
+    # One module, or two that share their weights.
+    for module in {network.shared_image_embedding, network.prompt_encoder.shared_embedding}:
+        module.float()
+        module.register_forward_hook(lambda _module, _places, waves: waves.to(kind))
 
 
 def _normalise_as_trained(network: Any) -> None:

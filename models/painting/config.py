@@ -16,6 +16,7 @@ class PainterConfig(ModelConfig, frozen=True):
 
     marker: ClassVar[str] = PIPELINE_INDEX
     added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
+    of_the_machine: ClassVar[frozenset[str]] = ModelConfig.of_the_machine | {"compile"}
 
     kind: Literal["stable-diffusion"] = "stable-diffusion"
     """Tells this painter from others."""
@@ -35,6 +36,10 @@ class PainterConfig(ModelConfig, frozen=True):
     """Start both images of a pair from one noise; otherwise each has its own."""
     safety_checker: bool = True
     """Let the checkpoint's safety checker judge the images, if it has one."""
+
+    compile: bool = True
+    """On a GPU, compile the networks when the first batch is painted, which takes a minute and
+    paints faster from then on. Pictures differ by rounding, as those of another GPU do."""
 
     @property
     def unneeded_parts(self) -> frozenset[str]:

@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from models.arithmetic import rounding_of
+from models.compiling import Compiled
 from models.devices import pick_device
 from models.folders import pipeline_parts
 from models.networks import load_part
 from models.painting.config import PainterConfig
 from models.painting.finite_pixels import FinitePixels
+from models.painting.safety import SafetyChecker
 from models.painting.tokens import part_class, pipeline_tokenizer, read_pipeline_index
 from models.processors import load_image_processor, require_fit
 from models.protocols import PaintedPair, PairRequest
@@ -63,7 +66,9 @@ class DiffusionPairPainter:
     def __init__(self, config: PainterConfig) -> None:
         self.config = config
         self.device = pick_device(config.device)
-        self._pipeline = _load(config).to(self.device)
+        self._pipeline, self._checker = _load(config, self.device)
+        if config.compile and self.device.type == "cuda":
+            _compile(self._pipeline)
         self._shape = _latent_shape(self._pipeline, config)
         self._pixels = FinitePixels(self._pipeline.vae.decoder)
         self._unconditional = self._embed([""])
@@ -96,26 +101,29 @@ class DiffusionPairPainter:
         ]
         prompts = self._embed(texts)
         self._pixels.forget()
-        output = self._pipeline(
-            prompt_embeds=prompts,
-            negative_prompt_embeds=self._unconditional.expand_as(prompts),
-            latents=torch.stack([latent for latent, _ in starts]).to(self.device, prompts.dtype),
-            generator=[generator for _, generator in starts],
-            num_inference_steps=self.config.steps,
-            guidance_scale=self.config.guidance,
-            height=self.config.height,
-            width=self.config.width,
-            output_type="pt",
-        )
+        latents = torch.stack([latent for latent, _ in starts]).to(self.device, prompts.dtype)
+        with rounding_of(self.config.dtype, self.device):
+            output = self._pipeline(
+                prompt_embeds=prompts,
+                negative_prompt_embeds=self._unconditional.expand_as(prompts),
+                latents=latents,
+                generator=[generator for _, generator in starts],
+                num_inference_steps=self.config.steps,
+                guidance_scale=self.config.guidance,
+                height=self.config.height,
+                width=self.config.width,
+                output_type="pt",
+            )
         images = _to_bytes(output.images)
-        unsafe = output.nsfw_content_detected or [False] * len(texts)
+        unsafe = [False] * len(texts) if self._checker is None else self._checker.flagged(images)
+        images[unsafe] = 0
         finite = self._pixels.finite
         count = len(batch)
         return [
             PaintedPair(
                 images[i],
                 images[count + i],
-                unsafe=bool(unsafe[i] or unsafe[count + i]),
+                unsafe=unsafe[i] or unsafe[count + i],
                 finite=finite[i] and finite[count + i],
             )
             for i in range(count)
@@ -139,7 +147,14 @@ class DiffusionPairPainter:
         return embeddings
 
 
-def _load(config: PainterConfig) -> Any:
+def _compile(pipeline: Any) -> None:
+    """Compile what takes nearly all of the time; every batch has the same shape."""
+    # Not the decoder as a module: what watches its pixels would be compiled with it.
+    for name, network in (("unet", pipeline.unet), ("vae", pipeline.vae.decoder)):
+        network.forward = Compiled(network.forward, f"the painter's {name}")
+
+
+def _load(config: PainterConfig, device: torch.device) -> tuple[Any, SafetyChecker | None]:
     """Load every part of the pipeline by itself: the library would not say what one lacks."""
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import (
         StableDiffusionPipeline,
@@ -157,22 +172,23 @@ def _load(config: PainterConfig) -> Any:
             weights.source, subfolder="scheduler", **weights.options
         )
         scheduler = _scheduler(scheduler, config)
-    checker, extractor = None, None
+    checker = None
     if with_checker:
-        checker = _network(weights, index, "safety_checker", config.dtype)
+        network = _network(weights, index, "safety_checker", config.dtype)
         extractor = load_image_processor(weights, _EXTRACTOR, part="feature_extractor")
+        checker = SafetyChecker(network.to(device), extractor)
     with loading(weights):
         pipeline = make(
             **networks,
             tokenizer=tokenizer,
             scheduler=scheduler,
-            safety_checker=checker,
-            feature_extractor=extractor,
-            requires_safety_checker=with_checker,
+            safety_checker=None,  # it is asked by us
+            feature_extractor=None,
+            requires_safety_checker=False,
         )
     pipeline.set_progress_bar_config(disable=True)
     _log.info("painter %s loaded from %s", config.model, weights.source)
-    return pipeline
+    return pipeline.to(device), checker
 
 
 def _network(weights: Weights, index: dict[str, Any], part: str, dtype: str) -> Any:

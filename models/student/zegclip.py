@@ -9,7 +9,7 @@ its tokens, CLS first.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPVisionModelWithProjection
 
+from models.compiling import Compiled
 from models.student import upstream
 from models.student.clip import load_clip
 from models.student.config import CHANNELS, StudentConfig
@@ -69,6 +70,7 @@ class ZegClip(nn.Module):
         self.mean: Tensor
         self.deviation: Tensor
         self._initialise_prompts()
+        self._block: Callable[..., Tensor] = _block
 
     @classmethod
     def from_config(cls, config: StudentConfig) -> Self:
@@ -134,6 +136,10 @@ class ZegClip(nn.Module):
         """Names and tensors of the parameters that learn, in a fixed order."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
+    def compile_layers(self) -> None:
+        """Let the tower's layers be compiled when images of a size are first encoded."""
+        self._block = Compiled(_block, "the student's layers")
+
     def normalise(
         self, pixels: UInt8[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
@@ -156,7 +162,7 @@ class ZegClip(nn.Module):
         """
         tokens, grid = self._embed(image)
         for layer, prompts in self._layers():
-            tokens = _block(layer, tokens, self._project(prompts, len(image)))
+            tokens = self._block(layer, tokens, self._project(prompts, len(image)))
         return self._joint(tokens, grid)
 
     def encode_pair(
@@ -177,11 +183,11 @@ class ZegClip(nn.Module):
         tokens, grid = self._embed(torch.cat([image, counterfactual]))  # (2 * B, T, width)
         *early, (layer, prompts) = self._layers()
         for early_layer, early_prompts in early:
-            tokens = _block(early_layer, tokens, self._project(early_prompts, 2 * count))
+            tokens = self._block(early_layer, tokens, self._project(early_prompts, 2 * count))
         projected = self._project(prompts, 2 * count)
-        patches, cls = self._joint(_block(layer, tokens[:count], projected[:count]), grid)
+        patches, cls = self._joint(self._block(layer, tokens[:count], projected[:count]), grid)
         # Of the counterfactual only the CLS token is wanted, so that it alone asks: (B, 1, width).
-        last = _block(layer, tokens[count:], projected[count:], num_queries=1)
+        last = self._block(layer, tokens[count:], projected[count:], num_queries=1)
         return patches, cls, self._joint(last, (0, 0))[1]
 
     def scores(

@@ -149,6 +149,8 @@ def test_adam_differs_from_adamw_in_the_decay_of_the_weights_alone(settings, tmp
 def test_a_run_of_an_earlier_version_is_the_same_run(settings):
     identity = TrainingConfig(**settings).identity()
     assert "kind" not in identity["optimiser"]
+    assert "compile" not in identity
+    assert TrainingConfig(**settings, compile=False).identity() == identity
     other = {**settings["optimiser"], "kind": "adam"}
     assert TrainingConfig(**{**settings, "optimiser": other}).identity() != identity
 

@@ -144,3 +144,27 @@ def test_a_checkpoint_that_lacks_parameters_is_refused(build_sam, tmp_path):
 def test_half_precision_cuts_nearly_the_same(checkpoint, cuts):
     half = Sam(config(checkpoint, dtype="bfloat16")).segment(IMAGES[:1], BOXES[:1])[0]
     assert (half.masks != cuts[0].masks).mean() < 0.05
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_half_precision_does_not_round_the_corners_of_boxes(checkpoint, kind):
+    half = Sam(config(checkpoint, dtype=kind))
+    waves = []
+    shared = half._network.prompt_encoder.shared_embedding
+    shared.register_forward_hook(lambda _module, _places, found: waves.append(found.float()))
+    box = np.array([[3, 3, 60.2, 61.3]], np.float32)  # bfloat16 knows 60.25 and 61.25
+    half.segment(IMAGES[:1], [box])
+    corners = (torch.tensor(box).reshape(1, 1, 2, 2) + 0.5) / 64 * 2 - 1
+    whole = Sam(config(checkpoint))._network.prompt_encoder.shared_embedding.positional_embedding
+    whole = whole.to(getattr(torch, kind)).float()  # the weights come in half precision
+    angles = 2 * np.pi * corners @ whole.detach()
+    expected = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    error = (waves[-1] - expected).abs().max().item()
+    assert error < (0.005 if kind == "bfloat16" else 0.001)
+
+
+def test_tf32_is_float32_on_a_cpu_and_another_recipe(checkpoint, cuts):
+    rounded = config(checkpoint, dtype="tf32")
+    found = Sam(rounded).segment(IMAGES, BOXES)
+    assert all(np.array_equal(own.masks, cut.masks) for own, cut in zip(found, cuts, strict=True))
+    assert rounded.identity() != config(checkpoint).identity()

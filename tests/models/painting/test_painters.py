@@ -167,6 +167,28 @@ def test_the_safety_checker_lets_a_pair_pass(build_pipeline, tmp_path, painted):
     assert same(pair, painted[0])
 
 
+def test_the_safety_checker_sees_what_the_library_shows_it(build_pipeline, tmp_path):
+    painter = DiffusionPairPainter(config(build_pipeline(tmp_path, safety_threshold=2.0)))
+    decoded, seen = [], []
+    painter._pipeline.vae.decoder.register_forward_hook(
+        lambda _module, _inputs, pixels: decoded.append(pixels)
+    )
+    painter._checker._network.vision_model.register_forward_pre_hook(
+        lambda _module, given: seen.append(given[0])
+    )
+    painter.paint(REQUESTS[:1])
+    pictures = painter._pipeline.image_processor.postprocess(decoded[0], output_type="pil")
+    expected = painter._checker._extractor(pictures, return_tensors="pt")["pixel_values"]
+    assert torch.equal(seen[0], expected)
+
+
+def test_a_flagged_picture_is_black(build_pipeline, tmp_path):
+    model = build_pipeline(tmp_path, safety_threshold=-2.0)
+    pair = DiffusionPairPainter(config(model)).paint(REQUESTS[:1])[0]
+    assert not pair.image.any()
+    assert not pair.counterfactual.any()
+
+
 def test_the_safety_checker_can_be_left_out(build_pipeline, tmp_path):
     model = build_pipeline(tmp_path, safety_threshold=-2.0)
     painter = DiffusionPairPainter(config(model, safety_checker=False))
@@ -208,3 +230,8 @@ def test_a_cut_off_weight_file_is_refused(build_pipeline, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"damaged|cannot be loaded"):
         DiffusionPairPainter(config(model))
+
+
+def test_compiling_is_no_part_of_what_a_pair_is(checkpoint):
+    assert config(checkpoint, compile=False).identity() == config(checkpoint).identity()
+    assert "compile" not in config(checkpoint).identity()

@@ -1,0 +1,62 @@
+"""A function that is compiled where the machine can, and runs as it is where it cannot."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from models.painting.config import PainterConfig
+
+ROOT = Path(__file__).parents[2]
+
+WITHOUT_A_COMPILER = """
+import logging, torch
+from models.compiling import Compiled
+logging.basicConfig(format="%(levelname)s %(message)s")
+double = Compiled(lambda x: x.sin() * 2, "the painter's unet")
+x = torch.linspace(0, 1, 64)
+for _ in range(2):
+    assert torch.equal(double(x), x.sin() * 2)
+"""
+
+
+WITH_A_FAULT = """
+import torch
+from models.compiling import Compiled
+
+def faulty(x):
+    raise KeyError("not of the compiler")
+
+Compiled(faulty, "it")(torch.ones(1))
+"""
+
+
+def run(script, tmp_path):
+    """Run Python where there is no C++ compiler; compiling would warn in this process."""
+    lacking = {"CXX": "/nonexistent/c++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | lacking | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_compiler_it_runs_as_it_is_and_the_log_says_so_once(tmp_path):
+    done = run(WITHOUT_A_COMPILER, tmp_path)
+    assert done.returncode == 0, done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING the painter")]
+    assert len(warnings) == 1
+    assert "the painter's unet cannot be compiled and runs as it is" in warnings[0]
+    assert "`compile: false`" in warnings[0]
+
+
+def test_the_way_out_that_the_log_names_is_a_setting():
+    assert not PainterConfig(model="x", compile=False).compile
+
+
+def test_a_fault_of_the_function_itself_is_raised(tmp_path):
+    done = run(WITH_A_FAULT, tmp_path)
+    assert done.stderr.splitlines()[-1] == "KeyError: 'not of the compiler'"
+    assert "cannot be compiled" not in done.stderr
