@@ -12,7 +12,7 @@ from models.writing.price_table import known_prices
 from storage.errors import EngineError
 from storage.ledger import Ledger, Totals
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 30.0
 """Seconds between two looks at the ledger, which other workers write too."""
 
 _ENOUGH = 0.02

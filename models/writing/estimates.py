@@ -18,8 +18,8 @@ from models.writing.text_tokens import TextTokens, text_tokens
 from storage.ledger import Answer, Ledger
 from storage.vocabulary import ClassRecord
 
-_MOST_ANSWERS = 256
-_MOST_LOOKED_AT = 1024
+_MOST_ANSWERS = 128
+_MOST_LOOKED_AT = 384
 _ENOUGH_ANSWERS = 3
 _MESSAGE_TOKENS = 4.0  # what a chat's form adds to each message, and to the beginning of the answer
 _FORM_TOKENS, _TEXT_FORM_TOKENS = 6.0, 3.0  # {"texts": [ ... ]}, and "...", around each text
