@@ -1,6 +1,7 @@
 """What a run needs, checked before it is paid for: weights, keys, space, server, benchmarks."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -13,8 +14,11 @@ from flows.embedded_server import check_server
 from flows.generation_run import require_space
 from models.devices import pick_device
 from models.profiles import Profile, load_profile
-from models.registry import Role
+from models.registry import Need, Role, kind_of
 from storage.errors import EngineError
+from storage.layout import SPEC_PATH
+from storage.ledger import Ledger
+from storage.objects import open_objects
 from storage.records import Record
 from storage.vocabulary import load_vocabulary
 
@@ -119,11 +123,26 @@ def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[
     yield "vocabulary", lambda: f"{len(load_vocabulary(profile.vocabulary))} classes"
     for role in Role:
         yield role.value, profile.model(role).check
+    if kind_of(profile.writer).need is Need.SERVICE:
+        yield "writer's answer", lambda: _answer(profile, root)
     yield "student's CLIP", profile.student.check
     yield "device", lambda: str(pick_device(profile.painter.device))
     yield "Prefect", _server
     if root is not None:
         yield "space", lambda: f"{require_space(root) / 1e9:.0f} GB free"
+
+
+def _answer(profile: Profile, root: str | None) -> str:
+    """Send the writer's service one small request, filed in the dataset if there is one."""
+    from models.writing.probe import ask_once
+
+    writer = profile.writer
+    if writer.kind != "chat" or writer.mode == "run-batch":
+        return "asked offline, so nothing was sent"
+    objects = open_objects(f"memory://doctor-{secrets.token_hex(8)}")
+    if root is not None and open_objects(root).size(SPEC_PATH) is not None:
+        objects = open_objects(root)
+    return ask_once(writer, Ledger(objects), load_vocabulary(profile.vocabulary)[0])
 
 
 def _finding(what: str, check: Callable[[], str]) -> Check:

@@ -105,32 +105,52 @@ def extend(
         print_json(describe_extension(parameters, by))
 
 
-_LedgerAction = Annotated[Literal["show"], Parameter(help="show what the dataset has cost so far.")]
+_LedgerAction = Annotated[
+    Literal["show", "reread"],
+    Parameter(
+        help="show what the dataset has cost so far, or reread the paid answers with the reader of "
+        "today: nothing is sent, nothing is paid."
+    ),
+]
 
 
 @app.command(
     help_epilogue=show_examples(
-        "magicseg ledger show runs/mine", "magicseg ledger show runs/mine --json"
+        "magicseg ledger show runs/mine",
+        "magicseg ledger show runs/mine --json",
+        "magicseg ledger reread runs/mine",
     )
 )
 def ledger(action: _LedgerAction, root: Place, /, *, json_: Json = False) -> None:
-    """Show what a dataset has cost: calls, tokens, money and seconds of devices, in one table.
+    """Show what a dataset has cost in calls, tokens, money and seconds of devices, in one table.
 
     Args:
         action: What to do.
         root: Dataset: a folder or an object-store URL.
         json_: Print JSON.
     """
+    if action == "reread":
+        _reread(root, as_json=json_)
+        return
     from flows.dataset_status import print_spending, spending_facts
     from storage.spending import add_up
     from storage.store import Store
 
-    del action  # there is one
     facts = spending_facts(add_up(Store.open(root)))
     if json_:
         print_json(facts)
     else:
         print_spending(facts, console)
+
+
+def _reread(root: str, *, as_json: bool) -> None:
+    from flows.rereading import print_rereading, reread
+
+    found = reread(root)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_rereading(found, console)
 
 
 @app.command(help_epilogue=show_examples("magicseg merge runs/mine runs/second --out runs/both"))
