@@ -304,7 +304,8 @@ def _budget_lines(writer: WriterCost) -> Iterator[str]:
         enough = ""
         if before is not None and more is not None:
             enough = "; it will do" if before + more <= cap else "; it will not do: raise it"
-        yield f"  budget: {spent} spent of {cap:,} {unit}{enough}"
+        limit = f"{cap:,}" if isinstance(cap, int) else f"{cap:g}"
+        yield f"  budget: {spent} spent of {limit} {unit}{enough}"
 
 
 def _device_lines(cost: RunCost) -> Iterator[str]:

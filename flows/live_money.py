@@ -55,7 +55,7 @@ class LiveMoney:
         if now or time.monotonic() - self._asked > LOOK_SECONDS:
             try:
                 self._told = self._look(self._ledger)
-            except EngineError as error:  # what is shown must not end the work
+            except (EngineError, OSError) as error:  # what is shown must not end the work
                 _log.debug("what was spent cannot be read", exc_info=error)
                 self._told = f"what was spent cannot be read: {error}"
             self._asked = time.monotonic()
