@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.dataset_status import open_batches
+from flows.open_batches import open_batches
 from models.writing.batch_settling import Settlement
 from storage.batch_jobs import BatchEnd
 from storage.errors import InputError

@@ -1,12 +1,12 @@
 """What is committed in a dataset, read from its records alone."""
 
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.open_batches import batch_words, open_batches
 from storage.ledger import Ledger
 from storage.records import Stage
 from storage.spending import Spending, add_up, spending_notes, spending_rows
@@ -74,38 +74,6 @@ def print_spending(facts: dict[str, Any], console: Console) -> None:
     console.print(table)
     for note in spending_notes(spending):
         console.print(note, markup=False, soft_wrap=True)
-
-
-def open_batches(ledger: Ledger) -> list[dict[str, Any]]:
-    """The batches of a dataset that are not settled, as JSON types, the oldest first."""
-    ledger.batches.refresh()
-    return [
-        {
-            "job": batch.intent.job,
-            "door": batch.intent.door,
-            "base_url": batch.intent.base_url,
-            "calls": batch.intent.calls,
-            "batch_id": batch.state.batch_id,
-            "status": batch.state.status if batch.intent.door == "service" else "exported",
-            "created": batch.intent.created.isoformat(timespec="seconds"),
-            "next_look": _time(batch.state.next_look),
-        }
-        for batch in ledger.batches.open()
-    ]
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
-
-
-def batch_words(batch: dict[str, Any]) -> str:
-    """Say in a line how far an open batch is."""
-    look = f", next look at {batch['next_look']}" if batch["next_look"] else ""
-    name = f" ({batch['batch_id']})" if batch["batch_id"] else ""
-    return (
-        f"batch {batch['job']}{name}: {batch['calls']} calls, {batch['status']}, since "
-        f"{batch['created']}{look}"
-    )
 
 
 def print_status(status: dict[str, Any], console: Console) -> None:

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from evaluation.reports.sheets import Quadruplet, draw_sheet, pick_samples
-from flows.dataset_status import batch_words, open_batches
 from flows.display import SampleCounts
 from flows.generation_run import GenerationRun
 from flows.generation_summary import GenerationSummary
 from flows.live_money import LiveMoney
 from flows.live_page import Pace, live_artifact, progress_text
 from storage.errors import EngineError
-from storage.ledger import Ledger
 from storage.records import Stage
 from storage.store import Store
 
@@ -38,7 +36,6 @@ def shown_progress(run: GenerationRun) -> Iterator[None]:
     counts = SampleCounts(run.sizes)
     stop = run.machine.progress.listen(counts.note)
     pace = Pace.now(counts.share())
-    ledger = Ledger(run.store.objects)
     money = LiveMoney(run, lambda: counts.share_of(Stage.PROMPTS))
 
     def look() -> tuple[float, str]:
@@ -47,8 +44,8 @@ def shown_progress(run: GenerationRun) -> Iterator[None]:
         about = {"slice": run.classes.label, "dataset": run.store.root, "shards": shards}
         if cost := money.words():
             about["writer"] = cost
-        if batches := open_batches(ledger):
-            about["batches"] = "; ".join(map(batch_words, batches))
+        if batches := money.batches():
+            about["batches"] = batches
         return 100 * share, progress_text(counts, pace, about)
 
     try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flows.generation_run import GenerationRun
+from flows.open_batches import batch_words, open_batches
 from models.registry import Need, kind_of
 from models.writing.chat_config import EndpointConfig
 from models.writing.price_table import known_prices
@@ -42,7 +43,7 @@ class LiveMoney:
         self._config = writer if isinstance(writer, EndpointConfig) else None
         self._share = share
         self._first: tuple[float, _Spent] | None = None
-        self._asked, self._told = float("-inf"), ""
+        self._asked, self._told, self._open = float("-inf"), "", ""
 
     def words(self, *, now: bool = False) -> str:
         """Spent, projected and the limit; empty for a writer that costs nothing.
@@ -61,7 +62,12 @@ class LiveMoney:
             self._asked = time.monotonic()
         return self._told
 
+    def batches(self) -> str:
+        """The batches that are open, as far as the last look told; empty if there are none."""
+        return self._open
+
     def _look(self, ledger: Ledger) -> str:
+        self._open = "; ".join(map(batch_words, open_batches(ledger)))
         totals, share = ledger.totals(), self._share()
         spent = self._spent(ledger, totals)
         if self._first is None:

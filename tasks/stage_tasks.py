@@ -41,7 +41,7 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
 _LOOK_SECONDS = 5.0
 """Seconds between two looks at whether a slot of a paid service is still wanted."""
 
-_DELAYS = (5, 30, 120)
+_DELAYS = (5, 15, 45)
 """Seconds before each time that something is tried again."""
 _JITTER = 0.5
 """Most by which a delay is longer, as a share of it, so that workers do not march in step."""

@@ -297,7 +297,7 @@ def batch(
         import_results,
         import_words,
     )
-    from flows.dataset_status import batch_words
+    from flows.open_batches import batch_words
     from storage.paths import local_path
 
     wanted = {"export": "FILE", "import": "FILE", "forget": "ID"}.get(action, "")

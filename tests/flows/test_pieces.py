@@ -55,7 +55,9 @@ def test_texts_that_a_writer_did_not_deliver_are_asked_for_again_and_no_others(
     writer |= {"texts_per_call": 1, "concurrency": 1}
     rules = {"writer": writer, "prompts": {"max_rounds": 1}, "samples": 4}
     root = tmp_path / "d"
-    chat_server.queue += [chat_server.completion(content="I will not write JSON")] * 2
+    # the run itself asks once more for what is missing
+    unreadable = [chat_server.completion(content="I will not write JSON")] * 2
+    chat_server.queue += [*unreadable, None, None, *unreadable]
     with pytest.raises(IncompleteError, match=r"2 of 4 samples were not delivered .*run again"):
         make(root, **rules)
     store = Store.open(root)
