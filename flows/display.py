@@ -120,7 +120,7 @@ def _bars(
 
         stop = progress.listen(refresh)
         try:
-            with _repeated(lambda: shown.update(bars[Stage.PROMPTS], note=note())):
+            with _repeated(lambda: shown.update(bars[Stage.PROMPTS], note=note()), note):
                 yield
         finally:
             stop()
@@ -135,18 +135,24 @@ def _lines(counts: SampleCounts, console: Console, note: Callable[[], str]) -> I
         console.print("; ".join(filter(None, (line, more))), soft_wrap=True)
 
     try:
-        with _repeated(lambda: write(note())):
+        with _repeated(lambda: write(note()), note):
             yield
     finally:
         write()
 
 
 @contextmanager
-def _repeated(do: Callable[[], object]) -> Iterator[None]:
-    """Do something every `PLAIN_SECONDS` in a thread, until the block ends."""
+def _repeated(do: Callable[[], object], first: Callable[[], object]) -> Iterator[None]:
+    """Do something every `PLAIN_SECONDS` in a thread, until the block ends.
+
+    Args:
+        do: What to do.
+        first: What to ask at once, so that what follows can be compared with it.
+    """
     over = threading.Event()
 
     def keep() -> None:
+        first()
         while not over.wait(PLAIN_SECONDS):
             do()
 

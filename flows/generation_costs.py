@@ -11,7 +11,7 @@ from models.writing.chat_config import ChatWriterConfig
 from models.writing.estimates import estimate_calls
 from models.writing.price_table import known_prices
 from storage.ledger import Ledger
-from storage.plan import ShardRange, plan_samples
+from storage.plan import MAX_SAMPLES, ShardRange, plan_samples
 from storage.prices import Prices
 from storage.records import PlannedSample, Record, Stage
 from storage.slices import Slice
@@ -50,9 +50,10 @@ class WriterCost(Record, frozen=True):
     sources: tuple[str, ...] = ()
     """Where each figure comes from."""
     spent_usd: float | None = None
-    """What the dataset's calls have cost so far; None if that is not known."""
+    """What the dataset's calls have cost so far; None if that is not known, or not asked for
+    because there is no budget."""
     spent_tokens: int = 0
-    """Tokens that they took."""
+    """Tokens that they took, if there is a budget."""
     budget_usd: float | None = None
     """Most money that all calls of the dataset may cost."""
     budget_tokens: int | None = None
@@ -149,7 +150,7 @@ def _writer_cost(
         share = config.batch.price_share
         prices = Prices(prompt=prices.prompt * share, completion=prices.completion * share)
         source = f"{source}; answers of batches cost {share:g} of that"
-    spent = ledger.totals() if ledger is not None else None
+    spent = ledger.totals() if ledger is not None and _is_bounded(config) else None
     return WriterCost(
         calls=found.calls,
         known_calls=found.known_calls,
@@ -160,11 +161,16 @@ def _writer_cost(
         class_sets=found.requests,
         sampled=found.sampled,
         sources=found.sources,
-        spent_usd=spent.cost_usd if spent else 0.0,
+        spent_usd=spent.cost_usd if spent else (None if ledger else 0.0),
         spent_tokens=spent.prompt_tokens + spent.completion_tokens if spent else 0,
         budget_usd=config.budget_usd,
         budget_tokens=config.budget_tokens,
     )
+
+
+def _is_bounded(config: ChatWriterConfig) -> bool:
+    """Whether there is a budget: only then the whole ledger has to be read."""
+    return config.budget_usd is not None or config.budget_tokens is not None
 
 
 def _class_sets(
@@ -184,7 +190,7 @@ def _class_sets(
         if shard.name not in left.texts
     )
     num_fresh = sum(map(len, fresh))
-    sets = list(begun.values())
+    sets = [each for group, each in begun.items() if not any(group in part for part in fresh)]
     places = _spread(num_fresh + len(sets), _SAMPLED_SETS)
     chosen: list[PlannedSample] = []
     for place in places:
@@ -192,7 +198,7 @@ def _class_sets(
             chosen += sets[place - num_fresh].values()
         else:
             start = _at(fresh, place) * size
-            chosen += plan_samples(spec, classes, start, start + size)
+            chosen += plan_samples(spec, classes, start, min(start + size, MAX_SAMPLES))
     return chosen, num_fresh + len(sets)
 
 
@@ -298,7 +304,8 @@ def _budget_lines(writer: WriterCost) -> Iterator[str]:
         enough = ""
         if before is not None and more is not None:
             enough = "; it will do" if before + more <= cap else "; it will not do: raise it"
-        yield f"  budget: {spent} spent of {cap:,} {unit}{enough}"
+        limit = f"{cap:,}" if isinstance(cap, int) else f"{cap:g}"
+        yield f"  budget: {spent} spent of {limit} {unit}{enough}"
 
 
 def _device_lines(cost: RunCost) -> Iterator[str]:

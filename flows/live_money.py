@@ -13,7 +13,7 @@ from models.writing.price_table import known_prices
 from storage.errors import EngineError
 from storage.ledger import Ledger, Totals
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 30.0
 """Seconds between two looks at the ledger, which other workers write too."""
 
 _ENOUGH = 0.02
@@ -56,7 +56,7 @@ class LiveMoney:
         if now or time.monotonic() - self._asked > LOOK_SECONDS:
             try:
                 self._told = self._look(self._ledger)
-            except EngineError as error:  # what is shown must not end the work
+            except (EngineError, OSError) as error:  # what is shown must not end the work
                 _log.debug("what was spent cannot be read", exc_info=error)
                 self._told = f"what was spent cannot be read: {error}"
             self._asked = time.monotonic()

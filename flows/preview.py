@@ -1,7 +1,7 @@
 """A preview: some texts of a slice, and their pictures, before anything is committed."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from evaluation.reports.sheets import PairPicture, draw_pairs
 from flows.generation_parameters import GenerationParameters
 from flows.live_money import totals_words
 from models.registry import Need, Role, kind_of
+from models.writing.chat_config import ChatWriterConfig
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.layout import SPEC_PATH
@@ -104,6 +105,7 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
         raise InputError(message)
     if out is not None:
         _check_picture(out)
+    parameters = _at_once(parameters)
     spec = parameters.spec
     vocabulary = load_vocabulary(spec.vocabulary)
     classes = resolve_slice(vocabulary, parameters.slice)
@@ -111,15 +113,16 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
     size = spec.texts_per_class_set
     planned = plan_samples(spec, classes, 0, -(-parameters.samples // size) * size)
     with Machine() as machine, _place(parameters.root) as place:
+        shown = planned[: parameters.samples]
         written = _written(parameters, planned, vocabulary, machine, place)
-        shown = written[: parameters.samples]
         refused: dict[str, Rejected] = {}
         if out is not None:
-            refused = _painted(parameters, planned, shown, machine, place, out)
+            prompts = [each for each in map(written.get, _keys(shown)) if isinstance(each, Prompt)]
+            refused = _painted(parameters, shown, prompts, machine, place, out)
         calls = Ledger(place.objects).totals()
     rows = [
-        _row(sample, refused.get(sample.key, found), found, vocabulary)
-        for sample, found in zip(planned, shown, strict=False)
+        _row(sample, written.get(sample.key), refused.get(sample.key), vocabulary)
+        for sample in shown
     ]
     return Preview(
         slice=classes.label,
@@ -128,6 +131,18 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
         ledger=place.dataset,
         sheet=str(out) if out is not None else "",
     )
+
+
+def _at_once(parameters: GenerationParameters) -> GenerationParameters:
+    """The same parameters with a writer that waits for no batch."""
+    writer = parameters.recipe.profile.writer
+    if not isinstance(writer, ChatWriterConfig):
+        return parameters
+    return parameters.model_copy(update={"writer": writer.model_copy(update={"mode": "sync"})})
+
+
+def _keys(samples: Sequence[PlannedSample]) -> list[str]:
+    return [sample.key for sample in samples]
 
 
 @contextmanager
@@ -146,28 +161,29 @@ def _written(
     vocabulary: Vocabulary,
     machine: Machine,
     place: _Place,
-) -> list[Prompt | Rejected]:
+) -> dict[str, Prompt | Rejected]:
+    """Texts, or why there are none, by sample key; without those whose call is in an open batch."""
     profile = parameters.recipe.profile
-    return write_prompts(
+    records = write_prompts(
         cut_class_sets(planned, parameters.spec.texts_per_class_set),
         vocabulary,
         machine.models.model(profile.writer, place.objects),
         machine.models.tokens(profile.painter),
         parameters.prompts,
     )
+    return {record.key: record for record in records}
 
 
 def _painted(
     parameters: GenerationParameters,
-    planned: tuple[PlannedSample, ...],
-    shown: list[Prompt | Rejected],
+    planned: Sequence[PlannedSample],
+    prompts: Sequence[Prompt],
     machine: Machine,
     place: _Place,
     out: Path,
 ) -> dict[str, Rejected]:
     """Paint what has a text into one picture; what was refused on the way, by sample key."""
     recipe = parameters.recipe
-    prompts = [found for found in shown if isinstance(found, Prompt)]
     if not prompts:
         return {}
     seeds = {sample.key: sample.seed for sample in planned}
@@ -204,15 +220,21 @@ def _check_picture(out: Path) -> None:
 
 def _row(
     sample: PlannedSample,
-    fate: Prompt | Rejected,
-    written: Prompt | Rejected,
+    written: Prompt | Rejected | None,
+    refused: Rejected | None,
     vocabulary: Vocabulary,
 ) -> PreviewRow:
+    names = tuple(vocabulary[class_id].name for class_id in sample.class_ids)
+    if written is None:
+        why = "its text is in an open batch; 'magicseg batch list' shows it"
+        return PreviewRow(
+            index=sample.index, classes=names, stage=Stage.PROMPTS, reason="awaited", detail=why
+        )
     text = written if isinstance(written, Prompt) else None
-    lost = fate if isinstance(fate, Rejected) else None
+    lost = written if isinstance(written, Rejected) else refused
     return PreviewRow(
         index=sample.index,
-        classes=tuple(vocabulary[class_id].name for class_id in sample.class_ids),
+        classes=names,
         text=text.text if text else "",
         counterfactual_text=text.counterfactual_text if text else "",
         stage=lost.stage.value if lost else "",

@@ -85,7 +85,8 @@ _COST = re.compile(rf"\n{_COST_TITLE}\n.*?(?=\n## )", re.DOTALL)
 def write_card(store: Store) -> str:
     """Rebuild the card from the spec and the commit records.
 
-    Replaced at once and durable; whoever writes last is as right as the records are.
+    Replaced at once and durable; whoever writes last is as right as the records are. A card that
+    says what is committed stays: it costs no look at the ledger.
 
     Args:
         store: The dataset.
@@ -93,9 +94,8 @@ def write_card(store: Store) -> str:
     Returns:
         The card's path or URL.
     """
-    text = render_card(store).encode()
-    if not _holds(store, text):
-        store.objects.replace(CARD_PATH, text)
+    if not is_current(store):
+        store.objects.replace(CARD_PATH, render_card(store).encode())
     return f"{store.root}/{CARD_PATH}"
 
 
@@ -105,21 +105,15 @@ def is_current(store: Store) -> bool:
         text = store.objects.read(CARD_PATH).decode(errors="replace")
     except FileNotFoundError:
         return False
-    return _COST.sub("", text) == _COST.sub("", render_card(store))
+    return _COST.sub("", text) == render_card(store, with_cost=False)
 
 
-def _holds(store: Store, text: bytes) -> bool:
-    try:
-        return store.objects.read(CARD_PATH) == text
-    except FileNotFoundError:
-        return False
-
-
-def render_card(store: Store) -> str:
+def render_card(store: Store, *, with_cost: bool = True) -> str:
     """Write the card's Markdown, with the YAML header that `datasets` reads.
 
     Args:
         store: The dataset.
+        with_cost: Say what it cost, for which the whole ledger is read.
 
     Returns:
         Text; the same for the same records. Shards that are damaged are named in it.
@@ -133,7 +127,7 @@ def render_card(store: Store) -> str:
     parts = (
         _summary(statuses),
         _named(damaged),
-        _spent(store, statuses),
+        _spent(store, statuses) if with_cost else "",
         loading,
         _classes(outcomes),
         _models(store.spec),

@@ -18,9 +18,8 @@ from models.writing.text_tokens import TextTokens, text_tokens
 from storage.ledger import Answer, Ledger
 from storage.vocabulary import ClassRecord
 
-_MOST_ANSWERS = 256
-_MOST_LOOKED_AT = 1024
-_ENOUGH_ANSWERS = 3
+_MOST_ANSWERS = 128
+_MOST_LOOKED_AT = 384
 _MESSAGE_TOKENS = 4.0  # what a chat's form adds to each message, and to the beginning of the answer
 _FORM_TOKENS, _TEXT_FORM_TOKENS = 6.0, 3.0  # {"texts": [ ... ]}, and "...", around each text
 _CAPTION = (
@@ -78,7 +77,7 @@ def estimate_calls(
     known = ledger.keys() if ledger is not None else frozenset[str]()
     new = [call for call in calls if known.isdisjoint((call.key, *call.earlier_keys))]
     past = list(_alike(ledger, config, instructions)) if ledger is not None else []
-    history = _History.of(past, tokens) if len(past) >= _ENOUGH_ANSWERS else None
+    history = _History.of(past, tokens)
     scale = total / len(requests) if requests else 0.0
     prompt = scale * sum(_message_tokens(call.body["messages"], tokens) for call in new)
     captions = _Captions(instructions.words, tokens)

@@ -221,6 +221,15 @@ def test_a_model_that_writes_otherwise_than_asked_is_known_from_its_answers(serv
     assert any("answers of this model" in source for source in cost.sources)
 
 
+def test_a_single_answer_tells_more_than_a_guess(service, parameters):
+    service.length = (9, 11)
+    write(parameters(), stop=10)
+    before = list(service.tokens)
+    cost = describe_plan(parameters()).cost.writer
+    write(parameters(), start=10)
+    assert off(cost.completion_tokens, service.tokens[1] - before[1]) < 0.1
+
+
 def test_answers_to_other_instructions_teach_nothing(service, parameters):
     write(parameters("short"), stop=100)
     cost = describe_plan(parameters("short")).cost.writer
@@ -286,7 +295,7 @@ def test_the_price_table_has_a_date_and_the_users_prices_come_first():
 
 def test_a_budget_that_will_not_do_is_told_before_anything_is_asked(parameters):
     plenty = "\n".join(cost_lines(describe_plan(parameters(budget_usd=1000)).cost))
-    assert "0.0000 USD spent of 1,000.0 USD; it will do" in plenty
+    assert "0.0000 USD spent of 1000 USD; it will do" in plenty
     tight = "\n".join(cost_lines(describe_plan(parameters(budget_tokens=100)).cost))
     assert "spent of 100 tokens; it will not do: raise it" in tight
 

@@ -112,6 +112,16 @@ def test_other_instructions_can_be_tried_beside_a_dataset(parameters, answer, tm
     assert Ledger(open_objects(tmp_path / "d")).totals().calls == 1
 
 
+@pytest.mark.parametrize("mode", ["batch", "auto", "run-batch"])
+def test_calls_are_made_at_once_in_every_mode(parameters, answer, chat_server, mode):
+    wanted = parameters(samples=5, texts_per_class_set=5)
+    batches = wanted.writer.model_copy(update={"mode": mode})
+    answer(*CATS)
+    made = make_preview(wanted.model_copy(update={"writer": batches}))
+    assert [row.text for row in made.rows] == CATS
+    assert len(chat_server.requests) == 1
+
+
 def test_the_budget_of_the_dataset_holds(parameters, tmp_path):
     wanted = parameters(samples=5)
     with prepare(wanted):

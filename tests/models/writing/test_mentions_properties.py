@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.writing.mentions import counterfactual_text, find_mentions
+from models.writing.mentions import ClassFinder, counterfactual_text, find_mentions
 from storage.vocabulary import load_vocabulary
 
 LVIS = load_vocabulary("lvis1205")
@@ -43,6 +43,13 @@ def test_spans_point_at_what_they_name_and_never_overlap(case):
         assert (alone.start, alone.end) == (0, mention.end - mention.start)
     edges = [edge for mention in mentions for edge in (mention.start, mention.end)]
     assert edges == sorted(edges)
+
+
+@given(sentences())
+def test_a_whole_vocabulary_is_searched_as_a_few_classes_are(case):
+    classes, text = case
+    expected = {mention.class_id for mention in find_mentions(text, classes)}
+    assert ClassFinder(classes).named(text) == expected
 
 
 @given(st.text(string.printable + "\u0301\u00e9\u2019\u2010", max_size=40), CLASSES)
