@@ -12,7 +12,19 @@ from storage.errors import InputError
 from storage.identity import canonical_json
 from storage.prices import Prices
 
-_OWN_FIELDS = frozenset({"messages", "model", "n", "stream", "response_format", "seed"})
+_OWN_FIELDS = frozenset(
+    {
+        "max_completion_tokens",  # a budget reckons with it
+        "max_tokens",
+        "messages",
+        "model",
+        "n",
+        "response_format",
+        "seed",
+        "stream",
+        "temperature",
+    }
+)
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 _EXECUTION = frozenset(
