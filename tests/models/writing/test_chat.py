@@ -11,8 +11,11 @@ from email.utils import formatdate
 import pytest
 
 from models.protocols import TextRequest
+from models.writing.calls import cut_calls
 from models.writing.chat import ChatWriter
 from models.writing.chat_config import ChatWriterConfig
+from models.writing.instructions import load_instructions
+from models.writing.probe import ask_once
 from storage.errors import BudgetError, InputError, TransientError
 from storage.ledger import Ledger, Prices
 from storage.objects import open_objects
@@ -409,8 +412,11 @@ def test_a_call_without_usage_counts_by_its_worst_case(build, chat_server, ledge
 
 PROGRAM = """
 import sys
+from models.writing.calls import cut_calls
 from models.writing.chat import ChatWriter
 from models.writing.chat_config import ChatWriterConfig
+from models.writing.instructions import load_instructions
+from models.writing.probe import ask_once
 from models.protocols import TextRequest
 from storage.ledger import Ledger
 from storage.objects import open_objects
@@ -435,3 +441,132 @@ def test_a_killed_writer_repeats_no_call_whose_answer_is_on_disk(
     assert rerun.stdout == "3\n"
     assert len(chat_server.requests) == 3 + repeated
     assert len({json.dumps(body) for body in chat_server.requests}) == 3
+
+
+@pytest.mark.parametrize("end", ["/", "/chat/completions"])
+def test_another_spelling_of_the_address_pays_nothing_again(build, chat_server, end):
+    first = build().write([wish()])
+    assert build(base_url=chat_server.url + end).write([wish()]) == first
+    assert len(chat_server.requests) == 1
+
+
+def test_what_an_earlier_version_paid_at_a_strange_spelling_is_found(build, chat_server, ledger):
+    build().write([wish()])
+    [answer] = ledger.answers()
+    config = ChatWriterConfig(
+        model="small", base_url=f"{chat_server.url}/", api_key_env="WRITER_KEY"
+    )
+    [call] = cut_calls(config, [wish()], load_instructions(config.instructions))
+    [earlier] = call.earlier_keys
+    other = Ledger(open_objects("memory://spelling"))
+    other.add(answer.model_copy(update={"key": earlier}))
+    assert len(ChatWriter(config, other).write([wish()])[0].texts) == 2
+    assert len(chat_server.requests) == 1
+
+
+def test_fields_and_headers_of_ones_own_go_along_and_tell_requests_apart(
+    build, chat_server, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PROJECT", "very-secret-project")
+    more = {"extra_body": {"top_p": 0.9}, "extra_headers": {"X-Project-Key": "$PROJECT"}}
+    build(**more).write([wish()])
+    assert chat_server.requests[0]["top_p"] == 0.9
+    assert chat_server.headers[0]["x-project-key"] == "very-secret-project"
+    files = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert not any("very-secret" in text for text in files)
+    build().write([wish()])
+    assert len(chat_server.requests) == 2
+    chat_server.queue = [chat_server.error(400, "bad very-secret-project")]
+    with pytest.raises(InputError, match=r"bad \*\*\*"):
+        build(**more).write([wish(seed=5)])
+
+
+def test_settings_that_are_not_used_leave_the_identity_as_it_was():
+    config = ChatWriterConfig(model="m")
+    assert not {"extra_body", "extra_headers", "mode", "batch"} & set(config.identity())
+    other = ChatWriterConfig(model="m", extra_body={"top_p": 0.9})
+    assert other.identity() != config.identity()
+    assert hash(other) != hash(config)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"extra_body": {"max_tokens": 9}}, "max_tokens"),
+        ({"extra_headers": {"Authorization": "Bearer x"}}, r"\$MY_KEY"),
+    ],
+)
+def test_what_the_writer_must_set_itself_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        ChatWriterConfig(model="m", **options)
+
+
+def test_a_header_whose_variable_is_missing_names_it(build):
+    with pytest.raises(InputError, match="NOT_THERE"):
+        build(extra_headers={"X-Team": "$NOT_THERE"})
+
+
+def test_the_parameters_of_an_address_go_with_every_request_and_azure_gets_its_header(
+    build, chat_server
+):
+    build(base_url=f"{chat_server.url}?api-version=2024-10-21").write([wish()])
+    assert chat_server.headers[0]["api-key"] == ENTRY
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_request_that_is_refused_by_itself_costs_that_class_alone(build, chat_server, status):
+    chat_server.queue = [None, chat_server.error(status, "not this class, please")]
+    answers = build(concurrency=1).write([wish(seed=seed) for seed in range(4)])
+    assert [bool(answer.texts) for answer in answers] == [True, False, True, True]
+    assert "not this class" in answers[1].failure
+
+
+def test_a_service_that_refuses_every_request_ends_the_run_soon(build, chat_server):
+    chat_server.queue = [chat_server.error(400, "never")] * 50
+    with pytest.raises(InputError, match="never"):
+        build(concurrency=1).write([wish(seed=seed) for seed in range(20)])
+    assert len(chat_server.requests) == 3
+
+
+def test_a_proxy_that_does_not_answer_is_named(build, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hidden@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(
+        TransientError, match=r"through the proxy 127\.0\.0\.1:9 that HTTP_PROXY"
+    ) as e:
+        build(base_url="http://service.example/v1", max_retries=0).write([wish()])
+    assert "hidden" not in str(e.value)
+
+
+def test_what_was_read_in_an_answer_is_kept_with_it(build, chat_server, ledger):
+    chat_server.queue = [chat_server.completion(content="1. a cat sleeps\n2. a cat wakes")]
+    build().write([wish()])
+    [answer] = ledger.answers()
+    assert (answer.reading.form, answer.reading.texts) == ("lines", 2)
+    assert answer.response["choices"][0]["message"]["content"].startswith("1. a cat")
+
+
+def test_a_question_of_the_doctor_is_answered_with_its_cost(chat_server, ledger):
+    config = ChatWriterConfig(
+        model="m",
+        base_url=chat_server.url,
+        api_key_env=None,
+        prices=Prices(prompt=1.0, completion=2.0),
+    )
+    words = ask_once(config, ledger, CAT)
+    assert "100 tokens read and 50 written, for 0.000200 USD" in words
+    assert ask_once(config, ledger, CAT) == words
+    assert len(chat_server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("<think>hm", "answered without a text"), (None, "answered without a text")],
+)
+def test_the_doctor_sees_an_answer_without_texts(chat_server, ledger, content, words):
+    reply = json.loads(chat_server.completion(["x"])[2])
+    reply["choices"][0]["message"]["content"] = content
+    chat_server.queue = [(200, {}, json.dumps(reply).encode())]
+    config = ChatWriterConfig(model="m", base_url=chat_server.url, api_key_env=None)
+    with pytest.raises(InputError, match=words):
+        ask_once(config, ledger, CAT)
