@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from flows.rereading import reread
 from models.protocols import TextRequest
 from models.writing.chat import ChatWriter
@@ -35,7 +37,9 @@ def test_answers_that_an_earlier_reader_could_not_read_give_their_texts_for_noth
     from flows.__main__ import main
 
     monkeypatch.setattr("sys.argv", ["magicseg", "ledger", "reread", str(tmp_path / "d")])
-    main()
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of them 4 more than when they came: run the same 'magicseg generate' again" in said
 
