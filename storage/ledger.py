@@ -250,10 +250,17 @@ class Ledger:
             return self._sums.most_tokens, self._sums.cost_usd + unpriced
 
     def pending(self) -> list[OpenCall]:
-        """The calls of all workers that are not settled, as far as this process knows."""
+        """The calls of all workers that are not settled.
+
+        They are listed before the answers are: one that is settled between the two is among the
+        answers, so that no call is missed.
+        """
         with self._lock:
             settled = self._settled - {""}
-        return self.calls.pending(settled)
+        pending = self.calls.pending(settled)
+        self.refresh()
+        with self._lock:
+            return [call for call in pending if call.token not in self._settled]
 
     def damaged(self) -> Iterator[tuple[str, str]]:
         """The answers that cannot be read: path and problem."""

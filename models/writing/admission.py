@@ -100,8 +100,7 @@ class Admission:
         Raises:
             BudgetError: It does not, whatever becomes of the calls that somebody waits for.
         """
-        self._ledger.refresh()
-        self._ledger.batches.refresh()
+        self._ledger.batches.refresh()  # before the answers: see `Ledger.pending`
         pending = [each for each in self._ledger.pending() if each.token != call.token]
         gone = [each for each in pending if not each.is_live]
         if excess := self._excess([*gone, call], unsettled=len(gone)):

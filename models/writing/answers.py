@@ -132,7 +132,8 @@ def _elsewhere(message: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(message.get("parsed"), Mapping | list):
         yield json.dumps(message["parsed"], ensure_ascii=False)
     calls = message.get("tool_calls")
-    functions = [call.get("function") for call in calls or () if isinstance(call, Mapping)]
+    calls = calls if isinstance(calls, list) else []
+    functions = [call.get("function") for call in calls if isinstance(call, Mapping)]
     for function in [*functions, message.get("function_call")]:
         if isinstance(function, Mapping):
             yield _text(function.get("arguments"))

@@ -119,36 +119,12 @@ class ChatEndpoint:
             self._admission.admitted(call.key, most, stop) as sending,
             self._errors_filed(call.key),
         ):
+            sending.is_lost = True  # until it is known to have cost nothing, or its answer is filed
             started = time.monotonic()
             reply = self._post(call.body, sending)
-            answer = self._judged(reply, sending)
-            return self._file(call, answer, most, sending, time.monotonic() - started)
-
-    def _file(
-        self,
-        call: ChatCall,
-        response: dict[str, Any],
-        most: tuple[int, int],
-        sending: Sending,
-        seconds: float,
-    ) -> Answer:
-        read, (prompt_tokens, completion_tokens) = read_reply(response), read_usage(response)
-        sending.is_lost = True  # it is paid; should its file not be written, that stays known
-        return self._ledger.add(
-            Answer(
-                key=call.key,
-                request={"base_url": self._config.base_url, "body": call.body, **call.about},
-                response=response,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-                most_prompt_tokens=most[0],
-                most_completion_tokens=most[1],
-                prices=self._config.prices,
-                seconds=round(seconds, 3),
-                call=sending.token,
-                reading=Reading(reader=READER_VERSION, form=read.form, texts=len(read.texts)),
-            )
-        )
+            response = self._judged(reply, sending)
+            answer = _answer(call, response, most, time.monotonic() - started, self._config)
+            return self._ledger.add(answer.model_copy(update={"call": sending.token}))
 
     @contextlib.contextmanager
     def _errors_filed(self, key: str) -> Iterator[None]:
@@ -189,10 +165,10 @@ class ChatEndpoint:
             self.is_proven = True
             self._pace.answered(reply.headers)
             return response
-        if reply.is_cut_off:
-            sending.is_lost = True
+        if reply.is_cut_off:  # it was written, so it was paid
             message = f"{self._config.base_url} answered with something other than JSON: "
             raise TransientError(message + self.without_secrets(repr(reply.text[:80])))
+        sending.is_lost = False
         text = self.without_secrets(reply.text)
         fault = read_fault(reply.status, reply.headers, text)
         error = explained_fault(fault, self._config, is_proven=self.is_proven)
@@ -205,6 +181,29 @@ class ChatEndpoint:
         for secret in (self._key, *self._secrets):
             words = words.replace(secret, "***") if secret else words
         return words
+
+
+def _answer(
+    call: ChatCall,
+    response: dict[str, Any],
+    most: tuple[int, int],
+    seconds: float,
+    config: EndpointConfig,
+) -> Answer:
+    """What the ledger keeps of a reply."""
+    read, (prompt_tokens, completion_tokens) = read_reply(response), read_usage(response)
+    return Answer(
+        key=call.key,
+        request={"base_url": config.base_url, "body": call.body, **call.about},
+        response=response,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        most_prompt_tokens=most[0],
+        most_completion_tokens=most[1],
+        prices=config.prices,
+        seconds=round(seconds, 3),
+        reading=Reading(reader=READER_VERSION, form=read.form, texts=len(read.texts)),
+    )
 
 
 def worst_case(body: Mapping[str, Any], max_tokens: int) -> tuple[int, int]:

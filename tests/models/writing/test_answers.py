@@ -1,8 +1,14 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.writing.answers import is_reply, read_reply
+from models.writing.dialects import Meaning, meaning_of
+from models.writing.faults import read_fault
+from models.writing.usage import read_usage
+from models.writing.waits import asked_wait
 
 TEXTS = ("a cat sits on the red mat", "a dog runs by the wall")
 GOOD = json.dumps({"texts": list(TEXTS)})
@@ -103,3 +109,29 @@ def test_texts_that_came_before_a_filter_cut_in_are_kept():
 )
 def test_what_has_no_choices_is_no_answer(response):
     assert not is_reply(response)
+
+
+NAMES = [
+    *("choices", "message", "content", "text", "type", "refusal", "finish_reason", "tool_calls"),
+    *("function", "arguments", "parsed", "reasoning_content", "usage", "prompt_tokens", "timings"),
+    *("error", "code", "detail", "loc", "msg", "metadata", "headers", "raw", "innererror"),
+    *("retry_after", "retryDelay", "completion_tokens", "status", "delta"),
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5), st.sampled_from([200, 400, 503]))
+def test_no_reply_is_too_strange_to_be_read(response, status):
+    for reply in (response, {"choices": [response]}, {"choices": [{"message": response}]}):
+        is_reply(reply)
+        assert all(isinstance(text, str) for text in read_reply(reply).texts)
+        assert all(count is None or count > 0 for count in read_usage(reply))
+        fault = read_fault(status, {}, json.dumps(reply))
+        assert meaning_of(fault)[0] in Meaning
+        assert (asked_wait(fault) or 0.0) >= 0
