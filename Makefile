@@ -11,12 +11,16 @@ OLDEST_TESTS := tests/models/painting tests/models/labelling tests/models/studen
 	$(addprefix tests/storage/test_,archives.py card.py codecs.py documents.py fuzzed_readers.py hostile_files.py \
 	hostile_records.py local_objects.py manifest.py merging.py repacked_tars.py shards.py store.py verification.py)
 
-.PHONY: demo test test-fuzz test-oldest test-slow check setup setup-oldest
+.PHONY: coverage demo test test-fuzz test-oldest test-slow check setup setup-oldest
 
 demo: $(READY)
 	$(BIN)/magicseg demo
 
 test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz"
+
+# The same with the lines that no test runs; it takes a good deal longer.
+coverage: $(READY)
 	$(BIN)/python -m pytest --cov -n 2 --dist loadfile -m "not slow and not fuzz"
 
 # Much of their time is waiting: three share two cores well.
