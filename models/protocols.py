@@ -75,7 +75,11 @@ class PromptWriter(Protocol):
         ...
 
     def write(self, requests: Sequence[TextRequest]) -> list[TextAnswer]:
-        """Answer every request, in order; a request that cannot be answered says so."""
+        """Answer every request, in order; a request that cannot be answered says so.
+
+        A writer that is down raises TransientError, and is asked for all of it again later: what
+        it had answered by then it should still know.
+        """
         ...
 
 

@@ -236,7 +236,7 @@ def test_a_list_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_doubled_name_is_found_in_a_list_of_any_length() -> None:
     names = [f"{number:012d}" for number in range(200_000)]
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(DataError, match=f"names {names[-1]} twice"):
         listed_names("\n".join([*names, names[-1]]), "train.txt")
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
