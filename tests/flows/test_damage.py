@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cards import card_without_cost
 from damage import DAMAGE
 from flows.__main__ import main
 from flows.generate_dataset import generate_dataset
@@ -96,7 +97,7 @@ def here(monkeypatch, capsys):
 def contents(root):
     """What readers of a dataset see."""
     paths = [*(root / "data").iterdir(), *(root / ".engine/manifests").iterdir()]
-    return {path.name: path.read_bytes() for path in [*paths, root / "README.md"]}
+    return {"card": card_without_cost(root), **{path.name: path.read_bytes() for path in paths}}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import generating
+from cards import card_without_cost
 from fault_points import FIRST_COMMIT, PIECE, RUN
 from models.profiles import load_profile
 from processes import end_processes
@@ -106,7 +107,7 @@ def whole(generator, tmp_path_factory):
 def contents(root):
     """Tars, manifests and card; a dead writer's temporary file stays for a minute, hidden."""
     paths = [*root.glob("data/[!.]*"), *root.glob(".engine/manifests/[!.]*")]
-    return {path.name: path.read_bytes() for path in [*paths, root / "README.md"]}
+    return {"card": card_without_cost(root), **{path.name: path.read_bytes() for path in paths}}
 
 
 def records(root):

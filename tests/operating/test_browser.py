@@ -82,7 +82,7 @@ def submit(page, site):
     before = {run["id"] for run in site.generations()}
     page.get_by_role("button", name="Submit").click()
     page.wait_for_timeout(2000)  # the page must get its turn
-    site.wait(lambda: len({run["id"] for run in site.generations()} - before) == 1, 30)
+    site.wait(lambda: len({run["id"] for run in site.generations()} - before) == 1, 90)
     [run_id] = {run["id"] for run in site.generations()} - before
     return run_id
 

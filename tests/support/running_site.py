@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,7 @@ class RunningSite:
             headers={"content-type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            text = answer.read()
+        text = _patiently(request)
         return json.loads(text) if text else None
 
     def deployment(self, name: str) -> dict[str, Any]:
@@ -155,3 +155,18 @@ class RunningSite:
             time.sleep(0.5)
         message = "it did not come in time"
         raise AssertionError(message)
+
+
+def _patiently(request: urllib.request.Request) -> bytes:
+    """Ask again while the server's database is busy, as Prefect's own client does."""
+    for _ in range(10):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            error.close()
+            time.sleep(2)
+    message = f"{request.full_url} is busy for too long"
+    raise AssertionError(message)
