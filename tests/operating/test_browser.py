@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -78,12 +79,19 @@ def choose(page, item):
 
 
 def submit(page, site):
-    """Send the form, and return the run that it made."""
+    """Send the form, once more if the server is busy, and return the run that it made."""
     before = {run["id"] for run in site.generations()}
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_timeout(2000)  # the page must get its turn
-    site.wait(lambda: len({run["id"] for run in site.generations()} - before) == 1, 90)
-    [run_id] = {run["id"] for run in site.generations()} - before
+
+    def made():
+        return {run["id"] for run in site.generations()} - before
+
+    for _ in range(3):
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_timeout(2000)  # the page must get its turn
+        with suppress(AssertionError):
+            site.wait(made, 30)
+            break
+    [run_id] = made()
     return run_id
 
 
