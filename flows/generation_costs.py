@@ -12,7 +12,6 @@ from models.writing.estimates import estimate_calls
 from models.writing.price_table import known_prices
 from storage.ledger import Ledger
 from storage.plan import MAX_SAMPLES, ShardRange, plan_samples
-from storage.prices import Prices
 from storage.records import PlannedSample, Record, Stage
 from storage.slices import Slice
 from storage.spending import CPU
@@ -148,7 +147,7 @@ def _writer_cost(
     prices, source = known.prices, known.source
     if prices is not None and config.mode in {"batch", "run-batch"}:
         share = config.batch.price_share
-        prices = Prices(prompt=prices.prompt * share, completion=prices.completion * share)
+        prices = prices.times(share)
         source = f"{source}; answers of batches cost {share:g} of that"
     spent = ledger.totals() if ledger is not None and _is_bounded(config) else None
     return WriterCost(

@@ -16,9 +16,7 @@ what is none is moved to the errors when it is met, and is no longer counted.
 
 import secrets
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,8 +30,6 @@ from storage.objects import ObjectStore
 from storage.open_calls import OpenCall, OpenCalls
 from storage.prices import Prices
 from storage.records import Record, read_record
-
-_READERS = 16
 
 
 class Reading(Record, frozen=True):
@@ -170,10 +166,14 @@ class Ledger:
         Raises:
             DataError: If the record of one is damaged.
         """
-        for path in self._objects.paths(f"{self._folder}/answers"):
-            with suppress(FileNotFoundError):
-                if (answer := self._read(path)).is_answer:
-                    yield answer
+        paths = self._objects.paths(f"{self._folder}/answers")
+        return (answer for _, answer in self._read_many(paths))
+
+    def _read_many(self, paths: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+        """The answers at these paths; what has vanished, or is none, is left out."""
+        for path, data in self._objects.read_many(paths):
+            if data is not None and (answer := self._parsed(path, data)).is_answer:
+                yield path, answer
 
     def keys(self) -> frozenset[str]:
         """The digests of the requests that were answered, without reading the answers."""
@@ -210,19 +210,13 @@ class Ledger:
     def refresh(self) -> None:
         """Read the answers that other processes have added since the last call."""
         paths = self._objects.paths(f"{self._folder}/answers")
-        new = [path for path in paths if path not in self._counted]
-        if not new:
-            return
-        with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time for each
-            for path, answer in zip(new, pool.map(self._read, new), strict=True):
-                if answer.is_answer:
-                    self._count(path, answer)
+        for path, answer in self._read_many([path for path in paths if path not in self._counted]):
+            self._count(path, answer)
 
     def totals(self) -> Totals:
         """Sum up every call of the dataset."""
-        self.refresh()
-        errors = len(self._objects.paths(f"{self._folder}/errors"))
         unsettled = sum(not call.is_live for call in self.pending())
+        errors = len(self._objects.paths(f"{self._folder}/errors"))
         with self._lock:
             sums = self._sums
             return Totals(
@@ -250,17 +244,36 @@ class Ledger:
             return self._sums.most_tokens, self._sums.cost_usd + unpriced
 
     def pending(self) -> list[OpenCall]:
-        """The calls of all workers that are not settled.
+        """The calls of all workers that are not settled, outside of batches.
 
-        They are listed before the answers are: one that is settled between the two is among the
-        answers, so that no call is missed.
+        They and the batches are listed before the answers are: one that is settled between the two
+        is among the answers, so that no call is missed.
         """
-        with self._lock:
-            settled = self._settled - {""}
-        pending = self.calls.pending(settled)
+        self.batches.refresh()
+        pending = self.calls.pending(self._settled)
         self.refresh()
         with self._lock:
             return [call for call in pending if call.token not in self._settled]
+
+    def at_worst(self, calls: Iterable[OpenCall], prices: Prices | None) -> tuple[int, float]:
+        """What was spent, what open batches may take, and what these calls may take at most.
+
+        Args:
+            calls: Of those that are `pending`; to be asked for before this is.
+            prices: Stand in where those of a call are not known.
+
+        Returns:
+            Tokens and USD, as far as this process knows.
+        """
+        tokens, usd = self.spent(prices)
+        reserved, reserved_usd = self.batches.worst(prices)
+        tokens, usd = tokens + reserved, usd + reserved_usd
+        for call in calls:
+            most = (call.most_prompt_tokens, call.most_completion_tokens)
+            known = call.prices or prices
+            tokens += sum(most)
+            usd += known.cost(*most) if known else 0.0
+        return tokens, usd
 
     def damaged(self) -> Iterator[tuple[str, str]]:
         """The answers that cannot be read: path and problem."""
@@ -276,16 +289,20 @@ class Ledger:
         with self._lock:
             if path not in self._counted:
                 self._counted.add(path)
-                self._settled.add(answer.call)
+                if answer.call:
+                    self._settled.add(answer.call)
                 self._sums.add(answer)
 
     def _path(self, key: str) -> str:
         return f"{self._folder}/answers/{key}.json"
 
     def _read(self, path: str) -> Answer:
+        return self._parsed(path, self._objects.read(path))
+
+    def _parsed(self, path: str, data: bytes) -> Answer:
         place = f"{self._objects.url}/{path}"
         way_out = "run 'magicseg verify --repair', and the request is sent again"
-        return read_record(Answer, self._objects.read(path), place, way_out=way_out)
+        return read_record(Answer, data, place, way_out=way_out)
 
 
 @dataclass

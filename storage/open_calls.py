@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Container
 from pathlib import Path
 
 from pydantic import Field
@@ -64,7 +64,7 @@ class OpenCalls:
     def __init__(self, objects: ObjectStore, folder: str) -> None:
         self._objects = objects
         self._folder = folder
-        self._known: dict[str, OpenCall] = {}
+        self._known: dict[str, dict[str, OpenCall]] = {}
 
     def file(
         self, key: str, most: tuple[int, int], prices: Prices | None, seconds: float
@@ -88,61 +88,59 @@ class OpenCalls:
             pid=os.getpid(),
             started=_start_of(os.getpid()),
         )
-        self._objects.write_new(self._open(call.token), canonical_json(call))
+        self._objects.write_new(self._path("open", call.token), canonical_json(call))
         return call
 
     def settle(self, token: str) -> None:
         """Take a call away: its answer is filed, or it was not paid."""
-        self._objects.delete(self._open(token))
+        self._objects.delete(self._path("open", token))
 
     def lose(self, token: str) -> None:
         """Keep a call as one of which nobody knows whether it was paid."""
-        self._objects.move(self._open(token), f"{self._folder}/lost/{token}.json")
+        self._objects.move(self._path("open", token), self._path("lost", token))
 
-    def pending(self, settled: Collection[str] = ()) -> list[OpenCall]:
+    def pending(self, settled: Container[str] = ()) -> list[OpenCall]:
         """All calls that are not settled: those waited for, and those of which nothing came.
 
         Args:
             settled: Tokens of the answers that are filed: the file of such a call was left behind
                 by a worker that was killed, and goes.
         """
-        settled = frozenset(settled)
-        calls: list[OpenCall] = []
-        for path in (*self._objects.paths(f"{self._folder}/open"), *self._lost()):
-            if Path(path).stem in settled:
-                self._objects.delete(path)
-            elif (call := self._read(path)) is not None:
-                calls.append(call)
-                if path.startswith(f"{self._folder}/open/") and not call.is_live:
-                    self.lose(call.token)
-        return calls
+        pending: list[OpenCall] = []
+        for folder in ("open", "lost"):
+            for token, call in self._listed(folder).items():
+                if token in settled:
+                    self._objects.delete(self._path(folder, token))
+                    continue
+                pending.append(call)
+                if folder == "open" and not call.is_live:
+                    self.lose(token)
+        return list({call.token: call for call in pending}.values())
 
     def in_flight(self) -> int:
         """How many calls somebody waits for."""
-        calls = map(self._read, self._objects.paths(f"{self._folder}/open"))
-        return sum(call is not None and call.is_live for call in calls)
+        return sum(call.is_live for call in self._listed("open").values())
 
-    def _lost(self) -> list[str]:
-        return self._objects.paths(f"{self._folder}/lost")
+    def _path(self, folder: str, token: str) -> str:
+        return f"{self._folder}/{folder}/{token}.json"
 
-    def _open(self, token: str) -> str:
-        return f"{self._folder}/open/{token}.json"
-
-    def _read(self, path: str) -> OpenCall | None:
-        """The call; None if it was settled in the meantime.
+    def _listed(self, folder: str) -> dict[str, OpenCall]:
+        """The calls of a folder by token; what is filed does not change, so it is read once.
 
         Raises:
-            DataError: The file is damaged.
+            DataError: A file is damaged.
         """
-        token = Path(path).stem
-        if token not in self._known:  # what is filed does not change
-            try:
-                data = self._objects.read(path)
-            except FileNotFoundError:
-                return None
-            place = f"{self._objects.url}/{path}"
-            self._known[token] = read_record(OpenCall, data, place, way_out="remove that file")
-        return self._known[token]
+        known = self._known.get(folder, {})
+        paths = {Path(path).stem: path for path in self._objects.paths(f"{self._folder}/{folder}")}
+        calls = {token: known[token] for token in paths if token in known}
+        new = [path for token, path in paths.items() if token not in known]
+        for path, data in self._objects.read_many(new):
+            if data is not None:  # otherwise it was settled just now
+                place = f"{self._objects.url}/{path}"
+                call = read_record(OpenCall, data, place, way_out="remove that file")
+                calls[call.token] = call
+        self._known[folder] = calls
+        return calls
 
 
 def _start_of(pid: int) -> str:

@@ -100,7 +100,6 @@ class Admission:
         Raises:
             BudgetError: It does not, whatever becomes of the calls that somebody waits for.
         """
-        self._ledger.batches.refresh()  # before the answers: see `Ledger.pending`
         pending = [each for each in self._ledger.pending() if each.token != call.token]
         gone = [each for each in pending if not each.is_live]
         if excess := self._excess([*gone, call], unsettled=len(gone)):
@@ -110,25 +109,15 @@ class Admission:
     def _excess(self, calls: list[OpenCall], *, unsettled: int) -> str:
         """Why these calls do not fit together, or an empty text."""
         config = self._config
-        tokens, usd = self._ledger.spent(config.prices)
-        reserved = self._ledger.batches.worst(config.prices)
-        tokens, usd = tokens + reserved[0], usd + reserved[1]
-        worst = sum(call.most_prompt_tokens + call.most_completion_tokens for call in calls)
-        if config.budget_tokens is not None and tokens + worst > config.budget_tokens:
+        tokens, usd = self._ledger.at_worst([], config.prices)
+        all_tokens, all_usd = self._ledger.at_worst(calls, config.prices)
+        if config.budget_tokens is not None and all_tokens > config.budget_tokens:
             limit = f"budget_tokens = {config.budget_tokens}"
-            return _beyond(f"{tokens} tokens", f"{worst}", limit, unsettled)
-        if config.budget_usd is None or config.prices is None:
-            return ""
-        worst_usd = sum(_worst_usd(call, config) for call in calls)
-        if usd + worst_usd > config.budget_usd:
+            return _beyond(f"{tokens} tokens", f"{all_tokens - tokens}", limit, unsettled)
+        if config.budget_usd is not None and all_usd > config.budget_usd:
             limit = f"budget_usd = {config.budget_usd}"
-            return _beyond(f"{usd:.4f} USD", f"{worst_usd:.4f}", limit, unsettled)
+            return _beyond(f"{usd:.4f} USD", f"{all_usd - usd:.4f}", limit, unsettled)
         return ""
-
-
-def _worst_usd(call: OpenCall, config: EndpointConfig) -> float:
-    prices = call.prices or config.prices
-    return prices.cost(call.most_prompt_tokens, call.most_completion_tokens) if prices else 0.0
 
 
 def _beyond(spent: str, worst: str, limit: str, unsettled: int) -> str:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from models.protocols import AwaitedAnswers
-from models.writing.batch_judging import most_tokens
 from models.writing.batch_lines import request_line
 from models.writing.batch_service import ENDED, FAILED, BatchService, ServiceBatch
 from models.writing.batch_settling import Settlement
 from models.writing.calls import CallOutcome, ChatCall, DeclinedError
 from models.writing.chat_config import ChatWriterConfig
+from models.writing.paid_answers import most_tokens
 from storage.batch_jobs import (
     BatchCalls,
     BatchEnd,
@@ -261,9 +261,8 @@ class BatchDesk:
         config, prices = self._config, self._config.batch_prices
         if config.budget_usd is None and config.budget_tokens is None:
             return calls
-        self._ledger.refresh()
-        spent, reserved = self._ledger.spent(config.prices), self._reserved()
-        tokens, usd = spent[0] + reserved[0], spent[1] + reserved[1]
+        tokens, usd = self._ledger.at_worst(self._ledger.pending(), config.prices)
+        spent = self._ledger.spent(config.prices)
         for index, call in enumerate(calls):
             most = most_tokens(call.body)
             tokens += sum(most)
@@ -274,16 +273,6 @@ class BatchDesk:
                 _log.warning("%d of %d calls fit into the budget now", index, len(calls))
                 return calls[:index]
         return calls
-
-    def _reserved(self) -> tuple[int, float]:
-        """What open batches, and calls under way, may take at most: tokens and USD."""
-        tokens, usd = self._jobs.worst(self._config.prices)
-        for call in self._ledger.pending():
-            most = (call.most_prompt_tokens, call.most_completion_tokens)
-            prices = call.prices or self._config.prices
-            tokens += sum(most)
-            usd += prices.cost(*most) if prices else 0.0
-        return tokens, usd
 
     def _cut(self, calls: Sequence[ChatCall]) -> Iterator[dict[str, tuple[ChatCall, bytes]]]:
         """Cut calls into batches that keep the service's limits."""

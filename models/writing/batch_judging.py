@@ -1,27 +1,12 @@
 """What the lines of a batch mean: the same as the replies to calls that are made at once."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from models.writing.batch_lines import ResultLine
 from models.writing.chat_config import EndpointConfig
 from models.writing.dialects import explained_fault
-from models.writing.endpoints import worst_case
 from models.writing.faults import read_fault
 from storage.errors import EngineError
-
-_LIMITS = ("max_completion_tokens", "max_tokens")
-
-
-def most_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
-    """Upper bounds of the tokens that a call reads and writes.
-
-    Args:
-        body: Its JSON.
-    """
-    limits = [limit for name in _LIMITS if isinstance(limit := body.get(name), int)]
-    return worst_case(body, max(limits, default=0))
 
 
 def judge_line(line: ResultLine, config: EndpointConfig, *, is_proven: bool) -> EngineError:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.writing.chat_config import EndpointConfig
+from models.writing.dialects import Meaning, meaning_of
+from models.writing.faults import read_fault
 from storage.errors import EngineError, InputError, TransientError
 
 if TYPE_CHECKING:
@@ -175,7 +177,9 @@ class BatchService:
     def _refused(self, error: "openai.APIStatusError", what: str, batch_id: str) -> EngineError:
         said = f"{self._config.base_url} did not {what}, it answered {error.status_code}: "
         said += self._hide(str(error.message))
-        if error.status_code in {408, 409, 425, 429} or error.status_code >= 500:
+        response = error.response
+        fault = read_fault(response.status_code, response.headers, response.text)
+        if meaning_of(fault)[0] is Meaning.BUSY:
             return TransientError(said)
         if batch_id and error.status_code == _GONE:
             return InputError(

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from models.writing.answers import read_reply
-from models.writing.batch_judging import judge_line, most_tokens
+from models.writing.batch_judging import judge_line
 from models.writing.batch_lines import ResultLine, read_requests, read_results
 from models.writing.calls import DeclinedError, RefusedError
 from models.writing.chat_config import EndpointConfig
-from models.writing.text_lists import READER_VERSION
-from models.writing.usage import read_usage
+from models.writing.paid_answers import paid_answer
 from storage.batch_jobs import BatchEnd, BatchIntent, Fate, NoAnswer
 from storage.errors import InputError
-from storage.ledger import Answer, Ledger, Reading
+from storage.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -125,26 +123,9 @@ class Settlement:
         found = self._ledger.find(line.key)
         if found is not None and found.response == response:
             return
-        read, (prompt_tokens, completion_tokens) = read_reply(response), read_usage(response)
-        most = most_tokens(body)
-        self._ledger.add(
-            Answer(
-                key=line.key,
-                request={
-                    "base_url": self._intent.base_url,
-                    "body": body,
-                    **self._about[line.key],
-                },
-                response=response,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-                most_prompt_tokens=most[0],
-                most_completion_tokens=most[1],
-                prices=self._intent.prices,
-                seconds=max(0.0, round((self._now - self._intent.created).total_seconds(), 3)),
-                reading=Reading(reader=READER_VERSION, form=read.form, texts=len(read.texts)),
-            )
-        )
+        request = {"base_url": self._intent.base_url, "body": body, **self._about[line.key]}
+        seconds = max(0.0, (self._now - self._intent.created).total_seconds())
+        self._ledger.add(paid_answer(line.key, request, response, self._intent.prices, seconds))
 
     def _unmentioned(self, status: str) -> NoAnswer:
         """A batch that ran to its end has failed what it says nothing of; a file may be a part."""

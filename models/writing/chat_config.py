@@ -153,10 +153,7 @@ class ChatWriterConfig(EndpointConfig, frozen=True, extra="forbid", use_attribut
     @property
     def batch_prices(self) -> Prices | None:
         """What an answer of a batch costs; None if that is not known."""
-        if self.prices is None:
-            return None
-        share = self.batch.price_share
-        return Prices(prompt=self.prices.prompt * share, completion=self.prices.completion * share)
+        return None if self.prices is None else self.prices.times(self.batch.price_share)
 
     def identity(self) -> dict[str, Any]:
         """Say what the texts depend on; where a model is served and what it costs is no part.

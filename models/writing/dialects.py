@@ -274,7 +274,8 @@ def explained_fault(
 
 def _way_out(meaning: Meaning, advice: str, config: EndpointConfig) -> str:
     if meaning is Meaning.ACCOUNT:
-        return f"see to the account behind {config.api_key_env}, or to the key in it"
+        key = config.api_key_env or "api_key_env, which is not set"
+        return f"see to the account at the service, or to the key in {key}"
     if meaning is Meaning.MODEL:
         return f"ask for another model than {config.model!r}, or get it onto the server"
     if meaning is Meaning.ADDRESS:

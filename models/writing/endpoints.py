@@ -11,25 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from models.writing.addresses import ServiceAddress, proxy_words
 from models.writing.admission import Admission, Sending
-from models.writing.answers import is_reply, read_reply
+from models.writing.answers import is_reply
 from models.writing.calls import ChatCall
 from models.writing.chat_config import EndpointConfig, api_key, sent_headers
 from models.writing.dialects import explained_fault
 from models.writing.faults import read_fault
 from models.writing.pace import CallPace
+from models.writing.paid_answers import most_tokens, paid_answer
 from models.writing.reply_json import read_reply_json
-from models.writing.text_lists import READER_VERSION
-from models.writing.usage import read_usage
 from storage.errors import EngineError, TransientError
-from storage.identity import canonical_json
-from storage.ledger import Answer, Ledger, Reading
+from storage.ledger import Answer, Ledger
 
 if TYPE_CHECKING:
     import openai
 
 _log = logging.getLogger(__name__)
 
-_FRAME_TOKENS = 64  # what a chat template may add around the messages
 _STATUS_OK = 200
 
 
@@ -113,7 +110,7 @@ class ChatEndpoint:
             yield wait * jitter.uniform(0.75, 1.0)
 
     def _attempt(self, call: ChatCall, stop: threading.Event) -> Answer:
-        most = worst_case(call.body, self._config.max_tokens)
+        most = most_tokens(call.body)
         with (
             self._pace.turn(stop),
             self._admission.admitted(call.key, most, stop) as sending,
@@ -123,7 +120,9 @@ class ChatEndpoint:
             started = time.monotonic()
             reply = self._post(call.body, sending)
             response = self._judged(reply, sending)
-            answer = _answer(call, response, most, time.monotonic() - started, self._config)
+            request = {"base_url": self._config.base_url, "body": call.body, **call.about}
+            seconds = time.monotonic() - started
+            answer = paid_answer(call.key, request, response, self._config.prices, seconds)
             return self._ledger.add(answer.model_copy(update={"call": sending.token}))
 
     @contextlib.contextmanager
@@ -181,39 +180,6 @@ class ChatEndpoint:
         for secret in (self._key, *self._secrets):
             words = words.replace(secret, "***") if secret else words
         return words
-
-
-def _answer(
-    call: ChatCall,
-    response: dict[str, Any],
-    most: tuple[int, int],
-    seconds: float,
-    config: EndpointConfig,
-) -> Answer:
-    """What the ledger keeps of a reply."""
-    read, (prompt_tokens, completion_tokens) = read_reply(response), read_usage(response)
-    return Answer(
-        key=call.key,
-        request={"base_url": config.base_url, "body": call.body, **call.about},
-        response=response,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        most_prompt_tokens=most[0],
-        most_completion_tokens=most[1],
-        prices=config.prices,
-        seconds=round(seconds, 3),
-        reading=Reading(reader=READER_VERSION, form=read.form, texts=len(read.texts)),
-    )
-
-
-def worst_case(body: Mapping[str, Any], max_tokens: int) -> tuple[int, int]:
-    """Upper bounds of the tokens that a request reads and writes.
-
-    Args:
-        body: Its JSON.
-        max_tokens: As many as it may write.
-    """
-    return len(canonical_json(body)) + _FRAME_TOKENS, max_tokens
 
 
 @dataclass(frozen=True)
