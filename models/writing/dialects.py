@@ -180,7 +180,6 @@ DIALECTS = (
         words=r"model\W+[^\n]{0,120}?(?:not found|does not exist|not exist|is not available"
         r"|not a valid model)|not a valid model|invalid model(?: name)?\b|no models? loaded"
         r"|no endpoints? found|unknown model|unable to load model|deployment[^\n]{0,60}not exist",
-        advice="the model",
     ),
     _row(
         Meaning.LENGTH,

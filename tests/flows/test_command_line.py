@@ -5,12 +5,16 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from flows.__main__ import main
+from models import profiles
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+
+PROFILE = Path(profiles.__file__).parent / "data" / "profiles" / "miniature.yaml"
 
 
 def generate(root, *others):
@@ -281,3 +285,32 @@ def test_a_key_that_is_not_set_is_told_before_a_dataset_is_begun(refused, tmp_pa
     said = refused("generate", "--root", tmp_path / "d", "--samples", 4, "--set", writer)
     assert "MISSING_KEY is not set" in said
     assert not (tmp_path / "d").exists()
+
+
+def test_the_doctor_asks_the_writers_service_once_and_says_what_that_cost(
+    monkeypatch, capsys, chat_server, tmp_path
+):
+    shipped = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    writer = {"kind": "chat", "model": "m", "base_url": chat_server.url, "api_key_env": None}
+    prices = {"prompt": 1.0, "completion": 2.0}
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({**shipped, "writer": {**writer, "prices": prices}}))
+
+    def answer():
+        command = ["magicseg", "doctor", "--json", "--profile", str(file)]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        findings = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+        assert ended.value.code == (0 if all(row["ok"] for row in findings.values()) else 2)
+        return findings["writer's answer"]
+
+    said = answer()
+    assert said["ok"]
+    assert "100 tokens read and 50 written, for 0.000200 USD" in said["detail"]
+    assert len(chat_server.requests) == 1
+    chat_server.queue = [chat_server.error(401, "no such key")]
+    said = answer()
+    assert not said["ok"]
+    assert "no such key" in said["detail"]
+    assert len(chat_server.requests) == 2

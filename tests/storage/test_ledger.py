@@ -236,3 +236,27 @@ def test_a_call_that_took_too_long_is_not_in_flight_any_more(objects):
     ledger.calls.file(KEY, (10, 20), None, -1)
     assert ledger.calls.in_flight() == 0
     assert ledger.totals().unsettled == 1
+
+
+def test_a_damaged_call_under_way_is_told_and_its_removal_helps(tmp_path):
+    ledger = Ledger(open_objects(tmp_path))
+    call = ledger.calls.file(KEY, (10, 20), None, 60)
+    file = tmp_path / f".engine/ledger/open/{call.token}.json"
+    file.write_bytes(b"{")
+    with pytest.raises(DataError, match=rf"{call.token}.*remove that file"):
+        Ledger(open_objects(tmp_path)).calls.in_flight()
+    file.unlink()
+    assert Ledger(open_objects(tmp_path)).calls.in_flight() == 0
+
+
+def test_an_answer_that_vanishes_between_two_looks_is_left_out(tmp_path):
+    ledger = Ledger(open_objects(tmp_path))
+    ledger.add(make_answer())
+    objects = open_objects(tmp_path)
+    listed = objects.paths(".engine/ledger/answers")
+    (tmp_path / listed[0]).unlink()
+    objects.paths = lambda folder: listed if folder.endswith("answers") else []
+    later = Ledger(objects)
+    later.refresh()
+    assert list(later.answers()) == []
+    assert later.spent(None)[0] == 0

@@ -570,3 +570,76 @@ def test_the_doctor_sees_an_answer_without_texts(chat_server, ledger, content, w
     config = ChatWriterConfig(model="m", base_url=chat_server.url, api_key_env=None)
     with pytest.raises(InputError, match=words):
         ask_once(config, ledger, CAT)
+
+
+@pytest.mark.parametrize(
+    ("field", "advice", "followed"),
+    [
+        ("response_format", r"answer_format \(json or text\)", {"answer_format": "text"}),
+        ("seed", r"send_seed \(false\)", {"send_seed": False}),
+        ("temperature", r"temperature \(1, or null", {"temperature": None}),
+        (
+            "max_completion_tokens",
+            r"max_tokens_field \(max_tokens\)",
+            {"max_tokens_field": "max_tokens"},
+        ),
+    ],
+)
+def test_the_setting_that_an_error_names_helps(build, chat_server, field, advice, followed):
+    obey = chat_server.reply
+
+    def strict(body, headers):
+        if field in body:
+            return chat_server.error(400, f"Unrecognized request argument supplied: {field}")
+        return obey(body, headers)
+
+    chat_server.reply = strict
+    with pytest.raises(InputError, match=advice):
+        build().write([wish()])
+    assert len(build(**followed).write([wish()])[0].texts) == 2
+
+
+def test_the_address_that_an_error_names_helps(build, chat_server):
+    obey, root = chat_server.reply, chat_server.url.removesuffix("/v1")
+    chat_server.reply = lambda body, headers: (404, {}, b"404 page not found")
+    with pytest.raises(InputError) as caught:
+        build(base_url=root).write([wish()])
+    [advised] = re.findall(r"here (http://\S+)", str(caught.value))
+    chat_server.reply = obey
+    assert len(build(base_url=advised).write([wish()])[0].texts) == 2
+
+
+def test_fewer_texts_a_call_help_where_a_request_is_too_long(build, chat_server):
+    obey = chat_server.reply
+
+    def short(body, headers):
+        if "Write 10 captions" in body["messages"][-1]["content"]:
+            return chat_server.error(400, "this model's maximum context length is 128 tokens")
+        return obey(body, headers)
+
+    chat_server.reply = short
+    with pytest.raises(InputError, match=r"texts_per_call and max_tokens \(lower them\)"):
+        build().write([wish(10)])
+    assert len(build(texts_per_call=5).write([wish(10)])[0].texts) == 10
+
+
+def test_a_raised_budget_lets_the_same_command_go_on(build, chat_server):
+    wishes = [wish(seed=seed) for seed in range(4)]
+    build(max_tokens=500).write(wishes[:1])
+    budget = worst_case(chat_server, 500) + 150 + 20  # for two calls, not for four
+    with pytest.raises(BudgetError, match="raise the budget and run the same command again"):
+        build(max_tokens=500, budget_tokens=budget, concurrency=1).write(wishes)
+    sent = len(chat_server.requests)
+    assert 0 < sent < 4
+    answers = build(max_tokens=500, budget_tokens=100_000, concurrency=1).write(wishes)
+    assert all(len(answer.texts) == 2 for answer in answers)
+    assert len(chat_server.requests) == 4
+
+
+def test_a_host_in_no_proxy_is_asked_directly(build, chat_server, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(TransientError, match="NO_PROXY lists the hosts that are asked directly"):
+        build(max_retries=0).write([wish()])
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert len(build(max_retries=0).write([wish()])[0].texts) == 2

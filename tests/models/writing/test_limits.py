@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from models.protocols import TextRequest
@@ -170,3 +171,37 @@ def test_a_pause_that_a_service_asks_for_holds_for_every_call():
     began = time.monotonic()
     with pace.turn(stop):
         assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.slow
+def test_no_sequence_of_faults_workers_and_kills_passes_a_budget(chat_server, tmp_path):
+    """Workers are killed and begun again until the budget is used; the server counts."""
+    chance, paid = np.random.default_rng(7), []
+    obey = chat_server.reply
+
+    def moody(body, headers):
+        mood = chance.random()
+        if mood < 0.3:
+            kinds = (chat_server.error(503), chat_server.error(429), (200, {}, b'{"error": "x"}'))
+            return kinds[chance.integers(len(kinds))]
+        status, fields, data = obey(body, headers)
+        paid.append(50)
+        if mood < 0.4:  # it is written and paid, and does not arrive whole
+            return status, {**fields, "content-length": "9999", "connection": "close"}, data
+        return status, fields, data
+
+    chat_server.reply, chat_server.delay = moody, 0.05
+    budget, first = 60 * 50, 0
+    deadline = time.monotonic() + 240
+    said = []
+    while said[-3:] != ["BudgetError"] * 3 and time.monotonic() < deadline:
+        workers = [start(chat_server, tmp_path, budget, first + 100 * n, 40) for n in range(3)]
+        first += 1000
+        time.sleep(chance.uniform(3, 6))
+        workers[chance.integers(len(workers))].kill()
+        said += [word for each in workers for word in each.communicate(timeout=120)[0].split()]
+        assert sum(paid) <= budget
+    assert "BudgetError" in said
+    ledger = Ledger(open_objects(tmp_path))
+    assert ledger.totals().cost_usd <= sum(paid) <= budget
+    assert ledger.calls.in_flight() == 0
