@@ -8,7 +8,6 @@ download: how good boxes and masks are in half precision cannot be read from the
 the detector's queries become boxes, about a thousand an image, which have to be told apart.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from transformers import (
 )
 
 from benchmarks.measurement import Row, compare, peak_megabytes, seconds_on
-from benchmarks.random_models import FULL, SMALL, Geometry, save_detector, save_segmenter
+from benchmarks.random_models import Geometry, chosen_geometry, save_detector, save_segmenter
 from benchmarks.results_file import write_results
 from models.labelling.config import DetectorConfig, SegmenterConfig
 from models.labelling.detectors import GroundingDino
@@ -236,16 +235,12 @@ def measure(geometry: Geometry, device: str, folder: Path) -> list[Row]:
 
 def main() -> None:
     """Measure at full size on a GPU, or the small geometry on a processor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--small", action="store_true", help="networks with hardly a weight")
-    arguments = parser.parse_args()
-    geometry = SMALL if arguments.small else FULL
+    geometry, device = chosen_geometry(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(geometry, arguments.device, Path(folder))
+        rows = measure(geometry, device, Path(folder))
     setting = {"geometry": geometry.name, "side": geometry.side, "phrases": 2, "boxes": 2}
     packages = ("magicseg-engine", "torch", "transformers")
-    write_results("full_labels", rows, packages, setting=setting, device=arguments.device)
+    write_results("full_labels", rows, packages, setting=setting, device=device)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ at the speed of one large matrix product, measured in the same run. Weights are 
 figures need no download; what is painted has no meaning.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from torch import Tensor
 
 from benchmarks.measurement import Row, compare, peak_megabytes, seconds_on
-from benchmarks.random_models import FULL, SMALL, Geometry, save_painter
+from benchmarks.random_models import Geometry, chosen_geometry, save_painter
 from benchmarks.results_file import write_results
 from benchmarks.train_step import count_flops, product_speed
 from models.painting.config import PainterConfig
@@ -202,13 +201,9 @@ def _difference(
 
 def main() -> None:
     """Measure at full size on a GPU, or the small geometry on a processor."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--small", action="store_true", help="networks with hardly a weight")
-    arguments = parser.parse_args()
-    geometry = SMALL if arguments.small else FULL
+    geometry, device = chosen_geometry(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(geometry, arguments.device, Path(folder))
+        rows = measure(geometry, device, Path(folder))
     setting = {
         "geometry": geometry.name,
         "side": geometry.side,
@@ -217,7 +212,7 @@ def main() -> None:
         "scheduler": "pndm",
     }
     packages = ("magicseg-engine", "torch", "diffusers", "transformers")
-    write_results("full_pair", rows, packages, setting=setting, device=arguments.device)
+    write_results("full_pair", rows, packages, setting=setting, device=device)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Two geometries exist: that of the models that the profile `sd15` names, and one 
 core goes through in a second. Tokenizers know single letters, which is what benchmarks ask with.
 """
 
+import argparse
 import json
 import string
 from collections.abc import Callable
@@ -182,6 +183,21 @@ SMALL = Geometry(
         "num_feature_levels": 3,
     },
 )
+
+
+def chosen_geometry(about: str | None) -> tuple[Geometry, str]:
+    """What the command line asks for: full size, or hardly a weight; and the device.
+
+    Args:
+        about: What the benchmark does, for its help.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--small", action="store_true", help="networks with hardly a weight")
+    arguments = parser.parse_args()
+    return (SMALL if arguments.small else FULL), arguments.device
+
+
 """The same architectures with hardly a weight."""
 
 

@@ -7,17 +7,15 @@ for, stay as they are.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from models.protocols import TextRequest
-from storage.documents import read_yaml, suggest, validate
-from storage.errors import InputError
+from models.writing.shipped_sets import ShippedSets
+from storage.documents import read_yaml, validate
 from storage.identity import digest
-from storage.paths import local_path
 from storage.records import Record
 from storage.vocabulary import ClassRecord
 
@@ -49,7 +47,6 @@ RESPONSE_FORMATS: dict[AnswerFormat, dict[str, Any] | None] = {
 }
 """The field `response_format` of each form; the words ask for ``{"texts": [...]}`` in all."""
 
-_FOLDER = Path(__file__).parents[1] / "data" / "instructions"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _ALWAYS = ("count", "least", "most")
 _MAX_FORMS = 6
@@ -177,30 +174,20 @@ def load_instructions(name: str) -> InstructionSet:
         InputError: If there is no such set or file, or its contents are no instructions; the
             message names every fault.
     """
-    if name.endswith((".yaml", ".yml")):
-        return _read(local_path(name, "the instructions"))
-    if name not in instruction_names():
-        message = (
-            f"no instructions {name!r}; {suggest(name, instruction_names())}, or the path of a "
-            ".yaml file"
-        )
-        raise InputError(message)
-    return _shipped(name)
+    return _SETS.load(name)
 
 
 def instruction_names() -> list[str]:
     """The sets that come with the engine."""
-    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
-
-
-@cache
-def _shipped(name: str) -> InstructionSet:
-    return _read(_FOLDER / f"{name}.yaml")
+    return _SETS.names()
 
 
 def _read(file: Path) -> InstructionSet:
     document: dict[str, Any] = read_yaml(file)
     return validate(InstructionSet, document, f"instructions {str(file)!r} cannot be used")
+
+
+_SETS = ShippedSets("instructions", "instructions", _read)
 
 
 def whole_characters(text: str) -> str:

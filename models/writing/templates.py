@@ -15,21 +15,19 @@ there twice is drawn twice as often. `two` may be missing if no text with two cl
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
 from itertools import product
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from storage.documents import read_yaml, suggest, validate
+from models.writing.shipped_sets import ShippedSets
+from storage.documents import read_yaml, validate
 from storage.errors import InputError
 from storage.identity import derive_seed
-from storage.paths import local_path
 from storage.plurals import plural_forms
 from storage.records import Record
 from storage.vocabulary import ClassRecord
 
-_FOLDER = Path(__file__).parents[1] / "data" / "templates"
 _DRAWS = 64  # random draws for a new text before all texts are tried in turn
 _PIECES = re.compile(r"(\{[^{}]*\})")
 _AN = re.compile(r"\W*(?!uni|uri|use|eu|one\b)(?:[aeiou]|hour|honest|heir)", re.IGNORECASE)
@@ -152,20 +150,12 @@ def load_templates(name: str) -> TemplateSet:
         InputError: If there is no such set or file, or its contents are not a grammar; the message
             names every fault.
     """
-    if name.endswith((".yaml", ".yml")):
-        return _read_templates(local_path(name, "the template set"))
-    if name not in template_names():
-        message = (
-            f"no template set {name!r}; {suggest(name, template_names())}, or the path of a "
-            ".yaml file"
-        )
-        raise InputError(message)
-    return _shipped_templates(name)
+    return _SETS.load(name)
 
 
-@cache
-def _shipped_templates(name: str) -> TemplateSet:
-    return _read_templates(_FOLDER / f"{name}.yaml")
+def template_names() -> list[str]:
+    """The sets that come with the engine."""
+    return _SETS.names()
 
 
 def _read_templates(file: Path) -> TemplateSet:
@@ -173,9 +163,7 @@ def _read_templates(file: Path) -> TemplateSet:
     return validate(TemplateSet, read_yaml(file), where)
 
 
-def template_names() -> list[str]:
-    """The sets that come with the engine."""
-    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
+_SETS = ShippedSets("templates", "template set", _read_templates)
 
 
 def _slot(name: str) -> str:

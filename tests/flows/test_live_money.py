@@ -1,10 +1,11 @@
 import pytest
 
+from answers import answered
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from flows.live_money import LiveMoney
 from models.writing.chat_config import ChatWriterConfig
-from storage.ledger import Answer, Ledger
+from storage.ledger import Ledger
 from storage.prices import Prices
 
 PRICES = Prices(prompt=1000.0, completion=2000.0)
@@ -26,18 +27,7 @@ def run(tmp_path):
 
 
 def pay(run, number, prices=PRICES, **changes):
-    about = {
-        "key": f"{number:064x}",
-        "request": {},
-        "response": {"choices": [{}]},
-        "prompt_tokens": 1000,
-        "completion_tokens": 500,
-        "most_prompt_tokens": 2000,
-        "most_completion_tokens": 2000,
-        "prices": prices,
-        "seconds": 1.0,
-    }
-    Ledger(run.store.objects).add(Answer.model_validate(about | changes))
+    Ledger(run.store.objects).add(answered(number, prices=prices, **changes))
 
 
 def test_spent_projected_and_limit_are_told(run):

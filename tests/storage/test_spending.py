@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
+from answers import answered
 from storage.card import is_current, render_card, write_card
 from storage.commits import Verdict
-from storage.ledger import Answer, Ledger
+from storage.ledger import Ledger
 from storage.payloads import Payload
 from storage.prices import Prices
 from storage.records import Stage
@@ -37,19 +38,8 @@ def finish(store, sample, payload):
     return finish_
 
 
-def answer(number, **changes):
-    about = {
-        "key": f"{number:064x}",
-        "request": {},
-        "response": {"choices": [{}]},
-        "prompt_tokens": 1000,
-        "completion_tokens": 500,
-        "most_prompt_tokens": 2000,
-        "most_completion_tokens": 2000,
-        "prices": PRICES,
-        "seconds": 1.0,
-    }
-    return Answer.model_validate(about | changes)
+def answer(number, prices=PRICES):
+    return answered(number, prices=prices)
 
 
 def test_calls_money_and_gpu_seconds_stand_side_by_side_and_fall_to_written_samples(store, finish):
