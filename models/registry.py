@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BaseModel, Discriminator, Tag
 
 from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.sam3_config import Sam3Config
 from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
@@ -96,6 +97,13 @@ KINDS: tuple[Kind, ...] = (
         Need.DEVICE,
         "a Stable Diffusion pipeline of `diffusers`",
         tokens="models.painting.tokens:PipelineTokens",
+    ),
+    Kind(
+        Role.LABELLER,
+        Sam3Config,
+        "models.labelling.sam3:Sam3",
+        Need.DEVICE,
+        "SAM 3 of `transformers`, with either text encoder: boxes and masks in one pass",
     ),
     Kind(
         Role.DETECTOR,
