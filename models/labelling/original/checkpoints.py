@@ -95,9 +95,7 @@ def _tensors(saved: Any, path: Path) -> dict[str, Tensor]:
     raise InputError(message)
 
 
-def _require_shapes(
-    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path
-) -> None:
+def _require_shapes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
     for name in sorted(own.keys() & tensors.keys()):
         found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
         if found != expected:

@@ -1,7 +1,7 @@
 """Settings of the original back ends; nothing here needs torch or the packages themselves."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -79,6 +79,8 @@ class OriginalDetectorConfig(SpanConfig, frozen=True):
 class OriginalSegmenterConfig(ModelConfig, frozen=True):
     """SAM as its authors' package computes it, from a released checkpoint."""
 
+    of_the_machine: ClassVar[frozenset[str]] = ModelConfig.of_the_machine | {"boxes_at_once"}
+
     kind: Literal["sam-original"] = "sam-original"
     """Tells this segmenter from others."""
     model: str
@@ -92,6 +94,8 @@ class OriginalSegmenterConfig(ModelConfig, frozen=True):
     multimask: bool = False
     """Let the decoder propose three masks a box and take the one it thinks best; otherwise it
     makes one."""
+    boxes_at_once: int = Field(64, ge=1)
+    """Boxes of an image that are cut out together; more take more memory, and give the same."""
 
     @field_validator("dtype")
     @classmethod

@@ -1,6 +1,7 @@
 """Grounding DINO of its authors' package, behind the same span scores as that of transformers."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from models.labelling.original.files import (
 )
 from models.labelling.original.packages import (
     detector_package,
-    importing_original,
+    original_module,
     require_detector_packages,
 )
 from models.labelling.span_detector import SpanDetector, TokenScores
@@ -39,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _RELEASED = {"swint": "GroundingDINO_SwinT_OGC.py", "swinb": "GroundingDINO_SwinB_cfg.py"}
 _MEAN, _DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+_TOWER = "swin_"  # another one would be downloaded by the package
+_MISSING = object()
 _MAX_TOKENS = 256  # the package has it in its code, whatever the settings say
 # For training: memory against time. A network that only looks is the same without.
 _FOR_TRAINING = {"use_checkpoint": False, "use_transformer_ckpt": False}
@@ -76,10 +79,12 @@ class _Network:
         text = find_text_encoder(folder)
         weights = Weights(str(folder), None)
         self.tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer", part=text.name)
-        encoder = _read_json_of_encoder(text, checkpoint)
+        encoder = _read_encoder(text, checkpoint)
         require_fit(self.tokenizer, encoder.get("vocab_size", 0), weights)
         with loading(weights, reading=f"{text.name}/{NETWORK_CONFIG}"), _quiet():
             network = _build(self._settings, encoder, self.tokenizer)
+        # Old code that works; the package's authors are told at every call.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"groundingdino\.")
         load_checkpoint(network, checkpoint)
         self._network = network.eval().to(self._device)
         _log.info("detector %s loaded from %s", config.model, checkpoint)
@@ -99,9 +104,9 @@ class _Network:
         its own.
         """
         prepared = in_threads(self._pixels, pictures)
+        self._require_places(prepared[0])
         return [
-            self._score(pixels, caption)
-            for pixels, caption in zip(prepared, captions, strict=True)
+            self._score(pixels, caption) for pixels, caption in zip(prepared, captions, strict=True)
         ]
 
     def _score(self, pixels: Tensor, caption: Caption) -> TokenScores:
@@ -114,8 +119,7 @@ class _Network:
 
     def _pixels(self, picture: Image.Image) -> Tensor:
         """Prepare a picture as the package does for a released checkpoint."""
-        from groundingdino.datasets import transforms
-
+        transforms = original_module("groundingdino.datasets.transforms")
         # Its `RandomResize` is this, after a draw of one size from one.
         resized, _ = transforms.resize(
             picture, None, self._config.short_side, self._config.long_side
@@ -123,28 +127,47 @@ class _Network:
         tensor, _ = transforms.ToTensor()(resized, None)
         return transforms.Normalize(_MEAN, _DEVIATION)(tensor)[0]
 
+    def _require_places(self, pixels: Tensor) -> None:
+        """Each query starts at a place of the picture of its own: check that there are enough."""
+        height, width = pixels.shape[1:]
+        first = min(self._settings["return_interm_indices"]) + 2
+        levels = range(first, first + self._settings["num_feature_levels"])
+        places = sum(math.ceil(height / 2**n) * math.ceil(width / 2**n) for n in levels)
+        if places < self._settings["num_queries"]:
+            message = (
+                f"a picture of {width} x {height} pixels has {places} places for "
+                f"{self._settings['num_queries']} queries, expected as many; raise `short_side`"
+            )
+            raise InputError(message)
+
 
 def _read_settings(config: OriginalDetectorConfig, checkpoint: Path) -> dict[str, Any]:
-    """What the network is built by; all that a released one has must be there."""
+    """What the network is built by: all that a released one has, of the same types."""
     released = detector_package() / "config"
     path = config.settings or released / _RELEASED[config.architecture]
     settings = read_settings(path)
     expected = read_settings(released / _RELEASED["swint"])
-    lacking = sorted(expected.keys() - settings.keys() - _FOR_TRAINING.keys())
-    if lacking:
-        message = (
-            f"settings {str(path)!r} lack {', '.join(lacking)}, expected all that "
-            f"{released / _RELEASED['swint']} has"
-        )
-        raise InputError(message)
+    for name in sorted(expected.keys() - _FOR_TRAINING.keys()):
+        if not _is_like(settings.get(name, _MISSING), expected[name]):
+            message = (
+                f"settings {str(path)!r} say {name} is {settings.get(name, 'missing')!r}, expected "
+                f"something like {expected[name]!r}, as in {released / _RELEASED['swint']}"
+            )
+            raise InputError(message)
     require_possible(path, settings, checkpoint.stat().st_size)
-    if not str(settings["backbone"]).startswith("swin_"):
-        message = f"settings {str(path)!r} say backbone is {settings['backbone']!r}, expected a Swin"
-        raise InputError(message)
     return {**settings, **_FOR_TRAINING}
 
 
-def _read_json_of_encoder(text: Path, checkpoint: Path) -> dict[str, Any]:
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a setting may stand where the example does; image towers must be of its kind."""
+    if isinstance(example, str) and example.startswith(_TOWER):
+        return isinstance(value, str) and value.startswith(_TOWER)
+    if isinstance(example, float):
+        return isinstance(value, int | float)
+    return example is None or type(value) is type(example)
+
+
+def _read_encoder(text: Path, checkpoint: Path) -> dict[str, Any]:
     path = text / NETWORK_CONFIG
     settings = read_json(path)
     require_possible(path, settings, checkpoint.stat().st_size)
@@ -161,12 +184,12 @@ def _build(settings: Mapping[str, Any], encoder: dict[str, Any], tokenizer: Any)
         def get_extended_attention_mask(
             self, attention_mask: Tensor, input_shape: Any, _device: Any = None
         ) -> Tensor:
-            return super().get_extended_attention_mask(attention_mask, input_shape)
+            mask: Any = super()
+            return mask.get_extended_attention_mask(attention_mask, input_shape)
 
-    with importing_original():
-        from groundingdino.models import build_model
-        from groundingdino.models.GroundingDINO import transformer
-        from groundingdino.util import get_tokenlizer as parts
+    models = original_module("groundingdino.models")
+    transformer = original_module("groundingdino.models.GroundingDINO.transformer")
+    parts = original_module("groundingdino.util.get_tokenlizer")
     width = transformer.gen_sineembed_for_position(torch.zeros(1, 1, 4)).shape[-1] // 2
     if settings["hidden_dim"] != width:
         message = f"hidden_dim is {settings['hidden_dim']}, expected {width}: the package fixes it"
@@ -177,7 +200,7 @@ def _build(settings: Mapping[str, Any], encoder: dict[str, Any], tokenizer: Any)
         "get_pretrained_language_model": lambda _: Bert(BertConfig.from_dict(encoder)),
     }
     with _replaced(parts, made):
-        return build_model(SimpleNamespace(**settings))
+        return models.build_model(SimpleNamespace(**settings))
 
 
 @contextmanager

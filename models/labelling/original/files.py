@@ -5,7 +5,7 @@ Nothing here reads a tensor or runs a line of what lies in the folder.
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any

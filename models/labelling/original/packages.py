@@ -1,20 +1,22 @@
 """The packages of the extra `original`: whether they are there and fit to each other.
 
-Nothing is imported to find out, so that a run is refused before any weights are read.
+Nothing is imported to find that out, so that a run is refused before any weights are read.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from models.loading import LOADING
 from storage.errors import InputError
 
 INSTALL_ORIGINAL = "pip install 'magicseg-engine[original]'"
 """What brings the packages."""
 
-_DETECTOR = ("groundingdino", "torchvision", "supervision", "matplotlib", "cv2", "timm", "addict")
+# With what `groundingdino` imports, asked for by it or not.
+_DETECTOR = ("groundingdino", "torchvision", "timm", "cv2", "matplotlib", "addict", "yapf")
 _SEGMENTER = ("segment_anything", "torchvision")
 _TOO_NEW = 5
 _OWN = f"make an environment of its own for it, and in that: {INSTALL_ORIGINAL}"
@@ -55,18 +57,18 @@ def detector_package() -> Path:
     return Path(spec.origin).parent
 
 
-@contextmanager
-def importing_original() -> Iterator[None]:
-    """Explain what is missing when a package is there and cannot be loaded.
+def original_module(name: str) -> Any:
+    """Import a module of one of the packages.
 
     Raises:
-        InputError: Instead of an ImportError.
+        InputError: If it is there and cannot be loaded; says what is missing.
     """
     try:
-        yield
+        with LOADING:
+            return import_module(name)
     except ImportError as error:
         way = f"on a machine without a display: {_HEADLESS}" if "libGL" in str(error) else _OWN
-        message = f"the packages of the extra 'original' cannot be loaded ({error}); {way}"
+        message = f"{name} cannot be loaded ({error}); {way}"
         raise InputError(message) from error
 
 
