@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def load_checkpoint(network: nn.Module, path: Path) -> None:
         InputError: If the file is damaged, holds more than tensors, or its tensors are not those of
             the network. What the network does not know is told in the log.
     """
-    with LOADING:
+    # torch warns of pickles that it then reads or refuses.
+    with LOADING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         tensors = _tensors(_read(path), path)
     own = network.state_dict()
     _require_shapes(own, tensors, path)
@@ -73,10 +76,12 @@ def _read(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
+    reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    if isinstance(error, pickle.UnpicklingError):  # which advises to read it without care
+        reason = "no tensors in it"
     return (
-        f"checkpoint {str(path)!r} cannot be read ({type(error).__name__}: {first}), expected a "
-        f"file that torch has saved; {_AGAIN}"
+        f"checkpoint {str(path)!r} cannot be read ({reason.rstrip('.')}), expected a file that "
+        f"torch has saved; {_AGAIN}"
     )
 
 
