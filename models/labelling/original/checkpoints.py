@@ -60,7 +60,7 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"[Gg]lobal:? (?:GLOBAL )?([\w.]+)", str(error))
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if not found:
             raise InputError(_damaged(path, error)) from error
         message = (
