@@ -39,7 +39,7 @@ test-oldest: $(OLDEST_READY)
 
 # What the extra 'original' brings, beside the same weights in transformers: it needs transformers 4.
 test-original: $(ORIGINAL_READY)
-	$(ORIGINAL)/bin/python -m pytest tests/models/labelling/original
+	$(ORIGINAL)/bin/python -m pytest tests/models/labelling/original tests/flows/test_original_generation.py
 
 check: $(READY)
 	$(BIN)/ruff check .
