@@ -49,7 +49,11 @@ def labelled_by_originals(quick, tmp_path):
 
 
 def rows_of(root):
-    rows = [row for path in sorted(root.rglob("*.parquet")) for row in decode_manifest(path.read_bytes())]
+    rows = [
+        row
+        for path in sorted(root.rglob("*.parquet"))
+        for row in decode_manifest(path.read_bytes())
+    ]
     return sorted(rows, key=lambda row: row.index)
 
 
