@@ -205,6 +205,10 @@ class LabelledImages:
         """Names of the images, in order."""
         return self._keys
 
+    def image_file(self, key: str) -> Path:
+        """The file of an image."""
+        return self._layout.image(key)
+
     def sample(self, key: str) -> BenchmarkSample:
         """Read one image; raises as reading all of them does."""
         pixels = read_image(self._layout.image(key), self._origin.where_to_get)
