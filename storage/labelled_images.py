@@ -136,6 +136,9 @@ def _members(image: RealImage) -> Iterator[tuple[str, bytes]]:
         "mask.png": own.mask_bytes,
         "real.json": json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(),
     }
+    if "." in own.key:
+        message = f"sample key {own.key!r} has a dot, which ends the key in the names of members"
+        raise InputError(message)
     try:
         check_real(parts, own.key, "a new tar")
     except DataError as error:

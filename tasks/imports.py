@@ -295,7 +295,7 @@ def _read_image(source: LabelledImages, target: _Target, index: int) -> RealImag
         key=f"{target.prefix}{index:08d}",
         class_ids=ids,
         class_names=tuple(target.vocabulary[class_id].name for class_id in ids),
-        image_bytes=_image_bytes(source.image_file(key).read_bytes(), sample.image),
+        image_bytes=_image_bytes(source.image_bytes(key), sample.image),
         mask_bytes=encode_label_map(labels),
         judged_class_ids=target.judged,
     )

@@ -135,7 +135,7 @@ def test_mask2former_is_trained_by_the_same_runner(run):
 
 def test_mmsegmentation_reads_the_exported_labels(run, exported, tars):
     document = runner_document(
-        ClosedSetConfig.model_validate(run), read_export(exported), exported / "work"
+        ClosedSetConfig.model_validate(run), [read_export(exported)], exported / "work"
     )
     described = document["train_dataloader"]["dataset"]
     described["pipeline"] = [*described["pipeline"][:2], {"type": "PackSegInputs"}]
@@ -155,7 +155,7 @@ def test_mmsegmentation_reads_the_exported_labels(run, exported, tars):
 def test_only_the_backbone_learns_slowly(run, exported):
     for network, key in ((DEEPLAB, "backbone"), (MASK2FORMER, "pixel_level_module.encoder")):
         config = ClosedSetConfig.model_validate({**run, "network": network})
-        optimiser = runner_document(config, read_export(exported), exported)["optim_wrapper"]
+        optimiser = runner_document(config, [read_export(exported)], exported)["optim_wrapper"]
         assert optimiser["paramwise_cfg"] == {"custom_keys": {key: {"lr_mult": 0.1}}}
         assert optimiser["clip_grad"] == {"max_norm": 0.01, "norm_type": 2}
 
