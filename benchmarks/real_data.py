@@ -1,7 +1,8 @@
 """The miniature student on a folder of real images, alone and mixed with generated samples.
 
 The folder is the split `train` of the drawn benchmark in the layout of PASCAL VOC: images with
-exact masks and without twins. It has as many images as a dataset of the demonstration has samples.
+exact masks and without twins; as many images as a dataset of the demonstration has samples, and
+twice as many, since a tenth of them shows no object.
 `benchmarks.student_transfer` has the same student on generated samples, and on drawn pairs; its
 datasets are used where `--out` names its folder. What is there is not made again.
 """
@@ -27,25 +28,28 @@ MEANS = ("miou", "foreground_miou")
 
 
 def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
-    """Train and score both students of one seed; one row for each subject and split."""
+    """Train and score the students of one seed; one row for each subject and split."""
     root = out / f"seed{seed}"
     generation = demo_generation(root / "generated", seed)
     generate_locally(generation, console)
-    drawn = DrawnBenchmarkConfig(num_train=generation.samples)
-    benchmark = write_benchmark(drawn, out / "real-benchmark")
-    real = DataSource(path=str(benchmark), layout="miniature")
+    few, many = (
+        write_benchmark(DrawnBenchmarkConfig(num_train=count), out / f"real-{count}")
+        for count in (generation.samples, 2 * generation.samples)
+    )
+    real, more = (DataSource(path=str(folder), layout="miniature") for folder in (few, many))
     generated = DataSource(path=str(root / "generated"))
     rows: list[dict[str, object]] = []
-    for subject, data in (
-        ("student on real", (real,)),
-        ("student on generated and real, 1 to 1", (generated, real)),
+    for name, subject, data in (
+        ("few", f"student on {generation.samples} real images", (real,)),
+        ("many", f"student on {2 * generation.samples} real images", (more,)),
+        ("both", "student on generated and real, 1 to 1", (generated, real)),
     ):
         parameters = TrainAndEvaluateParameters(
             data=data,
             imports=str(out / "imports"),
-            out=str(root / f"real-run-{len(data)}"),
+            out=str(root / f"real-{name}-run"),
             training={"seed": seed},
-            benchmarks=tuple(BenchmarkConfig(root=benchmark, split=split) for split in SPLITS),
+            benchmarks=tuple(BenchmarkConfig(root=few, split=split) for split in SPLITS),
             untrained=False,
             baseline=False,
         )
