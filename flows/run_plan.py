@@ -32,7 +32,7 @@ from tasks.imports import RealImport
 from tasks.scoring import SCORES_FOLDER, ScoreJob, Scoring
 from tasks.steps import Execute
 from tasks.subjects import AnySubject, Baseline, ClosedSetRun, TrainedStudent, UntrainedStudent
-from tasks.training import StudentTraining, require_shards, require_vocabulary
+from tasks.training import StudentTraining, refuse_other_vocabulary, require_shards
 from training.loop import CHECKPOINT_FOLDER
 
 
@@ -182,8 +182,8 @@ def _require_sources(parameters: TrainAndEvaluateParameters) -> None:
         require_shards(parameters.dataset, parameters.min_shards)
     for source in parameters.data:
         if source.layout is None:
+            refuse_other_vocabulary(source.path, vocabulary)
             require_shards(source.path, 1)
-            require_vocabulary(source.path, vocabulary)
 
 
 def _check_run_folder(folder: Path) -> None:

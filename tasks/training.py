@@ -101,7 +101,7 @@ def require_shards(dataset: str, wanted: int) -> int:
     return good
 
 
-def require_vocabulary(dataset: str, vocabulary: str) -> None:
+def refuse_other_vocabulary(dataset: str, vocabulary: str) -> None:
     """Refuse a dataset whose labels index another vocabulary than a run's.
 
     Raises:

@@ -38,11 +38,12 @@ from training.shard_cache import ShardCache, ShardFile
 
 _PREFETCH = 3
 _LAYOUTS = {
+    "miniature": ("JPEGImages", "benchmark.json"),
     "voc21": ("JPEGImages", "SegmentationClass"),
     "context60": ("JPEGImages", "SegmentationClassContext"),
     "coco_object": ("images", "annotations"),
 }
-"""Folders by which data sets that can be imported are known."""
+"""Files and folders by which data sets that can be imported are known."""
 
 Members = dict[str, tuple[int, int]]
 """Offset and size of each member of a sample, by extension."""
@@ -169,8 +170,8 @@ def _near_miss(dataset: str) -> str:
         return ", but a file: name the folder that it is in"
     if folder is not None and folder.is_dir():
         for layout, marks in _LAYOUTS.items():
-            if all((folder / mark).is_dir() for mark in marks):
-                return f", but its folders are those of {layout}: give --data {layout}:{dataset}"
+            if all((folder / mark).exists() for mark in marks):
+                return f", but looks like {layout}: train on it by --data {layout}:{dataset}"
         compressed = sorted(each.name for each in folder.glob("*.tar.*"))
         compressed += sorted(each.name for each in folder.glob("*.tgz"))
         if compressed:

@@ -140,8 +140,8 @@ def evaluate(
     help_epilogue=show_examples(
         "magicseg closed-set --dataset runs/mine --recipe mask2former_miniature \\",
         "    --classes miniature --root runs/benchmark",
-        "magicseg closed-set --data voc21:VOCdevkit/VOC2012,split=trainaug --profile sd15 \\",
-        "    --recipe deeplabv3_r50 --classes voc20 --out runs/voc",
+        "magicseg closed-set --data voc21:VOCdevkit/VOC2012,split=trainaug \\",
+        "    --profile sd15 --recipe deeplabv3_r50 --classes voc20 --out runs/voc",
     )
 )
 def closed_set(
