@@ -8,6 +8,8 @@ from evaluation.benchmarks.contract import BenchmarkConfig
 from storage.paths import local_path
 from tasks.imports import ImportJob, RealImport
 
+__all__ = ["DataSource"]
+
 RealLayout = Literal["voc21", "context60", "coco_object", "miniature"]
 """Data sets whose label maps say of every pixel what it shows, or that it shows none of them."""
 
