@@ -13,7 +13,13 @@ from storage.errors import InputError
 
 _VOCABULARIES = "tokenizer_config.json, tokenizer.json, vocab.json, merges.txt or vocab.txt"
 _UNKNOWN = "a \u2603"
-_FAST = {"CLIPTokenizer": "CLIPTokenizerFast", "BertTokenizer": "BertTokenizerFast"}
+_FAST = {
+    "CLIPTokenizer": "CLIPTokenizerFast",
+    "BertTokenizer": "BertTokenizerFast",
+    "GemmaTokenizer": "GemmaTokenizerFast",
+    "Qwen2Tokenizer": "Qwen2TokenizerFast",
+    "T5Tokenizer": "T5TokenizerFast",
+}
 
 
 def load_whole_tokenizer(

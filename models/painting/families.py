@@ -93,6 +93,7 @@ class Family:
             longest of a batch.
         compiles: What can be compiled: each input of it has one shape in all batches.
         options: What else the call is told.
+        in_one_step: Classes of samplers that it can take a single step with; empty for all.
         optional: Parts that it can do without, with the parts that are of no use then.
         unconditional: The text without words.
         since: The first release of diffusers that paints a batch as it paints each text alone.
@@ -114,6 +115,7 @@ class Family:
     draws: bool = True
     pads: bool = False
     compiles: frozenset[str] = frozenset({"network", "decoder"})
+    in_one_step: frozenset[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     optional: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     unconditional: str = ""
@@ -191,6 +193,7 @@ _PIXART = Family(
     "PixArtAlphaPipeline",
     _WITH_MASKS,
     reader=Reader("tokenizer", 120, 120, frame=_lower),
+    in_one_step=frozenset({"DDPMScheduler", "LCMScheduler"}),
     # Pictures of the size asked for, not of the nearest one of a table and then cut.
     options={"use_resolution_binning": False, "negative_prompt": None},
 )

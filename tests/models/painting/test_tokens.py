@@ -2,6 +2,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.painting.config import PainterConfig
 from models.painting.painters import DiffusionPairPainter
@@ -69,3 +70,74 @@ def test_a_painter_without_tokenizer_is_refused(config, build_pipeline, tmp_path
         file.unlink()
     with pytest.raises(InputError, match=r"no words in its tokenizer|cannot be loaded"):
         PipelineTokens(config.model_copy(update={"model": str(model)}))
+
+
+def read(painter, text):
+    """What the network is given of a text."""
+    given = painter._texts.arguments([text])
+    return {name: each for name, each in given.items() if "prompt" in name and each is not None}
+
+
+def are_equal(first, second):
+    return all(
+        torch.equal(a, b)
+        for name in first
+        for a, b in zip(first[name], second[name], strict=True)
+        if a.shape == b.shape
+    ) and all(first[name][0].shape == second[name][0].shape for name in first)
+
+
+READERS = [
+    ("StableDiffusionPipeline", None, 20),
+    ("StableDiffusionXLPipeline", None, 20),
+    ("StableDiffusion3Pipeline", None, 256),
+    ("StableDiffusion3Pipeline", 300, 300),
+    ("FluxPipeline", 64, 64),
+    ("PixArtAlphaPipeline", None, 120),
+    ("PixArtSigmaPipeline", None, 300),
+    ("SanaPipeline", None, 300),
+    ("ZImagePipeline", 64, 64),
+]
+
+
+@pytest.mark.parametrize(("name", "asked", "longest"), READERS)
+def test_a_text_that_is_not_too_long_is_read_to_its_last_word(saved_family, name, asked, longest):
+    settings = PainterConfig(
+        model=saved_family(name), device="cpu", text_tokens=asked, height=32, width=32
+    )
+    tokens, painter = PipelineTokens(settings), DiffusionPairPainter(settings)
+    assert tokens.max_tokens == longest
+    words = longest
+    while tokens.count_tokens("b" * words + "b") > longest:
+        words -= 1
+    assert tokens.count_tokens("b" * words + "b") == longest
+    assert not are_equal(read(painter, "b" * words + "b"), read(painter, "b" * words + "x"))
+    if name != "ZImagePipeline":  # there the end of the turn is cut before the text
+        words += 1
+        assert are_equal(read(painter, "b" * words + "b"), read(painter, "b" * words + "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "words"),
+    [
+        ("StableDiffusionXLPipeline", 64, "none: CLIP reads what it was made for"),
+        ("FluxPipeline", 513, "at most 512"),
+    ],
+)
+def test_a_painter_that_cannot_read_as_much_says_so(saved_family, name, asked, words):
+    settings = PainterConfig(
+        model=saved_family(name), device="cpu", text_tokens=asked, height=32, width=32
+    )
+    for kind in (PipelineTokens, DiffusionPairPainter):
+        with pytest.raises(InputError, match=f"read {asked} tokens of a text, expected {words}"):
+            kind(settings)
+
+
+def test_without_its_largest_encoder_stable_diffusion_3_reads_as_much_as_clip(
+    build_family, tmp_path
+):
+    def without(parts):
+        parts |= {"text_encoder_3": None, "tokenizer_3": None}
+
+    model = build_family("StableDiffusion3Pipeline", tmp_path, change=without)
+    assert PipelineTokens(PainterConfig(model=model)).max_tokens == 20
