@@ -87,6 +87,8 @@ class Family:
             configuration says so.
         multiple: What the pipeline itself wants sides to be a multiple of, in pixels.
         packed: Whether the call takes latents as a row of such squares.
+        overflows: Whether its autoencoder decodes in float32 where all else is float16, unless the
+            autoencoder's configuration says that it need not.
         in_float32: Whether it keeps latents in float32 whatever the network computes in.
         draws: Whether it hands its samplers the generators to draw noise from.
         pads: Whether texts are padded to one length here, because the pipeline pads them to the
@@ -111,6 +113,7 @@ class Family:
     patch: int | None = None
     multiple: int = 8
     packed: bool = False
+    overflows: bool = False
     in_float32: bool = False
     draws: bool = True
     pads: bool = False
@@ -225,6 +228,7 @@ FAMILIES: Mapping[str, Family] = {
             clip=("tokenizer", "tokenizer_2"),
             guidance_input="time_cond_proj_dim",
             patch=1,
+            overflows=True,
         ),
         Family(
             "StableDiffusion3Pipeline",
