@@ -29,7 +29,7 @@ WRITER = TypeAdapter(WriterConfig)
 def test_every_role_has_a_kind_and_no_two_kinds_of_a_role_share_a_name():
     for role in Role:
         names = [kind.name for kind in kinds_of(role)]
-        assert names
+        assert names or role is Role.LABELLER  # `grounded` is made of kinds of other roles
         assert len(set(names)) == len(names)
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_field_or_kind_is_refused_with_those_that_are_known(tmp_path)
 
 
 def test_profiles_written_before_kinds_had_names_mean_the_first_one_and_keep_their_identity():
-    document = load_profile("miniature").detector.model_dump(exclude={"kind"})
+    document = load_profile("miniature").labeller.detector.model_dump(exclude={"kind"})
     config = DetectorConfig.model_validate(document)
     assert kind_of(config).name == "grounding-dino"
     assert "kind" not in config.identity()
