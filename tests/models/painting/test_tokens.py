@@ -1,4 +1,5 @@
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,14 @@ def test_without_its_largest_encoder_stable_diffusion_3_reads_as_much_as_clip(
 
     model = build_family("StableDiffusion3Pipeline", tmp_path, change=without)
     assert PipelineTokens(PainterConfig(model=model)).max_tokens == 20
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="here it can be read")
+def test_a_vocabulary_that_only_sentencepiece_reads_is_told_with_the_command(
+    build_family, tmp_path
+):
+    settings = PainterConfig(model=build_family("PixArtSigmaPipeline", tmp_path))
+    (tmp_path / "tokenizer" / "tokenizer.json").rename(tmp_path / "tokenizer" / "spiece.model")
+    settings.identity()  # it can be named where it cannot be read
+    with pytest.raises(InputError, match=r"in spiece\.model alone.*`pip install sentencepiece`"):
+        PipelineTokens(settings)

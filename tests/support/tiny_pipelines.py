@@ -4,35 +4,14 @@ import json
 import string
 
 import diffusers
-import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 LETTERS = string.ascii_lowercase
 CLIP_WORDS = 54
 WORDS = 64
 WIDTH = 16
-
-
-@pytest.fixture(scope="session")
-def build_family():
-    """Saves a pipeline of the class that is named in a folder and returns its path."""
-    return _build
-
-
-@pytest.fixture(scope="session")
-def saved_family(tmp_path_factory):
-    """A function from a class to the folder of such a pipeline, which nobody may change."""
-    saved = {}
-
-    def folder(name):
-        if name not in saved:
-            saved[name] = _build(name, tmp_path_factory.mktemp(name))
-        return saved[name]
-
-    return folder
 
 
 def _clip_tokenizer(folder):
@@ -438,7 +417,7 @@ PARTS = {
 }
 
 
-def _build(name, folder, *, change=None, **options):
+def build_pipeline_of(name, folder, *, change=None, **options):
     """Save a pipeline.
 
     Args:
@@ -459,15 +438,3 @@ def _build(name, folder, *, change=None, **options):
         change(parts)
     getattr(diffusers, name)(**parts).save_pretrained(folder)
     return str(folder)
-
-
-@pytest.fixture(scope="session")
-def lose_tensor():
-    """Takes out of the weights in a folder the tensors whose names have a part."""
-
-    def lose(folder, part):
-        (file,) = folder.glob("*.safetensors")
-        state = {name: each for name, each in load_file(file).items() if part not in name}
-        save_file(state, file, {"format": "pt"})
-
-    return lose
