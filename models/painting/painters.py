@@ -12,7 +12,7 @@ from models.arithmetic import rounding_of
 from models.compiling import Compiled
 from models.devices import pick_device
 from models.painting.config import PainterConfig
-from models.painting.embeddings import TextEmbedder
+from models.painting.embeddings import GuidingTexts
 from models.painting.finite_pixels import FinitePixels
 from models.painting.pipelines import LoadedPipeline, load_pipeline
 from models.protocols import PaintedPair, PairRequest
@@ -43,7 +43,7 @@ class DiffusionPairPainter:
             _compile(self._loaded)
         self._shape = self._loaded.latent_shape(config)
         self._pixels = FinitePixels(self._pipeline.vae.decoder)
-        self._texts = TextEmbedder(self._loaded, config)
+        self._texts = GuidingTexts(self._loaded, config)
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order.

@@ -12,7 +12,7 @@ from models.folders import pipeline_parts
 from models.networks import load_part
 from models.painting.config import CHECKER_PARTS, PainterConfig
 from models.painting.families import Family, family_of
-from models.painting.parts import assemble, load_parts, part_class, read_index
+from models.painting.parts import assemble, load_parts, part_class, read_pipeline_index
 from models.painting.safety import SafetyChecker
 from models.painting.samplers import choose_sampler
 from models.processors import load_image_processor
@@ -90,7 +90,7 @@ def load_pipeline(config: PainterConfig, device: torch.device) -> LoadedPipeline
             does not fit what the configuration asks for.
     """
     weights = resolve_weights(config.model, config.revision)
-    index = read_index(weights)
+    index = read_pipeline_index(weights)
     family = family_of(index, weights.source)
     length = family.text_tokens(set(pipeline_parts(index)), config.text_tokens, weights.source)
     make = pipeline_class(family.pipeline)
