@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from models.configs import ModelConfig
-from models.folders import PIPELINE_INDEX
-from models.painting.families import Sampler
+from models.folders import PIPELINE_INDEX, pipeline_parts, read_json
+from models.painting.families import Sampler, family_of
+from models.weights import require_marker, resolve_weights
 
 CHECKER_PARTS = frozenset({"safety_checker", "feature_extractor"})
 """Parts of a pipeline that judge images, and have no part in painting them."""
@@ -50,3 +51,16 @@ class PainterConfig(ModelConfig, frozen=True):
     def unneeded_parts(self) -> frozenset[str]:
         """What only judges images, if they are not judged."""
         return frozenset() if self.safety_checker else CHECKER_PARTS
+
+    def check(self) -> str:
+        """Look for the weights without loading them, and for what can be done with them.
+
+        Raises:
+            InputError: If they are missing, or are of no pipeline that can paint as it is asked to.
+        """
+        where = super().check()
+        weights = resolve_weights(self.model, self.revision)
+        index = read_json(require_marker(weights, self.marker))
+        family = family_of(index, weights.source)
+        family.text_tokens(set(pipeline_parts(index)), self.text_tokens, weights.source)
+        return where

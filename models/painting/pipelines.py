@@ -22,6 +22,7 @@ from storage.errors import InputError
 _log = logging.getLogger(__name__)
 
 _EXTRACTOR = "CLIPImageProcessor"
+_SAMPLER = "scheduler"
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,14 @@ def load_pipeline(config: PainterConfig, device: torch.device) -> LoadedPipeline
     family = family_of(index, weights.source)
     length = family.text_tokens(set(pipeline_parts(index)), config.text_tokens, weights.source)
     make = pipeline_class(family.pipeline)
+    own = load_parts(weights, index, [_SAMPLER], dtype=config.dtype)[_SAMPLER]
+    sampler = choose_sampler(own, family, config)  # small, and may be refused
     parts = load_parts(weights, index, _needed(make, family, index), dtype=config.dtype)
     _require_pair(parts["vae"], parts[family.network], family, config)
     if family.overflows and config.dtype == "float16" and parts["vae"].config.force_upcast:
         _decode_in_float32(parts["vae"])
-    parts["scheduler"] = choose_sampler(parts["scheduler"], family, config)
     checker = _checker(weights, index, config, device)
-    pipeline = assemble(make, weights, index, parts)
+    pipeline = assemble(make, weights, index, parts | {_SAMPLER: sampler})
     _log.info("painter %s loaded from %s", config.model, weights.source)
     return LoadedPipeline(pipeline.to(device), family, checker, length)
 
@@ -113,9 +115,9 @@ def pipeline_class(name: str) -> Any:
 
 
 def _needed(make: Any, family: Family, index: dict[str, Any]) -> list[str]:
-    """Names of the parts that are loaded; those that the index lacks will be told by name."""
+    """Parts that are loaded beside the sampler; what the index lacks of them is told by name."""
     there = set(pipeline_parts(index))
-    useless = set(CHECKER_PARTS)
+    useless = {_SAMPLER, *CHECKER_PARTS}
     for part, with_it in family.optional.items():
         useless |= with_it | {part} if part not in there else set()
     parameters = inspect.signature(make).parameters
