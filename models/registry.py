@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BaseModel, Discriminator, Tag
 
 from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
 from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
@@ -105,11 +106,25 @@ KINDS: tuple[Kind, ...] = (
         "Grounding DINO of `transformers`, asked for a closed set of phrases",
     ),
     Kind(
+        Role.DETECTOR,
+        OriginalDetectorConfig,
+        "models.labelling.original.detector:OriginalGroundingDino",
+        Need.DEVICE,
+        "Grounding DINO of its authors' package `groundingdino-py`, from their checkpoint",
+    ),
+    Kind(
         Role.SEGMENTER,
         SegmenterConfig,
         "models.labelling.segmenters:Sam",
         Need.DEVICE,
         "SAM of `transformers`, prompted with boxes",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        OriginalSegmenterConfig,
+        "models.labelling.original.segmenter:OriginalSam",
+        Need.DEVICE,
+        "SAM of its authors' package `segment-anything`, from their checkpoint",
     ),
 )
 """All kinds; the first of a role is the one that a configuration without `kind` means."""
@@ -200,8 +215,8 @@ def _load(place: str) -> Any:
 if TYPE_CHECKING:
     WriterConfig = TemplateWriterConfig | ChatWriterConfig
     AnyPainterConfig = PainterConfig
-    AnyDetectorConfig = DetectorConfig
-    AnySegmenterConfig = SegmenterConfig
+    AnyDetectorConfig = DetectorConfig | OriginalDetectorConfig
+    AnySegmenterConfig = SegmenterConfig | OriginalSegmenterConfig
 else:
     WriterConfig = config_type(Role.WRITER)
     AnyPainterConfig = config_type(Role.PAINTER)
