@@ -24,11 +24,11 @@ def write(path, **changes):
     return str(path)
 
 
-def test_the_shipped_profiles_are_known_by_name():
-    assert {"miniature", "sd15", "sd15-sam3"} <= set(profile_names())
+def test_the_shipped_profiles_are_the_miniature_and_the_papers_with_other_painters_and_labellers():
+    assert profile_names() == ["flux", "miniature", "sd15", "sd15-sam3", "sdxl"]
 
 
-@pytest.mark.parametrize("name", ["miniature", "sd15"])
+@pytest.mark.parametrize("name", profile_names())
 def test_a_shipped_profile_is_whole(name):
     profile = load_profile(name)
     assert profile.name == name
@@ -74,6 +74,29 @@ def test_the_table_of_the_shipped_profiles_has_what_they_pin(name):
         if getattr(config, "revision", None):
             [row] = [line for line in table.splitlines() if f"| `{config.model}` |" in line]
             assert f"`{config.revision[:12]}`" in row
+
+
+@pytest.mark.parametrize("name", ["flux", "sdxl"])
+def test_another_painters_profile_differs_from_sd15_by_the_painter_alone(name):
+    profile, paper = load_profile(name), load_profile("sd15")
+    assert profile.painter.model != paper.painter.model
+    changed = {"name": "sd15", "painter": paper.painter}
+    assert profile.model_copy(update=changed) == paper
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline"), [("flux", "FluxPipeline"), ("sdxl", "StableDiffusionXLPipeline")]
+)
+def test_another_painters_profile_paints_from_a_folder_in_the_layout_of_the_hub(
+    saved_family, tmp_path, monkeypatch, name, pipeline
+):
+    painter = load_profile(name).painter
+    (tmp_path / painter.model).parent.mkdir()
+    (tmp_path / painter.model).symlink_to(saved_family(pipeline))
+    monkeypatch.setenv("MAGICSEG_WEIGHTS", str(tmp_path))
+    small = {"device": "cpu", "steps": 1, "height": 32, "width": 32, "batch_size": 1}
+    settings = painter.model_copy(update=small | {"dtype": "bfloat16"})
+    assert DiffusionPairPainter(settings).paint([PairRequest("a", "b", 0)])[0].image.std() > 1
 
 
 def test_sd15_resolves_to_the_hub_at_fixed_commits(monkeypatch):
