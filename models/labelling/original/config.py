@@ -15,6 +15,7 @@ from models.labelling.original.files import (
     find_settings,
     find_text_encoder,
     original_folder,
+    read_settings,
 )
 from models.labelling.original.packages import (
     require_detector_packages,
@@ -67,12 +68,13 @@ class OriginalDetectorConfig(SpanConfig, frozen=True):
         """Look for the packages and the files without loading them; say where they are.
 
         Raises:
-            InputError: If one is missing; says how to get it.
+            InputError: If one is missing, and how to get it, or the settings cannot be read.
         """
         require_detector_packages()
         folder = original_folder(self.model)
         find_text_encoder(folder)
-        _ = self.settings
+        if self.settings is not None:
+            read_settings(self.settings)
         return f"{find_checkpoint(folder).name} in {folder}"
 
 
