@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BaseModel, Discriminator, Tag
 
-from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.config import (
+    DetectorConfig,
+    MmGroundingDinoConfig,
+    Owlv2Config,
+    Sam2Config,
+    SamHqConfig,
+    SegmenterConfig,
+)
 from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
@@ -105,11 +112,39 @@ KINDS: tuple[Kind, ...] = (
         "Grounding DINO of `transformers`, asked for a closed set of phrases",
     ),
     Kind(
+        Role.DETECTOR,
+        MmGroundingDinoConfig,
+        "models.labelling.detectors:MmGroundingDino",
+        Need.DEVICE,
+        "MM-Grounding-DINO of `transformers`, asked as Grounding DINO is",
+    ),
+    Kind(
+        Role.DETECTOR,
+        Owlv2Config,
+        "models.labelling.owlv2:Owlv2",
+        Need.DEVICE,
+        "OWLv2 of `transformers`, asked one text a phrase",
+    ),
+    Kind(
         Role.SEGMENTER,
         SegmenterConfig,
         "models.labelling.segmenters:Sam",
         Need.DEVICE,
         "SAM of `transformers`, prompted with boxes",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        SamHqConfig,
+        "models.labelling.sam_hq:SamHq",
+        Need.DEVICE,
+        "SAM-HQ of `transformers`, with finer borders",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        Sam2Config,
+        "models.labelling.sam2:Sam2",
+        Need.DEVICE,
+        "SAM 2 of `transformers`, on images",
     ),
 )
 """All kinds; the first of a role is the one that a configuration without `kind` means."""
@@ -200,8 +235,8 @@ def _load(place: str) -> Any:
 if TYPE_CHECKING:
     WriterConfig = TemplateWriterConfig | ChatWriterConfig
     AnyPainterConfig = PainterConfig
-    AnyDetectorConfig = DetectorConfig
-    AnySegmenterConfig = SegmenterConfig
+    AnyDetectorConfig = DetectorConfig | MmGroundingDinoConfig | Owlv2Config
+    AnySegmenterConfig = SegmenterConfig | SamHqConfig | Sam2Config
 else:
     WriterConfig = config_type(Role.WRITER)
     AnyPainterConfig = config_type(Role.PAINTER)

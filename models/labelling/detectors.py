@@ -11,7 +11,7 @@ from torch import Tensor
 from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.captions import Caption
-from models.labelling.config import DetectorConfig
+from models.labelling.config import DetectorConfig, MmGroundingDinoConfig
 from models.labelling.span_detector import SpanDetector, TokenScores
 from models.networks import load_network
 from models.processors import load_image_processor, load_whole_tokenizer, require_fit
@@ -32,7 +32,25 @@ class GroundingDino(SpanDetector):
     """
 
     def __init__(self, config: DetectorConfig) -> None:
-        super().__init__(config, _Network(config))
+        from transformers import GroundingDinoForObjectDetection
+
+        super().__init__(config, _Network(config, GroundingDinoForObjectDetection))
+
+
+class MmGroundingDino(SpanDetector):
+    """MM-Grounding-DINO of `transformers`: the same network, trained by others on more.
+
+    Args:
+        config: Checkpoint and thresholds.
+
+    Raises:
+        InputError: If the checkpoint is missing, incomplete, or of another architecture.
+    """
+
+    def __init__(self, config: MmGroundingDinoConfig) -> None:
+        from transformers import MMGroundingDinoForObjectDetection
+
+        super().__init__(config, _Network(config, MMGroundingDinoForObjectDetection))
 
 
 class _Network:
@@ -40,20 +58,16 @@ class _Network:
 
     Args:
         config: Checkpoint and arithmetic.
+        architecture: Its class.
     """
 
-    def __init__(self, config: DetectorConfig) -> None:
-        from transformers import GroundingDinoForObjectDetection
-
+    def __init__(
+        self, config: DetectorConfig | MmGroundingDinoConfig, architecture: type[Any]
+    ) -> None:
         self._dtype = config.dtype
         self._device = pick_device(config.device)
         weights = resolve_weights(config.model, config.revision)
-        network = load_network(
-            GroundingDinoForObjectDetection,
-            weights,
-            model_type="grounding-dino",
-            dtype=config.dtype,
-        )
+        network = load_network(architecture, weights, model_type=config.kind, dtype=config.dtype)
         self._network = network.to(self._device)
         self._images: Any = load_image_processor(weights, "GroundingDinoImageProcessor")
         self.tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer")
