@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.arithmetic import rounding_of
+from models.arithmetic import keep_in_float32, rounding_of
 from models.devices import pick_device
 from models.labelling.config import Owlv2Config
 from models.labelling.phrase_detector import PhraseDetector, PhraseScores
@@ -52,7 +52,8 @@ class _Network:
             Owlv2ForObjectDetection, weights, model_type="owlv2", dtype=config.dtype
         )
         self._kind = network.dtype
-        _box_in_float32(network, self._kind)
+        if self._kind != torch.float32:
+            keep_in_float32(network.box_head)  # half precision knows a place of 960 to 2 pixels
         self._network: Any = network.to(self._device)
         self._images: Any = load_image_processor(weights, "Owlv2ImageProcessor")
         self._tokenizer: Any = load_whole_tokenizer(weights, "CLIPTokenizer")
@@ -111,11 +112,3 @@ def _square_in(picture: Image.Image) -> np.ndarray:
     """The square that the network saw, in terms of the picture at its upper left."""
     side = max(picture.size)
     return np.array([side / picture.width, side / picture.height] * 2, np.float32)
-
-
-def _box_in_float32(network: Any, kind: torch.dtype) -> None:
-    """Compute boxes in float32 whatever the rest computes in, as they are pixels of 960."""
-    if kind == torch.float32:
-        return
-    network.box_head.float()
-    network.box_head.register_forward_pre_hook(lambda _module, given: (given[0].float(),))
