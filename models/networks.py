@@ -39,7 +39,7 @@ def load_network(
     network: type[_Network],
     weights: Weights,
     *,
-    model_type: str,
+    model_type: str | tuple[str, ...],
     dtype: str,
     **options: Any,
 ) -> Any:
@@ -48,7 +48,7 @@ def load_network(
     Args:
         network: A class with `from_pretrained`.
         weights: Where the checkpoint is.
-        model_type: What its `config.json` must say.
+        model_type: What its `config.json` must say; of several the first is what is expected.
         dtype: Name of the arithmetic, as in `ModelConfig`.
         options: More of what `from_pretrained` takes.
 
@@ -57,10 +57,11 @@ def load_network(
             tensors, which would stay at their random initial values.
     """
     found = read_json(require_marker(weights, NETWORK_CONFIG)).get("model_type")
-    if found != model_type:
+    expected = (model_type,) if isinstance(model_type, str) else model_type
+    if found not in expected:
         message = (
             f"{NETWORK_CONFIG} of {weights.source!r} says that the weights are of type {found!r}, "
-            f"expected {model_type!r}"
+            f"expected {expected[0]!r}"
         )
         raise InputError(message)
     return load_part(network, weights, dtype=dtype, **options)

@@ -150,9 +150,7 @@ def test_settings_that_lack_one_are_refused(wide, tmp_path):
     lines = file.read_text().splitlines()
     file.write_text("\n".join(line for line in lines if not line.startswith("pre_norm")))
     config = wide[1].config.model_copy(update={"model": str(tmp_path / "folder")})
-    with pytest.raises(
-        InputError, match="say pre_norm is 'missing', expected something"
-    ):
+    with pytest.raises(InputError, match="say pre_norm is 'missing', expected something"):
         OriginalGroundingDino(config)
 
 
