@@ -203,3 +203,18 @@ def test_real_images_alone_teach_what_drawn_pairs_teach(tmp_path):
     val, test = evaluate_locally(parameters, Console(quiet=True))
     assert val.miou > 0.52
     assert test.miou > 0.48
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_flow_imports_real_images_in_a_task_of_its_own(server, photographs, tmp_path):
+    from flows.train_and_evaluate import train_and_evaluate
+
+    parameters = {
+        "data": (DataSource(path=str(photographs), layout="miniature"),),
+        "out": str(tmp_path / "run"),
+        "training": QUICK,
+    }
+    summary = train_and_evaluate(**parameters)
+    assert summary.executed == ("import of miniature train", "training of the student")
+    assert train_and_evaluate(**parameters).executed == ()
