@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, prepare
+from models.labellers import on_device
 from models.protocols import (
     CutMasks,
     FoundBoxes,
@@ -217,9 +218,6 @@ def sleeping_run(
 
 
 def _on_two(recipe: Recipe) -> Recipe:
-    profile = recipe.profile
-    other = {
-        role: getattr(profile, role).model_copy(update={"device": "other"})
-        for role in ("detector", "segmenter")
-    }
-    return recipe.model_copy(update={"profile": profile.model_copy(update=other)})
+    labeller = on_device(recipe.profile.labeller, {"device": "other"})
+    profile = recipe.profile.model_copy(update={"labeller": labeller})
+    return recipe.model_copy(update={"profile": profile})

@@ -14,7 +14,7 @@ from flows.embedded_server import check_server
 from flows.generation_run import require_space
 from models.devices import pick_device
 from models.profiles import Profile, load_profile
-from models.registry import Need, Role, kind_of
+from models.registry import Need, kind_of
 from storage.errors import EngineError
 from storage.layout import SPEC_PATH
 from storage.ledger import Ledger
@@ -121,8 +121,8 @@ def print_findings(findings: list[Check], console: Console) -> None:
 
 def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "vocabulary", lambda: f"{len(load_vocabulary(profile.vocabulary))} classes"
-    for role in Role:
-        yield role.value, profile.model(role).check
+    for role, config in profile.models().items():
+        yield role.value, config.check
     if kind_of(profile.writer).need is Need.SERVICE:
         yield "writer's answer", lambda: _answer(profile, root)
     yield "student's CLIP", profile.student.check

@@ -11,7 +11,7 @@ from rich.console import Console
 from evaluation.reports.sheets import PairPicture, draw_pairs
 from flows.generation_parameters import GenerationParameters
 from flows.live_money import totals_words
-from models.registry import Need, Role, kind_of
+from models.registry import Need, kind_of
 from models.writing.chat_config import ChatWriterConfig
 from storage.errors import InputError
 from storage.files import write_whole
@@ -262,7 +262,7 @@ def preview_lines(preview: Preview, parameters: GenerationParameters) -> Iterato
     yield f"{good} of {len(preview.rows)} samples of slice {preview.slice} would go on"
     if preview.sheet and any(row.text and row.stage != Stage.PAIRS for row in preview.rows):
         yield f"pictures: {preview.sheet}"
-    if kind_of(parameters.recipe.profile.model(Role.WRITER)).need is Need.SERVICE:
+    if kind_of(parameters.recipe.profile.writer).need is Need.SERVICE:
         yield f"writer: {totals_words(preview.calls)}"
         yield (
             f"the answers are kept in the ledger of {preview.ledger}: a run with the same settings "

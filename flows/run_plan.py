@@ -182,7 +182,7 @@ def _subjects(
     if parameters.untrained:
         subjects.append(UntrainedStudent(student=profile.student, seed=seed))
     if parameters.baseline:
-        subjects.append(Baseline(detector=profile.detector, segmenter=profile.segmenter))
+        subjects.append(Baseline(labeller=profile.labeller))
     return subjects
 
 

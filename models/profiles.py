@@ -7,17 +7,10 @@ files in `models/data/profiles`; a user's own file has the same keys.
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from models.registry import (
-    AnyDetectorConfig,
-    AnyPainterConfig,
-    AnySegmenterConfig,
-    Need,
-    Role,
-    WriterConfig,
-    kind_of,
-)
+from models.labellers import AnyLabellerConfig, on_device, parts_of
+from models.registry import AnyPainterConfig, Need, Role, WriterConfig, kind_of
 from models.student.config import StudentConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
@@ -39,10 +32,9 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     """Writes scene texts."""
     painter: AnyPainterConfig
     """Paints pairs of images."""
-    detector: AnyDetectorConfig
-    """Finds the classes."""
-    segmenter: AnySegmenterConfig
-    """Cuts out what was found."""
+    labeller: AnyLabellerConfig
+    """Finds the classes and cuts them out; `detector` and `segmenter` beside the painter, as older
+    profiles have them, mean the two of a `grounded` one."""
     student: StudentConfig
     """Learns from the dataset."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -52,9 +44,24 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     scoring: dict[str, Any] = Field(default_factory=dict)
     """Scoring settings that suit the student, as in the scoring config."""
 
-    def model(self, role: Role) -> Any:
-        """The configuration of a role, of whatever kind."""
-        return getattr(self, role.value)
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_labeller(cls, document: Any) -> Any:
+        """Read profiles that name a detector and a segmenter and no labeller."""
+        flat = {"detector", "segmenter"}
+        if not isinstance(document, dict) or "labeller" in document or not flat & document.keys():
+            return document
+        parts = {name: document[name] for name in flat & document.keys()}
+        rest = {name: value for name, value in document.items() if name not in flat}
+        return {**rest, "labeller": {"kind": "grounded", **parts}}
+
+    def models(self) -> dict[Role, Any]:
+        """The configurations of all models that make samples, in the order of their work."""
+        return {
+            Role.WRITER: self.writer,
+            Role.PAINTER: self.painter,
+            **parts_of(self.labeller),
+        }
 
     def on_device(self, device: str, batch_size: int | None) -> "Profile":
         """The same profile with every model that computes on a device on this one.
@@ -66,12 +73,13 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
         execution: dict[str, Any] = {"device": device}
         if batch_size is not None:
             execution["batch_size"] = batch_size
-        moved = {
-            role.value: self.model(role).model_copy(update=execution)
-            for role in Role
-            if kind_of(self.model(role)).need is Need.DEVICE
+        update = {
+            name: config.model_copy(update=execution)
+            for name in ("writer", "painter")
+            if kind_of(config := getattr(self, name)).need is Need.DEVICE
         }
-        return self.model_copy(update=moved)
+        labeller = on_device(self.labeller, execution)
+        return self.model_copy(update={**update, "labeller": labeller})
 
 
 def load_profile(name: str) -> Profile:
@@ -102,9 +110,9 @@ def require_weights(profile: Profile) -> None:
     Raises:
         InputError: If some are missing; says what to download and where to put it.
     """
-    for role in Role:
-        if kind_of(profile.model(role)).need is Need.DEVICE:
-            profile.model(role).check()
+    for config in profile.models().values():
+        if kind_of(config).need is Need.DEVICE:
+            config.check()
 
 
 def profile_names() -> list[str]:

@@ -16,6 +16,8 @@ __all__ = [
     "CutMasks",
     "Detector",
     "FoundBoxes",
+    "FoundObjects",
+    "Labeller",
     "PaintedPair",
     "PairPainter",
     "PairRequest",
@@ -246,4 +248,30 @@ class Segmenter(Protocol):
         boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         """Cut one mask for each box (xyxy, pixels); each image has at least one box."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundObjects:
+    """Boxes in one image, and what is cut out along them.
+
+    Attributes:
+        boxes: The boxes.
+        cuts: A mask for each box, in their order; of no box none.
+    """
+
+    boxes: FoundBoxes
+    cuts: CutMasks
+
+
+@runtime_checkable
+class Labeller(Detector, Protocol):
+    """Finds objects by phrase and cuts them out."""
+
+    def label(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[tuple[str, ...]],
+    ) -> list[FoundObjects]:
+        """Find each image's own phrases in it, with masks; the boxes are those of `detect`."""
         ...

@@ -28,6 +28,7 @@ class Role(StrEnum):
 
     WRITER = "writer"
     PAINTER = "painter"
+    LABELLER = "labeller"
     DETECTOR = "detector"
     SEGMENTER = "segmenter"
 

@@ -4,10 +4,19 @@ A sample is known by its ``key`` everywhere. Class identity is the vocabulary in
 (0-based); a label map stores ``class_id + 1``, 0 is background and 65535 is ignored.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from storage.documents import explain
 from storage.errors import DataError
@@ -16,6 +25,7 @@ __all__ = [
     "BACKGROUND_LABEL",
     "IGNORE_LABEL",
     "Box",
+    "BoxMask",
     "Detection",
     "Instance",
     "MaskSample",
@@ -70,6 +80,7 @@ class Reason(StrEnum):
     BLANK_IMAGE = "blank-image"
     CLASS_NOT_FOUND = "class-not-found"
     CLASS_IN_COUNTERFACTUAL = "class-in-counterfactual"
+    TOO_MANY_BOXES = "too-many-boxes"
     MASK_TOO_SMALL = "mask-too-small"
     MASK_TOO_LARGE = "mask-too-large"
     WRITER_REFUSED = "writer-refused"
@@ -235,6 +246,15 @@ class Box(Record, frozen=True):
     """Left, top, right, bottom in pixels of the stored image."""
 
 
+class BoxMask(Record, frozen=True):
+    """What was cut out along a box in the pass that found it."""
+
+    rle: str
+    """COCO run-length counts (compressed, ASCII) at the size of the stored image."""
+    predicted_iou: FiniteFloat
+    """The labeller's own estimate of the mask's IoU."""
+
+
 class Detection(Record, frozen=True):
     """The boxes of one pair."""
 
@@ -244,6 +264,23 @@ class Detection(Record, frozen=True):
     """Objects found in the positive image, best score first."""
     counterfactual_boxes: tuple[Box, ...]
     """Objects of the same classes found in the counterfactual; ideally none."""
+    masks: tuple[BoxMask, ...] = ()
+    """One for each of ``boxes``, if one network finds and cuts; otherwise they are cut later, and
+    nothing is written here."""
+
+    @model_validator(mode="after")
+    def _masks_of_all_boxes(self) -> Self:
+        if self.masks and len(self.masks) != len(self.boxes):
+            message = f"{len(self.masks)} masks, expected one for each of {len(self.boxes)} boxes"
+            raise ValueError(message)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        fields = write(self)
+        if not self.masks:
+            del fields["masks"]
+        return fields
 
 
 class Instance(Record, frozen=True):

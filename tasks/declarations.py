@@ -151,7 +151,9 @@ class Declaration:
         stage: Its name; the names' order is the order of the work.
         version: Raised by hand when the code changes what the stage produces.
         inputs: Whose outputs it reads.
-        role: The model that works in it, or nothing.
+        role: Whose work it is, in the docs; nothing for plain work on files.
+        model: The configuration of the model that works in it, by the recipe; None if there is
+            none.
         depends_on: Its part of the recipe: what its output depends on besides inputs and plan.
             Settings that say only how to execute (device, batch size, concurrency) are no part, so
             that changing them repeats no work.
@@ -163,19 +165,19 @@ class Declaration:
     version: int
     inputs: tuple[Stage, ...]
     role: Role | None
+    model: Callable[[Recipe], Any]
     depends_on: Callable[[Recipe], dict[str, Any]]
     make: Callable[[PieceWork], Made] | None
     about: str
 
     def need(self, recipe: Recipe) -> Need:
         """What the stage takes up, by the kind of its model."""
-        return Need.DISK if self.role is None else kind_of(recipe.profile.model(self.role)).need
+        config = self.model(recipe)
+        return Need.DISK if config is None else kind_of(config).need
 
     def device(self, recipe: Recipe) -> str | None:
         """The device that the stage computes on, or nothing if it needs none."""
-        if self.role is None or self.need(recipe) is not Need.DEVICE:
-            return None
-        return recipe.profile.model(self.role).device
+        return self.model(recipe).device if self.need(recipe) is Need.DEVICE else None
 
     def config(self, recipe: Recipe) -> dict[str, Any]:
         """Its part of the recipe as JSON types; identifies its models, so it looks at files.

@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.protocols import Detector, FoundBoxes
-from models.registry import Role
-from storage.codecs import decode_image
-from storage.records import Box, Detection, Reason, Record, Rejected, Stage
+import numpy as np
+
+from models.labellers import finding_part
+from models.protocols import CutMasks, Detector, FoundBoxes, FoundObjects, Labeller
+from models.registry import Role, kind_of
+from storage.codecs import decode_image, encode_rle
+from storage.records import Box, BoxMask, Detection, Reason, Record, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
 from tasks.finiteness import are_finite, drop_not_finite
@@ -18,6 +21,7 @@ __all__ = ["detect_objects"]
 
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
+_NO_MASKS = CutMasks(np.zeros((0, 0, 0), np.bool_), np.zeros(0, np.float32))
 
 
 def detect_objects(
@@ -35,7 +39,8 @@ def detect_objects(
         pairs: The images.
         classes: Class ids by sample key.
         vocabulary: Gives the phrase that the detector is asked for.
-        detector: Finds; makes its own batches.
+        detector: Finds; makes its own batches. What a `Labeller` cuts out in the same pass is
+            kept beside the boxes.
         rules: What passes.
 
     Returns:
@@ -44,11 +49,11 @@ def detect_objects(
         the last bits of the arithmetic do not reach the records.
     """
     phrases = [_phrases(classes[pair.key], vocabulary) for pair in pairs]
-    found = detector.detect([pair.image for pair in pairs], phrases)
+    found, cuts = _find(detector, [pair.image for pair in pairs], phrases)
     passed = [
         index
         for index, boxes in enumerate(found)
-        if _is_finite(boxes) and not _absence(boxes, phrases[index], rules)
+        if _is_finite(boxes) and _refused(boxes, phrases[index], rules) is None
     ]
     shadows = detector.detect(
         [pairs[index].counterfactual for index in passed], [phrases[index] for index in passed]
@@ -57,12 +62,41 @@ def detect_objects(
     results: list[Detection | Rejected] = []
     for index, pair in enumerate(pairs):
         dropped = _dropped(pair.key, found[index], shadow_of.get(index), phrases[index], rules)
-        if dropped is not None:
-            results.append(dropped)
-            continue
-        boxes, shadow = (_boxes(own, classes[pair.key]) for own in (found[index], shadow_of[index]))
-        results.append(Detection(key=pair.key, boxes=boxes, counterfactual_boxes=shadow))
+        if dropped is None and not cuts[index].finite:
+            dropped = drop_not_finite(pair.key, Stage.DETECTIONS, Role.LABELLER, "masks")
+        results.append(
+            dropped
+            or _detection(pair.key, found[index], shadow_of[index], cuts[index], classes[pair.key])
+        )
     return results
+
+
+def _find(
+    detector: Detector, images: Sequence[Any], phrases: Sequence[tuple[str, ...]]
+) -> tuple[list[FoundBoxes], list[CutMasks]]:
+    """The boxes of each image, and what was cut out along them, which may be nothing."""
+    if isinstance(detector, Labeller):
+        labelled: list[FoundObjects] = detector.label(images, phrases)
+        return [each.boxes for each in labelled], [each.cuts for each in labelled]
+    return detector.detect(images, phrases), [_NO_MASKS] * len(images)
+
+
+def _detection(
+    key: str, found: FoundBoxes, shadow: FoundBoxes, cut: CutMasks, class_ids: Sequence[int]
+) -> Detection:
+    boxes = _boxes(found, class_ids)
+    order = _best_first(boxes)
+    masks = [
+        BoxMask(rle=encode_rle(mask), predicted_iou=round(float(iou), _SCORE_DIGITS))
+        for mask, iou in zip(cut.masks, cut.predicted_ious, strict=True)
+    ]
+    shadows = _boxes(shadow, class_ids)
+    return Detection(
+        key=key,
+        boxes=tuple(boxes[index] for index in order),
+        counterfactual_boxes=tuple(shadows[index] for index in _best_first(shadows)),
+        masks=tuple(masks[index] for index in order) if masks else (),
+    )
 
 
 def _dropped(
@@ -75,9 +109,10 @@ def _dropped(
     """Say why a sample does not pass; its counterfactual was looked at only if its image does."""
     if not all(_is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
         return drop_not_finite(key, Stage.DETECTIONS, Role.DETECTOR, "boxes or scores")
-    if shadow is None:
-        return _rejected(key, Reason.CLASS_NOT_FOUND, _absence(found, phrases, rules))
-    presence = _presence(shadow, phrases)
+    refused = _refused(found, phrases, rules)
+    if refused is not None:
+        return _rejected(key, *refused)
+    presence = "" if shadow is None else _presence(shadow, phrases)
     if presence and rules.counterfactual == "reject":
         return _rejected(key, Reason.CLASS_IN_COUNTERFACTUAL, presence)
     return None
@@ -89,6 +124,20 @@ def _is_finite(found: FoundBoxes) -> bool:
 
 def _phrases(class_ids: Sequence[int], vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(vocabulary[class_id].detector_phrase for class_id in class_ids)
+
+
+def _refused(
+    found: FoundBoxes, phrases: Sequence[str], rules: DetectionRules
+) -> tuple[Reason, str] | None:
+    """Say why what was found in an image is not good enough."""
+    absence = _absence(found, phrases, rules)
+    if absence:
+        return Reason.CLASS_NOT_FOUND, absence
+    for index, phrase in enumerate(phrases):
+        number = int((found.phrases == index).sum())
+        if rules.max_boxes is not None and number > rules.max_boxes:
+            return Reason.TOO_MANY_BOXES, f"{phrase} {number} times, at most {rules.max_boxes}"
+    return None
 
 
 def _absence(found: FoundBoxes, phrases: Sequence[str], rules: DetectionRules) -> str:
@@ -112,8 +161,8 @@ def _presence(found: FoundBoxes, phrases: Sequence[str]) -> str:
     )
 
 
-def _boxes(found: FoundBoxes, class_ids: Sequence[int]) -> tuple[Box, ...]:
-    boxes = [
+def _boxes(found: FoundBoxes, class_ids: Sequence[int]) -> list[Box]:
+    return [
         Box(
             class_id=class_ids[phrase],
             score=round(float(score), _SCORE_DIGITS),
@@ -126,7 +175,14 @@ def _boxes(found: FoundBoxes, class_ids: Sequence[int]) -> tuple[Box, ...]:
             strict=True,
         )
     ]
-    return tuple(sorted(boxes, key=lambda box: (-box.score, box.class_id, box.xyxy)))
+
+
+def _best_first(boxes: Sequence[Box]) -> list[int]:
+    def place(index: int) -> tuple[float, int, tuple[float, ...]]:
+        box = boxes[index]
+        return -box.score, box.class_id, box.xyxy
+
+    return sorted(range(len(boxes)), key=place)
 
 
 def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
@@ -143,16 +199,20 @@ def stored_images(work: PieceWork) -> Iterator[PaintedSample]:
         )
 
 
+def _finder(recipe: Recipe) -> Any:
+    return finding_part(recipe.profile.labeller)
+
+
 def _depends_on(recipe: Recipe) -> dict[str, Any]:
     return {
         "vocabulary": load_vocabulary(recipe.profile.vocabulary).digest,
-        "detector": recipe.profile.detector.identity(),
-        "rules": recipe.detections,
+        kind_of(_finder(recipe)).role.value: _finder(recipe).identity(),
+        "rules": recipe.detections.identity(),
     }
 
 
 def _make(work: PieceWork) -> Made:
-    config, rules = work.recipe.profile.detector, work.recipe.detections
+    config, rules = _finder(work.recipe), work.recipe.detections
     vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
     classes = {sample.key: sample.class_ids for sample in work.samples}
     detector = work.machine.models.model(config, work.store.objects)
@@ -167,6 +227,7 @@ DECLARATION = Declaration(
     version=1,
     inputs=(Stage.PAIRS,),
     role=Role.DETECTOR,
+    model=_finder,
     depends_on=_depends_on,
     make=_make,
     about="every class must be found in the image, and none in the counterfactual",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt16
 
+from models.labellers import cutting_part
 from models.protocols import CutMasks, Segmenter
 from models.registry import Role
 from storage.codecs import decode_rle, encode_rle
@@ -15,6 +16,7 @@ from storage.records import (
     Detection,
     Instance,
     MaskSample,
+    Pair,
     Reason,
     Record,
     Rejected,
@@ -28,9 +30,11 @@ from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import MaskRules
 
-__all__ = ["cut_masks", "label_map"]
+__all__ = ["cut_masks", "label_map", "take_masks"]
 
 _IOU_DIGITS = 4
+_STEP = 64
+"""Samples between two looks at whether the run is to stop, where masks are only read."""
 
 
 def cut_masks(
@@ -70,6 +74,30 @@ def cut_masks(
     return [
         _checked(detection, cut, rules) for detection, cut in zip(detections, cuts, strict=True)
     ]
+
+
+def take_masks(
+    detection: Detection, size: tuple[int, int], rules: MaskRules
+) -> MaskSample | Rejected:
+    """Take the masks that came with the boxes; the rules are those of masks that are cut.
+
+    Args:
+        detection: Boxes and their masks.
+        size: Height and width of the image in pixels.
+        rules: What passes.
+
+    Raises:
+        DataError: If there are no masks, or one is not of that size.
+    """
+    if not detection.masks:
+        message = (
+            f"{detection.key} has boxes and no masks, expected both from one labeller; verify the "
+            "dataset"
+        )
+        raise DataError(message)
+    masks = [decode_rle(each.rle, *size, name=detection.key) for each in detection.masks]
+    ious = np.array([each.predicted_iou for each in detection.masks], dtype=np.float32)
+    return _checked(detection, CutMasks(np.stack(masks), ious), rules)
 
 
 def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
@@ -129,18 +157,33 @@ def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
 
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:
-    return {"segmenter": recipe.profile.segmenter.identity(), "rules": recipe.masks}
+    config = _cutter(recipe)
+    cutter = {} if config is None else {"segmenter": config.identity()}
+    return {**cutter, "rules": recipe.masks.identity()}
+
+
+def _cutter(recipe: Recipe) -> Any:
+    return cutting_part(recipe.profile.labeller)
 
 
 def _make(work: PieceWork) -> Made:
     found, _ = split_rows(work.rows(Stage.DETECTIONS).values(), Detection)
-    boxes = {detection.key: detection for detection in found}
-    config = work.recipe.profile.segmenter
-    segmenter = work.machine.models.model(config, work.store.objects)
+    config, rules = _cutter(work.recipe), work.recipe.masks
     rows: list[Record] = []
+    if config is None:
+        sizes = {pair.key: pair for pair in split_rows(work.rows(Stage.PAIRS).values(), Pair)[0]}
+        for own in work.in_steps(found, _STEP):
+            rows += [take_masks(each, _size(sizes[each.key]), rules) for each in own]
+        return Made.of_rows(rows)
+    boxes = {detection.key: detection for detection in found}
+    segmenter = work.machine.models.model(config, work.store.objects)
     for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
-        rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, work.recipe.masks)
+        rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, rules)
     return Made.of_rows(rows)
+
+
+def _size(pair: Pair) -> tuple[int, int]:
+    return pair.height, pair.width
 
 
 DECLARATION = Declaration(
@@ -148,6 +191,7 @@ DECLARATION = Declaration(
     version=1,
     inputs=(Stage.PAIRS, Stage.DETECTIONS),
     role=Role.SEGMENTER,
+    model=_cutter,
     depends_on=_depends_on,
     make=_make,
     about="a mask is cut for each box; where masks overlap the better box wins",

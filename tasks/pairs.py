@@ -111,7 +111,7 @@ def _pixels(image: UInt8[np.ndarray, "height width 3"]) -> int:
 def _depends_on(recipe: Recipe) -> dict[str, Any]:
     return {
         "painter": recipe.profile.painter.identity(),
-        "rules": recipe.pairs,
+        "rules": recipe.pairs.identity(),
         "image_format": recipe.profile.image_format,
     }
 
@@ -158,6 +158,7 @@ DECLARATION = Declaration(
     version=1,
     inputs=(Stage.PROMPTS,),
     role=Role.PAINTER,
+    model=lambda recipe: recipe.profile.painter,
     depends_on=_depends_on,
     make=_make,
     about="both texts are painted from one initial noise",

@@ -269,7 +269,7 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
         "vocabulary": load_vocabulary(profile.vocabulary).digest,
         "writer": profile.writer.identity(),
         "tokenizer": profile.painter.identity()["weights"],
-        "rules": recipe.prompts,
+        "rules": recipe.prompts.identity(),
     }
 
 
@@ -292,6 +292,7 @@ DECLARATION = Declaration(
     version=1,
     inputs=(),
     role=Role.WRITER,
+    model=lambda recipe: recipe.profile.writer,
     depends_on=_depends_on,
     make=_make,
     about="a writer gives a text that names every class; from where the names stand comes the "

@@ -1,6 +1,6 @@
 """Rules: what each stage lets pass."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
@@ -9,7 +9,24 @@ from models.writing.mentions import CounterfactualRule
 __all__ = ["DetectionRules", "MaskRules", "PairRules", "PromptRules"]
 
 
-class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Rules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """What a stage lets pass.
+
+    Attributes:
+        added_later: Fields that older identities do not have; they are left out while they hold
+            their default, so that what was made before they existed keeps its key.
+    """
+
+    added_later: ClassVar[frozenset[str]] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        """Say what passes, as it is part of the keys of what is made."""
+        fields = type(self).model_fields
+        unused = {name for name in self.added_later if getattr(self, name) == fields[name].default}
+        return self.model_dump(mode="json", exclude=unused)
+
+
+class PromptRules(Rules, frozen=True):
     """Which texts are good enough."""
 
     max_rounds: int = Field(default=3, ge=1)
@@ -21,7 +38,7 @@ class PromptRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
     """How a mention is replaced: by the word "nothing" as in the paper, or by a gap."""
 
 
-class PairRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class PairRules(Rules, frozen=True):
     """Which pairs of images are good enough."""
 
     min_deviation: float = Field(default=2.0, ge=0, le=128)
@@ -29,17 +46,22 @@ class PairRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings
     this; a black frame has 0."""
 
 
-class DetectionRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class DetectionRules(Rules, frozen=True):
     """Which detections are good enough; the detector has thresholds of its own."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"max_boxes"})
 
     require: Literal["all", "any"] = "all"
     """Whether every class of a sample must be found, or one is enough and the classes that are not
     found leave the sample."""
     counterfactual: Literal["reject", "record"] = "reject"
     """What happens when the detector finds a class of the sample in the counterfactual."""
+    max_boxes: int | None = Field(default=None, ge=1)
+    """Most boxes that a class may have in an image; more say that the detector sees it in every
+    corner. null allows any number."""
 
 
-class MaskRules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class MaskRules(Rules, frozen=True):
     """Which masks are good enough."""
 
     min_area: float = Field(default=0.002, ge=0, le=1)

@@ -184,6 +184,7 @@ DECLARATION = Declaration(
     version=1,
     inputs=(Stage.PROMPTS, Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS),
     role=None,
+    model=lambda _recipe: None,
     depends_on=lambda _recipe: {},
     make=None,
     about="samples that came through are packed; every planned sample gets a row in the manifest",

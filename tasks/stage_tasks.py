@@ -150,8 +150,8 @@ def _memory_explained(declaration: Declaration, work: ShardWork) -> Iterator[Non
         if not is_out_of_memory(error):
             raise
         way = "free memory on this machine"
-        if declaration.role and declaration.device(work.recipe):
-            size = work.recipe.profile.model(declaration.role).batch_size
+        if declaration.device(work.recipe):
+            size = declaration.model(work.recipe).batch_size
             way = f"lower batch_size, which is {size}, or free memory on the device"
         message = f"{declaration.stage} of {work.shard.name} ran out of memory ({error}): {way}"
         raise OutOfMemoryError(message) from error

@@ -4,6 +4,7 @@ What a subject is, is read from records and settings; a network is built for mea
 process that measures.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,8 +34,13 @@ from evaluation.scoring.on_points import (
 from evaluation.scoring.point_results import PointProtocol
 from evaluation.scoring.results import ScoreProtocol, Subject
 from models.devices import pick_device
-from models.protocols import Detector, Segmenter
-from models.registry import AnyDetectorConfig, AnySegmenterConfig, build
+from models.labellers import (
+    AnyLabellerConfig,
+    build_labeller,
+    labeller_identity,
+    on_device,
+    parts_of,
+)
 from models.student.config import StudentConfig
 from models.student.trained import describe_student, load_student
 from models.weights import weights_identity
@@ -157,18 +163,17 @@ class UntrainedStudent(_SubjectConfig, frozen=True):
 
 
 class Baseline(_SubjectConfig, frozen=True):
-    """A detector with a segmenter."""
+    """A labeller: what makes the masks of a dataset, asked about a benchmark."""
 
     kind: Literal["baseline"] = "baseline"
-    detector: AnyDetectorConfig
-    """Finds the classes."""
-    segmenter: AnySegmenterConfig
-    """Cuts them out."""
+    labeller: AnyLabellerConfig
+    """Finds the classes and cuts them out."""
 
     @property
     def name(self) -> str:
         """Its name in reports."""
-        return "detector + segmenter"
+        kind = self.labeller.kind
+        return "detector + segmenter" if kind == "grounded" else kind
 
     def check(self) -> None:
         """Refuse missing weights.
@@ -176,8 +181,8 @@ class Baseline(_SubjectConfig, frozen=True):
         Raises:
             InputError: If some are not there; says what to do.
         """
-        self.detector.check()
-        self.segmenter.check()
+        for config in parts_of(self.labeller).values():
+            config.check()
 
     def describe(self) -> Subject:
         """Describe what is scored; equal fingerprints stand for equal weights and settings.
@@ -188,19 +193,22 @@ class Baseline(_SubjectConfig, frozen=True):
         return Subject(
             kind="baseline",
             name=self.name,
-            fingerprint=digest([self.detector.identity(), self.segmenter.identity()]),
-            details={
-                "detector": self.detector.model,
-                "segmenter": self.segmenter.model,
-                "box threshold": f"{self.detector.box_threshold:g}",
-                "text threshold": f"{self.detector.text_threshold:g}",
-            },
+            fingerprint=digest(labeller_identity(self.labeller)),
+            details=dict(self._details()),
         )
+
+    def _details(self) -> Iterator[tuple[str, str]]:
+        """Weights and thresholds, as far as the kinds have them."""
+        for role, config in parts_of(self.labeller).items():
+            yield role.value, str(getattr(config, "model", config.kind))
+            for name, value in config:
+                if name.endswith("_threshold") and isinstance(value, float):
+                    yield name.replace("_", " "), f"{value:g}"
 
     def protocol(
         self, benchmark: AnyBenchmark, config: ScoringConfig
     ) -> ScoreProtocol | PointProtocol:
-        """What the scores will depend on besides the two."""
+        """What the scores will depend on besides the labeller."""
         if isinstance(benchmark, OpenImages):
             return baseline_point_protocol(benchmark, config)
         return baseline_protocol(benchmark, config)
@@ -208,23 +216,17 @@ class Baseline(_SubjectConfig, frozen=True):
     def measure(
         self, benchmark: AnyBenchmark, config: ScoringConfig, *, out: Path, device: str
     ) -> Measured:
-        """Load both and score them.
+        """Load it and score it.
 
         Raises:
             DataError: If files of the benchmark are damaged.
             InputError: If files or weights are missing.
         """
-        detector, segmenter = self._load(device)
+        labeller = build_labeller(on_device(self.labeller, {"device": device}))
         how: dict[str, Any] = {"subject": self.describe(), "config": config, "out": out}
         if isinstance(benchmark, OpenImages):
-            return score_baseline_points(detector, segmenter, benchmark, **how)
-        return score_baseline(detector, segmenter, benchmark, **how)
-
-    def _load(self, device: str) -> tuple[Detector, Segmenter]:
-        there = {"device": device}
-        configs = (self.detector, self.segmenter)
-        detector, segmenter = (build(config.model_copy(update=there)) for config in configs)
-        return detector, segmenter
+            return score_baseline_points(labeller, benchmark, **how)
+        return score_baseline(labeller, benchmark, **how)
 
 
 class ClosedSetRun(_SubjectConfig, frozen=True):

@@ -1,4 +1,4 @@
-"""The baseline Grounding DINO + SAM: a detector's boxes, cut out by a segmenter."""
+"""Baselines: a labeller's objects as scores, such as those of Grounding DINO + SAM."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,33 +8,31 @@ from jaxtyping import Bool, UInt8
 
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
 from evaluation.scoring.predictors import ClassScores
-from models.protocols import Detector, FoundBoxes, Segmenter
+from models.protocols import FoundBoxes, Labeller
 from storage.errors import InputError
 
 _BASELINE_CHUNK = 8
 
 
 class DetectedSegments:
-    """A detector's boxes cut out by a segmenter: the baseline Grounding DINO + SAM.
+    """What a labeller finds and cuts out, as scores: the baseline Grounding DINO + SAM.
 
-    A pixel's score is the detector's score of the best box whose mask covers it, 0 where there is
+    A pixel's score is the labeller's score of the best box whose mask covers it, 0 where there is
     none.
 
     Args:
-        detector: Finds the classes' phrases.
-        segmenter: Cuts each box.
+        labeller: Finds the classes' phrases and cuts them out.
         phrases: What each class is called.
     """
 
-    def __init__(self, detector: Detector, segmenter: Segmenter, phrases: Sequence[str]) -> None:
-        self._detector = detector
-        self._segmenter = segmenter
+    def __init__(self, labeller: Labeller, phrases: Sequence[str]) -> None:
+        self._labeller = labeller
         self._phrases = tuple(phrases)
 
     def predict(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
     ) -> ScoreMap:
-        """Detect the candidates in one image and cut them out."""
+        """Find the candidates in one image and cut them out."""
         asked = self._asked(candidates)
         best = np.zeros(image.shape[:2], dtype=np.float32)
         index = np.full(image.shape[:2], asked[0] if asked else BACKGROUND_WORD, dtype=np.int32)
@@ -71,19 +69,16 @@ class DetectedSegments:
         Raises:
             InputError: If a model's numbers are not finite.
         """
-        [found] = self._detector.detect([image], [tuple(self._phrases[each] for each in asked)])
-        _refuse_not_finite(found.finite, "detector")
-        if not len(found.xyxy):
-            return found, np.zeros((0, *image.shape[:2]), dtype=bool)
-        [cut] = self._segmenter.segment([image], [found.xyxy])
-        _refuse_not_finite(cut.finite, "segmenter")
-        return found, cut.masks
+        [found] = self._labeller.label([image], [tuple(self._phrases[each] for each in asked)])
+        _refuse_not_finite(found.boxes.finite, "boxes")
+        _refuse_not_finite(found.cuts.finite, "masks")
+        return found.boxes, found.cuts.masks
 
 
-def _refuse_not_finite(finite: bool, model: str) -> None:
+def _refuse_not_finite(finite: bool, what: str) -> None:
     if not finite:
         message = (
-            f"the numbers of the baseline's {model} are not finite (NaN or infinite), expected "
+            f"the numbers of the baseline's {what} are not finite (NaN or infinite), expected "
             "scores: set its dtype to float32 or bfloat16"
         )
         raise InputError(message)

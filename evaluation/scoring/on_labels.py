@@ -38,7 +38,7 @@ from evaluation.scoring.results import (
     slug,
     write_scores,
 )
-from models.protocols import Detector, Segmenter
+from models.protocols import Labeller
 from models.student.text_embeddings import TextEmbedder
 from storage.class_sets import BenchmarkClasses
 from storage.codecs import encode_image, encode_label_map
@@ -103,21 +103,20 @@ def student_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtoc
 
 
 def score_baseline(
-    detector: Detector,
-    segmenter: Segmenter,
+    labeller: Labeller,
     benchmark: Benchmark,
     *,
     subject: Subject,
     config: ScoringConfig,
     out: Path,
 ) -> Scores:
-    """Score a detector with a segmenter (MagicSeg, arXiv 2603.19575, table I: Grounded-SAM).
+    """Score a labeller (MagicSeg, arXiv 2603.19575, table I: Grounded-SAM).
 
-    The detector's own thresholds decide what is found; every pixel outside a mask is background.
+    The labeller's own thresholds decide what is found; every pixel outside a mask is background.
     Of ``config`` only the average, the curve and the number of examples count.
     """
     phrases = [own[0] for own in benchmark.classes.phrases]
-    predictor = DetectedSegments(detector, segmenter, phrases)
+    predictor = DetectedSegments(labeller, phrases)
     protocol = baseline_protocol(benchmark, config)
     return score_predictor(
         predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out
@@ -125,7 +124,7 @@ def score_baseline(
 
 
 def baseline_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtocol:
-    """What the scores of a detector with a segmenter depend on besides the two."""
+    """What the scores of a labeller depend on besides itself."""
     background = benchmark.classes.background
     return describe_protocol(
         benchmark,

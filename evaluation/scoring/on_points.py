@@ -49,7 +49,7 @@ from evaluation.scoring.results import (
     published_results,
     write_record,
 )
-from models.protocols import Detector, Segmenter
+from models.protocols import Labeller
 from models.student.text_embeddings import TextEmbedder
 from storage.errors import DataError
 
@@ -102,20 +102,19 @@ def student_point_protocol(benchmark: OpenImages, config: ScoringConfig) -> Poin
 
 
 def score_baseline_points(
-    detector: Detector,
-    segmenter: Segmenter,
+    labeller: Labeller,
     benchmark: OpenImages,
     *,
     subject: Subject,
     config: ScoringConfig,
     out: Path,
 ) -> PointScores:
-    """Score a detector with a segmenter (MagicSeg, arXiv 2603.19575, table III: Grounded-SAM).
+    """Score a labeller (MagicSeg, arXiv 2603.19575, table III: Grounded-SAM).
 
-    A class is predicted at a point that one of its masks covers: the detector's own thresholds
+    A class is predicted at a point that one of its masks covers: the labeller's own thresholds
     decide, whatever the configured ones are.
     """
-    scorer = DetectedSegments(detector, segmenter, benchmark.classes.names)
+    scorer = DetectedSegments(labeller, benchmark.classes.names)
     protocol = baseline_point_protocol(benchmark, config)
     return score_points(
         scorer, benchmark, subject=subject, protocol=protocol, config=config, out=out
@@ -123,7 +122,7 @@ def score_baseline_points(
 
 
 def baseline_point_protocol(benchmark: OpenImages, config: ScoringConfig) -> PointProtocol:
-    """What the scores of a detector with a segmenter depend on besides the two."""
+    """What the scores of a labeller depend on besides itself."""
     return _protocol(
         benchmark,
         config.points.model_copy(update={"binarise": Binarise.SCORE, "threshold": 0.0}),

@@ -7,13 +7,9 @@ from pydantic import Field
 from models.configs import ModelConfig
 
 
-class DetectorConfig(ModelConfig, frozen=True):
-    """A Grounding DINO checkpoint and its thresholds; the defaults are those of MagicSeg."""
+class SpanConfig(ModelConfig, frozen=True):
+    """A detector that scores the tokens of phrases; the defaults are those of MagicSeg."""
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    kind: Literal["grounding-dino"] = "grounding-dino"
-    """Tells this detector from others."""
     box_threshold: float = Field(0.30, ge=0, lt=1)
     """A box is kept if the best token of its phrase scores more than this."""
     text_threshold: float = Field(0.25, ge=0, lt=1)
@@ -22,6 +18,15 @@ class DetectorConfig(ModelConfig, frozen=True):
     """How a phrase's score comes from the scores of its tokens."""
     nms_iou: float = Field(0.7, gt=0, le=1)
     """Of two boxes of one phrase that overlap more than this, the better one stays."""
+
+
+class DetectorConfig(SpanConfig, frozen=True):
+    """A Grounding DINO checkpoint and its thresholds."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    kind: Literal["grounding-dino"] = "grounding-dino"
+    """Tells this detector from others."""
 
 
 class SegmenterConfig(ModelConfig, frozen=True):

@@ -11,6 +11,7 @@ from evaluation.benchmarks.contract import Benchmark
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.on_labels import score_baseline
 from evaluation.scoring.results import Scores, Subject
+from models.labellers import Grounded
 from models.miniature.captions import caption
 from models.miniature.world import CLASSES, Scene, boxes, masks, render, sample_scene
 from models.protocols import CutMasks, FoundBoxes
@@ -183,8 +184,7 @@ def score_labels(tmp_path: Path) -> Callable[..., Scores]:
         told = Told(benchmark, predicted)
         subject = Subject(kind="baseline", name="told", fingerprint="0")
         return score_baseline(
-            told,
-            told,
+            Grounded(told, told),
             benchmark,
             subject=subject,
             config=ScoringConfig(),

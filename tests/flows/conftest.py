@@ -56,7 +56,11 @@ def quick(tmp_path):
 
     document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
     document["painter"] |= {"steps": 3, "batch_size": 4}
-    document["detector"] |= {"box_threshold": 0.02, "text_threshold": 0.01, "batch_size": 4}
+    document["labeller"]["detector"] |= {
+        "box_threshold": 0.02,
+        "text_threshold": 0.01,
+        "batch_size": 4,
+    }
     file = tmp_path / "quick.yaml"
     file.write_text(yaml.safe_dump(document))
     return {

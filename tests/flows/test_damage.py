@@ -36,7 +36,11 @@ def generate(server, tmp_path_factory):
     """The generating flow on models that stay, with few steps and rules that let pictures pass."""
     document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
     document["painter"] |= {"steps": 3, "batch_size": 4}
-    document["detector"] |= {"box_threshold": 0.02, "text_threshold": 0.01, "batch_size": 4}
+    document["labeller"]["detector"] |= {
+        "box_threshold": 0.02,
+        "text_threshold": 0.01,
+        "batch_size": 4,
+    }
     file = tmp_path_factory.mktemp("profile") / "quick.yaml"
     file.write_text(yaml.safe_dump(document))
     rules = {

@@ -18,7 +18,7 @@ def strict(quick, tmp_path):
 
     def write(box_threshold):
         document = yaml.safe_load((tmp_path / "quick.yaml").read_text())
-        document["detector"]["box_threshold"] = box_threshold
+        document["labeller"]["detector"]["box_threshold"] = box_threshold
         file = tmp_path / "strict.yaml"
         file.write_text(yaml.safe_dump(document))
         return str(file)

@@ -70,7 +70,11 @@ def generator(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generator")
     document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
     document["painter"] |= {"steps": 3, "batch_size": 4}
-    document["detector"] |= {"box_threshold": 0.02, "text_threshold": 0.01, "batch_size": 4}
+    document["labeller"]["detector"] |= {
+        "box_threshold": 0.02,
+        "text_threshold": 0.01,
+        "batch_size": 4,
+    }
     (folder / "quick.yaml").write_text(yaml.safe_dump(document))
     parameters = {
         "profile": str(folder / "quick.yaml"),

@@ -35,7 +35,7 @@ def test_the_batch_size_and_device_reach_every_network_and_no_key(tmp_path):
     plain = GenerationParameters(root=str(tmp_path), samples=4)
     other = plain.model_copy(update={"batch_size": 3, "device": "cpu"})
     assert other.recipe.profile.painter.batch_size == 3
-    assert other.recipe.profile.segmenter.device == "cpu"
+    assert other.recipe.profile.labeller.segmenter.device == "cpu"
     assert StageKeys(other.recipe).describe() == StageKeys(plain.recipe).describe()
 
 

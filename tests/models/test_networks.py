@@ -28,11 +28,11 @@ from models.registry import build
 
 sys.setswitchinterval(1e-6)
 profile = load_profile("miniature")
-parts = [profile.segmenter, profile.detector] * 6
+parts = [profile.labeller.segmenter, profile.labeller.detector] * 6
 with ThreadPoolExecutor(6) as pool:
     for one in [pool.submit(build, part) for part in parts]:
         one.result()
-build(profile.segmenter), build(profile.detector)
+build(profile.labeller.segmenter), build(profile.labeller.detector)
 """
 
 

@@ -66,7 +66,7 @@ def profile(tmp_path):
     """The miniature profile with the new detector, made quick."""
     document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
     document["painter"] |= {"steps": 3, "batch_size": 4}
-    document["detector"] = {"kind": "colour", "min_distance": 20}
+    document["labeller"]["detector"] = {"kind": "colour", "min_distance": 20}
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(document))
     return file

@@ -4,11 +4,13 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
+from models.labellers import parts_of
 from models.labelling.detectors import GroundingDino
 from models.labelling.segmenters import Sam
 from models.painting.painters import DiffusionPairPainter
 from models.profiles import Profile, load_profile, profile_names
 from models.protocols import PairRequest
+from models.registry import Role
 from models.weights import resolve_weights
 from storage.errors import InputError
 from storage.vocabulary import load_vocabulary
@@ -29,7 +31,7 @@ def test_a_shipped_profile_is_whole(name):
     profile = load_profile(name)
     assert profile.name == name
     assert len(load_vocabulary(profile.vocabulary)) > 0
-    for config in (profile.painter, profile.detector, profile.segmenter):
+    for config in (profile.painter, *parts_of(profile.labeller).values()):
         assert config.model.startswith("weights:") or len(config.revision) == 40
 
 
@@ -43,17 +45,20 @@ def test_sd15_has_the_models_and_settings_of_the_paper():
     assert (painter.steps, painter.guidance) == (20, 7.5)
     assert (painter.width, painter.height) == (512, 512)
     assert (painter.scheduler, painter.shared_latent) == (None, True)
-    assert profile.detector.model == "IDEA-Research/grounding-dino-tiny"
-    assert (profile.detector.box_threshold, profile.detector.text_threshold) == (0.30, 0.25)
-    assert profile.segmenter.model == "facebook/sam-vit-huge"
-    assert not profile.segmenter.multimask
+    assert profile.labeller.detector.model == "IDEA-Research/grounding-dino-tiny"
+    assert (profile.labeller.detector.box_threshold, profile.labeller.detector.text_threshold) == (
+        0.30,
+        0.25,
+    )
+    assert profile.labeller.segmenter.model == "facebook/sam-vit-huge"
+    assert not profile.labeller.segmenter.multimask
     assert profile.student.clip == "openai/clip-vit-base-patch16"
 
 
 def test_sd15_resolves_to_the_hub_at_fixed_commits(monkeypatch):
     monkeypatch.delenv("MAGICSEG_WEIGHTS", raising=False)
     profile = load_profile("sd15")
-    for config in (profile.painter, profile.detector, profile.segmenter):
+    for config in (profile.painter, *parts_of(profile.labeller).values()):
         weights = resolve_weights(config.model, config.revision)
         assert (weights.source, weights.revision) == (config.model, config.revision)
 
@@ -66,7 +71,7 @@ def test_sd15_without_weights_and_network_says_what_to_download(kind, role, tmp_
     monkeypatch.delenv("MAGICSEG_WEIGHTS", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    config = getattr(load_profile("sd15"), role)
+    config = load_profile("sd15").models()[Role(role)]
     command = f"hf download {config.model} --revision {config.revision}"
     with pytest.raises(InputError, match=command):
         kind(config.model_copy(update={"device": "cpu"}))
@@ -78,16 +83,16 @@ def test_sd15_runs_from_folders_in_the_layout_of_the_hub(
     """The folders are tiny and their weights random; ids, code and precision are those of sd15."""
     profile = load_profile("sd15")
     build_pipeline(tmp_path / profile.painter.model, safety_threshold=2.0)
-    build_detector(tmp_path / profile.detector.model)
-    build_sam(tmp_path / profile.segmenter.model)
+    build_detector(tmp_path / profile.labeller.detector.model)
+    build_sam(tmp_path / profile.labeller.segmenter.model)
     monkeypatch.setenv("MAGICSEG_WEIGHTS", str(tmp_path))
     small = {"device": "cpu", "steps": 2, "height": 64, "width": 64, "batch_size": 1}
     painter = DiffusionPairPainter(profile.painter.model_copy(update=small))
     pair = painter.paint([PairRequest("a bus", "a nothing", 0)])[0]
     loose = {"device": "cpu", "box_threshold": 0.0, "text_threshold": 0.0}
-    detector = GroundingDino(profile.detector.model_copy(update=loose))
+    detector = GroundingDino(profile.labeller.detector.model_copy(update=loose))
     found = detector.detect([pair.image], [("bus",)])[0]
-    segmenter = Sam(profile.segmenter.model_copy(update={"device": "cpu"}))
+    segmenter = Sam(profile.labeller.segmenter.model_copy(update={"device": "cpu"}))
     cut = segmenter.segment([pair.image], [found.xyxy])[0]
     assert cut.masks.shape == (len(found.scores), 64, 64)
     assert not pair.unsafe

@@ -65,7 +65,7 @@ def test_an_unknown_field_or_kind_is_refused_with_those_that_are_known(tmp_path)
 
 
 def test_profiles_written_before_kinds_had_names_mean_the_first_one_and_keep_their_identity():
-    document = load_profile("miniature").detector.model_dump(exclude={"kind"})
+    document = load_profile("miniature").labeller.detector.model_dump(exclude={"kind"})
     config = DetectorConfig.model_validate(document)
     assert kind_of(config).name == "grounding-dino"
     assert "kind" not in config.identity()

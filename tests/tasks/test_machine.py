@@ -72,7 +72,7 @@ def test_a_run_is_told_of_its_own_steps_alone():
 
 
 def test_a_model_is_built_once_until_the_run_ends(tmp_path):
-    config, objects = load_profile("miniature").segmenter, open_objects(tmp_path)
+    config, objects = load_profile("miniature").labeller.segmenter, open_objects(tmp_path)
     with Machine() as machine:
         built = machine.models.model(config, objects)
         assert machine.models.model(config, objects) is built
@@ -85,7 +85,7 @@ def test_a_model_is_built_once_until_the_run_ends(tmp_path):
 
 
 def test_models_that_are_handed_from_run_to_run_stay(tmp_path):
-    config, models = load_profile("miniature").segmenter, ResidentModels()
+    config, models = load_profile("miniature").labeller.segmenter, ResidentModels()
     with Machine(models) as machine:
         built = machine.models.model(config, open_objects(tmp_path))
     with Machine(models) as machine:

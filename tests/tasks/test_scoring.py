@@ -51,7 +51,10 @@ def subject(kind: str, seed: int = 0) -> dict[str, Any]:
     profile = load_profile("miniature")
     if kind == "untrained":
         return {"kind": kind, "student": profile.student, "seed": seed}
-    return {"kind": kind, "detector": profile.detector, "segmenter": profile.segmenter}
+    return {
+        "kind": kind,
+        "labeller": profile.labeller,
+    }
 
 
 def job(run: Path, benchmark: BenchmarkConfig, kind: str = "untrained", **scoring: Any) -> ScoreJob:

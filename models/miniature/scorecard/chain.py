@@ -85,10 +85,10 @@ def _search(painted: Painted, weights: Path) -> tuple[Sequence[FoundBoxes], Sequ
 
 
 def _detector(weights: Path) -> GroundingDino:
-    settings = load_profile("miniature").detector
+    settings = load_profile("miniature").labeller.detector
     return GroundingDino(settings.model_copy(update={"model": str(weights / "detector")}))
 
 
 def _segmenter(weights: Path) -> Sam:
-    settings = load_profile("miniature").segmenter
+    settings = load_profile("miniature").labeller.segmenter
     return Sam(settings.model_copy(update={"model": str(weights / "segmenter")}))

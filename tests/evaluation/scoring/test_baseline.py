@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from evaluation.scoring.baseline import DetectedSegments
+from models.labellers import Grounded
 from models.labelling.detectors import GroundingDino
 from models.labelling.segmenters import Sam
 from models.miniature.world import masks, render, sample_scene
@@ -51,7 +52,9 @@ class BoxFiller:
 def test_the_better_box_wins_where_masks_overlap(
     found: list[tuple[int, float]], winner: int, score: float
 ) -> None:
-    baseline = DetectedSegments(OneBoxPerPhrase(found), BoxFiller(), ("cat", "dog", "bus"))
+    baseline = DetectedSegments(
+        Grounded(OneBoxPerPhrase(found), BoxFiller()), ("cat", "dog", "bus")
+    )
     scores = baseline.predict(np.zeros((8, 8, 3), np.uint8))
     assert (scores.index[:, :4] == winner).all()
     assert scores.best[:, :4] == pytest.approx(score)
@@ -84,7 +87,7 @@ class Echo:
 
 def test_the_baseline_asks_for_the_candidates_and_answers_in_places_of_the_whole_set() -> None:
     detector = Echo({"dog": (0, 4, 0.5), "bus": (2, 8, 0.8), "cat": (0, 8, 0.9)})
-    baseline = DetectedSegments(detector, BoxFiller(), ("cat", "dog", "owl", "bus"))
+    baseline = DetectedSegments(Grounded(detector, BoxFiller()), ("cat", "dog", "owl", "bus"))
     image = np.zeros((8, 8, 3), np.uint8)
     found = baseline.predict(image, (3, 1, 2))
     assert detector.asked == [("dog", "owl", "bus")]
@@ -103,7 +106,7 @@ def test_the_baseline_asks_for_the_candidates_and_answers_in_places_of_the_whole
 def test_the_baseline_scores_more_classes_than_a_chunk() -> None:
     names = tuple(f"thing {i}" for i in range(21))
     detector = Echo({"thing 3": (0, 4, 0.5), "thing 20": (2, 8, 0.8)})
-    baseline = DetectedSegments(detector, BoxFiller(), names)
+    baseline = DetectedSegments(Grounded(detector, BoxFiller()), names)
     chunks = list(baseline.class_scores(np.zeros((8, 8, 3), np.uint8)))
     assert [i for chunk in chunks for i in chunk.class_ids] == list(range(21))
     maps = torch.cat([chunk.scores for chunk in chunks])
@@ -112,7 +115,7 @@ def test_the_baseline_scores_more_classes_than_a_chunk() -> None:
 
 
 def test_the_baseline_finds_nothing_where_the_detector_finds_nothing() -> None:
-    baseline = DetectedSegments(OneBoxPerPhrase([]), BoxFiller(), ("cat",))
+    baseline = DetectedSegments(Grounded(OneBoxPerPhrase([]), BoxFiller()), ("cat",))
     assert (baseline.predict(np.zeros((8, 8, 3), np.uint8)).best == 0).all()
 
 
@@ -121,7 +124,9 @@ def test_a_class_set_beyond_one_caption_of_the_detector_is_scored() -> None:
     names = [own[0] for own in load_benchmark("miniature").phrases]
     others = [own[0] for own in load_benchmark("lvis").phrases if own[0] not in names][:60]
     phrases = (*others[:30], *names, *others[30:])
-    baseline = DetectedSegments(GroundingDino(profile.detector), Sam(profile.segmenter), phrases)
+    baseline = DetectedSegments(
+        Grounded(GroundingDino(profile.labeller.detector), Sam(profile.labeller.segmenter)), phrases
+    )
     scene = sample_scene(np.random.default_rng(4))
     truth, wanted = masks(scene)[0], 30 + scene.things[0].class_id
     for candidates in (None, (3, wanted, 70)):

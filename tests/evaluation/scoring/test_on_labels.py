@@ -17,6 +17,7 @@ from evaluation.scoring.measured import read_measured
 from evaluation.scoring.metrics import Average
 from evaluation.scoring.on_labels import score_baseline, score_predictor, score_student
 from evaluation.scoring.results import ScoreProtocol, Scores, Subject, published_results
+from models.labellers import Grounded
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES
 from models.protocols import CutMasks, FoundBoxes
@@ -226,7 +227,11 @@ class BoxFiller:
 def test_the_baseline_is_scored_by_the_same_code(benchmark: Benchmark, tmp_path: Path) -> None:
     subject = Subject(kind="baseline", name="boxes", fingerprint="none")
     scores = score_baseline(
-        CatDetector(), BoxFiller(), benchmark, subject=subject, config=ScoringConfig(), out=tmp_path
+        Grounded(CatDetector(), BoxFiller()),
+        benchmark,
+        subject=subject,
+        config=ScoringConfig(),
+        out=tmp_path,
     )
     predicted = np.zeros((64, 64), dtype=int)
     predicted[:32] = CLASSES.index("cat") + 1

@@ -17,8 +17,7 @@ from evaluation.scoring.point_results import PointProtocol, PointScores
 from evaluation.scoring.points import Aggregate, Binarise, Candidates
 from evaluation.scoring.predictors import ClassScores
 from evaluation.scoring.results import Subject, published_results
-from models.labelling.detectors import GroundingDino
-from models.labelling.segmenters import Sam
+from models.labellers import build_labeller
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
 from models.student.text_embeddings import TextEncoder
@@ -277,8 +276,7 @@ def test_the_shipped_baseline_finds_the_points_of_drawn_things(
 ) -> None:
     profile = load_profile("miniature")
     scores = score_baseline_points(
-        GroundingDino(profile.detector),
-        Sam(profile.segmenter),
+        build_labeller(profile.labeller),
         drawn,
         subject=SUBJECT.model_copy(update={"kind": "baseline", "name": "boxes"}),
         config=ScoringConfig(),

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
+from models.labelling.boxes import suppress
 from models.labelling.config import DetectorConfig
-from models.labelling.detectors import GroundingDino, suppress
+from models.labelling.detectors import GroundingDino
 from storage.errors import InputError
 
 

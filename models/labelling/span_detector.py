@@ -1,0 +1,188 @@
+"""Span scores: what a network says of the tokens of a caption becomes boxes of phrases.
+
+The released MagicSeg code keeps whatever fires and throws the phrases away, so that an image of two
+classes passes when one of them is there. Here every phrase has its own tokens in the caption and
+every box its own score for each phrase (the given-phrase mode of Grounding DINO). All of it is the
+same in front of every network of this kind, whichever package computes it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+
+from models.labelling.boxes import corners_of, suppress
+from models.labelling.captions import Caption, Captions, plain_phrase
+from models.labelling.config import SpanConfig
+from models.protocols import FoundBoxes
+from storage.errors import InputError
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What a network says about one picture with one caption.
+
+    Attributes:
+        scores: Of each token for each query, in [0, 1].
+        boxes: Centre and extent of each query, relative to the picture.
+    """
+
+    scores: Float[np.ndarray, "queries tokens"]
+    boxes: Float32[np.ndarray, "queries 4"]
+
+
+@runtime_checkable
+class SpanBackend(Protocol):
+    """A network that scores the tokens of captions; what becomes of the scores is not its part."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """A fast tokenizer of BERT's kind, which tells where each token stands in the text."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest caption that the network reads, special tokens included."""
+        ...
+
+    def score(
+        self, pictures: Sequence[Image.Image], captions: Sequence[Caption]
+    ) -> list[TokenScores]:
+        """Score each caption on its picture; all pictures have one size."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What one forward pass says about one caption: xyxy in pixels, one row a query."""
+
+    boxes: Float32[np.ndarray, "queries 4"]
+    best_token: Float32[np.ndarray, "queries phrases"]
+    score: Float32[np.ndarray, "queries phrases"]
+
+    @property
+    def finite(self) -> bool:
+        """Whether no box and no score is NaN or infinite."""
+        return all(np.isfinite(a).all() for a in (self.boxes, self.best_token, self.score))
+
+
+class SpanDetector:
+    """Finds phrases by their span scores, batched over images that have different phrases.
+
+    A batch holds images of one size, so that no image is padded. Phrases that do not fit into one
+    caption are spread over several, and each costs a pass. A phrase's score for a query is the
+    mean (or maximum) of the scores of the phrase's own tokens; a query belongs to the phrase that
+    scores best, to several only if they tie.
+
+    Args:
+        config: Thresholds and batch size.
+        backend: The network.
+    """
+
+    def __init__(self, config: SpanConfig, backend: SpanBackend) -> None:
+        self.config = config
+        self._backend = backend
+        self._captions = Captions(backend.tokenizer, backend.max_tokens)
+
+    def detect(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[tuple[str, ...]],
+    ) -> list[FoundBoxes]:
+        """Find each image's own phrases in it.
+
+        Args:
+            images: RGB; sizes may differ.
+            phrases: For each image what to look for; case does not matter, "." and "?" are blanks.
+
+        Returns:
+            For each image its boxes, best score first.
+
+        Raises:
+            InputError: If a phrase is empty or longer than the network reads, or the two lists
+                differ in length.
+        """
+        if len(images) != len(phrases):
+            message = f"{len(images)} images came with phrases of {len(phrases)}, expected as many"
+            raise InputError(message)
+        plain = [[plain_phrase(phrase) for phrase in own] for own in phrases]
+        captions = [
+            caption for index, own in enumerate(plain) for caption in self._captions.of(index, own)
+        ]
+        scored: dict[int, list[tuple[Caption, _Scored]]] = {i: [] for i in range(len(images))}
+        for batch in self._batches(captions, images):
+            for caption, found in zip(batch, self._score(batch, images), strict=True):
+                scored[caption.image].append((caption, found))
+        return [self._found(scored[i], own) for i, own in enumerate(plain)]
+
+    def _batches(
+        self, captions: Iterable[Caption], images: Sequence[np.ndarray]
+    ) -> Iterator[list[Caption]]:
+        by_size: dict[tuple[int, ...], list[Caption]] = {}
+        for caption in captions:
+            by_size.setdefault(images[caption.image].shape, []).append(caption)
+        size = self.config.batch_size
+        for same in by_size.values():
+            yield from (same[first : first + size] for first in range(0, len(same), size))
+
+    def _score(self, batch: Sequence[Caption], images: Sequence[np.ndarray]) -> list[_Scored]:
+        pictures = [Image.fromarray(images[caption.image]) for caption in batch]
+        found = self._backend.score(pictures, batch)
+        return [
+            self._scored(caption, own.scores, corners_of(own.boxes, picture.size))
+            for caption, own, picture in zip(batch, found, pictures, strict=True)
+        ]
+
+    def _scored(
+        self,
+        caption: Caption,
+        token_scores: Float[np.ndarray, "queries tokens"],
+        boxes: Float32[np.ndarray, "queries 4"],
+    ) -> _Scored:
+        own = [token_scores[:, span] for span in caption.spans]
+        best_token = np.stack([scores.max(axis=1) for scores in own], axis=1)
+        mean = np.stack([scores.mean(axis=1) for scores in own], axis=1)
+        return _Scored(
+            boxes, best_token, mean if self.config.phrase_score == "mean" else best_token
+        )
+
+    def _found(
+        self, scored: Sequence[tuple[Caption, _Scored]], phrases: Sequence[str]
+    ) -> FoundBoxes:
+        best = np.zeros(len(phrases), np.float32)
+        finite = all(found.finite for _, found in scored)
+        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+        owners = [np.zeros(0, np.int64)]
+        for caption, found in scored if finite else ():
+            for column, text in enumerate(caption.phrases):
+                rows = self._rows(found, column)
+                for index in (i for i, phrase in enumerate(phrases) if phrase == text):
+                    best[index] = found.score[:, column].max()
+                    boxes.append(found.boxes[rows])
+                    scores.append(found.score[rows, column])
+                    owners.append(np.full(len(rows), index))
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        return FoundBoxes(
+            xyxy=np.concatenate(boxes)[order],
+            scores=np.concatenate(scores)[order],
+            phrases=np.concatenate(owners)[order],
+            best_scores=best,
+            finite=finite,
+        )
+
+    def _rows(self, found: _Scored, column: int) -> np.ndarray:
+        """Queries that belong to a phrase, pass the thresholds and survive its suppression."""
+        score = found.score[:, column]
+        width, height = (found.boxes[:, 2:] - found.boxes[:, :2]).T
+        candidates = np.flatnonzero(
+            (score == found.score.max(axis=1))
+            & (found.best_token[:, column] > self.config.box_threshold)
+            & (score > self.config.text_threshold)
+            & (width > 0)
+            & (height > 0)
+        )
+        keep = suppress(found.boxes[candidates], score[candidates], self.config.nms_iou)
+        return candidates[keep]
