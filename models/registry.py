@@ -94,7 +94,7 @@ KINDS: tuple[Kind, ...] = (
         PainterConfig,
         "models.painting.painters:DiffusionPairPainter",
         Need.DEVICE,
-        "a Stable Diffusion pipeline of `diffusers`",
+        "a text-to-image pipeline of `diffusers`",
         tokens="models.painting.tokens:PipelineTokens",
     ),
     Kind(
