@@ -14,7 +14,7 @@ from pydantic import BaseModel, Discriminator, Tag
 
 from models.labelling.config import DetectorConfig, SegmenterConfig
 from models.loading import LOADING
-from models.painting.config import PainterConfig
+from models.painting.config import InpainterConfig, PainterConfig
 from models.protocols import TokenCounter
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.writers import TemplateWriterConfig
@@ -31,6 +31,7 @@ class Role(StrEnum):
     LABELLER = "labeller"
     DETECTOR = "detector"
     SEGMENTER = "segmenter"
+    INPAINTER = "inpainter"
 
 
 class Need(StrEnum):
@@ -110,6 +111,13 @@ KINDS: tuple[Kind, ...] = (
         "models.labelling.segmenters:Sam",
         Need.DEVICE,
         "SAM of `transformers`, prompted with boxes",
+    ),
+    Kind(
+        Role.INPAINTER,
+        InpainterConfig,
+        "models.painting.inpainting:DiffusionInpainter",
+        Need.DEVICE,
+        "a pipeline of `diffusers` that paints a region of an image over",
     ),
 )
 """All kinds; the first of a role is the one that a configuration without `kind` means."""
@@ -202,8 +210,10 @@ if TYPE_CHECKING:
     AnyPainterConfig = PainterConfig
     AnyDetectorConfig = DetectorConfig
     AnySegmenterConfig = SegmenterConfig
+    AnyInpainterConfig = InpainterConfig
 else:
     WriterConfig = config_type(Role.WRITER)
     AnyPainterConfig = config_type(Role.PAINTER)
     AnyDetectorConfig = config_type(Role.DETECTOR)
     AnySegmenterConfig = config_type(Role.SEGMENTER)
+    AnyInpainterConfig = config_type(Role.INPAINTER)

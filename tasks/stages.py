@@ -48,9 +48,7 @@ class StageKeys:
     def __init__(self, recipe: Recipe) -> None:
         self.stages = stages_of(recipe)
         self.inputs: Mapping[Stage, tuple[Stage, ...]] = {
-            stage: STAGES[stage].inputs
-            for stage in self.stages
-            if STAGES[stage].make is not None
+            stage: STAGES[stage].inputs for stage in self.stages if STAGES[stage].make is not None
         }
         self._configs = {stage: STAGES[stage].config(recipe) for stage in self.stages}
         self._digests = {

@@ -16,12 +16,12 @@ from storage.records import MaskSample, Prompt, Rejected, Stage
 from storage.rows import split_rows
 from tasks.declarations import Declaration, Made, PieceWork
 from tasks.detections import stored_images
-from tasks.pairs import PaintedSample, refuse_picture
+from tasks.pairs import Painted, PaintedSample, refuse_pictures
 from tasks.recipe import Recipe
 from tasks.regions import blend, soft_region
 from tasks.rules import PairRules, TwinRules
 
-__all__ = ["Scene", "paint_over"]
+__all__ = ["Scene", "Twin", "paint_over"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,22 @@ class Scene:
     seed: int
 
 
+@dataclass(frozen=True)
+class Twin:
+    """A counterfactual that was painted over its image.
+
+    Attributes:
+        key: Sample key.
+        picture: RGB.
+    """
+
+    key: str
+    picture: UInt8[np.ndarray, "height width 3"]
+
+
 def paint_over(
     scenes: Sequence[Scene], inpainter: Inpainter, rules: TwinRules, passing: PairRules
-) -> list[PaintedSample | Rejected]:
+) -> list[Twin | Rejected]:
     """Paint the objects of every scene over.
 
     Args:
@@ -55,8 +68,8 @@ def paint_over(
         passing: Which pictures pass.
 
     Returns:
-        One result a scene, in order: the image with its counterfactual, which is the same outside
-        the region around the objects, bit for bit; or why there is none.
+        One result a scene, in order: its counterfactual, which is the image itself outside the
+        region around the objects, bit for bit; or why there is none.
     """
     weights = [_region(scene, rules) for scene in scenes]
     painted = inpainter.inpaint(
@@ -90,13 +103,10 @@ def _twin(
     painted: PaintedImage,
     weights: Float32[np.ndarray, "height width"],
     passing: PairRules,
-) -> PaintedSample | Rejected:
+) -> Twin | Rejected:
     twin = blend(scene.image, painted.image, weights)
-    judged = PaintedImage(twin, unsafe=painted.unsafe, finite=painted.finite)
-    refused = refuse_picture(
-        scene.key, Stage.TWINS, {"counterfactual": judged}, passing, Role.INPAINTER
-    )
-    return refused or PaintedSample(scene.key, scene.image, twin)
+    judged = Painted({"counterfactual": twin}, unsafe=painted.unsafe, finite=painted.finite)
+    return refuse_pictures(scene.key, Stage.TWINS, judged, passing) or Twin(scene.key, twin)
 
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:
@@ -150,13 +160,13 @@ class _Scenes:
 
 
 def _encoded(
-    results: Sequence[PaintedSample | Rejected], image_format: Literal["jpg", "png"]
+    results: Sequence[Twin | Rejected], image_format: Literal["jpg", "png"]
 ) -> list[EncodedPair | Rejected]:
     """The counterfactuals alone: the images are stored already."""
     return [
         result
         if isinstance(result, Rejected)
-        else EncodedPair(result.key, b"", encode_image(result.twin, image_format))
+        else EncodedPair(result.key, b"", encode_image(result.picture, image_format))
         for result in results
     ]
 
@@ -171,5 +181,5 @@ DECLARATION = Declaration(
     make=_make,
     about="with `twins.way: inpaint` alone: the objects are painted over by the counterfactual "
     "text",
-    is_part=lambda recipe: recipe.twins.way == "inpaint",
+    is_part=lambda recipe: recipe.paints_over,
 )

@@ -50,7 +50,10 @@ def test_elsewhere_than_on_a_terminal_progress_is_a_plain_line():
 def test_on_a_terminal_progress_is_a_bar_for_each_stage():
     out = io.StringIO()
     progress = Progress()
-    counts, screen = SampleCounts({"a": 4}, STAGES), Console(file=out, width=120, force_terminal=True)
+    counts, screen = (
+        SampleCounts({"a": 4}, STAGES),
+        Console(file=out, width=120, force_terminal=True),
+    )
     with show_progress(progress, counts, screen, str):
         progress.tell(Step(Stage.PROMPTS, "a", 4, 4))
     for stage in STAGES:
