@@ -21,7 +21,7 @@ from models.registry import (
     kinds_of,
 )
 
-__all__ = ["Grounded", "GroundedConfig"]
+__all__ = ["Grounded", "GroundedConfig", "build_labeller"]
 
 
 class GroundedConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -59,10 +59,12 @@ class Grounded:
         """Find each image's own phrases in it, and cut them out where there are any."""
         found = self._detector.detect(images, phrases)
         full = [index for index, boxes in enumerate(found) if len(boxes.xyxy)]
-        cuts = self._segmenter.segment(
-            [images[index] for index in full], [found[index].xyxy for index in full]
-        )
-        cut_of = dict(zip(full, cuts, strict=True))
+        cut_of: dict[int, CutMasks] = {}
+        if full:
+            cuts = self._segmenter.segment(
+                [images[index] for index in full], [found[index].xyxy for index in full]
+            )
+            cut_of = dict(zip(full, cuts, strict=True))
         return [
             FoundObjects(boxes, cut_of.get(index) or _nothing(images[index]))
             for index, boxes in enumerate(found)

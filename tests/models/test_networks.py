@@ -15,7 +15,7 @@ from models.labelling.detectors import GroundingDino
 from models.labelling.segmenters import Sam
 from models.networks import load_part
 from models.profiles import load_profile
-from models.registry import build
+from models.registry import Role, build
 from models.student.clip import load_clip
 from models.weights import Weights
 from storage.errors import InputError
@@ -24,7 +24,7 @@ THREADS_LOAD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from models.profiles import load_profile
-from models.registry import build
+from models.registry import Role, build
 
 sys.setswitchinterval(1e-6)
 profile = load_profile("miniature")
@@ -128,7 +128,7 @@ def test_shipped_weights_have_a_place_for_each_tensor_and_a_tensor_for_each_plac
     if name == "clip":
         load_clip(profile.student.clip)
     else:
-        build(getattr(profile, name))
+        build(profile.models()[Role(name)])
     assert "no place in the network" not in caplog.text
 
 

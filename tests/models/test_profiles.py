@@ -133,3 +133,24 @@ def test_a_value_that_does_not_fit_is_named(tmp_path):
     path = write(tmp_path / "mine.yaml", writer={"kind": "chat", "model": "m", "concurrency": 0})
     with pytest.raises(InputError, match=r"'writer\.concurrency' is 0"):
         load_profile(path)
+
+
+def test_a_profile_that_names_a_detector_and_a_segmenter_means_a_grounded_labeller(tmp_path):
+    document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
+    labeller = document.pop("labeller")
+    path = tmp_path / "flat.yaml"
+    path.write_text(yaml.safe_dump(document | {k: labeller[k] for k in ("detector", "segmenter")}))
+    flat = load_profile(str(path))
+    assert flat == load_profile("miniature").model_copy(update={"name": "flat"})
+    assert list(flat.models()) == [Role.WRITER, Role.PAINTER, Role.DETECTOR, Role.SEGMENTER]
+
+    del document["painter"]
+    path.write_text(yaml.safe_dump(document | {"detector": labeller["detector"]}))
+    with pytest.raises(InputError, match=r"labeller\.grounded\.segmenter"):
+        load_profile(str(path))
+
+
+def test_all_networks_of_a_profile_move_to_another_device():
+    moved = load_profile("miniature").on_device("cuda:1", 3)
+    for role, config in moved.models().items():
+        assert role is Role.WRITER or (config.device, config.batch_size) == ("cuda:1", 3)

@@ -29,7 +29,7 @@ WRITER = TypeAdapter(WriterConfig)
 def test_every_role_has_a_kind_and_no_two_kinds_of_a_role_share_a_name():
     for role in Role:
         names = [kind.name for kind in kinds_of(role)]
-        assert names
+        assert names or role is Role.LABELLER  # `grounded` is made of kinds of other roles
         assert len(set(names)) == len(names)
 
 

@@ -35,7 +35,7 @@ WHITE = np.full((64, 64, 3), 200, np.uint8)
 
 def spoilt(tmp_path, role, file, edit):
     """The shipped model with some of its weights changed."""
-    whole = Path(resolve_weights(getattr(load_profile("miniature"), role).model).source)
+    whole = Path(resolve_weights(load_profile("miniature").models()[Role(role)].model).source)
     for each in whole.rglob("*"):
         if each.is_file():
             target = tmp_path / role / each.relative_to(whole)
