@@ -26,6 +26,9 @@ _TOKENIZED = frozenset({"clip", "grounding-dino"})
 _PROCESSED = frozenset({"grounding-dino", "sam"})
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_SIZE = 1024
+SENTENCEPIECE_FILES = frozenset({"spiece.model", "tokenizer.model"})
+"""Vocabularies that only the package sentencepiece reads."""
+_WHOLE_VOCABULARIES = frozenset({"tokenizer.json", "vocab.txt"}) | SENTENCEPIECE_FILES
 _LAYERS = re.compile("layers|depth")
 _MOST_LAYERS = 1000
 _LARGE_FOR_NO_NETWORK = 100_000
@@ -146,7 +149,7 @@ def require_network(root: Path, part: str = "") -> WeightFiles:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in _FOREIGN)
         instead = f" (it has {', '.join(others[:3])}, which torch cannot read)" if others else ""
         where = f" in {part!r}" if part else ""
-        name = "diffusion_pytorch_model" if part in {"unet", "vae"} else "model"
+        name = "diffusion_pytorch_model" if part in {"unet", "transformer", "vae"} else "model"
         raise InputError(_lack(root, f"weights{where}: no {name}.safetensors{instead}", part))
     for file in weights.files:
         _refuse_pointer(file)
@@ -165,14 +168,14 @@ def require_vocabulary(folder: Path) -> None:
         InputError: If it does not; names what is missing.
     """
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
-    if "tokenizer.json" not in names and "vocab.txt" not in names:
+    if not names & _WHOLE_VOCABULARIES:
         pair = {"vocab.json", "merges.txt"}
         lacking = sorted(pair - names) if pair & names else ["vocabulary"]
         if lacking:
             message = (
                 f"folder {str(folder)!r} cannot be loaded (its tokenizer has no "
                 f"{' and no '.join(lacking)}; expected tokenizer.json, vocab.json with merges.txt, "
-                f"or vocab.txt); {_AGAIN}"
+                f"vocab.txt, or a file of sentencepiece); {_AGAIN}"
             )
             raise InputError(message)
     _refuse_pointers(folder)

@@ -87,12 +87,15 @@ class Family:
             configuration says so.
         multiple: What the pipeline itself wants sides to be a multiple of, in pixels.
         packed: Whether the call takes latents as a row of such squares.
+        overflows: Whether its autoencoder decodes in float32 where all else is float16, unless the
+            autoencoder's configuration says that it need not.
         in_float32: Whether it keeps latents in float32 whatever the network computes in.
         draws: Whether it hands its samplers the generators to draw noise from.
         pads: Whether texts are padded to one length here, because the pipeline pads them to the
             longest of a batch.
         compiles: What can be compiled: each input of it has one shape in all batches.
         options: What else the call is told.
+        in_one_step: Classes of samplers that it can take a single step with; empty for all.
         optional: Parts that it can do without, with the parts that are of no use then.
         unconditional: The text without words.
         since: The first release of diffusers that paints a batch as it paints each text alone.
@@ -110,10 +113,12 @@ class Family:
     patch: int | None = None
     multiple: int = 8
     packed: bool = False
+    overflows: bool = False
     in_float32: bool = False
     draws: bool = True
     pads: bool = False
     compiles: frozenset[str] = frozenset({"network", "decoder"})
+    in_one_step: frozenset[str] = frozenset()
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     optional: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     unconditional: str = ""
@@ -191,6 +196,7 @@ _PIXART = Family(
     "PixArtAlphaPipeline",
     _WITH_MASKS,
     reader=Reader("tokenizer", 120, 120, frame=_lower),
+    in_one_step=frozenset({"DDPMScheduler", "LCMScheduler"}),
     # Pictures of the size asked for, not of the nearest one of a table and then cut.
     options={"use_resolution_binning": False, "negative_prompt": None},
 )
@@ -222,6 +228,7 @@ FAMILIES: Mapping[str, Family] = {
             clip=("tokenizer", "tokenizer_2"),
             guidance_input="time_cond_proj_dim",
             patch=1,
+            overflows=True,
         ),
         Family(
             "StableDiffusion3Pipeline",

@@ -113,11 +113,5 @@ class DiffusionInpainter:
     ) -> Float[Tensor, "batch channels rows columns"]:
         """The latents that images most likely have."""
         vae = self._brush.loaded.pipeline.vae
-        overflows = vae.dtype == torch.float16 and vae.config.get("force_upcast")
-        own = vae.dtype
-        if overflows:
-            vae.to(dtype=torch.float32)
-        latents = vae.encode((2 * pixels - 1).to(vae.device, vae.dtype)).latent_dist.mode()
-        if overflows:
-            vae.to(dtype=own)
-        return latents * vae.config.scaling_factor
+        encoded = vae.encode((2 * pixels - 1).to(vae.device, vae.dtype))
+        return encoded.latent_dist.mode() * vae.config.scaling_factor

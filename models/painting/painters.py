@@ -24,6 +24,10 @@ class DiffusionPairPainter:
     Args:
         config: Checkpoint and sampling.
 
+    Attributes:
+        config: As given.
+        loaded: The pipeline.
+
     Raises:
         InputError: If the checkpoint is missing, is no pipeline of a known family, or cannot
             paint as it is asked to.
@@ -31,9 +35,10 @@ class DiffusionPairPainter:
 
     def __init__(self, config: PainterConfig) -> None:
         self.config = config
-        self._brush = Brush(load_pipeline(config, pick_device(config.device)), config)
+        self.loaded = load_pipeline(config, pick_device(config.device))
+        self._brush = Brush(self.loaded, config)
         self._size = config.height, config.width
-        self._shape = self._brush.loaded.latent_shape(config.model, self._size)
+        self._shape = self.loaded.latent_shape(config.model, self._size)
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order.

@@ -104,6 +104,8 @@ def load_pipeline(
     make = pipeline_class(family.pipeline)
     parts = load_parts(weights, index, _needed(make, family, index), dtype=config.dtype)
     _require_pair(parts["vae"], parts[family.network], family, config)
+    if family.overflows and config.dtype == "float16" and parts["vae"].config.force_upcast:
+        _decode_in_float32(parts["vae"])
     parts["scheduler"] = choose_sampler(parts["scheduler"], family, config)
     checker = _checker(weights, index, config, device)
     pipeline = assemble(make, weights, index, parts)
@@ -141,6 +143,13 @@ def _checker(
     network = load_part(kind, weights, dtype=config.dtype, part="safety_checker")
     extractor = load_image_processor(weights, _EXTRACTOR, part="feature_extractor")
     return SafetyChecker(network.to(device), extractor)
+
+
+def _decode_in_float32(vae: Any) -> None:
+    """Once and for all; the pipeline itself would turn it there and back for every batch."""
+    vae.to(torch.float32)
+    first = vae.post_quant_conv if vae.post_quant_conv is not None else vae.decoder
+    first.register_forward_pre_hook(lambda _first, latents: (latents[0].float(), *latents[1:]))
 
 
 def _require_pair(vae: Any, network: Any, family: Family, config: SamplingConfig) -> None:

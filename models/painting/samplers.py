@@ -42,7 +42,7 @@ def choose_sampler(own: Any, family: Family, config: SamplingConfig) -> Any:
         _require_fit(family, config)
         name, options = _CLASSES[config.scheduler]
         chosen = _made(_class(name), own, options | _shift(own, config.scheduler), config)
-    _require_steps(chosen, config)
+    _require_steps(chosen, family, config)
     return chosen
 
 
@@ -104,14 +104,22 @@ def _require_own(own: Any, family: Family, config: SamplingConfig) -> None:
         raise InputError(message)
 
 
-def _require_steps(sampler: Any, config: SamplingConfig) -> None:
-    """Lay out the steps once, so that a number that is too high is told before a run."""
+def _require_steps(sampler: Any, family: Family, config: SamplingConfig) -> None:
+    """Lay out the steps once, so that a number that does not do is told before a run."""
+    name = type(sampler).__name__
+    if config.steps == 1 and family.in_one_step and name not in family.in_one_step:
+        message = (
+            f"painter {config.model!r} is a {family.pipeline}, which takes a single step with "
+            f"{' or '.join(sorted(family.in_one_step))} and not with {name}; set `steps` to 2 or "
+            "more, or `scheduler` to lcm"
+        )
+        raise InputError(message)
     shifted = {"mu": _MIDDLING_SHIFT} if sampler.config.get("use_dynamic_shifting") else {}
     try:
         sampler.set_timesteps(config.steps, **shifted)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         message = (
-            f"painter {config.model!r} with the sampler {type(sampler).__name__} cannot take "
+            f"painter {config.model!r} with the sampler {name} cannot take "
             f"{config.steps} steps ({error}); set `steps` to another number"
         )
         raise InputError(message) from error
