@@ -196,13 +196,18 @@ def _make(work: PieceWork) -> Made:
                 _paint(step, seeds, painter, work.recipe),
                 profile.image_format,
             )
-            for step in work.in_steps(texts, profile.painter.batch_size)
+            for step in work.in_steps(texts, _step_of(work.recipe))
         ]
         results = [result for step in steps for result in step.result()]
     return Made.of_pairs(
         [result for result in results if isinstance(result, EncodedPair)],
         [result for result in results if isinstance(result, Rejected)],
     )
+
+
+def _step_of(recipe: Recipe) -> int:
+    """Texts of a step: a batch of the painter has two pictures a pair, so twice as many images."""
+    return recipe.profile.painter.batch_size * (2 if recipe.paints_over else 1)
 
 
 def _paint(

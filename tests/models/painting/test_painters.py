@@ -174,12 +174,12 @@ def test_the_safety_checker_sees_what_the_library_shows_it(build_pipeline, tmp_p
     painter.loaded.pipeline.vae.decoder.register_forward_hook(
         lambda _module, _inputs, pixels: decoded.append(pixels)
     )
-    painter._checker._network.vision_model.register_forward_pre_hook(
+    painter.loaded.checker._network.vision_model.register_forward_pre_hook(
         lambda _module, given: seen.append(given[0])
     )
     painter.paint(REQUESTS[:1])
     pictures = painter.loaded.pipeline.image_processor.postprocess(decoded[0], output_type="pil")
-    expected = painter._checker._extractor(pictures, return_tensors="pt")["pixel_values"]
+    expected = painter.loaded.checker._extractor(pictures, return_tensors="pt")["pixel_values"]
     assert torch.equal(seen[0], expected)
 
 
