@@ -152,12 +152,13 @@ def require_network(root: Path, part: str = "") -> WeightFiles:
         name = "diffusion_pytorch_model" if part in {"unet", "transformer", "vae"} else "model"
         raise InputError(_lack(root, f"weights{where}: no {name}.safetensors{instead}", part))
     for file in weights.files:
-        _refuse_pointer(file)
+        refuse_pointer(file)
         if not file.stat().st_size:
             message = f"model file {str(file)!r} is empty, expected weights; {_AGAIN}"
             raise InputError(message)
     _refuse_pointers(folder)
-    _require_possible(folder / NETWORK_CONFIG, sum(file.stat().st_size for file in weights.files))
+    config = folder / NETWORK_CONFIG
+    require_possible(config, read_json(config), sum(f.stat().st_size for f in weights.files))
     return weights
 
 
@@ -179,6 +180,47 @@ def require_vocabulary(folder: Path) -> None:
             )
             raise InputError(message)
     _refuse_pointers(folder)
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file that only says what was not downloaded.
+
+    Raises:
+        InputError: If it is a pointer of Git LFS.
+    """
+    if path.stat().st_size > _POINTER_SIZE:
+        return
+    with path.open("rb") as file:
+        if not file.read(len(_POINTER)).startswith(_POINTER):
+            return
+    message = (
+        f"model file {str(path)!r} is a Git LFS pointer, expected the file that it points to; run "
+        "'git lfs pull' in that folder"
+    )
+    raise InputError(message)
+
+
+def require_possible(path: Path, settings: dict[str, Any], size: int) -> None:
+    """Refuse a configuration of a network that no machine could build.
+
+    A network of which these weights are all has no more of anything than they have bytes.
+
+    Args:
+        path: Where the configuration stands.
+        settings: What it says.
+        size: Bytes of the weights beside it.
+
+    Raises:
+        InputError: If it asks for more; names what.
+    """
+    for name, number in _numbers(settings):
+        most = _MOST_LAYERS if _LAYERS.search(name) else max(size, _LARGE_FOR_NO_NETWORK)
+        if number > most:
+            message = (
+                f"model file {str(path)!r} says {name!r} is {number}, expected at most {most} with "
+                f"the weights beside it; {_AGAIN}"
+            )
+            raise InputError(message)
 
 
 def pipeline_parts(index: dict[str, Any]) -> Iterator[str]:
@@ -205,7 +247,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If it is not a JSON object, or is Git LFS's pointer to one.
     """
-    _refuse_pointer(path)
+    refuse_pointer(path)
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -252,21 +294,6 @@ def _require_part(root: Path, part: str) -> None:
         require_network(root, part)
 
 
-def _require_possible(path: Path, size: int) -> None:
-    """Refuse a configuration of a network that no machine could build.
-
-    A network of which these weights are all has no more of anything than they have bytes.
-    """
-    for name, number in _numbers(read_json(path)):
-        most = _MOST_LAYERS if _LAYERS.search(name) else max(size, _LARGE_FOR_NO_NETWORK)
-        if number > most:
-            message = (
-                f"model file {str(path)!r} says {name!r} is {number}, expected at most {most} with "
-                f"the weights beside it; {_AGAIN}"
-            )
-            raise InputError(message)
-
-
 def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Names and values of all integers but those of words."""
     waiting: list[tuple[str, Any]] = list(config.items())
@@ -293,20 +320,7 @@ def _require_file(root: Path, name: str) -> None:
 def _refuse_pointers(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in {".json", ".txt"}:
-            _refuse_pointer(path)
-
-
-def _refuse_pointer(path: Path) -> None:
-    if path.stat().st_size > _POINTER_SIZE:
-        return
-    with path.open("rb") as file:
-        if not file.read(len(_POINTER)).startswith(_POINTER):
-            return
-    message = (
-        f"model file {str(path)!r} is a Git LFS pointer, expected the file that it points to; run "
-        "'git lfs pull' in that folder"
-    )
-    raise InputError(message)
+            refuse_pointer(path)
 
 
 def _below(folder: Path, name: str) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BaseModel, Discriminator, Tag
 
 from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
 from models.loading import LOADING
 from models.painting.config import InpainterConfig, PainterConfig
 from models.protocols import TokenCounter
@@ -106,11 +107,25 @@ KINDS: tuple[Kind, ...] = (
         "Grounding DINO of `transformers`, asked for a closed set of phrases",
     ),
     Kind(
+        Role.DETECTOR,
+        OriginalDetectorConfig,
+        "models.labelling.original.detector:OriginalGroundingDino",
+        Need.DEVICE,
+        "Grounding DINO of its authors' package `groundingdino-py`, from their checkpoint",
+    ),
+    Kind(
         Role.SEGMENTER,
         SegmenterConfig,
         "models.labelling.segmenters:Sam",
         Need.DEVICE,
         "SAM of `transformers`, prompted with boxes",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        OriginalSegmenterConfig,
+        "models.labelling.original.segmenter:OriginalSam",
+        Need.DEVICE,
+        "SAM of its authors' package `segment-anything`, from their checkpoint",
     ),
     Kind(
         Role.INPAINTER,
@@ -208,8 +223,8 @@ def _load(place: str) -> Any:
 if TYPE_CHECKING:
     WriterConfig = TemplateWriterConfig | ChatWriterConfig
     AnyPainterConfig = PainterConfig
-    AnyDetectorConfig = DetectorConfig
-    AnySegmenterConfig = SegmenterConfig
+    AnyDetectorConfig = DetectorConfig | OriginalDetectorConfig
+    AnySegmenterConfig = SegmenterConfig | OriginalSegmenterConfig
     AnyInpainterConfig = InpainterConfig
 else:
     WriterConfig = config_type(Role.WRITER)

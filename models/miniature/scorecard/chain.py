@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.labelling.detectors import GroundingDino
-from models.labelling.segmenters import Sam
 from models.miniature.scenes import DrawnScene
 from models.miniature.scorecard.pairs import Order, Painted, paint
 from models.miniature.world import CLASSES
 from models.profiles import load_profile
-from models.protocols import FoundBoxes
+from models.protocols import Detector, FoundBoxes, Segmenter
+from models.registry import build
 
 
 def detections(painted: Painted, weights: Path) -> dict[str, float]:
@@ -84,11 +83,11 @@ def _search(painted: Painted, weights: Path) -> tuple[Sequence[FoundBoxes], Sequ
     )
 
 
-def _detector(weights: Path) -> GroundingDino:
+def _detector(weights: Path) -> Detector:
     settings = load_profile("miniature").labeller.detector
-    return GroundingDino(settings.model_copy(update={"model": str(weights / "detector")}))
+    return build(settings.model_copy(update={"model": str(weights / "detector")}))
 
 
-def _segmenter(weights: Path) -> Sam:
+def _segmenter(weights: Path) -> Segmenter:
     settings = load_profile("miniature").labeller.segmenter
-    return Sam(settings.model_copy(update={"model": str(weights / "segmenter")}))
+    return build(settings.model_copy(update={"model": str(weights / "segmenter")}))
