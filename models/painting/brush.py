@@ -11,7 +11,7 @@ from torch import Tensor
 from models.arithmetic import rounding_of
 from models.compiling import Compiled
 from models.painting.config import SamplingConfig
-from models.painting.embeddings import TextEmbedder
+from models.painting.embeddings import GuidingTexts
 from models.painting.finite_pixels import FinitePixels
 from models.painting.pipelines import LoadedPipeline
 from models.protocols import PaintedImage
@@ -34,7 +34,7 @@ class Brush:
         if config.compile and self.device.type == "cuda":
             _compile(loaded)
         self._pixels = FinitePixels(loaded.pipeline.vae.decoder)
-        self._texts = TextEmbedder(loaded, config)
+        self._texts = GuidingTexts(loaded, config)
 
     @torch.inference_mode()
     def paint(

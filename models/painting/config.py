@@ -5,8 +5,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from models.configs import ModelConfig
-from models.folders import PIPELINE_INDEX, read_json
-from models.painting.families import INPAINTING, REPAINTING, Sampler
+from models.folders import PIPELINE_INDEX, pipeline_parts, read_json
+from models.painting.families import INPAINTING, REPAINTING, Sampler, family_of
 from models.weights import require_marker, resolve_weights
 from storage.errors import InputError
 
@@ -57,6 +57,19 @@ class PainterConfig(SamplingConfig, frozen=True):
     """Pixels; a multiple of what the checkpoint shrinks by."""
     shared_latent: bool = True
     """Start both images of a pair from one noise; otherwise each has its own."""
+
+    def check(self) -> str:
+        """Look for the weights without loading them, and for what can be done with them.
+
+        Raises:
+            InputError: If they are missing, or are of no pipeline that can paint as it is asked to.
+        """
+        where = super().check()
+        weights = resolve_weights(self.model, self.revision)
+        index = read_json(require_marker(weights, self.marker))
+        family = family_of(index, weights.source)
+        family.text_tokens(set(pipeline_parts(index)), self.text_tokens, weights.source)
+        return where
 
 
 class InpainterConfig(SamplingConfig, frozen=True):

@@ -15,8 +15,8 @@ _NEGATIVE = "negative_"
 _INSTRUCTION = "complex_human_instruction"
 
 
-class TextEmbedder:
-    """Embeds texts for a pipeline; what stands for no text is embedded once.
+class GuidingTexts:
+    """Texts that guide a pipeline, embedded; what stands for no text is embedded once.
 
     Every text takes the same room, so that neither the company of a text nor its own length
     changes the shape of what the network sees. Z-Image alone cannot have it so: its network takes

@@ -308,15 +308,12 @@ FAMILIES: Mapping[str, Family] = {
 }
 """All families, by the class that an index names."""
 
-REPAINTING = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+REPAINTING = ("StableDiffusionPipeline",)
 """Families whose latents can be held to an image's at each step."""
 
 INPAINTING = {
     "StableDiffusionInpaintPipeline": replace(
         FAMILIES["StableDiffusionPipeline"], pipeline="StableDiffusionInpaintPipeline"
-    ),
-    "StableDiffusionXLInpaintPipeline": replace(
-        FAMILIES["StableDiffusionXLPipeline"], pipeline="StableDiffusionXLInpaintPipeline"
     ),
 }
 """Families whose network sees the image around the region, by the class that an index names."""

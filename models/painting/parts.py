@@ -19,7 +19,7 @@ _LIBRARIES = {
 _SWITCHED_OFF = ("requires_safety_checker", "add_watermarker")
 
 
-def read_index(weights: Weights) -> dict[str, Any]:
+def read_pipeline_index(weights: Weights) -> dict[str, Any]:
     """Read what a pipeline is made of.
 
     Raises:
@@ -47,7 +47,7 @@ def part_class(index: dict[str, Any], part: str) -> Any:
     return found
 
 
-def load_tokenizer(weights: Weights, index: dict[str, Any], part: str) -> Any:
+def load_pipeline_tokenizer(weights: Weights, index: dict[str, Any], part: str) -> Any:
     """Load a tokenizer that a pipeline's index names.
 
     Raises:
@@ -105,7 +105,7 @@ def assemble(make: Any, weights: Weights, index: dict[str, Any], parts: dict[str
 
 def _load(weights: Weights, index: dict[str, Any], part: str, dtype: str) -> Any:
     if part.startswith("tokenizer"):
-        return load_tokenizer(weights, index, part)
+        return load_pipeline_tokenizer(weights, index, part)
     kind = part_class(index, part)
     if part.startswith("scheduler"):
         with loading(weights, part):

@@ -13,7 +13,7 @@ from models.folders import pipeline_parts
 from models.networks import load_part
 from models.painting.config import CHECKER_PARTS, SamplingConfig
 from models.painting.families import FAMILIES, INPAINTING, Family, family_of
-from models.painting.parts import assemble, load_parts, part_class, read_index
+from models.painting.parts import assemble, load_parts, part_class, read_pipeline_index
 from models.painting.safety import SafetyChecker
 from models.painting.samplers import choose_sampler
 from models.processors import load_image_processor
@@ -23,6 +23,7 @@ from storage.errors import InputError
 _log = logging.getLogger(__name__)
 
 _EXTRACTOR = "CLIPImageProcessor"
+_SAMPLER = "scheduler"
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,18 @@ def load_pipeline(
             does not fit what the configuration asks for.
     """
     weights = resolve_weights(config.model, config.revision)
-    index = read_index(weights)
+    index = read_pipeline_index(weights)
     family = family_of(index, weights.source, families)
     length = family.text_tokens(set(pipeline_parts(index)), config.text_tokens, weights.source)
     make = pipeline_class(family.pipeline)
+    own = load_parts(weights, index, [_SAMPLER], dtype=config.dtype)[_SAMPLER]
+    sampler = choose_sampler(own, family, config)  # small, and may be refused
     parts = load_parts(weights, index, _needed(make, family, index), dtype=config.dtype)
     _require_pair(parts["vae"], parts[family.network], family, config)
     if family.overflows and config.dtype == "float16" and parts["vae"].config.force_upcast:
         _decode_in_float32(parts["vae"])
-    parts["scheduler"] = choose_sampler(parts["scheduler"], family, config)
     checker = _checker(weights, index, config, device)
-    pipeline = assemble(make, weights, index, parts)
+    pipeline = assemble(make, weights, index, parts | {_SAMPLER: sampler})
     _log.info("painter %s loaded from %s", config.model, weights.source)
     return LoadedPipeline(pipeline.to(device), family, checker, length)
 
@@ -121,9 +123,9 @@ def pipeline_class(name: str) -> Any:
 
 
 def _needed(make: Any, family: Family, index: dict[str, Any]) -> list[str]:
-    """Names of the parts that are loaded; those that the index lacks will be told by name."""
+    """Parts that are loaded beside the sampler; what the index lacks of them is told by name."""
     there = set(pipeline_parts(index))
-    useless = set(CHECKER_PARTS)
+    useless = {_SAMPLER, *CHECKER_PARTS}
     for part, with_it in family.optional.items():
         useless |= with_it | {part} if part not in there else set()
     parameters = inspect.signature(make).parameters

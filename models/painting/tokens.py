@@ -11,7 +11,7 @@ from typing import Any
 from models.folders import pipeline_parts, read_json
 from models.painting.config import PainterConfig
 from models.painting.families import Reader, family_of
-from models.painting.parts import load_tokenizer, read_index
+from models.painting.parts import load_pipeline_tokenizer, read_pipeline_index
 from models.weights import Weights, require_marker, resolve_weights
 
 
@@ -31,13 +31,13 @@ class PipelineTokens:
 
     def __init__(self, config: PainterConfig) -> None:
         weights = resolve_weights(config.model, config.revision)
-        index = read_index(weights)
+        index = read_pipeline_index(weights)
         family = family_of(index, weights.source)
         parts = set(pipeline_parts(index))
         reader = family.reads(parts)
         told = family.text_tokens(parts, config.text_tokens, weights.source)
         names = (reader.tokenizer,) if reader else family.clip
-        self._tokenizers = [load_tokenizer(weights, index, name) for name in names]
+        self._tokenizers = [load_pipeline_tokenizer(weights, index, name) for name in names]
         self._max_tokens = told or min(
             _positions(weights, name, tokenizer)
             for name, tokenizer in zip(names, self._tokenizers, strict=True)

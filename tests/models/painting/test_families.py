@@ -109,7 +109,7 @@ def test_a_pair_depends_on_its_own_request_alone(painters, name):
     assert not np.array_equal(together[0].image, together[0].counterfactual)
 
 
-@pytest.mark.parametrize("name", WITHOUT_QWEN)
+@pytest.mark.parametrize("name", [each for each in WITHOUT_QWEN if "PixArtSigma" not in str(each)])
 def test_without_guidance_the_network_works_half_as_much(saved_family, painters, name):
     guided = rows_of(painters(name))
     if painters(name)._loaded.takes_guidance:  # it is told how strong; there is no second pass

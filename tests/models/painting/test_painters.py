@@ -216,14 +216,14 @@ def test_a_size_that_the_checkpoint_cannot_paint_is_refused(checkpoint):
         "WanPipeline",
         "NobodysPipeline",
         None,
-        ["FluxPipeline"],
     ],
 )
 def test_a_pipeline_that_paints_no_pairs_from_texts_is_refused_by_name(tmp_path, name):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
-    for kind in (DiffusionPairPainter, PipelineTokens):
+    settings = config(str(tmp_path))
+    for ask in (DiffusionPairPainter, PipelineTokens, PainterConfig.check):
         with pytest.raises(InputError) as caught:
-            kind(config(str(tmp_path)))
+            ask(settings)
         assert f"is a {name}, expected a text-to-image pipeline" in str(caught.value)
         assert "StableDiffusionPipeline, " in str(caught.value)
 

@@ -75,7 +75,7 @@ def test_a_painter_without_tokenizer_is_refused(config, build_pipeline, tmp_path
 
 def read(painter, text):
     """What the network is given of a text."""
-    given = painter._texts.arguments([text])
+    given = painter._brush._texts.arguments([text])
     return {name: each for name, each in given.items() if "prompt" in name and each is not None}
 
 
@@ -129,9 +129,9 @@ def test_a_painter_that_cannot_read_as_much_says_so(saved_family, name, asked, w
     settings = PainterConfig(
         model=saved_family(name), device="cpu", text_tokens=asked, height=32, width=32
     )
-    for kind in (PipelineTokens, DiffusionPairPainter):
+    for ask in (PipelineTokens, DiffusionPairPainter, PainterConfig.check):
         with pytest.raises(InputError, match=f"read {asked} tokens of a text, expected {words}"):
-            kind(settings)
+            ask(settings)
 
 
 def test_without_its_largest_encoder_stable_diffusion_3_reads_as_much_as_clip(
