@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.protocols import Detector, FoundBoxes
+from models.protocols import Detector, FoundBoxes, Labeller
 from models.registry import Role, kind_of
 from storage.codecs import decode_image
 from storage.records import Reason, Record, Rejected, Stage, TwinCheck
@@ -39,18 +39,23 @@ def check_twins(
     """
     phrases = [phrases_of(classes[twin.key], vocabulary) for twin in twins]
     found = detector.detect([twin.picture for twin in twins], phrases)
+    role = Role.LABELLER if isinstance(detector, Labeller) else Role.DETECTOR
     return [
-        _refused(twin.key, boxes, own, rules)
+        _not_finite(twin.key, role, boxes)
+        or _refused(twin.key, boxes, own, rules)
         or TwinCheck(key=twin.key, counterfactual_boxes=best_boxes(boxes, classes[twin.key]))
         for twin, boxes, own in zip(twins, found, phrases, strict=True)
     ]
 
 
+def _not_finite(key: str, role: Role, found: FoundBoxes) -> Rejected | None:
+    finite = is_finite(found)
+    return None if finite else drop_not_finite(key, Stage.CHECKS, role, "boxes or scores")
+
+
 def _refused(
     key: str, found: FoundBoxes, phrases: Sequence[str], rules: DetectionRules
 ) -> Rejected | None:
-    if not is_finite(found):
-        return drop_not_finite(key, Stage.CHECKS, Role.DETECTOR, "boxes or scores")
     presence = presence_of(found, phrases)
     if presence and rules.counterfactual == "reject":
         reason = Reason.CLASS_IN_COUNTERFACTUAL

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from tiny_pipelines import build_pipeline_of
+from tiny_sam3 import save_sam3
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +81,12 @@ def build_detector():
 def build_sam():
     """Saves a SAM checkpoint in a folder and returns its path."""
     return _build_sam
+
+
+@pytest.fixture(scope="session")
+def build_sam3():
+    """Saves a SAM 3 checkpoint in a folder and returns its path."""
+    return save_sam3
 
 
 def _build_tokenizer(folder):
