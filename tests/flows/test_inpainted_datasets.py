@@ -14,13 +14,14 @@ from flows.generation_parameters import GenerationParameters
 from flows.generation_plan import describe_plan
 from flows.generation_run import prepare
 from flows.kept_parameters import kept_parameters
+from flows.preview_pictures import PreviewPainter
 from models.registry import Role, kind_of
 from storage.card import render_card
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import InputError
 from storage.garbage import find_garbage, free_garbage
 from storage.plan import plan_samples
-from storage.records import Reason, Stage
+from storage.records import Prompt, Reason, Rejected, Stage
 from storage.shards import iterate
 from storage.slices import resolve_slice
 from storage.store import Store
@@ -223,3 +224,30 @@ def test_another_size_of_shards_paints_nothing_again(root):
     make(root, models, samples_per_shard=8)
     assert not models.inpainter.asked
     assert len(rows(root)) == SAMPLES
+
+
+def test_a_preview_shows_what_the_stages_would_make(root):
+    store = Store.open(root)
+    prompts = [
+        row
+        for piece in store.commits(Stage.PROMPTS)
+        for row in store.rows(piece)
+        if isinstance(row, Prompt)
+    ]
+    own = parameters(root)
+    classes = store.specification.named(
+        resolve_slice(load_vocabulary(own.spec.vocabulary), own.slice)
+    )
+    planned = {each.key: each for each in plan_samples(own.spec, classes, 0, SAMPLES)}
+    painter = PreviewPainter(own.recipe, Fakes(), store.objects)
+    shown = painter.paint([each for each in prompts if each.key in planned], planned)
+    fates = {row.key: row for row in rows(root)}
+    for key, result in shown.items():
+        if isinstance(result, Rejected):
+            assert fates[key].reason == result.reason
+        else:
+            assert result.counterfactual is not None
+    written = {sample.key: decode_image(sample.image_bytes) for sample in samples(root)}
+    assert written.keys() <= shown.keys()
+    for key, image in written.items():
+        assert np.array_equal(shown[key].image, image)
