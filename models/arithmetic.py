@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -46,3 +46,22 @@ def rounding_of(arithmetic: str, device: "torch.device") -> Iterator[None]:
             yield
         finally:
             switch.allow_tf32 = before
+
+
+def keep_in_float32(module: "torch.nn.Module") -> None:
+    """Let a part of a network compute in float32, whatever the rest that calls it computes in.
+
+    Args:
+        module: What it is given is cast; what it gives stays in float32.
+    """
+    import torch
+
+    def cast(given: Any) -> Any:
+        is_floating = isinstance(given, torch.Tensor) and given.is_floating_point()
+        return given.float() if is_floating else given
+
+    def before(_: "torch.nn.Module", given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return tuple(map(cast, given)), {name: cast(value) for name, value in named.items()}
+
+    module.float()
+    module.register_forward_pre_hook(before, with_kwargs=True)

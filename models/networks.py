@@ -42,7 +42,7 @@ def load_network(
     network: type[_Network],
     weights: Weights,
     *,
-    model_type: str,
+    model_type: str | tuple[str, ...],
     dtype: str,
     **options: Any,
 ) -> Any:
@@ -51,7 +51,7 @@ def load_network(
     Args:
         network: A class with `from_pretrained`.
         weights: Where the checkpoint is.
-        model_type: What its `config.json` must say.
+        model_type: What its `config.json` must say; of several the first is what is expected.
         dtype: Name of the arithmetic, as in `ModelConfig`.
         options: More of what `from_pretrained` takes.
 
@@ -59,7 +59,7 @@ def load_network(
         InputError: If the checkpoint is missing, damaged, of another architecture, or lacks
             tensors, which would stay at their random initial values.
     """
-    require_model_type(weights, model_type)
+    require_model_type(weights, *([model_type] if isinstance(model_type, str) else model_type))
     return load_part(network, weights, dtype=dtype, **options)
 
 

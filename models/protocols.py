@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from models.masks import PackedMasks
 from storage.vocabulary import ClassRecord
 
 __all__ = [
@@ -299,12 +300,12 @@ class CutMasks:
     """Masks in one image, one per prompt box.
 
     Attributes:
-        masks: Binary masks at the image's size.
+        masks: Binary masks at the image's size, as one array or packed.
         predicted_ious: The segmenter's own estimate for each mask.
         finite: Whether all numbers behind the masks were; otherwise they mean nothing.
     """
 
-    masks: Bool[np.ndarray, "boxes height width"]
+    masks: Bool[np.ndarray, "boxes height width"] | PackedMasks
     predicted_ious: Float32[np.ndarray, " boxes"]
     finite: bool = True
 

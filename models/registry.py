@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BaseModel, Discriminator, Tag
 
-from models.labelling.config import DetectorConfig, SegmenterConfig
+from models.labelling.config import (
+    DetectorConfig,
+    MmGroundingDinoConfig,
+    Owlv2Config,
+    Sam2Config,
+    SamHqConfig,
+    SegmenterConfig,
+)
 from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
 from models.labelling.sam3_config import Sam3Config
 from models.loading import LOADING
@@ -116,6 +123,20 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         Role.DETECTOR,
+        MmGroundingDinoConfig,
+        "models.labelling.detectors:MmGroundingDino",
+        Need.DEVICE,
+        "MM-Grounding-DINO of `transformers`, asked as Grounding DINO is",
+    ),
+    Kind(
+        Role.DETECTOR,
+        Owlv2Config,
+        "models.labelling.owlv2:Owlv2",
+        Need.DEVICE,
+        "OWLv2 of `transformers`, asked one text a phrase",
+    ),
+    Kind(
+        Role.DETECTOR,
         OriginalDetectorConfig,
         "models.labelling.original.detector:OriginalGroundingDino",
         Need.DEVICE,
@@ -127,6 +148,20 @@ KINDS: tuple[Kind, ...] = (
         "models.labelling.segmenters:Sam",
         Need.DEVICE,
         "SAM of `transformers`, prompted with boxes",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        SamHqConfig,
+        "models.labelling.sam_hq:SamHq",
+        Need.DEVICE,
+        "SAM-HQ of `transformers`, with finer borders",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        Sam2Config,
+        "models.labelling.sam2:Sam2",
+        Need.DEVICE,
+        "SAM 2 of `transformers`, on images",
     ),
     Kind(
         Role.SEGMENTER,
@@ -231,8 +266,10 @@ def _load(place: str) -> Any:
 if TYPE_CHECKING:
     WriterConfig = TemplateWriterConfig | ChatWriterConfig
     AnyPainterConfig = PainterConfig
-    AnyDetectorConfig = DetectorConfig | OriginalDetectorConfig
-    AnySegmenterConfig = SegmenterConfig | OriginalSegmenterConfig
+    AnyDetectorConfig = (
+        DetectorConfig | MmGroundingDinoConfig | Owlv2Config | OriginalDetectorConfig
+    )
+    AnySegmenterConfig = SegmenterConfig | SamHqConfig | Sam2Config | OriginalSegmenterConfig
     AnyInpainterConfig = InpainterConfig
 else:
     WriterConfig = config_type(Role.WRITER)

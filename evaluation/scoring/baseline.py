@@ -8,6 +8,7 @@ from jaxtyping import Bool, UInt8
 
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
 from evaluation.scoring.predictors import ClassScores
+from models.masks import PackedMasks
 from models.protocols import FoundBoxes, Labeller
 from storage.errors import InputError
 
@@ -39,8 +40,9 @@ class DetectedSegments:
         found, masks = self._cut(image, asked)
         # Worse boxes first, and of equal ones the higher class first: the last writer wins.
         for box in np.lexsort((-found.phrases, found.scores)):
-            best[masks[box]] = found.scores[box]
-            index[masks[box]] = asked[found.phrases[box]]
+            mask = masks[box]
+            best[mask] = found.scores[box]
+            index[mask] = asked[found.phrases[box]]
         return ScoreMap(best, index)
 
     def class_scores(
@@ -54,8 +56,8 @@ class DetectedSegments:
             scores = np.zeros((len(own), *image.shape[:2]), dtype=np.float32)
             inside = (found.phrases >= first) & (found.phrases < first + len(own))
             for box in np.flatnonzero(inside):
-                one = scores[found.phrases[box] - first]
-                one[masks[box]] = np.maximum(one[masks[box]], found.scores[box])
+                one, mask = scores[found.phrases[box] - first], masks[box]
+                one[mask] = np.maximum(one[mask], found.scores[box])
             yield ClassScores(own, torch.from_numpy(scores))
 
     def _asked(self, candidates: Sequence[int] | None) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ class DetectedSegments:
 
     def _cut(
         self, image: UInt8[np.ndarray, "height width 3"], asked: Sequence[int]
-    ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"]]:
+    ) -> tuple[FoundBoxes, Bool[np.ndarray, "boxes height width"] | PackedMasks]:
         """The boxes of the classes asked for, and a mask for each.
 
         Raises:

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.arithmetic import rounding_of
+from models.arithmetic import keep_in_float32, rounding_of
 from models.devices import pick_device
 from models.labelling.captions import Caption
-from models.labelling.config import DetectorConfig
+from models.labelling.config import DetectorConfig, MmGroundingDinoConfig
 from models.labelling.span_detector import SpanDetector, TokenScores
 from models.networks import load_network
 from models.processors import load_image_processor, load_whole_tokenizer, require_fit
@@ -32,7 +32,25 @@ class GroundingDino(SpanDetector):
     """
 
     def __init__(self, config: DetectorConfig) -> None:
-        super().__init__(config, _Network(config))
+        from transformers import GroundingDinoForObjectDetection
+
+        super().__init__(config, _Network(config, GroundingDinoForObjectDetection))
+
+
+class MmGroundingDino(SpanDetector):
+    """MM-Grounding-DINO of `transformers`: the same network, trained by others on more.
+
+    Args:
+        config: Checkpoint and thresholds.
+
+    Raises:
+        InputError: If the checkpoint is missing, incomplete, or of another architecture.
+    """
+
+    def __init__(self, config: MmGroundingDinoConfig) -> None:
+        from transformers import MMGroundingDinoForObjectDetection
+
+        super().__init__(config, _Network(config, MMGroundingDinoForObjectDetection))
 
 
 class _Network:
@@ -40,21 +58,20 @@ class _Network:
 
     Args:
         config: Checkpoint and arithmetic.
+        architecture: Its class.
     """
 
-    def __init__(self, config: DetectorConfig) -> None:
-        from transformers import GroundingDinoForObjectDetection
-
+    def __init__(
+        self, config: DetectorConfig | MmGroundingDinoConfig, architecture: type[Any]
+    ) -> None:
         self._dtype = config.dtype
         self._device = pick_device(config.device)
         weights = resolve_weights(config.model, config.revision)
-        network = load_network(
-            GroundingDinoForObjectDetection,
-            weights,
-            model_type="grounding-dino",
-            dtype=config.dtype,
-        )
-        self._network = network.to(self._device)
+        network = load_network(architecture, weights, model_type=config.kind, dtype=config.dtype)
+        if network.dtype != torch.float32:
+            _find_places_in_float32(network)
+        self._kind = network.dtype
+        self._network: Any = network.to(self._device)
         self._images: Any = load_image_processor(weights, "GroundingDinoImageProcessor")
         self.tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer")
         require_fit(self.tokenizer, network.config.text_config.vocab_size, weights)
@@ -78,7 +95,7 @@ class _Network:
         )
         with rounding_of(self._dtype, self._device):
             outputs = self._network(
-                pixel_values=pixels["pixel_values"].to(self._device, self._network.dtype),
+                pixel_values=pixels["pixel_values"].to(self._device, self._kind),
                 pixel_mask=pixels["pixel_mask"].to(self._device),
                 input_ids=tokens["input_ids"].to(self._device),
                 attention_mask=tokens["attention_mask"].to(self._device),
@@ -94,3 +111,10 @@ class _Network:
             name: torch.cat([own[name] for own in prepared])
             for name in ("pixel_values", "pixel_mask")
         }
+
+
+def _find_places_in_float32(network: Any) -> None:
+    """Refine boxes in float32: in half precision each step would round them by a pixel or two."""
+    keep_in_float32(network.model.decoder)
+    for head in (*network.bbox_embed, *network.class_embed):
+        keep_in_float32(head)

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from models.labelling.boxes import corners_of, suppress
+from models.labelling.boxes import corners_of
 from models.labelling.captions import Caption, Captions, plain_phrase
 from models.labelling.config import SpanConfig
+from models.labelling.phrase_boxes import Proposals, boxes_of_phrases
 from models.protocols import FoundBoxes
 from storage.errors import InputError
 
@@ -55,27 +56,12 @@ class SpanBackend(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What one forward pass says about one caption: xyxy in pixels, one row a query."""
-
-    boxes: Float32[np.ndarray, "queries 4"]
-    best_token: Float32[np.ndarray, "queries phrases"]
-    score: Float32[np.ndarray, "queries phrases"]
-
-    @property
-    def finite(self) -> bool:
-        """Whether no box and no score is NaN or infinite."""
-        return all(np.isfinite(a).all() for a in (self.boxes, self.best_token, self.score))
-
-
 class SpanDetector:
     """Finds phrases by their span scores, batched over images that have different phrases.
 
     A batch holds images of one size, so that no image is padded. Phrases that do not fit into one
     caption are spread over several, and each costs a pass. A phrase's score for a query is the
-    mean (or maximum) of the scores of the phrase's own tokens; a query belongs to the phrase that
-    scores best, to several only if they tie.
+    mean (or maximum) of the scores of the phrase's own tokens.
 
     Args:
         config: Thresholds and batch size.
@@ -112,11 +98,13 @@ class SpanDetector:
         captions = [
             caption for index, own in enumerate(plain) for caption in self._captions.of(index, own)
         ]
-        scored: dict[int, list[tuple[Caption, _Scored]]] = {i: [] for i in range(len(images))}
+        passes: dict[int, list[Proposals]] = {i: [] for i in range(len(images))}
         for batch in self._batches(captions, images):
             for caption, found in zip(batch, self._score(batch, images), strict=True):
-                scored[caption.image].append((caption, found))
-        return [self._found(scored[i], own) for i, own in enumerate(plain)]
+                passes[caption.image].append(found)
+        return [
+            boxes_of_phrases(passes[i], own, self.config.nms_iou) for i, own in enumerate(plain)
+        ]
 
     def _batches(
         self, captions: Iterable[Caption], images: Sequence[np.ndarray]
@@ -128,61 +116,23 @@ class SpanDetector:
         for same in by_size.values():
             yield from (same[first : first + size] for first in range(0, len(same), size))
 
-    def _score(self, batch: Sequence[Caption], images: Sequence[np.ndarray]) -> list[_Scored]:
+    def _score(self, batch: Sequence[Caption], images: Sequence[np.ndarray]) -> list[Proposals]:
         pictures = [Image.fromarray(images[caption.image]) for caption in batch]
         found = self._backend.score(pictures, batch)
         return [
-            self._scored(caption, own.scores, corners_of(own.boxes, picture.size))
+            self._proposals(caption, own.scores, corners_of(own.boxes, picture.size))
             for caption, own, picture in zip(batch, found, pictures, strict=True)
         ]
 
-    def _scored(
+    def _proposals(
         self,
         caption: Caption,
         token_scores: Float[np.ndarray, "queries tokens"],
         boxes: Float32[np.ndarray, "queries 4"],
-    ) -> _Scored:
+    ) -> Proposals:
         own = [token_scores[:, span] for span in caption.spans]
         best_token = np.stack([scores.max(axis=1) for scores in own], axis=1)
         mean = np.stack([scores.mean(axis=1) for scores in own], axis=1)
-        return _Scored(
-            boxes, best_token, mean if self.config.phrase_score == "mean" else best_token
-        )
-
-    def _found(
-        self, scored: Sequence[tuple[Caption, _Scored]], phrases: Sequence[str]
-    ) -> FoundBoxes:
-        best = np.zeros(len(phrases), np.float32)
-        finite = all(found.finite for _, found in scored)
-        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
-        owners = [np.zeros(0, np.int64)]
-        for caption, found in scored if finite else ():
-            for column, text in enumerate(caption.phrases):
-                rows = self._rows(found, column)
-                for index in (i for i, phrase in enumerate(phrases) if phrase == text):
-                    best[index] = found.score[:, column].max()
-                    boxes.append(found.boxes[rows])
-                    scores.append(found.score[rows, column])
-                    owners.append(np.full(len(rows), index))
-        order = np.argsort(-np.concatenate(scores), kind="stable")
-        return FoundBoxes(
-            xyxy=np.concatenate(boxes)[order],
-            scores=np.concatenate(scores)[order],
-            phrases=np.concatenate(owners)[order],
-            best_scores=best,
-            finite=finite,
-        )
-
-    def _rows(self, found: _Scored, column: int) -> np.ndarray:
-        """Queries that belong to a phrase, pass the thresholds and survive its suppression."""
-        score = found.score[:, column]
-        width, height = (found.boxes[:, 2:] - found.boxes[:, :2]).T
-        candidates = np.flatnonzero(
-            (score == found.score.max(axis=1))
-            & (found.best_token[:, column] > self.config.box_threshold)
-            & (score > self.config.text_threshold)
-            & (width > 0)
-            & (height > 0)
-        )
-        keep = suppress(found.boxes[candidates], score[candidates], self.config.nms_iou)
-        return candidates[keep]
+        scores = mean if self.config.phrase_score == "mean" else best_token
+        passing = (best_token > self.config.box_threshold) & (scores > self.config.text_threshold)
+        return Proposals(caption.phrases, boxes, scores, passing)

@@ -20,7 +20,24 @@ from transformers import (
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessor,
     GroundingDinoProcessor,
+    MMGroundingDinoConfig,
+    MMGroundingDinoForObjectDetection,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+    Owlv2TextConfig,
+    Owlv2VisionConfig,
+    Sam2Config,
+    Sam2HieraDetConfig,
+    Sam2MaskDecoderConfig,
+    Sam2Model,
+    Sam2PromptEncoderConfig,
+    Sam2VisionConfig,
     SamConfig,
+    SamHQConfig,
+    SamHQMaskDecoderConfig,
+    SamHQModel,
+    SamHQPromptEncoderConfig,
+    SamHQVisionConfig,
     SamImageProcessor,
     SamMaskDecoderConfig,
     SamModel,
@@ -30,6 +47,7 @@ from transformers import (
     SwinConfig,
 )
 
+from models.processors import image_processor_class
 from tiny_pipelines import build_pipeline_of
 from tiny_sam3 import save_sam3
 
@@ -78,6 +96,18 @@ def build_detector():
 
 
 @pytest.fixture(scope="session")
+def build_mm_detector():
+    """Saves an MM-Grounding-DINO checkpoint in a folder and returns its path."""
+    return _build_mm_detector
+
+
+@pytest.fixture(scope="session")
+def build_owlv2():
+    """Saves an OWLv2 checkpoint in a folder and returns its path."""
+    return _build_owlv2
+
+
+@pytest.fixture(scope="session")
 def build_sam():
     """Saves a SAM checkpoint in a folder and returns its path."""
     return _build_sam
@@ -89,9 +119,23 @@ def build_sam3():
     return save_sam3
 
 
-def _build_tokenizer(folder):
+@pytest.fixture(scope="session")
+def build_sam_hq():
+    """Saves a SAM-HQ checkpoint in a folder and returns its path."""
+    return _build_sam_hq
+
+
+@pytest.fixture(scope="session")
+def build_sam2():
+    """Saves a SAM 2 checkpoint in a folder and returns its path."""
+    return _build_sam2
+
+
+def _build_tokenizer(folder, before=()):
+    """Single letters are words, after those that come before."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    marks = [*before, "<|startoftext|>", "<|endoftext|>"]
+    words = {mark: number for number, mark in enumerate(marks)}
     for letter in string.ascii_lowercase:
         words[letter] = len(words)
         words[letter + "</w>"] = len(words)
@@ -191,41 +235,9 @@ def _build_processor(folder):
     return GroundingDinoProcessor(images, tokenizer)
 
 
-def _build_detector(folder):
-    """Save a Grounding DINO checkpoint in the hub's layout: 16 queries, 24 text tokens."""
-    torch.manual_seed(0)
+def _save_detector(folder, model):
+    """Save a network of Grounding DINO's kind, with scores and boxes that differ."""
     _build_processor(folder).save_pretrained(folder)
-    config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            patch_size=4,
-            embed_dim=16,
-            depths=[1, 1, 1, 1],
-            num_heads=[2, 2, 2, 2],
-            window_size=4,
-            out_features=["stage2", "stage3", "stage4"],
-        ),
-        text_config=BertConfig(
-            vocab_size=1030,
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-        ),
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        num_queries=16,
-        num_feature_levels=3,
-        max_text_len=24,
-        encoder_n_points=2,
-        decoder_n_points=2,
-    )
-    model = GroundingDinoForObjectDetection(config)
     # A fresh box head gives every query the size of its proposal: let boxes and scores differ.
     for name, parameter in model.named_parameters():
         if "bbox_embed" in name:
@@ -236,41 +248,110 @@ def _build_detector(folder):
     return str(folder)
 
 
-def _build_sam(folder):
-    """Save a SAM checkpoint in the hub's layout: 64 px input, 64 px masks."""
+def _dino_sizes():
+    """16 queries, 24 text tokens."""
+    return {
+        "backbone_config": SwinConfig(
+            image_size=64,
+            patch_size=4,
+            embed_dim=16,
+            depths=[1, 1, 1, 1],
+            num_heads=[2, 2, 2, 2],
+            window_size=4,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        "text_config": BertConfig(
+            vocab_size=1030,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        ),
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+        "num_queries": 16,
+        "num_feature_levels": 3,
+        "max_text_len": 24,
+        "encoder_n_points": 2,
+        "decoder_n_points": 2,
+    }
+
+
+def _build_detector(folder):
+    """Save a Grounding DINO checkpoint in the hub's layout."""
     torch.manual_seed(0)
-    vision = SamVisionConfig(
-        hidden_size=16,
-        output_channels=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=4,
-        window_size=4,
-        global_attn_indexes=[1],
-        num_pos_feats=8,
-        mlp_dim=32,
-        initializer_range=0.1,
+    config = GroundingDinoConfig(**_dino_sizes())
+    return _save_detector(folder, GroundingDinoForObjectDetection(config))
+
+
+def _build_mm_detector(folder):
+    """Save an MM-Grounding-DINO checkpoint in the hub's layout."""
+    torch.manual_seed(0)
+    config = MMGroundingDinoConfig(**_dino_sizes())
+    model = MMGroundingDinoForObjectDetection(config)
+    for name, parameter in model.named_parameters():
+        if "class_embed" in name:
+            parameter.data.fill_(-0.5)  # a fresh one says that nothing is there
+    return _save_detector(folder, model)
+
+
+def _build_owlv2(folder):
+    """Save an OWLv2 checkpoint in the hub's layout: 64 px, 64 queries, 12 text tokens."""
+    torch.manual_seed(0)
+    tokenizer = _build_tokenizer(folder, before=["!"])  # a text of zeros is none to the network
+    side = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    side |= {"num_attention_heads": 2, "initializer_range": 0.2}
+    text = {"vocab_size": 55, "max_position_embeddings": 12}
+    text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = Owlv2Config(
+        text_config=Owlv2TextConfig(**side, **text).to_dict(),
+        vision_config=Owlv2VisionConfig(**side, image_size=64, patch_size=8).to_dict(),
+        projection_dim=32,
     )
-    prompt = SamPromptEncoderConfig(
-        hidden_size=16, image_size=64, patch_size=4, mask_input_channels=4
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=16,
-        mlp_dim=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        iou_head_depth=2,
-        iou_head_hidden_dim=16,
-    )
-    model = SamModel(
-        SamConfig(
-            vision_config=vision.to_dict(),
-            prompt_encoder_config=prompt.to_dict(),
-            mask_decoder_config=decoder.to_dict(),
-            initializer_range=0.3,
-        )
-    )
+    model = Owlv2ForObjectDetection(config)
+    for name, parameter in model.named_parameters():
+        if name.startswith(("box_head", "class_head")):
+            parameter.data = torch.randn_like(parameter) * 0.3
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    images = image_processor_class("Owlv2ImageProcessor")
+    images(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return str(folder)
+
+
+def _sam_sizes():
+    """64 px input, 64 px masks."""
+    vision = {
+        "hidden_size": 16,
+        "output_channels": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 4,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "num_pos_feats": 8,
+        "mlp_dim": 32,
+        "initializer_range": 0.1,
+    }
+    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 4, "mask_input_channels": 4}
+    decoder = {
+        "hidden_size": 16,
+        "mlp_dim": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "iou_head_depth": 2,
+        "iou_head_hidden_dim": 16,
+    }
+    return vision, prompt, decoder
+
+
+def _save_sam(folder, model):
     model.save_pretrained(folder)
     SamProcessor(
         SamImageProcessor(
@@ -280,4 +361,88 @@ def _build_sam(folder):
             mask_pad_size={"height": 64, "width": 64},
         )
     ).save_pretrained(folder)
+    return str(folder)
+
+
+def _build_sam(folder):
+    """Save a SAM checkpoint in the hub's layout."""
+    torch.manual_seed(0)
+    vision, prompt, decoder = _sam_sizes()
+    config = SamConfig(
+        vision_config=SamVisionConfig(**vision).to_dict(),
+        prompt_encoder_config=SamPromptEncoderConfig(**prompt).to_dict(),
+        mask_decoder_config=SamMaskDecoderConfig(**decoder).to_dict(),
+        initializer_range=0.3,
+    )
+    return _save_sam(folder, SamModel(config))
+
+
+def _build_sam_hq(folder):
+    """Save a SAM-HQ checkpoint in the hub's layout."""
+    torch.manual_seed(0)
+    vision, prompt, decoder = _sam_sizes()
+    config = SamHQConfig(
+        vision_config=SamHQVisionConfig(**vision).to_dict(),
+        prompt_encoder_config=SamHQPromptEncoderConfig(**prompt).to_dict(),
+        mask_decoder_config=SamHQMaskDecoderConfig(**decoder, vit_dim=16).to_dict(),
+        initializer_range=0.3,
+    )
+    return _save_sam(folder, SamHQModel(config))
+
+
+def _build_sam2(folder):
+    """Save a SAM 2 checkpoint in the hub's layout: 64 px input, 16 px masks."""
+    torch.manual_seed(0)
+    backbone = Sam2HieraDetConfig(
+        hidden_size=8,
+        num_attention_heads=1,
+        image_size=[64, 64],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 2, 2],
+        window_size_per_stage=[4, 2, 2, 2],
+        global_attention_blocks=[3],
+        window_positional_embedding_background_size=[2, 2],
+        initializer_range=0.2,
+    )
+    vision = Sam2VisionConfig(
+        backbone_config=backbone.to_dict(),
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=16,
+    )
+    decoder = {
+        "hidden_size": 16,
+        "mlp_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "iou_head_depth": 2,
+        "iou_head_hidden_dim": 16,
+    }
+    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
+    model = Sam2Model(
+        Sam2Config(
+            vision_config=vision.to_dict(),
+            prompt_encoder_config=Sam2PromptEncoderConfig(**prompt).to_dict(),
+            mask_decoder_config=Sam2MaskDecoderConfig(**decoder).to_dict(),
+            initializer_range=0.3,
+        )
+    )
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = torch.randn_like(parameter) * 0.3
+    model.save_pretrained(folder)
+    described = {
+        "image_processor_type": "Sam2ImageProcessorFast",
+        "do_resize": True,
+        "size": {"height": 64, "width": 64},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "mask_size": {"height": 16, "width": 16},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(described))
     return str(folder)

@@ -1,0 +1,77 @@
+"""SAM 2 of `transformers` on images, prompted with boxes."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+
+from models.arithmetic import rounding_of
+from models.devices import pick_device
+from models.labelling.box_segmenter import BoxSegmenter
+from models.labelling.config import Sam2Config
+from models.labelling.sam_parts import StretchedSquares, of_owners, place_in_float32
+from models.networks import load_network
+from models.weights import resolve_weights
+
+_log = logging.getLogger(__name__)
+
+_MODEL_TYPES = ("sam2", "sam2_video")  # the released folders hold the network for videos
+
+
+class Sam2(BoxSegmenter):
+    """SAM 2 of `transformers`; of a checkpoint for videos what an image needs.
+
+    Args:
+        config: Checkpoint and thresholds.
+
+    Raises:
+        InputError: If the checkpoint is missing, incomplete, or of another architecture.
+    """
+
+    def __init__(self, config: Sam2Config) -> None:
+        super().__init__(config, _Network(config))
+
+
+class _Network(StretchedSquares):
+    """The network with its processor.
+
+    Args:
+        config: Checkpoint and arithmetic.
+    """
+
+    def __init__(self, config: Sam2Config) -> None:
+        from transformers import Sam2Model
+
+        self._config = config
+        self._device = pick_device(config.device)
+        weights = resolve_weights(config.model, config.revision)
+        network = load_network(Sam2Model, weights, model_type=_MODEL_TYPES, dtype=config.dtype)
+        self._dtype = network.dtype
+        place_in_float32(network, self._dtype)
+        self._network: Any = network.to(self._device)
+        super().__init__(weights)
+        _log.info("segmenter %s loaded from %s", config.model, weights.source)
+
+    def encode(self, pixels: Float32[Tensor, "images 3 side side"]) -> Sequence[Tensor]:
+        """Encode images, at three sizes."""
+        with rounding_of(self._config.dtype, self._device):
+            return self._network.get_image_embeddings(pixels.to(self._device, self._dtype))
+
+    def decode(
+        self,
+        encoded: Sequence[Tensor],
+        owners: Int[np.ndarray, " boxes"],
+        corners: Float32[np.ndarray, "boxes 4"],
+    ) -> tuple[Float[Tensor, "boxes proposals rows columns"], Float[Tensor, "boxes proposals"]]:
+        """Propose masks: each box is a row of the batch, with the encoding of its image."""
+        with rounding_of(self._config.dtype, self._device):
+            outputs = self._network(
+                image_embeddings=of_owners(encoded, owners),
+                input_boxes=torch.from_numpy(corners).to(self._device)[:, None],
+                multimask_output=self._config.multimask,
+            )
+        return outputs.pred_masks[:, 0], outputs.iou_scores[:, 0]
