@@ -275,7 +275,8 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
             made with other settings.
     """
     profile = load_profile(grid.parameters.profile)
-    require_weights(profile)
+    for dataset in grid.datasets.values():
+        require_weights(dataset.recipe.models())
     profile.student.check()
     check_benchmarks(grid.parameters.benchmarks)
     todo = []

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
 from storage.ledger import Ledger
-from storage.records import Stage
 from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
 
@@ -28,7 +27,9 @@ def describe_status(root: str) -> dict[str, Any]:
             {
                 "slice_id": status.slice_id,
                 "shards": status.shards,
-                "under_way": {stage.value: status.under_way[stage] for stage in Stage},
+                "under_way": {
+                    stage.value: status.under_way[stage] for stage in store.specification.stages
+                },
                 "undelivered": {why.value: count for why, count in status.undelivered.items()},
                 "requested": status.requested,
                 "written": status.written,

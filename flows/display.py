@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -38,9 +38,11 @@ class SampleCounts:
 
     Args:
         sizes: Planned samples of each shard, by name; shards may be added while it counts.
+        stages: Those that the samples pass, in order.
     """
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], stages: Sequence[Stage]) -> None:
+        self.stages = stages
         self._sizes = sizes
         self._steps: dict[tuple[Stage, str], Step] = {}
         self._lock = threading.Lock()
@@ -71,7 +73,8 @@ class SampleCounts:
 
     def share(self) -> float:
         """How much of all stages is done, in [0, 1]."""
-        return sum(self.done(stage) for stage in Stage) / max(1, self.total * len(Stage))
+        done = sum(map(self.done, self.stages))
+        return done / max(1, self.total * len(self.stages))
 
     def cached(self) -> int:
         """Stages of shards that were found committed."""
@@ -111,7 +114,8 @@ def _bars(
     noted = TextColumn("{task.fields[note]}", markup=False)
     with Progress(*_COLUMNS, noted, console=console) as shown:
         bars: dict[Stage, TaskID] = {
-            stage: shown.add_task(stage.value, total=counts.total, note="") for stage in Stage
+            stage: shown.add_task(stage.value, total=counts.total, note="")
+            for stage in counts.stages
         }
 
         def refresh(_step: Step) -> None:
@@ -199,7 +203,8 @@ def show_steps(total: int, console: Console) -> Iterator[Callable[[Mapping[str, 
 
 def describe(counts: SampleCounts, seconds: float) -> str:
     """Say in one line how far each stage is, and how long the rest will take at this pace."""
-    parts = ", ".join(f"{stage.value} {counts.done(stage)}/{counts.total}" for stage in Stage)
+    total = counts.total
+    parts = ", ".join(f"{stage.value} {counts.done(stage)}/{total}" for stage in counts.stages)
     share = counts.share()
     left = f"{seconds * (1 - share) / share:.0f} s left" if share else "time left unknown"
     return f"{seconds:.0f} s: {parts}; {left}"

@@ -307,8 +307,8 @@ def _make_shard(run: GenerationRun, shard: ShardRange, executed: set[Stage]) -> 
 def _run_stages(run: GenerationRun, shard: ShardRange, executed: set[Stage]) -> None:
     work = run.work(shard)
     take_over(work)
-    for stage, task in STAGE_TASKS.items():
-        if task(work, return_state=True).result().executed:
+    for stage in work.keys.stages:
+        if STAGE_TASKS[stage](work, return_state=True).result().executed:
             executed.add(stage)
 
 

@@ -33,7 +33,7 @@ def shown_progress(run: GenerationRun) -> Iterator[None]:
     planned = sum(shard.count for shard in run.planned)
     before = sum(shard.count for shard in run.planned if shard.name in run.finished)
     shards = f"{len(run.finished)} of {len(run.planned)} committed before"
-    counts = SampleCounts(run.sizes)
+    counts = SampleCounts(run.sizes, run.keys.stages)
     stop = run.machine.progress.listen(counts.note)
     pace = Pace.now(counts.share())
     money = LiveMoney(run, lambda: counts.share_of(Stage.PROMPTS))

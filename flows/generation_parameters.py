@@ -8,7 +8,7 @@ from models.profiles import load_profile
 from models.registry import WriterConfig
 from storage.plan import DatasetSpec
 from tasks.recipe import Recipe
-from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules
+from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules, TwinRules
 
 __all__ = ["AdvancedSettings", "GenerationParameters"]
 
@@ -43,6 +43,8 @@ class AdvancedSettings(BaseModel, frozen=True, extra="forbid", use_attribute_doc
     """When the detector has found what was asked for."""
     masks: MaskRules = MaskRules()
     """When a mask is good enough."""
+    twins: TwinRules = TwinRules()
+    """How counterfactual images are made."""
     min_yield: float = Field(default=0.25, ge=0, le=1)
     """A shard of several classes with a smaller share of written samples is degraded: training
     leaves it out."""
@@ -112,4 +114,5 @@ class GenerationParameters(AdvancedSettings, frozen=True):
             pairs=self.pairs,
             detections=self.detections,
             masks=self.masks,
+            twins=self.twins,
         )

@@ -15,6 +15,7 @@ from storage.plan import ShardRange, cell_size, count_shards, shard_range
 from storage.records import PlannedSample, Record, Stage
 from storage.slices import Slice
 from tasks.earlier_layout import earlier_stages
+from tasks.stages import stages_of
 
 
 class StagePlan(Record, frozen=True):
@@ -69,7 +70,8 @@ def describe_plan(parameters: GenerationParameters) -> GenerationPlan:
     chosen = len(select_shards(parameters.shards, shards))
     run = open_run(parameters)
     classes = named_slice(parameters) if run is None else run.classes
-    committed, texts = dict.fromkeys(Stage, 0), dict[str, list[PlannedSample]]()
+    committed = dict.fromkeys(stages_of(parameters.recipe), 0)
+    texts: dict[str, list[PlannedSample]] = {}
     if run is not None:
         committed, texts = _count_done(run)
     left = _planned(parameters, classes, shards) if run is None else run.todo
@@ -109,7 +111,7 @@ def _count_done(
         each shard that was begun, the samples that have no text yet.
     """
     texts: dict[str, list[PlannedSample]] = {}
-    done = dict.fromkeys(Stage, len(run.finished))
+    done = dict.fromkeys(run.keys.stages, len(run.finished))
     begun = {path.split("/")[-2] for path in run.store.log.paths(Stage.PROMPTS)}
     size = cell_size(run.parameters.spec)
     for shard in run.todo:

@@ -230,7 +230,7 @@ def prepare(
     """
     classes, recipe = _understood(parameters)
     recipe.profile.writer.check()
-    require_weights(recipe.profile)
+    require_weights(recipe.models())
     require_space(parameters.root)
     if parameters.device not in {"auto", "cpu"}:  # these are always there
         pick_device(parameters.device)

@@ -17,7 +17,6 @@ from prefect.logging.handlers import APILogHandler
 from flows.display import SampleCounts
 from flows.durations import duration_text
 from flows.log_files import PACKAGES
-from storage.records import Stage
 
 UPDATE_SECONDS = 5.0
 """Seconds between two updates of an artifact."""
@@ -141,7 +140,7 @@ def progress_text(counts: SampleCounts, pace: Pace, notes: Mapping[str, str]) ->
     """
     total = counts.total
     lines = ["", "| stage | samples | |", "|---|---|---|"]
-    for stage in Stage:
+    for stage in counts.stages:
         done = counts.done(stage)
         lines.append(
             f"| {stage.value} | {done} of {total} | {progress_bar(done / max(1, total))} |"

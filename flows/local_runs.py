@@ -82,7 +82,7 @@ def _generate(run: GenerationRun, console: Console) -> None:
         from flows.generate_dataset import generate_dataset
         from flows.generation_form import form_values
 
-        counts = SampleCounts(run.sizes)
+        counts = SampleCounts(run.sizes, run.keys.stages)
         money = LiveMoney(run, lambda: counts.share_of(Stage.PROMPTS))
         # An earlier command of this process may have imported Prefect before there was a server.
         with (
@@ -94,7 +94,7 @@ def _generate(run: GenerationRun, console: Console) -> None:
     console.print(yield_table(summary.written, summary.requested, summary.dropped))
     print_quota(summary.quota, console)
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
-    cached = counts.cached() + summary.finished_before * len(Stage)
+    cached = counts.cached() + summary.finished_before * len(counts.stages)
     if cost := money.words(now=True):
         console.print(f"writer: {cost}", markup=False, soft_wrap=True)
     console.print(

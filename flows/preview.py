@@ -11,6 +11,7 @@ from rich.console import Console
 from evaluation.reports.sheets import PairPicture, draw_pairs
 from flows.generation_parameters import GenerationParameters
 from flows.live_money import totals_words
+from flows.preview_pictures import PreviewPainter
 from models.registry import Need, kind_of
 from models.writing.chat_config import ChatWriterConfig
 from storage.errors import InputError
@@ -24,7 +25,7 @@ from storage.records import PlannedSample, Prompt, Record, Rejected, Stage
 from storage.slices import resolve_slice
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.machine import Machine
-from tasks.pairs import PaintedSample, paint_pairs
+from tasks.pairs import PaintedSample
 from tasks.prompts import cut_class_sets, write_prompts
 from tasks.stages import STAGES
 
@@ -186,19 +187,19 @@ def _painted(
     recipe = parameters.recipe
     if not prompts:
         return {}
-    seeds = {sample.key: sample.seed for sample in planned}
-    painter = machine.models.model(recipe.profile.painter, place.objects)
+    painter = PreviewPainter(recipe, machine.models, place.objects)
     device = STAGES[Stage.PAIRS].device(recipe)
     with machine.turns.turn(device or "cpu", of="preview"):
-        results = paint_pairs(prompts, seeds, painter, recipe.pairs)
+        results = painter.paint(prompts, {sample.key: sample for sample in planned})
     pairs = [
         PairPicture(result.image, result.counterfactual, prompt.text, prompt.counterfactual_text)
-        for prompt, result in zip(prompts, results, strict=True)
-        if isinstance(result, PaintedSample)
+        for prompt in prompts
+        if isinstance(result := results[prompt.key], PaintedSample)
+        and result.counterfactual is not None
     ]
     if pairs:
         write_whole(out, draw_pairs(pairs, tile=_TILE))
-    return {result.key: result for result in results if isinstance(result, Rejected)}
+    return {key: result for key, result in results.items() if isinstance(result, Rejected)}
 
 
 def _check_picture(out: Path) -> None:
@@ -260,7 +261,7 @@ def preview_lines(preview: Preview, parameters: GenerationParameters) -> Iterato
             yield f"  refused at {row.stage}: {row.reason}: {row.detail}"
     good = sum(not row.reason for row in preview.rows)
     yield f"{good} of {len(preview.rows)} samples of slice {preview.slice} would go on"
-    if preview.sheet and any(row.text and row.stage != Stage.PAIRS for row in preview.rows):
+    if preview.sheet and any(row.text and not row.reason for row in preview.rows):
         yield f"pictures: {preview.sheet}"
     if kind_of(parameters.recipe.profile.writer).need is Need.SERVICE:
         yield f"writer: {totals_words(preview.calls)}"

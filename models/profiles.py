@@ -4,13 +4,22 @@ The demonstration and production differ by the profile alone. The shipped profil
 files in `models/data/profiles`; a user's own file has the same keys.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from models.labellers import AnyLabellerConfig, on_device, parts_of
-from models.registry import AnyPainterConfig, Need, Role, WriterConfig, kind_of
+from models.painting.config import InpainterConfig
+from models.registry import (
+    AnyInpainterConfig,
+    AnyPainterConfig,
+    Need,
+    Role,
+    WriterConfig,
+    kind_of,
+)
 from models.student.config import StudentConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
@@ -35,6 +44,9 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     labeller: AnyLabellerConfig
     """Finds the classes and cuts them out; `detector` and `segmenter` beside the painter, as older
     profiles have them, mean the two of a `grounded` one."""
+    inpainter: AnyInpainterConfig | None = None
+    """Paints over the objects of images where `twins.way` says so; empty means the painter's own
+    checkpoint."""
     student: StudentConfig
     """Learns from the dataset."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -56,12 +68,18 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
         return {**rest, "labeller": {"kind": "grounded", **parts}}
 
     def models(self) -> dict[Role, Any]:
-        """The configurations of all models that make samples, in the order of their work."""
-        return {
-            Role.WRITER: self.writer,
-            Role.PAINTER: self.painter,
-            **parts_of(self.labeller),
-        }
+        """The configurations of all models that it names, in the order of their work."""
+        named = {Role.WRITER: self.writer, Role.PAINTER: self.painter, **parts_of(self.labeller)}
+        return named if self.inpainter is None else {**named, Role.INPAINTER: self.inpainter}
+
+    @property
+    def inpainting(self) -> Any:
+        """The configuration of what paints over: its own, or the painter's checkpoint.
+
+        Raises:
+            InputError: If the painter is of a kind that cannot.
+        """
+        return self.inpainter or InpainterConfig.of_painter(self.painter)
 
     def on_device(self, device: str, batch_size: int | None) -> "Profile":
         """The same profile with every model that computes on a device on this one.
@@ -75,8 +93,8 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
             execution["batch_size"] = batch_size
         update = {
             name: config.model_copy(update=execution)
-            for name in ("writer", "painter")
-            if kind_of(config := getattr(self, name)).need is Need.DEVICE
+            for name in ("writer", "painter", "inpainter")
+            if (config := getattr(self, name)) and kind_of(config).need is Need.DEVICE
         }
         labeller = on_device(self.labeller, execution)
         return self.model_copy(update={**update, "labeller": labeller})
@@ -104,13 +122,16 @@ def load_profile(name: str) -> Profile:
     return validate(Profile, document, f"profile {name}")
 
 
-def require_weights(profile: Profile) -> None:
-    """Check that the weights of all models that make samples are there, without loading them.
+def require_weights(models: Mapping[Role, Any]) -> None:
+    """Check that the weights of models that make samples are there, without loading them.
+
+    Args:
+        models: Their configurations by role.
 
     Raises:
         InputError: If some are missing; says what to download and where to put it.
     """
-    for config in profile.models().values():
+    for config in models.values():
         if kind_of(config).need is Need.DEVICE:
             config.check()
 

@@ -18,7 +18,12 @@ __all__ = [
     "Detector",
     "FoundBoxes",
     "FoundObjects",
+    "ImagePainter",
+    "ImageRequest",
+    "InpaintRequest",
+    "Inpainter",
     "Labeller",
+    "PaintedImage",
     "PaintedPair",
     "PairPainter",
     "PairRequest",
@@ -168,6 +173,51 @@ class PaintedPair:
     finite: bool = True
 
 
+@dataclass(frozen=True)
+class ImageRequest:
+    """One image to paint.
+
+    Attributes:
+        text: Its prompt.
+        seed: Seed of its initial latent; in a pair with this seed it is the same image.
+    """
+
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class InpaintRequest:
+    """An image of which a region is to be painted over.
+
+    Attributes:
+        image: RGB.
+        region: What is to be painted over.
+        text: What the whole image shows then.
+        seed: Seed of the noise in the region.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    region: Bool[np.ndarray, "height width"]
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PaintedImage:
+    """One image.
+
+    Attributes:
+        image: RGB.
+        unsafe: Whether the safety checker flagged it.
+        finite: Whether all numbers behind the pixels were; otherwise they mean nothing.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    unsafe: bool
+    finite: bool = True
+
+
 @runtime_checkable
 class TokenCounter(Protocol):
     """Knows how long a text is for a painter; threads may share it."""
@@ -188,6 +238,27 @@ class PairPainter(Protocol):
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order; a pair depends on its own request alone."""
+        ...
+
+
+@runtime_checkable
+class ImagePainter(Protocol):
+    """A painter that paints images without counterfactuals too."""
+
+    def paint_images(self, requests: Sequence[ImageRequest]) -> list[PaintedImage]:
+        """Paint every image, in order; an image depends on its own request alone."""
+        ...
+
+
+@runtime_checkable
+class Inpainter(Protocol):
+    """Paints regions of images over."""
+
+    def inpaint(self, requests: Sequence[InpaintRequest]) -> list[PaintedImage]:
+        """Paint each region over, in order; a picture depends on its own request alone.
+
+        Outside its region a picture need not be the image: that is laid over it again.
+        """
         ...
 
 

@@ -23,7 +23,7 @@ from models.labelling.config import (
 from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
 from models.labelling.sam3_config import Sam3Config
 from models.loading import LOADING
-from models.painting.config import PainterConfig
+from models.painting.config import InpainterConfig, PainterConfig
 from models.protocols import TokenCounter
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.writers import TemplateWriterConfig
@@ -40,6 +40,7 @@ class Role(StrEnum):
     LABELLER = "labeller"
     DETECTOR = "detector"
     SEGMENTER = "segmenter"
+    INPAINTER = "inpainter"
 
 
 class Need(StrEnum):
@@ -169,6 +170,13 @@ KINDS: tuple[Kind, ...] = (
         Need.DEVICE,
         "SAM of its authors' package `segment-anything`, from their checkpoint",
     ),
+    Kind(
+        Role.INPAINTER,
+        InpainterConfig,
+        "models.painting.inpainting:DiffusionInpainter",
+        Need.DEVICE,
+        "a pipeline of `diffusers` that paints a region of an image over",
+    ),
 )
 """All kinds; the first of a role is the one that a configuration without `kind` means."""
 
@@ -262,8 +270,10 @@ if TYPE_CHECKING:
         DetectorConfig | MmGroundingDinoConfig | Owlv2Config | OriginalDetectorConfig
     )
     AnySegmenterConfig = SegmenterConfig | SamHqConfig | Sam2Config | OriginalSegmenterConfig
+    AnyInpainterConfig = InpainterConfig
 else:
     WriterConfig = config_type(Role.WRITER)
     AnyPainterConfig = config_type(Role.PAINTER)
     AnyDetectorConfig = config_type(Role.DETECTOR)
     AnySegmenterConfig = config_type(Role.SEGMENTER)
+    AnyInpainterConfig = config_type(Role.INPAINTER)

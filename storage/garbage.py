@@ -1,12 +1,13 @@
 """Garbage: bytes that no finished shard needs any more, and how they are freed.
 
-The painted pairs of a shard are nearly all of the bytes below `.engine/objects`. Once the shard is
-packed its tar has the images too; its pairs are needed only to pack them in another way. A shard
-that can still grow, and the last one of each slice, keep theirs.
+The painted pictures of a shard are nearly all of the bytes below `.engine/objects`. Once the shard
+is packed its tar has them too; they are needed only to pack them in another way. A shard that can
+still grow, and the last one of each slice, keep theirs.
 """
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +30,12 @@ class Garbage:
     """What can be freed.
 
     Attributes:
-        outputs: Records of painted pairs whose samples are all packed.
+        outputs: Records of painted pictures whose samples are all packed.
         loose: Paths of objects that no record and no intent names.
         unreadable: Files among the records and intents that cannot be read. As long as there are
             any, nothing counts as loose.
         num_bytes: Of the objects that would go.
-        failed: Samples of the shards of these pairs that a service did not deliver.
+        failed: Samples of the shards of these pictures that a service did not deliver.
     """
 
     outputs: tuple[Commit, ...]
@@ -45,8 +46,11 @@ class Garbage:
 
     @property
     def samples(self) -> int:
-        """Samples whose pairs can be freed."""
-        return sum(output.counts.requested for output in self.outputs)
+        """Samples whose pictures can be freed."""
+        by_stage: Counter[Stage] = Counter()
+        for output in self.outputs:
+            by_stage[output.stage] += output.counts.requested
+        return max(by_stage.values(), default=0)  # of most samples two stages hold one each
 
 
 @dataclass
@@ -178,10 +182,10 @@ def _spans(store: Store, commits: Iterable[Commit]) -> Spans:
 def _packed_outputs(
     store: Store, commits: Iterable[Commit], packed: Mapping[str, Sequence[Commit]]
 ) -> Iterator[Commit]:
-    """The records of pairs whose samples are all in these shards."""
+    """The records of pictures whose samples are all in these shards."""
     spans = {slice_id: _spans(store, shards) for slice_id, shards in packed.items()}
     for commit in commits:
-        if commit.stage is Stage.PAIRS and commit.slice_id in spans:
+        if commit.stage.holds_pictures and commit.slice_id in spans:
             places = _places(store, commit)
             if places and all(spans[commit.slice_id].has(place) for place in places):
                 yield commit
@@ -226,14 +230,14 @@ def _free_output(
         units |= {cell_name(output.slice_id, place // size) for place in _places(store, output)}
     with contextlib.ExitStack() as stack:
         for unit in sorted(units):
-            stack.enter_context(store.lease(Stage.PAIRS, unit))
+            stack.enter_context(store.lease(output.stage, unit))
         if not _is_packed(store, output, packed):
             freed.held.append(output.shard)
             return
         begun = [
             path
             for unit in units
-            for path in store.objects.paths(f"{INTENT_FOLDER}/{Stage.PAIRS}/{unit}")
+            for path in store.objects.paths(f"{INTENT_FOLDER}/{output.stage}/{unit}")
         ]
         kept = store.log.shared(output)
         store.objects.delete(record_path(output))

@@ -1,4 +1,4 @@
-"""The output of the pairs stage: an archive of encoded images, with the rows about them."""
+"""The output of a stage that paints: an archive of encoded images, with the rows about them."""
 
 import hashlib
 from collections import Counter
@@ -13,16 +13,19 @@ from storage.rows import read_rows, split_rows, write_rows
 
 _ROWS = "rows.jsonl"
 _KINDS = ("jpg", "png")
+_IMAGE, _TWIN = "", ".cf"
+"""What stands between a sample's key and the extension of a picture."""
 
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """A painted pair as encoded images.
+    """A painted pair as encoded images, or one of the two where they are painted one by one.
 
     Attributes:
         key: Sample key.
-        image_bytes: Positive image, JPEG or PNG.
-        counterfactual_bytes: Counterfactual image, in the same format and size.
+        image_bytes: Positive image, JPEG or PNG; empty if it is elsewhere.
+        counterfactual_bytes: Counterfactual image, in the same format and size; empty if it is
+            elsewhere.
         source: The archive that it was read from; empty if it was made.
     """
 
@@ -34,6 +37,10 @@ class EncodedPair:
 
 def pack_pairs(pairs: Sequence[EncodedPair], dropped: Iterable[Rejected]) -> memoryview:
     """Pack pairs and rejections: first the rows, then ``<key>.<ext>`` and ``<key>.cf.<ext>``.
+
+    Args:
+        pairs: What was painted; each has at least one of its pictures.
+        dropped: Why there is nothing.
 
     Returns:
         A tar archive whose bytes depend on the arguments alone; pairs are sorted by key.
@@ -63,13 +70,16 @@ def iterate_pairs(source: Source, name: str) -> Iterator[EncodedPair]:
     members = read_archive(source, name)
     pairs, _ = _rows_of(next(members, ("", b"")), name)
     for pair in pairs:
-        found = dict([next(members, ("nothing", b"")), next(members, ("nothing", b""))])
-        if list(found) not in ([f"{pair.key}.{kind}", f"{pair.key}.cf.{kind}"] for kind in _KINDS):
-            message = f"{name} holds {', '.join(found)} where {pair.key} should be; verify it"
+        parts = _parts_of(pair)
+        found = [next(members, ("nothing", b"")) for _ in parts]
+        names = [member for member, _ in found]
+        if names not in ([f"{pair.key}{part}.{kind}" for part in parts] for kind in _KINDS):
+            message = f"{name} holds {', '.join(names)} where {pair.key} should be; verify it"
             raise DataError(message)
-        for member, data in found.items():
+        for member, data in found:
             _check_picture(data, pair, f"{name}: {member}")
-        yield EncodedPair(pair.key, *found.values(), source=name)
+        data_of = dict(zip(parts, (data for _, data in found), strict=True))
+        yield EncodedPair(pair.key, data_of.get(_IMAGE, b""), data_of.get(_TWIN, b""), source=name)
     if left := next(members, None):
         message = f"{name} holds {left[0]}, of which its {_ROWS} says nothing; verify it"
         raise DataError(message)
@@ -79,22 +89,21 @@ def describe_pairs(pairs: Iterable[EncodedPair]) -> list[Pair]:
     """The records of painted pairs: their sizes, and how to recognise their bytes."""
     records: list[Pair] = []
     for pair in pairs:
-        width, height = image_size(pair.image_bytes)
-        digests = (
-            hashlib.sha256(data).hexdigest()
-            for data in (pair.image_bytes, pair.counterfactual_bytes)
-        )
-        image, counterfactual = digests
+        width, height = image_size(pair.image_bytes or pair.counterfactual_bytes)
         records.append(
             Pair(
                 key=pair.key,
                 width=width,
                 height=height,
-                image_sha256=image,
-                counterfactual_sha256=counterfactual,
+                image_sha256=_digest(pair.image_bytes),
+                counterfactual_sha256=_digest(pair.counterfactual_bytes),
             )
         )
     return records
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest() if data else ""
 
 
 def _members(
@@ -102,9 +111,16 @@ def _members(
 ) -> Iterator[tuple[str, bytes]]:
     yield _ROWS, write_rows([*describe_pairs(pairs), *dropped])
     for pair in pairs:
-        extension = image_format(pair.image_bytes)
-        yield f"{pair.key}.{extension}", pair.image_bytes
-        yield f"{pair.key}.cf.{extension}", pair.counterfactual_bytes
+        extension = image_format(pair.image_bytes or pair.counterfactual_bytes)
+        for part, data in ((_IMAGE, pair.image_bytes), (_TWIN, pair.counterfactual_bytes)):
+            if data:
+                yield f"{pair.key}{part}.{extension}", data
+
+
+def _parts_of(pair: Pair) -> list[str]:
+    """Which pictures an archive holds, by its record."""
+    parts = {_IMAGE: pair.has_image, _TWIN: pair.has_counterfactual}
+    return [part for part, is_here in parts.items() if is_here]
 
 
 def _check_picture(data: bytes, pair: Pair, name: str) -> None:

@@ -106,7 +106,7 @@ def count_written(stage: Stage, data: bytes | memoryview) -> int:
         return 0
     if stage is Stage.SHARDS:
         return count_samples(data)
-    if stage is Stage.PAIRS:
+    if stage.holds_pictures:
         return len(read_pair_rows(data)[0])
     return sum(not isinstance(row, Rejected) for row in read_rows(bytes(data)))
 

@@ -36,6 +36,7 @@ __all__ = [
     "Reason",
     "Rejected",
     "Stage",
+    "TwinCheck",
 ]
 
 BACKGROUND_LABEL = 0
@@ -49,7 +50,19 @@ class Stage(StrEnum):
     PAIRS = "pairs"
     DETECTIONS = "detections"
     MASKS = "masks"
+    TWINS = "twins"
+    CHECKS = "checks"
     SHARDS = "shards"
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether there are datasets whose samples do not pass it."""
+        return self in {Stage.TWINS, Stage.CHECKS}
+
+    @property
+    def holds_pictures(self) -> bool:
+        """Whether its output is an archive of pictures, not rows alone."""
+        return self in {Stage.PAIRS, Stage.TWINS}
 
 
 class Reason(StrEnum):
@@ -195,7 +208,10 @@ class Prompt(Record, frozen=True):
 
 
 class Pair(Record, frozen=True):
-    """A painted pair; the pixels travel beside this record, under the same key."""
+    """A painted pair, or one picture of it; the pixels travel beside this record, by the same key.
+
+    Where the counterfactual is painted over the image, each of the two has a record of its own.
+    """
 
     key: str
     """Sample key."""
@@ -204,9 +220,19 @@ class Pair(Record, frozen=True):
     height: int = Field(gt=0)
     """Pixels."""
     image_sha256: str = ""
-    """Digest of the positive image's bytes; older records do not say."""
+    """Digest of the positive image's bytes; empty if it is elsewhere, and in older records."""
     counterfactual_sha256: str = ""
-    """Digest of the counterfactual image's bytes."""
+    """Digest of the counterfactual image's bytes; likewise."""
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the positive image is here; an older record, without digests, is about both."""
+        return bool(self.image_sha256 or not self.counterfactual_sha256)
+
+    @property
+    def has_counterfactual(self) -> bool:
+        """Whether the counterfactual image is here."""
+        return bool(self.counterfactual_sha256 or not self.image_sha256)
 
 
 class Box(Record, frozen=True):
@@ -285,3 +311,12 @@ class MaskSample(Record, frozen=True):
     """Pixels."""
     instances: tuple[Instance, ...] = Field(min_length=1)
     """In order of the detector's boxes."""
+
+
+class TwinCheck(Record, frozen=True):
+    """What the detector found in a counterfactual that was painted over its image."""
+
+    key: str
+    """Sample key."""
+    counterfactual_boxes: tuple[Box, ...]
+    """Objects of the sample's classes found in it; ideally none."""

@@ -21,7 +21,6 @@ from storage.records import Reason, Stage
 from storage.store import Store
 from storage.summaries import CommittedShard
 
-_STAGES = tuple(stage for stage in Stage if stage is not Stage.SHARDS)
 _REASON = "its samples were opened again by 'magicseg retry'"
 
 
@@ -200,12 +199,13 @@ def _withdraw_earlier(store: Store, shard: ShardToReopen) -> None:
 
 def _refuse_unfit(store: Store, commit: Commit, manifest: Sequence[ManifestRow]) -> None:
     """Refuse a shard that could not be packed again without making other samples again too."""
+    stages = store.specification.stages[:-1]
     known: dict[tuple[Stage, str], set[str]] = {}
     missing = 0
     for row in manifest:
         cell = _cell_of(store, row)
-        last = Stage.MASKS if row.status == "written" else Stage(row.stage)
-        for stage in _STAGES[: _STAGES.index(last) + 1]:
+        last = stages[-1] if row.status == "written" else Stage(row.stage)
+        for stage in stages[: stages.index(last) + 1]:
             if (stage, cell) not in known:
                 pieces = store.pieces(stage, cell)
                 known[stage, cell] = {
@@ -216,7 +216,7 @@ def _refuse_unfit(store: Store, commit: Commit, manifest: Sequence[ManifestRow])
                 break
     if not missing:
         return
-    outputs = [each for stage in _STAGES for each in store.log.good(stage, commit.shard)]
+    outputs = [each for stage in stages for each in store.log.good(stage, commit.shard)]
     if any(each.stage is Stage.PAIRS for each in outputs):
         why = "it was made by version 0.1, which committed no single samples"
         way_out = (

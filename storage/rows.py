@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter, Validatio
 
 from storage.documents import explain
 from storage.errors import DataError
-from storage.records import Detection, MaskSample, Pair, Prompt, Record, Rejected
+from storage.records import Detection, MaskSample, Pair, Prompt, Record, Rejected, TwinCheck
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -18,6 +18,7 @@ _NAMES: dict[type[Record], str] = {
     Pair: "pair",
     Detection: "detection",
     MaskSample: "masks",
+    TwinCheck: "check",
     Rejected: "rejected",
 }
 
@@ -35,12 +36,13 @@ _KINDS = ", ".join(_NAMES.values())
 
 # the kind stands beside the fields of a record and is none of them
 _Fields = BeforeValidator(_without_kind)
-_ROW: TypeAdapter[Prompt | Pair | Detection | MaskSample | Rejected] = TypeAdapter(
+_ROW: TypeAdapter[Prompt | Pair | Detection | MaskSample | TwinCheck | Rejected] = TypeAdapter(
     Annotated[
         Annotated[Prompt, _Fields, Tag("prompt")]
         | Annotated[Pair, _Fields, Tag("pair")]
         | Annotated[Detection, _Fields, Tag("detection")]
         | Annotated[MaskSample, _Fields, Tag("masks")]
+        | Annotated[TwinCheck, _Fields, Tag("check")]
         | Annotated[Rejected, _Fields, Tag("rejected")],
         Discriminator(
             _kind_of,
@@ -55,7 +57,7 @@ def write_rows(rows: Iterable[Record]) -> bytes:
     """Write one JSON object a line, with the kind of record under ``record``.
 
     Args:
-        rows: Prompts, pairs, detections, masks and rejections, in any mixture.
+        rows: Prompts, pairs, detections, masks, checks and rejections, in any mixture.
 
     Returns:
         UTF-8 lines; the same for the same records.

@@ -17,6 +17,7 @@ from storage.errors import DataError, InputError
 from storage.identity import canonical_json, digest, refuse_drift
 from storage.layout import CARD_PATH, SPEC_COPY_PATH, SPEC_PATH
 from storage.objects import ObjectStore
+from storage.records import Stage
 from storage.slices import Slice
 from storage.specification_copies import keep_copy, require_whole, seal
 
@@ -43,6 +44,15 @@ class Specification:
     def dataset_id(self) -> str:
         """Stands for everything that the samples depend on, 64 hex digits."""
         return digest(_without_packing(self.contents))
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages that its samples pass, in order; of a merge, those of any of its datasets."""
+        merged: dict[str, dict[str, Any]] = self.contents.get(MERGED) or {}
+        named: set[str] = set()
+        for spec in (self.contents, *merged.values()):
+            named.update(spec.get("stages") or {})
+        return [stage for stage in Stage if not stage.is_optional or stage in named]
 
     @property
     def by_dataset(self) -> bool:

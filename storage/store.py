@@ -364,13 +364,13 @@ class Store:
     def rows(self, commit: Commit) -> list[Record]:
         """Read the records of a stage's output, rejections included, checked like `read`."""
         data = self.read(commit)
-        if commit.stage is Stage.PAIRS:
+        if commit.stage.holds_pictures:
             kept, dropped = read_pair_rows(data) if data else ([], [])
             return [*kept, *dropped]
         return read_rows(data)
 
     def pairs(self, commit: Commit) -> Iterator[EncodedPair]:
-        """Iterate over the images of a pairs output in key order, checked like `read`.
+        """Iterate over the images of an output that has some in key order, checked like `read`.
 
         Raises:
             DamagedError: The bytes are missing or others than those committed.

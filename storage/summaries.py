@@ -12,7 +12,7 @@ from storage.plan import index_of
 from storage.records import Reason, Stage
 from storage.spans import Spans
 
-DEVICE_STAGES = (Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS)
+DEVICE_STAGES = (Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS, Stage.TWINS, Stage.CHECKS)
 """The stages whose models compute on a device."""
 
 

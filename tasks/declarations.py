@@ -109,13 +109,13 @@ class PieceWork:
         keys = [sample.key for sample in self.state.reached(self.stage)]
         return read_rows_of(self.store, self.state, self.stage, keys)
 
-    def pairs(self) -> Iterator[EncodedPair]:
-        """The stored images of the samples, in plan order: what readers of the dataset will see.
+    def pictures(self, stage: Stage) -> Iterator[EncodedPair]:
+        """The samples' pictures that a stage stored: what readers of the dataset will see.
 
         Raises:
             DamagedError: The bytes are not those that were committed.
         """
-        return read_pairs_of(self.store, self.state, self._keys())
+        return read_pictures_of(self.store, self.state, stage, self._keys())
 
     def _keys(self) -> list[str]:
         return [sample.key for sample in self.samples]
@@ -134,10 +134,12 @@ def read_rows_of(
     return {key: found[key] for key in keys if key in found}
 
 
-def read_pairs_of(store: Store, state: CellState, keys: Sequence[str]) -> Iterator[EncodedPair]:
-    """Read the stored images of some samples, in the order of their keys."""
-    wanted, found = set(keys), state.found[Stage.PAIRS]
-    for piece in state.pieces(Stage.PAIRS, keys):
+def read_pictures_of(
+    store: Store, state: CellState, stage: Stage, keys: Sequence[str]
+) -> Iterator[EncodedPair]:
+    """Read the pictures of some samples that a stage stored, piece by piece."""
+    wanted, found = set(keys), state.found[stage]
+    for piece in state.pieces(stage, keys):
         for pair in store.pairs(piece):
             if pair.key in wanted and found[pair.key].piece.key == piece.key:
                 yield pair
@@ -159,6 +161,7 @@ class Declaration:
             that changing them repeats no work.
         make: Does the work on a piece; nothing for the last stage, which packs shards.
         about: What happens, in a sentence.
+        is_part: Whether the samples of a recipe pass it.
     """
 
     stage: Stage
@@ -169,6 +172,7 @@ class Declaration:
     depends_on: Callable[[Recipe], dict[str, Any]]
     make: Callable[[PieceWork], Made] | None
     about: str
+    is_part: Callable[[Recipe], bool] = lambda _recipe: True
 
     def need(self, recipe: Recipe) -> Need:
         """What the stage takes up, by the kind of its model."""

@@ -1,4 +1,7 @@
-"""Detections: the classes of a sample must be in its image and not in its counterfactual."""
+"""Detections: the classes of a sample must be in its image and not in its counterfactual.
+
+Where the counterfactual is painted later, it is checked later (`tasks.checks`).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -36,7 +39,7 @@ def detect_objects(
     Counterfactuals are looked at only where the image passes.
 
     Args:
-        pairs: The images.
+        pairs: The images; counterfactuals that are not there are not looked at.
         classes: Class ids by sample key.
         vocabulary: Gives the phrase that the detector is asked for.
         detector: Finds; makes its own batches. What a `Labeller` cuts out in the same pass is
@@ -48,18 +51,15 @@ def detect_objects(
         the sample was dropped. Pixels are rounded to hundredths and scores to four digits, so that
         the last bits of the arithmetic do not reach the records.
     """
-    phrases = [_phrases(classes[pair.key], vocabulary) for pair in pairs]
+    phrases = [phrases_of(classes[pair.key], vocabulary) for pair in pairs]
     role = Role.LABELLER if isinstance(detector, Labeller) else Role.DETECTOR
     found, cuts = _find(detector, [pair.image for pair in pairs], phrases)
     passed = [
         index
         for index, boxes in enumerate(found)
-        if _is_finite(boxes) and _refused(boxes, phrases[index], rules) is None
+        if is_finite(boxes) and _refused(boxes, phrases[index], rules) is None
     ]
-    shadows = detector.detect(
-        [pairs[index].counterfactual for index in passed], [phrases[index] for index in passed]
-    )
-    shadow_of = dict(zip(passed, shadows, strict=True))
+    shadow_of = _find_shadows({index: pairs[index] for index in passed}, phrases, detector)
     results: list[Detection | Rejected] = []
     for index, pair in enumerate(pairs):
         dropped = _not_finite(pair.key, role, found[index], shadow_of.get(index), cuts[index])
@@ -68,9 +68,24 @@ def detect_objects(
         )
         results.append(
             dropped
-            or _detection(pair.key, found[index], shadow_of[index], cuts[index], classes[pair.key])
+            or _detection(
+                pair.key, found[index], shadow_of.get(index), cuts[index], classes[pair.key]
+            )
         )
     return results
+
+
+def _find_shadows(
+    pairs: Mapping[int, PaintedSample], phrases: Sequence[tuple[str, ...]], detector: Detector
+) -> dict[int, FoundBoxes]:
+    """What is found in the counterfactuals, by place; nothing of those that are painted later."""
+    shown = {
+        index: pair.counterfactual
+        for index, pair in pairs.items()
+        if pair.counterfactual is not None
+    }
+    found = detector.detect(list(shown.values()), [phrases[index] for index in shown])
+    return dict(zip(shown, found, strict=True))
 
 
 def _find(
@@ -84,7 +99,11 @@ def _find(
 
 
 def _detection(
-    key: str, found: FoundBoxes, shadow: FoundBoxes, cut: CutMasks, class_ids: Sequence[int]
+    key: str,
+    found: FoundBoxes,
+    shadow: FoundBoxes | None,
+    cut: CutMasks,
+    class_ids: Sequence[int],
 ) -> Detection:
     boxes = _boxes(found, class_ids)
     order = _best_first(boxes)
@@ -92,11 +111,10 @@ def _detection(
         BoxMask(rle=encode_rle(mask), predicted_iou=round(float(iou), _SCORE_DIGITS))
         for mask, iou in zip(cut.masks, cut.predicted_ious, strict=True)
     ]
-    shadows = _boxes(shadow, class_ids)
     return Detection(
         key=key,
         boxes=tuple(boxes[index] for index in order),
-        counterfactual_boxes=tuple(shadows[index] for index in _best_first(shadows)),
+        counterfactual_boxes=() if shadow is None else best_boxes(shadow, class_ids),
         masks=tuple(masks[index] for index in order) if masks else (),
     )
 
@@ -105,7 +123,7 @@ def _not_finite(
     key: str, role: Role, found: FoundBoxes, shadow: FoundBoxes | None, cut: CutMasks
 ) -> Rejected | None:
     """Drop a sample of whose models some value is no number."""
-    if not all(_is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
+    if not all(is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
         return drop_not_finite(key, Stage.DETECTIONS, role, "boxes or scores")
     if not (cut.finite and are_finite(cut.predicted_ious)):
         return drop_not_finite(key, Stage.DETECTIONS, role, "masks")
@@ -123,17 +141,19 @@ def _refusal(
     refused = _refused(found, phrases, rules)
     if refused is not None:
         return _rejected(key, *refused)
-    presence = "" if shadow is None else _presence(shadow, phrases)
+    presence = "" if shadow is None else presence_of(shadow, phrases)
     if presence and rules.counterfactual == "reject":
         return _rejected(key, Reason.CLASS_IN_COUNTERFACTUAL, presence)
     return None
 
 
-def _is_finite(found: FoundBoxes) -> bool:
+def is_finite(found: FoundBoxes) -> bool:
+    """Whether all numbers of what was found are."""
     return found.finite and are_finite(found.xyxy, found.scores, found.best_scores)
 
 
-def _phrases(class_ids: Sequence[int], vocabulary: Vocabulary) -> tuple[str, ...]:
+def phrases_of(class_ids: Sequence[int], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What the detector is asked for."""
     return tuple(vocabulary[class_id].detector_phrase for class_id in class_ids)
 
 
@@ -164,7 +184,7 @@ def _absence(found: FoundBoxes, phrases: Sequence[str], rules: DetectionRules) -
     )
 
 
-def _presence(found: FoundBoxes, phrases: Sequence[str]) -> str:
+def presence_of(found: FoundBoxes, phrases: Sequence[str]) -> str:
     """Say which phrases were found, or nothing if none was."""
     return ", ".join(
         f"{phrases[index]} (best score {found.best_scores[index]:.2f})"
@@ -188,6 +208,12 @@ def _boxes(found: FoundBoxes, class_ids: Sequence[int]) -> list[Box]:
     ]
 
 
+def best_boxes(found: FoundBoxes, class_ids: Sequence[int]) -> tuple[Box, ...]:
+    """The boxes that were found, best score first, with the ids of the classes asked for."""
+    boxes = _boxes(found, class_ids)
+    return tuple(boxes[index] for index in _best_first(boxes))
+
+
 def _best_first(boxes: Sequence[Box]) -> list[int]:
     def place(index: int) -> tuple[float, int, tuple[float, ...]]:
         box = boxes[index]
@@ -202,28 +228,36 @@ def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
 
 def stored_images(work: PieceWork) -> Iterator[PaintedSample]:
     """The stored images: what later stages see is what readers of the dataset will see."""
-    for pair in work.pairs():
+    for pair in work.pictures(Stage.PAIRS):
         name = f"{pair.source}: {pair.key}"
-        image = decode_image(pair.image_bytes, name=name)
-        yield PaintedSample(
-            pair.key, image, decode_image(pair.counterfactual_bytes, name=f"{name}.cf")
-        )
+        image, twin = decode_image(pair.image_bytes, name=name), None
+        if pair.counterfactual_bytes:
+            twin = decode_image(pair.counterfactual_bytes, name=f"{name}.cf")
+        yield PaintedSample(pair.key, image, twin)
 
 
-def _finder(recipe: Recipe) -> Any:
+def finder_of(recipe: Recipe) -> Any:
+    """The configuration of the model that finds."""
     return finding_part(recipe.profile.labeller)
 
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:
     return {
         "vocabulary": load_vocabulary(recipe.profile.vocabulary).digest,
-        kind_of(_finder(recipe)).role.value: _finder(recipe).identity(),
-        "rules": recipe.detections.identity(),
+        kind_of(finder_of(recipe)).role.value: finder_of(recipe).identity(),
+        "rules": _image_rules(recipe),
     }
 
 
+def _image_rules(recipe: Recipe) -> dict[str, Any]:
+    rules = recipe.detections.identity()
+    if recipe.paints_over:  # what is found in a counterfactual is judged by a stage of its own
+        del rules["counterfactual"]
+    return rules
+
+
 def _make(work: PieceWork) -> Made:
-    config, rules = _finder(work.recipe), work.recipe.detections
+    config, rules = finder_of(work.recipe), work.recipe.detections
     vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
     classes = {sample.key: sample.class_ids for sample in work.samples}
     detector = work.machine.models.model(config, work.store.objects)
@@ -238,8 +272,9 @@ DECLARATION = Declaration(
     version=1,
     inputs=(Stage.PAIRS,),
     role=Role.DETECTOR,
-    model=_finder,
+    model=finder_of,
     depends_on=_depends_on,
     make=_make,
-    about="every class must be found in the image, and none in the counterfactual",
+    about="every class must be found in the image, and none in a counterfactual that is painted "
+    "with it",
 )

@@ -194,5 +194,6 @@ DECLARATION = Declaration(
     model=_cutter,
     depends_on=_depends_on,
     make=_make,
-    about="a mask is cut for each box; where masks overlap the better box wins",
+    about="a mask is cut for each box, unless it came with the box; where masks overlap the better "
+    "box wins",
 )

@@ -1,4 +1,7 @@
-"""Pairs: every prompt and its counterfactual become two images that share their noise."""
+"""Pairs: every prompt and its counterfactual become two images that share their noise.
+
+Where the recipe has counterfactuals painted over their images, the images alone are painted here.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from models.protocols import PaintedPair, PairPainter, PairRequest
+from models.protocols import ImagePainter, ImageRequest, PaintedPair, PairPainter, PairRequest
 from models.registry import Role
 from storage.codecs import encode_image
+from storage.errors import InputError
 from storage.pairs import EncodedPair
 from storage.records import Prompt, Reason, Rejected, Stage
 from storage.rows import split_rows
@@ -21,7 +25,7 @@ from tasks.finiteness import drop_not_finite
 from tasks.recipe import Recipe
 from tasks.rules import PairRules
 
-__all__ = ["PaintedSample", "paint_pairs"]
+__all__ = ["PaintedSample", "paint_images", "paint_pairs"]
 
 _EVERY = 8
 """Of this many rows one is looked at first."""
@@ -34,12 +38,12 @@ class PaintedSample:
     Attributes:
         key: Sample key.
         image: Positive, RGB.
-        counterfactual: Counterfactual, RGB, of the same size.
+        counterfactual: Counterfactual, RGB, of the same size; None if it is painted later.
     """
 
     key: str
     image: UInt8[np.ndarray, "height width 3"]
-    counterfactual: UInt8[np.ndarray, "height width 3"]
+    counterfactual: UInt8[np.ndarray, "height width 3"] | None
 
 
 def paint_pairs(
@@ -62,26 +66,87 @@ def paint_pairs(
     ]
     painted = painter.paint(requests)
     return [
-        _checked(prompt.key, pair, rules) for prompt, pair in zip(prompts, painted, strict=True)
+        _refused_pair(prompt.key, pair, rules)
+        or PaintedSample(prompt.key, pair.image, pair.counterfactual)
+        for prompt, pair in zip(prompts, painted, strict=True)
     ]
 
 
-def _checked(key: str, pair: PaintedPair, rules: PairRules) -> PaintedSample | Rejected:
-    if not pair.finite:  # asked before all else: such pixels mean nothing
-        return drop_not_finite(key, Stage.PAIRS, Role.PAINTER, "pixels")
-    if pair.unsafe:  # asked first: the checker blackens what it flags
-        return Rejected(
-            key=key, stage=Stage.PAIRS, reason=Reason.UNSAFE, detail="flagged by the safety checker"
+def paint_images(
+    prompts: Sequence[Prompt], seeds: Mapping[str, int], painter: ImagePainter, rules: PairRules
+) -> list[PaintedSample | Rejected]:
+    """Paint the image of every prompt, without its counterfactual.
+
+    Args:
+        prompts: What to paint.
+        seeds: Seed of the initial noise by sample key.
+        painter: Paints; makes its own batches.
+        rules: What passes.
+
+    Returns:
+        One result a prompt, in order: the image, or why it was dropped.
+    """
+    painted = painter.paint_images(
+        [ImageRequest(prompt.text, seeds[prompt.key]) for prompt in prompts]
+    )
+    return [
+        refuse_pictures(
+            prompt.key,
+            Stage.PAIRS,
+            Painted({"image": each.image}, unsafe=each.unsafe, finite=each.finite),
+            rules,
         )
-    blank = list(_blank(pair, rules))
+        or PaintedSample(prompt.key, each.image, None)
+        for prompt, each in zip(prompts, painted, strict=True)
+    ]
+
+
+def _refused_pair(key: str, pair: PaintedPair, rules: PairRules) -> Rejected | None:
+    pictures = {"image": pair.image, "counterfactual": pair.counterfactual}
+    painted = Painted(pictures, unsafe=pair.unsafe, finite=pair.finite)
+    return refuse_pictures(key, Stage.PAIRS, painted, rules)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """Pictures of one sample that were painted together.
+
+    Attributes:
+        pictures: RGB, by what messages call them.
+        unsafe: Whether the safety checker flagged any.
+        finite: Whether all numbers behind the pixels were.
+    """
+
+    pictures: Mapping[str, UInt8[np.ndarray, "_ _ 3"]]
+    unsafe: bool
+    finite: bool
+
+
+def refuse_pictures(key: str, stage: Stage, painted: Painted, rules: PairRules) -> Rejected | None:
+    """Say why pictures do not pass, or nothing if they do.
+
+    Args:
+        key: The sample's.
+        stage: Where they were painted.
+        painted: The pictures.
+        rules: What passes.
+    """
+    if not painted.finite:  # asked before all else: such pixels mean nothing
+        role = Role.INPAINTER if stage is Stage.TWINS else Role.PAINTER
+        return drop_not_finite(key, stage, role, "pixels")
+    if painted.unsafe:  # asked first: the checker blackens what it flags
+        return Rejected(
+            key=key, stage=stage, reason=Reason.UNSAFE, detail="flagged by the safety checker"
+        )
+    blank = list(_blank(painted, rules))
     if blank:
         detail = ", ".join(blank) + f"; expected at least {rules.min_deviation:g}"
-        return Rejected(key=key, stage=Stage.PAIRS, reason=Reason.BLANK_IMAGE, detail=detail)
-    return PaintedSample(key, pair.image, pair.counterfactual)
+        return Rejected(key=key, stage=stage, reason=Reason.BLANK_IMAGE, detail=detail)
+    return None
 
 
-def _blank(pair: PaintedPair, rules: PairRules) -> Iterator[str]:
-    for name, image in (("image", pair.image), ("counterfactual", pair.counterfactual)):
+def _blank(painted: Painted, rules: PairRules) -> Iterator[str]:
+    for name, image in painted.pictures.items():
         # Some rows' own spread can only be part of the whole one, and settles it for a photograph.
         if _deviation(image[::_EVERY], of_pixels=_pixels(image)) >= rules.min_deviation:
             continue
@@ -113,6 +178,8 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
         "painter": recipe.profile.painter.identity(),
         "rules": recipe.pairs.identity(),
         "image_format": recipe.profile.image_format,
+        # part of no key that is older than it
+        **({"counterfactuals": "later"} if recipe.paints_over else {}),
     }
 
 
@@ -126,16 +193,45 @@ def _make(work: PieceWork) -> Made:
         steps = [
             encoder.submit(
                 _encoded,
-                paint_pairs(step, seeds, painter, work.recipe.pairs),
+                _paint(step, seeds, painter, work.recipe),
                 profile.image_format,
             )
-            for step in work.in_steps(texts, profile.painter.batch_size)
+            for step in work.in_steps(texts, _step_of(work.recipe))
         ]
         results = [result for step in steps for result in step.result()]
     return Made.of_pairs(
         [result for result in results if isinstance(result, EncodedPair)],
         [result for result in results if isinstance(result, Rejected)],
     )
+
+
+def _step_of(recipe: Recipe) -> int:
+    """Texts of a step: a batch of the painter has two pictures a pair, so twice as many images."""
+    return recipe.profile.painter.batch_size * (2 if recipe.paints_over else 1)
+
+
+def _paint(
+    prompts: Sequence[Prompt], seeds: Mapping[str, int], painter: Any, recipe: Recipe
+) -> list[PaintedSample | Rejected]:
+    if recipe.paints_over:
+        return paint_images(prompts, seeds, require_image_painter(painter, recipe), recipe.pairs)
+    return paint_pairs(prompts, seeds, painter, recipe.pairs)
+
+
+def require_image_painter(painter: Any, recipe: Recipe) -> ImagePainter:
+    """Refuse a painter that paints nothing but pairs.
+
+    Raises:
+        InputError: If it is one.
+    """
+    if not isinstance(painter, ImagePainter):
+        kind = recipe.profile.painter.kind
+        message = (
+            f"a painter of the kind {kind!r} paints pairs alone, expected one with `paint_images`; "
+            "choose another painter, or set `twins.way` to 'paint'"
+        )
+        raise InputError(message)
+    return painter
 
 
 def _encoded(
@@ -147,7 +243,9 @@ def _encoded(
         else EncodedPair(
             result.key,
             encode_image(result.image, image_format),
-            encode_image(result.counterfactual, image_format),
+            b""
+            if result.counterfactual is None
+            else encode_image(result.counterfactual, image_format),
         )
         for result in results
     ]
@@ -161,5 +259,6 @@ DECLARATION = Declaration(
     model=lambda recipe: recipe.profile.painter,
     depends_on=_depends_on,
     make=_make,
-    about="both texts are painted from one initial noise",
+    about="both texts are painted from one initial noise; with `twins.way: inpaint` the first "
+    "alone",
 )

@@ -1,12 +1,12 @@
 """Rules: what each stage lets pass."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from models.writing.mentions import CounterfactualRule
 
-__all__ = ["DetectionRules", "MaskRules", "PairRules", "PromptRules"]
+__all__ = ["DetectionRules", "MaskRules", "PairRules", "PromptRules", "TwinRules"]
 
 
 class Rules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -68,3 +68,23 @@ class MaskRules(Rules, frozen=True):
     """Smallest share of the image that a class may cover in the label map."""
     max_area: float = Field(default=0.9, ge=0, le=1)
     """Largest share of the image that a class may cover: more is a mask of the background."""
+
+
+class TwinRules(Rules, frozen=True):
+    """How counterfactual images are made."""
+
+    way: Literal["paint", "inpaint"] = "paint"
+    """Painted like the image, from the same noise, as in the paper; or the image with its objects
+    painted over, which keeps everything else as it is."""
+    grow: float = Field(default=0.06, ge=0, le=0.5)
+    """How far beyond the objects is painted over, as a share of the image's shorter side."""
+    feather: float = Field(default=0.03, ge=0, le=0.5)
+    """Over how much of that the new picture fades into the image; at most `grow`, so that nothing
+    is left of the objects."""
+
+    @model_validator(mode="after")
+    def _keep_objects_covered(self) -> Self:
+        if self.feather > self.grow:
+            message = f"feather is {self.feather:g}, expected at most grow, which is {self.grow:g}"
+            raise ValueError(message)
+        return self

@@ -1,6 +1,7 @@
 """Shards: everything that is known of a shard's samples, packed, described and published."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +12,7 @@ from storage.pairs import EncodedPair
 from storage.payloads import Payload
 from storage.plan import ShardRange
 from storage.records import (
+    Box,
     Detection,
     MaskSample,
     PlannedSample,
@@ -19,12 +21,13 @@ from storage.records import (
     Record,
     Rejected,
     Stage,
+    TwinCheck,
 )
 from storage.shards import Sample, pack
 from storage.store import Store
 from storage.vocabulary import Vocabulary
 from tasks.cells import CellState
-from tasks.declarations import Declaration, read_pairs_of, read_rows_of
+from tasks.declarations import Declaration, read_pictures_of, read_rows_of
 from tasks.masks import label_map
 
 
@@ -35,8 +38,8 @@ class _Parts:
     planned: PlannedSample
     prompt: Prompt
     pair: EncodedPair
-    detection: Detection
     masks: MaskSample
+    counterfactual_boxes: tuple[Box, ...]
 
 
 def pack_shard(
@@ -137,20 +140,39 @@ def _finished(
     vocabulary: Vocabulary,
 ) -> list[Sample]:
     planned = {sample.key: sample for sample in state.part.samples}
-    cut = {key: row for key, row in rows[Stage.MASKS].items() if isinstance(row, MaskSample)}
+    last = rows[list(state.found)[-1]]
+    passed = sorted(key for key, row in last.items() if not isinstance(row, Rejected))
     return [
         _finish_sample(
             _Parts(
                 planned[pair.key],
                 cast("Prompt", rows[Stage.PROMPTS][pair.key]),
                 pair,
-                cast("Detection", rows[Stage.DETECTIONS][pair.key]),
-                cut[pair.key],
+                cast("MaskSample", rows[Stage.MASKS][pair.key]),
+                _counterfactual_boxes(rows, pair.key),
             ),
             vocabulary,
         )
-        for pair in read_pairs_of(store, state, sorted(cut))
+        for pair in _whole_pairs(store, state, passed)
     ]
+
+
+def _whole_pairs(store: Store, state: CellState, keys: Sequence[str]) -> Iterator[EncodedPair]:
+    """Images with their counterfactuals, wherever these were painted."""
+    pairs = read_pictures_of(store, state, Stage.PAIRS, keys)
+    if Stage.TWINS not in state.found:
+        yield from pairs
+        return
+    twins = {each.key: each for each in read_pictures_of(store, state, Stage.TWINS, keys)}
+    for pair in pairs:
+        twin = twins[pair.key].counterfactual_bytes
+        yield dataclasses.replace(pair, counterfactual_bytes=twin)
+
+
+def _counterfactual_boxes(rows: Mapping[Stage, Mapping[str, Record]], key: str) -> tuple[Box, ...]:
+    """What was found in a counterfactual, by whichever stage looked at it."""
+    stage = Stage.CHECKS if Stage.CHECKS in rows else Stage.DETECTIONS
+    return cast("Detection | TwinCheck", rows[stage][key]).counterfactual_boxes
 
 
 def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> Sample:
@@ -169,7 +191,7 @@ def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> Sample:
         counterfactual_bytes=parts.pair.counterfactual_bytes,
         mask_bytes=encode_label_map(label_map(parts.masks)),
         writer=parts.prompt.writer,
-        counterfactual_boxes=parts.detection.counterfactual_boxes,
+        counterfactual_boxes=parts.counterfactual_boxes,
     )
 
 
@@ -182,7 +204,7 @@ def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
 DECLARATION = Declaration(
     stage=Stage.SHARDS,
     version=1,
-    inputs=(Stage.PROMPTS, Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS),
+    inputs=tuple(stage for stage in Stage if stage is not Stage.SHARDS),
     role=None,
     model=lambda _recipe: None,
     depends_on=lambda _recipe: {},

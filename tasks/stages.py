@@ -6,7 +6,7 @@ from typing import Any
 from storage.identity import digest
 from storage.plan import DatasetSpec, ShardRange
 from storage.records import PlannedSample, Stage
-from tasks import detections, masks, pairs, prompts, shards
+from tasks import checks, detections, masks, pairs, prompts, shards, twins
 from tasks.cells import short_digest
 from tasks.declarations import Declaration
 from tasks.recipe import Recipe
@@ -18,29 +18,39 @@ STAGES: Mapping[Stage, Declaration] = {
         pairs.DECLARATION,
         detections.DECLARATION,
         masks.DECLARATION,
+        twins.DECLARATION,
+        checks.DECLARATION,
         shards.DECLARATION,
     )
 }
 """Every stage by its name, in order."""
 
 
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages that the samples of a recipe pass, in order."""
+    return [stage for stage, each in STAGES.items() if each.is_part(recipe)]
+
+
 class StageKeys:
-    """The keys of a recipe's outputs; models and templates are identified once.
+    """The stages of a recipe and the keys of their outputs; models are identified once.
 
     Args:
         recipe: How samples are made.
 
     Raises:
         InputError: If weights or templates are missing.
+
+    Attributes:
+        stages: The recipe's stages, in order.
+        inputs: Those that commit pieces, in order, each with those that it reads.
     """
 
-    inputs: Mapping[Stage, tuple[Stage, ...]] = {
-        stage: each.inputs for stage, each in STAGES.items() if each.make is not None
-    }
-    """The stages that commit pieces, in order, each with those that it reads."""
-
     def __init__(self, recipe: Recipe) -> None:
-        self._configs = {stage: each.config(recipe) for stage, each in STAGES.items()}
+        self.stages = stages_of(recipe)
+        self.inputs: Mapping[Stage, tuple[Stage, ...]] = {
+            stage: STAGES[stage].inputs for stage in self.stages if STAGES[stage].make is not None
+        }
+        self._configs = {stage: STAGES[stage].config(recipe) for stage in self.stages}
         self._digests = {
             stage: digest(
                 {
@@ -49,7 +59,7 @@ class StageKeys:
                     "config": self._configs[stage],
                 }
             )
-            for stage in STAGES
+            for stage in self.stages
         }
 
     def describe(self) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def describe_dataset(
         yields: Where its planned samples went.
         texts: How good its texts are, as far as they were measured.
     """
-    shards = store.shards()
+    shards, passed = store.shards(), store.specification.stages
     worst = sorted(yields.classes, key=lambda row: (row.share, row.name))
     note = "Lowest yield first. A sample of two classes counts for both."
     if len(worst) > _MAX_CLASSES:
@@ -145,7 +145,9 @@ def describe_dataset(
         texts=texts,
         recorded_requested=sum(shard.commit.counts.requested for shard in shards),
         recorded_written=sum(shard.commit.counts.written for shard in shards),
-        stages=[_stage_bar(stage, yields.requested) for stage in yields.stages],
+        stages=[
+            _stage_bar(each, yields.requested) for each in yields.stages if each.stage in passed
+        ],
         classes=[_class_bar(row) for row in worst[:_MAX_CLASSES]],
         classes_note=note,
         shards=shards[:_MAX_SHARDS_LISTED],

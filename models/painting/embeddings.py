@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.painting.config import PainterConfig
+from models.painting.config import SamplingConfig
 from models.painting.families import call_defaults
 from models.painting.pipelines import LoadedPipeline
 
@@ -27,7 +27,7 @@ class GuidingTexts:
         config: Says how strongly texts guide, and how much of one is read.
     """
 
-    def __init__(self, loaded: LoadedPipeline, config: PainterConfig) -> None:
+    def __init__(self, loaded: LoadedPipeline, config: SamplingConfig) -> None:
         self._pipeline = loaded.pipeline
         self._family = loaded.family
         self._device = loaded.pipeline.device
@@ -98,7 +98,7 @@ class GuidingTexts:
         return "do_classifier_free_guidance" in known
 
 
-def _guidance(loaded: LoadedPipeline, config: PainterConfig) -> dict[str, float]:
+def _guidance(loaded: LoadedPipeline, config: SamplingConfig) -> dict[str, float]:
     """How strongly texts guide: as an input of the network, by a second pass, or not at all."""
     family = loaded.family
     in_passes = {family.guidance: config.guidance if config.guidance > 1 else family.unguided}

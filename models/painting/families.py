@@ -8,7 +8,7 @@ torch.
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Literal
@@ -308,24 +308,37 @@ FAMILIES: Mapping[str, Family] = {
 }
 """All families, by the class that an index names."""
 
+REPAINTING = ("StableDiffusionPipeline",)
+"""Families whose latents can be held to an image's at each step."""
 
-def family_of(index: Mapping[str, Any], source: str) -> Family:
+INPAINTING = {
+    "StableDiffusionInpaintPipeline": replace(
+        FAMILIES["StableDiffusionPipeline"], pipeline="StableDiffusionInpaintPipeline"
+    ),
+}
+"""Families whose network sees the image around the region, by the class that an index names."""
+
+
+def family_of(
+    index: Mapping[str, Any], source: str, families: Mapping[str, Family] = FAMILIES
+) -> Family:
     """The family of a pipeline's index.
 
     Args:
         index: Contents of `model_index.json`.
         source: Where it is from, for messages.
+        families: Those that will do, by the class that an index names.
 
     Raises:
         InputError: If the class that it names is no text-to-image pipeline that takes a noise, or
             is one that the installed diffusers cannot paint batches with.
     """
     name = index.get("_class_name")
-    family = FAMILIES.get(name) if isinstance(name, str) else None
+    family = families.get(name) if isinstance(name, str) else None
     if family is None:
         message = (
             f"painter {source!r} is a {name}, expected a text-to-image pipeline that takes its "
-            f"noise from outside: {', '.join(FAMILIES)}; take the folder of such a checkpoint"
+            f"noise from outside: {', '.join(families)}; take the folder of such a checkpoint"
         )
         raise InputError(message)
     found = version("diffusers")

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 
 from models.folders import pipeline_parts
 from models.networks import load_part
-from models.painting.config import CHECKER_PARTS, PainterConfig
-from models.painting.families import Family, family_of
+from models.painting.config import CHECKER_PARTS, SamplingConfig
+from models.painting.families import FAMILIES, INPAINTING, Family, family_of
 from models.painting.parts import assemble, load_parts, part_class, read_pipeline_index
 from models.painting.safety import SafetyChecker
 from models.painting.samplers import choose_sampler
@@ -51,11 +52,15 @@ class LoadedPipeline:
         """Whether guidance is an input of the network."""
         return bool(self.network.config.get(self.family.guidance_input))
 
-    def latent_shape(self, config: PainterConfig) -> tuple[int, int, int]:
+    def latent_shape(
+        self, model: str, size: tuple[int, int], channels: int | None = None
+    ) -> tuple[int, int, int]:
         """Shape of a picture's noise.
 
         Args:
-            config: Says how large a picture is.
+            model: What messages call the checkpoint.
+            size: Height and width of a picture, in pixels.
+            channels: Of the noise; empty if the network sees nothing else.
 
         Returns:
             Channels, height and width.
@@ -67,24 +72,27 @@ class LoadedPipeline:
         patch = self.family.patch or self.network.config.patch_size
         step = math.lcm(self.family.multiple, factor * patch)
         most = (self.network.config.get("pos_embed_max_size") or math.inf) * patch * factor
-        height, width = config.height, config.width
+        height, width = size
         if height % step or width % step or max(width, height) > most:
             limit = "" if most is math.inf else f" up to {most}"
             message = (
-                f"painter {config.model!r} cannot paint {width} x {height} pixels; "
+                f"painter {model!r} cannot paint {width} x {height} pixels; "
                 f"expected multiples of {step}{limit}"
             )
             raise InputError(message)
-        channels = self.network.config.in_channels // (4 if self.family.packed else 1)
-        return channels, height // factor, width // factor
+        seen: int = self.network.config.in_channels // (4 if self.family.packed else 1)
+        return channels or seen, height // factor, width // factor
 
 
-def load_pipeline(config: PainterConfig, device: torch.device) -> LoadedPipeline:
+def load_pipeline(
+    config: SamplingConfig, device: torch.device, families: Mapping[str, Family] = FAMILIES
+) -> LoadedPipeline:
     """Load a painter's pipeline with its sampler, and its safety checker if that is asked.
 
     Args:
         config: Checkpoint and sampling.
         device: Where it paints.
+        families: Those that will do, by the class that an index names.
 
     Raises:
         InputError: If the checkpoint is missing or damaged, is no pipeline of a known family, or
@@ -92,7 +100,7 @@ def load_pipeline(config: PainterConfig, device: torch.device) -> LoadedPipeline
     """
     weights = resolve_weights(config.model, config.revision)
     index = read_pipeline_index(weights)
-    family = family_of(index, weights.source)
+    family = family_of(index, weights.source, families)
     length = family.text_tokens(set(pipeline_parts(index)), config.text_tokens, weights.source)
     make = pipeline_class(family.pipeline)
     own = load_parts(weights, index, [_SAMPLER], dtype=config.dtype)[_SAMPLER]
@@ -129,7 +137,7 @@ def _needed(make: Any, family: Family, index: dict[str, Any]) -> list[str]:
 
 
 def _checker(
-    weights: Weights, index: dict[str, Any], config: PainterConfig, device: torch.device
+    weights: Weights, index: dict[str, Any], config: SamplingConfig, device: torch.device
 ) -> SafetyChecker | None:
     if not config.safety_checker or "safety_checker" not in set(pipeline_parts(index)):
         return None
@@ -146,11 +154,12 @@ def _decode_in_float32(vae: Any) -> None:
     first.register_forward_pre_hook(lambda _first, latents: (latents[0].float(), *latents[1:]))
 
 
-def _require_pair(vae: Any, network: Any, family: Family, config: PainterConfig) -> None:
-    """Refuse a network that wants more than a noise, such as one for inpainting."""
+def _require_pair(vae: Any, network: Any, family: Family, config: SamplingConfig) -> None:
+    """Refuse a network that wants more than a noise; one for inpainting may see the image too."""
     wanted = network.config.in_channels // (4 if family.packed else 1)
     given = vae.config.get("latent_channels") or vae.config.get("z_dim")
-    if wanted != given:
+    seen = {given, 2 * given + 1} if family.pipeline in INPAINTING else {given}
+    if wanted not in seen:
         message = (
             f"painter {config.model!r} has a network that takes {wanted} channels beside an "
             f"autoencoder of {given}, expected as many; take a checkpoint that paints from texts "

@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from models.painting.config import PainterConfig
+from models.painting.config import SamplingConfig
 from models.painting.families import Family, Sampler
 from storage.errors import InputError
 
@@ -23,7 +23,7 @@ _MIDDLING_SHIFT = 1.0
 """Where the pipeline says how much to shift for each size, any shift will do to count steps."""
 
 
-def choose_sampler(own: Any, family: Family, config: PainterConfig) -> Any:
+def choose_sampler(own: Any, family: Family, config: SamplingConfig) -> Any:
     """The sampler that a configuration asks for, with the settings of the checkpoint's own.
 
     Args:
@@ -46,7 +46,7 @@ def choose_sampler(own: Any, family: Family, config: PainterConfig) -> Any:
     return chosen
 
 
-def _made(kind: Any, own: Any, options: dict[str, Any], config: PainterConfig) -> Any:
+def _made(kind: Any, own: Any, options: dict[str, Any], config: SamplingConfig) -> Any:
     if config.timestep_spacing is not None:
         if "timestep_spacing" not in inspect.signature(kind).parameters:
             message = (
@@ -75,7 +75,7 @@ def _shift(own: Any, sampler: Sampler) -> dict[str, Any]:
     return {}
 
 
-def _require_fit(family: Family, config: PainterConfig) -> None:
+def _require_fit(family: Family, config: SamplingConfig) -> None:
     if config.scheduler not in family.samplers:
         message = (
             f"painter {config.model!r} is a {family.pipeline}, which sampler "
@@ -85,7 +85,7 @@ def _require_fit(family: Family, config: PainterConfig) -> None:
         raise InputError(message)
 
 
-def _require_own(own: Any, family: Family, config: PainterConfig) -> None:
+def _require_own(own: Any, family: Family, config: SamplingConfig) -> None:
     name = type(own).__name__
     fits = not name.startswith(_FLOW) or "flow-match-euler" in family.samplers
     if len(family.samplers) == 1:
@@ -104,7 +104,7 @@ def _require_own(own: Any, family: Family, config: PainterConfig) -> None:
         raise InputError(message)
 
 
-def _require_steps(sampler: Any, family: Family, config: PainterConfig) -> None:
+def _require_steps(sampler: Any, family: Family, config: SamplingConfig) -> None:
     """Lay out the steps once, so that a number that does not do is told before a run."""
     name = type(sampler).__name__
     if config.steps == 1 and family.in_one_step and name not in family.in_one_step:

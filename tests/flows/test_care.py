@@ -81,7 +81,7 @@ def make_here(document):
         run.keep_parameters()
         for shard in run.todo:
             work = run.work(shard)
-            for declaration in STAGES.values():
+            for declaration in map(STAGES.get, run.keys.stages):
                 make_stage(declaration, work)
 
 

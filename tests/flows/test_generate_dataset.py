@@ -167,12 +167,13 @@ def test_a_killed_run_resumes_at_the_stage_where_it_was_and_ends_with_the_same_t
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    kept = {stage: len(Store.open(tmp_path / "killed").commits(stage)) for stage in Stage}
+    killed = Store.open(tmp_path / "killed")
+    kept = {stage: len(killed.commits(stage)) for stage in killed.specification.stages}
     assert kept[Stage.SHARDS] < 3
     code, out, err = run("generate", file, "--root", "killed")
     assert code == 0, err
     executed = " ".join(out.split()).split("executed: ")[1]
-    for stage in Stage:
+    for stage in kept:
         left = 3 - kept[stage]
         assert (f"{stage.value} of {left}" in executed) == (left > 0), (executed, kept)
     assert tars(tmp_path / "killed") == tars(tmp_path / "whole")

@@ -16,6 +16,9 @@ from models.protocols import (
     CutMasks,
     FoundBoxes,
     FoundObjects,
+    ImageRequest,
+    InpaintRequest,
+    PaintedImage,
     PaintedPair,
     PairRequest,
     TextAnswer,
@@ -81,6 +84,16 @@ class FakePainter:
             for request in requests
         ]
 
+    def paint_images(self, requests: Sequence[ImageRequest]) -> list[PaintedImage]:
+        """Paint every image, in order."""
+        return [
+            PaintedImage(
+                self._image(request.text, request.seed),
+                unsafe=_has_word(request.text, UNSAFE_WORD),
+            )
+            for request in requests
+        ]
+
     def _image(self, text: str, seed: int) -> UInt8[np.ndarray, "size size 3"]:
         rng = np.random.default_rng(seed)
         grey = rng.integers(96, 160, (self._size, self._size, 1), dtype=np.uint8)
@@ -96,6 +109,22 @@ class FakePainter:
             columns = slice(place * width + margin, (place + 1) * width - margin)
             image[quarter:-quarter, columns] = _colour(self._vocabulary[class_id].detector_phrase)
         return image
+
+
+class FakeInpainter:
+    """Paints grey noise of the seed, and nothing of the image around."""
+
+    def inpaint(self, requests: Sequence[InpaintRequest]) -> list[PaintedImage]:
+        """Paint every region over, in order; the rest of each picture is noise too."""
+        return [
+            PaintedImage(self._noise(request), unsafe=_has_word(request.text, UNSAFE_WORD))
+            for request in requests
+        ]
+
+    def _noise(self, request: InpaintRequest) -> UInt8[np.ndarray, "height width 3"]:
+        rng = np.random.default_rng(request.seed)
+        grey = rng.integers(96, 160, (*request.region.shape, 1), dtype=np.uint8)
+        return np.repeat(grey, 3, axis=2)
 
 
 class FakeDetector:

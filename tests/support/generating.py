@@ -44,7 +44,7 @@ def serve() -> None:
         order: dict[str, Any] = json.loads(line)
         parameters = GenerationParameters.model_validate(order["parameters"])
         profile = parameters.recipe.profile
-        for config in profile.models().values():
+        for config in parameters.recipe.models().values():
             models.model(config, open_objects(parameters.root))
         models.tokens(profile.painter)
         child = os.fork()

@@ -107,7 +107,7 @@ def test_a_picture_beside_one_that_is_no_number_keeps_every_bit():
         latents[1] = torch.inf  # the second pair's positive
         return (latents, *inputs[1:])
 
-    handle = painter._pipeline.vae.decoder.register_forward_pre_hook(overflow)
+    handle = painter.loaded.pipeline.vae.decoder.register_forward_pre_hook(overflow)
     found = painter.paint(requests)
     handle.remove()
     assert [pair.finite for pair in found] == [True, False]

@@ -6,12 +6,14 @@ import pytest
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.painting.config import PainterConfig
+from models.registry import Role
 from models.writing.chat_config import ChatWriterConfig
 from storage.plan import plan_shard
 from storage.records import Stage
 from storage.slices import resolve_slice
 from storage.vocabulary import load_vocabulary
 from tasks.resident import ResidentModels
+from tasks.rules import TwinRules
 from tasks.stages import STAGES, StageKeys, stage_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
@@ -75,6 +77,65 @@ def test_every_stage_says_what_it_depends_on(parameters):
     described = StageKeys(parameters.recipe).describe()
     assert set(described) == {"prompts", "pairs", "detections", "masks"}
     assert described["pairs"]["painter"]["weights"].startswith("sha256:")
+
+
+PAINTED_OVER = {"twins": {"way": "inpaint"}}
+
+
+def other(parameters, **changes):
+    return GenerationParameters.model_validate(parameters.model_dump() | changes)
+
+
+def test_who_paints_no_object_over_has_the_stages_and_keys_that_there_were_before(parameters):
+    keys = StageKeys(parameters.recipe)
+    usual = ["prompts", "pairs", "detections", "masks"]
+    assert [*keys.inputs] == usual
+    assert keys.stages == [*usual, "shards"]
+    unused = {"twins": {"grow": 0.4, "feather": 0.2}}
+    assert StageKeys(other(parameters, **unused).recipe).describe() == keys.describe()
+    described = keys.describe()
+    assert described["pairs"].keys() == {"painter", "rules", "image_format"}
+    assert described["detections"]["rules"] == {"require": "all", "counterfactual": "reject"}
+    assert "twins" not in str(described)
+
+
+def test_who_paints_objects_over_has_two_stages_more(parameters):
+    keys = StageKeys(other(parameters, **PAINTED_OVER).recipe)
+    assert keys.stages == list(Stage)
+    described = keys.describe()
+    assert set(described) == {"prompts", "pairs", "detections", "masks", "twins", "checks"}
+    usual = StageKeys(parameters.recipe).describe()
+    assert described["prompts"] == usual["prompts"]
+    assert described["masks"] == usual["masks"]
+    assert described["pairs"] != usual["pairs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"detections": {"counterfactual": "record"}}, {"checks"}),
+        ({"detections": {"require": "any"}}, {"detections"}),
+        ({"twins": {"way": "inpaint", "grow": 0.1}}, {"twins"}),
+    ],
+)
+def test_a_rule_is_part_of_the_stage_alone_that_it_is_about(parameters, change, stages):
+    before = StageKeys(other(parameters, **PAINTED_OVER).recipe).describe()
+    after = StageKeys(other(parameters, **(PAINTED_OVER | change)).recipe).describe()
+    assert {stage for stage in before if before[stage] != after[stage]} == stages
+
+
+def test_a_profile_may_name_who_paints_over(parameters):
+    recipe = other(parameters, **PAINTED_OVER).recipe
+    own = recipe.profile.inpainting.model_copy(update={"guidance": 1.0})
+    profile = recipe.profile.model_copy(update={"inpainter": own})
+    named = recipe.model_copy(update={"profile": profile.on_device("cpu", 3)})
+    before, after = StageKeys(recipe).describe(), StageKeys(named).describe()
+    assert before.pop("twins")["inpainter"]["guidance"] == 3.0
+    assert after.pop("twins")["inpainter"]["guidance"] == 1.0
+    assert before == after
+    assert named.models()[Role.INPAINTER].batch_size == 3
+    usual = named.model_copy(update={"twins": TwinRules()})
+    assert Role.INPAINTER not in usual.models(), "its weights need not be there"
 
 
 def test_the_stages_stand_in_the_order_of_their_names_and_read_earlier_ones_alone():

@@ -1,5 +1,6 @@
 """A run is stopped in the middle of each stage: what was finished stays, nothing is made twice."""
 
+import functools
 import json
 import threading
 import time
@@ -10,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 
-from fakes import FakeDetector, FakePainter, FakeSegmenter, FakeWriter
+from fakes import FakeDetector, FakeInpainter, FakePainter, FakeSegmenter, FakeWriter
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.protocols import TextAnswer
@@ -29,6 +30,11 @@ from tasks.stages import STAGES
 SAMPLES = 64
 MADE_IN_PIECES = [stage for stage, each in STAGES.items() if each.make is not None]
 IN_STEPS = [stage for stage in MADE_IN_PIECES if stage is not Stage.PROMPTS]
+USUAL, PAINTED_OVER = {}, {"twins": {"way": "inpaint", "grow": 0.1}}
+STEPS_OF_RECIPES = [
+    *((stage, USUAL) for stage in IN_STEPS if not stage.is_optional),
+    *((stage, PAINTED_OVER) for stage in IN_STEPS),
+]
 
 
 class SecondThoughts(FakeWriter):
@@ -60,6 +66,7 @@ class Fakes(ResidentModels):
             Role.PAINTER: CountingPainter(vocabulary, self.painted),
             Role.DETECTOR: FakeDetector(),
             Role.SEGMENTER: FakeSegmenter(),
+            Role.INPAINTER: FakeInpainter(),
         }
 
     def model(self, config, objects):
@@ -75,8 +82,12 @@ class CountingPainter(FakePainter):
         self._painted.update(request.seed for request in requests)
         return super().paint(requests)
 
+    def paint_images(self, requests):
+        self._painted.update(request.seed for request in requests)
+        return super().paint_images(requests)
 
-def parameters(root):
+
+def parameters(root, **recipe):
     return GenerationParameters(
         root=str(root),
         samples=SAMPLES,
@@ -84,6 +95,7 @@ def parameters(root):
         texts_per_class_set=4,
         batch_size=8,
         masks={"min_area": 0.0, "max_area": 1.0},
+        **recipe,
     )
 
 
@@ -91,8 +103,8 @@ def make(run):
     """Run the stages of the only shard until one is stopped; returns that one, or nothing."""
     [shard] = run.planned
     work = run.work(shard)
-    for stage, declaration in STAGES.items():
-        outcome = make_stage(declaration, work)
+    for stage in run.keys.stages:
+        outcome = make_stage(STAGES[stage], work)
         if getattr(outcome, "type", None) == "CANCELLED":
             assert isinstance(outcome.data, StoppedError)
             return stage
@@ -111,31 +123,43 @@ def tar(root):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The tar of a run that nobody stopped."""
-    root = tmp_path_factory.mktemp("whole") / "d"
-    with prepare(parameters(root), Fakes()) as run:
-        assert make(run) is None
-    return tar(root)
+def whole_of(tmp_path_factory):
+    """Gives the tar of a run that nobody stopped, by the recipe."""
+
+    @functools.cache
+    def make_whole(way):
+        root = tmp_path_factory.mktemp("whole") / "d"
+        with prepare(parameters(root, **(PAINTED_OVER if way else USUAL)), Fakes()) as run:
+            assert make(run) is None
+        return tar(root)
+
+    return lambda recipe: make_whole(bool(recipe))
 
 
-@pytest.mark.parametrize("stage", IN_STEPS)
+@pytest.fixture
+def whole(whole_of):
+    """The tar of a run that nobody stopped, with the usual recipe."""
+    return whole_of(USUAL)
+
+
+@pytest.mark.parametrize(("stage", "recipe"), STEPS_OF_RECIPES)
 def test_a_stop_within_a_stage_commits_what_is_finished_and_the_next_run_makes_the_rest(
-    stage, tmp_path, whole
+    stage, recipe, tmp_path, whole_of
 ):
     models = Fakes()
-    with prepare(parameters(tmp_path / "d"), models) as run:
+    with prepare(parameters(tmp_path / "d", **recipe), models) as run:
         progress = run.machine.progress
         progress.listen(
             lambda step: progress.stop() if step.stage == stage and 0 < step.done < 64 else None
         )
         assert make(run) is stage
     kept = decided(tmp_path / "d", stage)
-    assert len(kept) == (8 if stage is Stage.PAIRS else 16), "one step"
-    with prepare(parameters(tmp_path / "d"), models) as run:
+    short = stage is Stage.TWINS or (stage, recipe) == (Stage.PAIRS, USUAL)
+    assert len(kept) == (8 if short else 16), "one step"
+    with prepare(parameters(tmp_path / "d", **recipe), models) as run:
         assert make(run) is None
-    assert tar(tmp_path / "d") == whole
-    for each in MADE_IN_PIECES:
+    assert tar(tmp_path / "d") == whole_of(recipe)
+    for each in run.keys.inputs:
         assert set(decided(tmp_path / "d", each).values()) == {1}
     assert set(models.painted.values()) == {1}
 
@@ -187,11 +211,11 @@ def test_who_waited_for_a_turn_does_not_begin_after_the_stop(tmp_path):
     assert decided(tmp_path / "d", Stage.PAIRS) == {}
 
 
-@pytest.mark.parametrize("stage", IN_STEPS)
+@pytest.mark.parametrize(("stage", "recipe"), STEPS_OF_RECIPES)
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_a_stopped_run_leaves_no_lease_behind(stage, place, tmp_path, request):
+def test_a_stopped_run_leaves_no_lease_behind(stage, recipe, place, tmp_path, request):
     root = tmp_path / "d" if place == "folder" else request.getfixturevalue("bucket").root
-    with prepare(parameters(root), Fakes()) as run:
+    with prepare(parameters(root, **recipe), Fakes()) as run:
         progress = run.machine.progress
         progress.listen(lambda step: progress.stop() if step.stage == stage else None)
         [shard] = run.planned

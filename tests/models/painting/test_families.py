@@ -59,7 +59,7 @@ def painters(saved_family):
 def rows_of(painter):
     """How many noises the network sees to paint one pair."""
     seen = []
-    network = painter._loaded.network
+    network = painter.loaded.network
 
     hook = network.register_forward_pre_hook(
         lambda _network, given, named: seen.append(

@@ -171,15 +171,15 @@ def test_the_safety_checker_lets_a_pair_pass(build_pipeline, tmp_path, painted):
 def test_the_safety_checker_sees_what_the_library_shows_it(build_pipeline, tmp_path):
     painter = DiffusionPairPainter(config(build_pipeline(tmp_path, safety_threshold=2.0)))
     decoded, seen = [], []
-    painter._pipeline.vae.decoder.register_forward_hook(
+    painter.loaded.pipeline.vae.decoder.register_forward_hook(
         lambda _module, _inputs, pixels: decoded.append(pixels)
     )
-    painter._checker._network.vision_model.register_forward_pre_hook(
+    painter.loaded.checker._network.vision_model.register_forward_pre_hook(
         lambda _module, given: seen.append(given[0])
     )
     painter.paint(REQUESTS[:1])
-    pictures = painter._pipeline.image_processor.postprocess(decoded[0], output_type="pil")
-    expected = painter._checker._extractor(pictures, return_tensors="pt")["pixel_values"]
+    pictures = painter.loaded.pipeline.image_processor.postprocess(decoded[0], output_type="pil")
+    expected = painter.loaded.checker._extractor(pictures, return_tensors="pt")["pixel_values"]
     assert torch.equal(seen[0], expected)
 
 

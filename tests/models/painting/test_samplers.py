@@ -78,7 +78,7 @@ def test_another_sampler_of_flows_keeps_the_checkpoints_shift(saved_family):
     painter = DiffusionPairPainter(
         config(saved_family("SanaPipeline"), scheduler="flow-match-euler")
     )
-    assert painter._pipeline.scheduler.config.shift == 3.0
+    assert painter.loaded.pipeline.scheduler.config.shift == 3.0
     assert painter.paint(REQUESTS)[0].image.std() > 1
 
 

@@ -75,7 +75,7 @@ def test_a_painter_without_tokenizer_is_refused(config, build_pipeline, tmp_path
 
 def read(painter, text):
     """What the network is given of a text."""
-    given = painter._texts.arguments([text])
+    given = painter._brush._texts.arguments([text])
     return {name: each for name, each in given.items() if "prompt" in name and each is not None}
 
 
