@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ORIGINAL ?= .venv-original
+ORIGINAL_READY := $(ORIGINAL)/.ready
 OLDEST ?= .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
 OLDEST_TOOLS := beartype hypothesis pytest pytest-timeout pytest-xdist
@@ -11,7 +13,7 @@ OLDEST_TESTS := tests/models/painting tests/models/labelling tests/models/studen
 	$(addprefix tests/storage/test_,archives.py card.py codecs.py documents.py fuzzed_readers.py hostile_files.py \
 	hostile_records.py local_objects.py manifest.py merging.py repacked_tars.py shards.py store.py verification.py)
 
-.PHONY: coverage demo test test-fuzz test-oldest test-slow check setup setup-oldest
+.PHONY: coverage demo test test-fuzz test-oldest test-original test-slow check setup setup-oldest setup-original
 
 demo: $(READY)
 	$(BIN)/magicseg demo
@@ -35,6 +37,10 @@ test-oldest: $(OLDEST_READY)
 	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz" $(OLDEST_TESTS)
 	$(OLDEST)/bin/python -m pytest tests/flows/test_small_generation.py
 
+# What the extra 'original' brings, beside the same weights in transformers: it needs transformers 4.
+test-original: $(ORIGINAL_READY)
+	$(ORIGINAL)/bin/python -m pytest tests/models/labelling/original tests/flows/test_original_generation.py
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,6 +50,8 @@ check: $(READY)
 setup: $(READY)
 
 setup-oldest: $(OLDEST_READY)
+
+setup-original: $(ORIGINAL_READY)
 
 # The last line puts OpenCV without windows over OpenCV with windows, which mmcv asks for and which
 # needs graphics libraries that servers lack.
@@ -59,3 +67,9 @@ $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable . $(OLDEST_TOOLS)
 	touch $(OLDEST_READY)
+
+$(ORIGINAL_READY): pyproject.toml constraints-original.txt
+	$(PYTHON) -m venv $(ORIGINAL)
+	$(ORIGINAL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-original.txt --editable '.[original]' $(OLDEST_TOOLS)
+	$(ORIGINAL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-original.txt --force-reinstall --no-deps opencv-python-headless
+	touch $(ORIGINAL_READY)

@@ -18,6 +18,7 @@ from flows.generation_parameters import GenerationParameters
 from flows.local_runs import generate_locally
 from flows.log_files import log_file
 from flows.run_plan import (
+    import_all,
     plan_closed_sets,
     plan_scorings,
     plan_training,
@@ -25,7 +26,11 @@ from flows.run_plan import (
     train_closed_sets,
 )
 from flows.score_tables import point_table, score_table
-from flows.training_parameters import EvaluationParameters, TrainAndEvaluateParameters
+from flows.training_parameters import (
+    EvaluationParameters,
+    TrainAndEvaluateParameters,
+    real_imports,
+)
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
@@ -78,7 +83,10 @@ def train_locally(parameters: TrainAndEvaluateParameters, console: Console) -> P
         InputError: Data or weights are missing, or the run's folder belongs to another run.
         LeaseHeldError: Somebody else trains in the run's folder.
     """
-    outcome = LocalExecutor(console)(plan_training(parameters))
+    executor = LocalExecutor(console)
+    training = plan_training(parameters)
+    import_all(real_imports(parameters), executor)
+    outcome = executor(training)
     said = "nothing to do: training is over, " if outcome.found else "checkpoint: "
     console.print(f"{said}{outcome.result}", markup=False, soft_wrap=True)
     return outcome.result
@@ -109,8 +117,10 @@ def closed_sets_locally(parameters: TrainAndEvaluateParameters, console: Console
         InputError: Data, weights or mmsegmentation are missing, or a folder belongs to another run.
         LeaseHeldError: Somebody else is at work in one of the folders.
     """
+    executor = LocalExecutor(console)
     plans = plan_closed_sets(parameters)
-    measured = train_closed_sets(plans, LocalExecutor(console))
+    import_all(real_imports(parameters), executor)
+    measured = train_closed_sets(plans, executor)
     for plan in plans:
         console.print(f"trained: {plan.training.folder}", markup=False, soft_wrap=True)
     if measured:

@@ -13,6 +13,7 @@ from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.measured import Measured
 from evaluation.scoring.presets import preset_settings
+from flows.data_sources import IMPORTS_FOLDER
 from flows.training_parameters import (
     CLOSED_SETS_FOLDER,
     EvaluationParameters,
@@ -27,10 +28,11 @@ from storage.documents import merge, validate
 from storage.locks import refuse_other_files
 from storage.metrics import METRICS_FILE
 from tasks.closed_sets import ClosedSetTraining, suits
+from tasks.imports import RealImport
 from tasks.scoring import SCORES_FOLDER, ScoreJob, Scoring
 from tasks.steps import Execute
 from tasks.subjects import AnySubject, Baseline, ClosedSetRun, TrainedStudent, UntrainedStudent
-from tasks.training import StudentTraining, require_shards
+from tasks.training import StudentTraining, refuse_other_vocabulary, require_shards
 from training.loop import CHECKPOINT_FOLDER
 
 
@@ -51,8 +53,14 @@ def plan_training(parameters: TrainAndEvaluateParameters) -> StudentTraining:
     """
     config = training_config(parameters)
     _check_run_folder(parameters.run_folder)
-    require_shards(parameters.dataset, parameters.min_shards)
+    _require_sources(parameters)
     return StudentTraining(config, parameters.processes)
+
+
+def import_all(imports: Sequence[RealImport], execute: Execute) -> None:
+    """Import real images; what was imported before is found."""
+    for each in imports:
+        execute(each)
 
 
 def plan_scorings(
@@ -97,7 +105,7 @@ def plan_closed_sets(parameters: TrainAndEvaluateParameters) -> list[ClosedSetPl
     settings = scoring_configs(parameters)
     if jobs:
         _check_run_folder(parameters.run_folder)
-        require_shards(parameters.dataset, parameters.min_shards)
+        _require_sources(parameters)
     return [
         ClosedSetPlan(
             ClosedSetTraining(job),
@@ -162,6 +170,22 @@ def train_closed_sets(plans: Sequence[ClosedSetPlan], execute: Execute) -> list[
     return measured
 
 
+def _require_sources(parameters: TrainAndEvaluateParameters) -> None:
+    """Check that there are shards of all that was generated, of the run's vocabulary.
+
+    Raises:
+        IncompleteError: Fewer good shards of the dataset are committed than wanted.
+        InputError: There is nothing to train on, or labels index another vocabulary.
+    """
+    vocabulary = load_profile(parameters.profile).vocabulary
+    if parameters.dataset is not None:
+        require_shards(parameters.dataset, parameters.min_shards)
+    for source in parameters.data:
+        if source.layout is None:
+            refuse_other_vocabulary(source.path, vocabulary)
+            require_shards(source.path, 1)
+
+
 def _check_run_folder(folder: Path) -> None:
     """Refuse a folder with other files than those of a run.
 
@@ -169,7 +193,13 @@ def _check_run_folder(folder: Path) -> None:
         InputError: It has some, and nothing that a run leaves.
     """
     marks = (CHECKPOINT_FOLDER, METRICS_FILE, SCORES_FOLDER, CLOSED_SETS_FOLDER)
-    early = ("text", "shards", f"{StudentTraining.kind}-*.json", f"{StudentTraining.kind}.log")
+    early = (
+        "text",
+        "shards",
+        IMPORTS_FOLDER,
+        f"{StudentTraining.kind}-*.json",
+        f"{StudentTraining.kind}.log",
+    )
     refuse_other_files(folder, "a run", marks=marks, early=early)
 
 

@@ -10,6 +10,7 @@ from evaluation.scoring.measured import Measured
 from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.live_page import engine_log
 from flows.run_plan import (
+    import_all,
     plan_closed_sets,
     plan_scorings,
     plan_training,
@@ -21,12 +22,15 @@ from flows.training_parameters import (
     NO_SETTINGS,
     ChangedSettings,
     DatasetRoot,
+    ImportsFolder,
     MinShards,
     NumProcesses,
     ProfileName,
     RunFolder,
     TrainAndEvaluateParameters,
+    TrainingData,
     read_training_form,
+    real_imports,
 )
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
@@ -56,7 +60,9 @@ class RunSummary(Record, frozen=True):
 @flow(name="train-and-evaluate", persist_result=False)
 def train_and_evaluate(  # noqa: PLR0913 - the fields of a form
     *,
-    dataset: DatasetRoot,
+    dataset: DatasetRoot | None = None,
+    data: TrainingData = (),
+    imports: ImportsFolder = None,
     out: RunFolder = None,
     profile: ProfileName = "miniature",
     min_shards: MinShards = 1,
@@ -74,6 +80,10 @@ def train_and_evaluate(  # noqa: PLR0913 - the fields of a form
 
     Args:
         dataset: What to train on: the root of a dataset.
+        data: What else is trained on, or instead: generated datasets and folders of real images,
+            drawn from by their weights.
+        imports: Folder where real images are kept in the engine's format; several runs may share
+            one. Empty means imports in the run's folder.
         out: Folder of the run; an interrupted one is resumed, a finished one is left alone. Empty
             means the dataset's folder with -run behind its name.
         profile: Whose student is trained: a shipped profile, or the path of a YAML file.
@@ -93,6 +103,8 @@ def train_and_evaluate(  # noqa: PLR0913 - the fields of a form
     """
     parameters = read_training_form(
         dataset=dataset,
+        data=data,
+        imports=imports,
         out=out,
         profile=profile,
         min_shards=min_shards,
@@ -113,6 +125,7 @@ def _run(parameters: TrainAndEvaluateParameters) -> RunSummary:
     draw_missing_benchmarks(parameters.benchmarks)
     scorings = plan_scorings(parameters)
     closed_sets = plan_closed_sets(parameters)
+    imports = real_imports(parameters)
     executed: list[str] = []
 
     def execute(step: RunStep[ResultT]) -> StepOutcome[ResultT]:
@@ -121,6 +134,7 @@ def _run(parameters: TrainAndEvaluateParameters) -> RunSummary:
             executed.append(step.label)
         return outcome
 
+    import_all(imports, execute)
     with shown_training(training):
         checkpoint = execute(training).result
     measured = [*score_all(scorings, execute), *train_closed_sets(closed_sets, execute)]
@@ -136,8 +150,9 @@ def _run(parameters: TrainAndEvaluateParameters) -> RunSummary:
 def _publish(parameters: TrainAndEvaluateParameters, measured: Sequence[Measured]) -> str:
     """Write the report and show it with the scores; returns the path of the page."""
     run = parameters.run_folder
-    is_dataset = open_objects(parameters.dataset).size(SPEC_PATH) is not None
-    dataset = parameters.dataset if is_dataset else None
+    dataset = parameters.dataset
+    if dataset is not None and open_objects(dataset).size(SPEC_PATH) is None:
+        dataset = None
     page = write_report(dataset, [run], run / REPORT_NAME)
     publish_scores(measured)
     publish_report(dataset, run, page)

@@ -1,11 +1,13 @@
 """The parameters of training and scoring: they compose what each package owns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from evaluation.benchmarks.contract import BenchmarkConfig
+from flows.data_sources import IMPORTS_FOLDER, DataSource
 from models.closed_sets.packages import require_packages
 from models.profiles import load_profile
 from storage.documents import merge, validate
@@ -13,8 +15,10 @@ from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.paths import local_path
 from storage.vocabulary import load_vocabulary
+from tasks.imports import RealImport
 from training.closed_sets.config import ClosedSetConfig, ClosedSetJob, ClosedSetRequest, load_recipe
 from training.config import TrainingConfig
+from training.shares import source_shares
 
 CLOSED_SETS_FOLDER = "closed-sets"
 """Name of the folder, in a run's, with its closed-set segmenters."""
@@ -24,6 +28,8 @@ __all__ = ["EvaluationParameters", "TrainAndEvaluateParameters"]
 DatasetRoot = Annotated[str, Field(min_length=1)]
 ProfileName = Annotated[str, Field(min_length=1)]
 RunFolder = Annotated[str, Field(min_length=1)] | None
+ImportsFolder = Annotated[str, Field(min_length=1)] | None
+TrainingData = tuple[DataSource, ...]
 MinShards = Annotated[int, Field(ge=1)]
 NumProcesses = Annotated[int, Field(ge=1)]
 ChangedSettings = dict[str, Any]
@@ -62,8 +68,14 @@ class EvaluationParameters(ScoringParameters, frozen=True):
 class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
     """What to train on, and what to score it on."""
 
-    dataset: DatasetRoot
-    """Root of a dataset."""
+    dataset: DatasetRoot | None = None
+    """Root of a dataset; with `data` beside it a source of weight 1."""
+    data: TrainingData = ()
+    """What else is trained on, or instead: generated datasets and folders of real images, drawn
+    from by their weights."""
+    imports: ImportsFolder = None
+    """Folder where real images are kept in the engine's format; several runs may share one. Empty
+    means `imports` in the run's folder."""
     out: RunFolder = None
     """Folder of the run; an interrupted one is resumed, a finished one is left alone. Empty means
     the dataset's folder with `-run` behind its name."""
@@ -77,6 +89,20 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
     processes: NumProcesses = 1
     """Processes that train, one a GPU, started by torchrun if there are several."""
 
+    @model_validator(mode="after")
+    def _check_sources(self) -> "TrainAndEvaluateParameters":
+        if not self.sources:
+            message = "there is nothing to train on: give dataset or data"
+            raise ValueError(message)
+        source_shares([source.weight for source in self.sources])
+        return self
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """Everything that is trained on."""
+        own = () if self.dataset is None else (DataSource(path=self.dataset),)
+        return own + self.data
+
     @property
     def run_folder(self) -> Path:
         """Where the run is.
@@ -86,6 +112,9 @@ class TrainAndEvaluateParameters(ScoringParameters, frozen=True):
         """
         if self.out is not None:
             return local_path(self.out, "out")
+        if self.dataset is None:
+            message = "there is no dataset to name the run after: set out to the folder of the run"
+            raise InputError(message)
         if "://" in self.dataset:
             message = f"{self.dataset} is not a folder: set out to the folder of the run"
             raise InputError(message)
@@ -109,16 +138,47 @@ def training_form_values(parameters: TrainAndEvaluateParameters) -> dict[str, An
     return {name: getattr(parameters, name) for name in type(parameters).model_fields}
 
 
+def real_imports(parameters: TrainAndEvaluateParameters) -> list[RealImport]:
+    """The steps that bring folders of real images into the engine's format."""
+    return [step for step in _imports(parameters) if step is not None]
+
+
+def _imports(parameters: TrainAndEvaluateParameters) -> list[RealImport | None]:
+    """For each source the import that it needs."""
+    vocabulary = load_profile(parameters.profile).vocabulary
+    folder = parameters.imports or str(parameters.run_folder / IMPORTS_FOLDER)
+    return [source.real_import(vocabulary, folder) for source in parameters.sources]
+
+
+def source_places(parameters: TrainAndEvaluateParameters) -> list[str]:
+    """Where the tars of each source are, or will be once it is imported.
+
+    Raises:
+        DataError: If files of real images are damaged.
+        InputError: If some are missing.
+    """
+    return [
+        source.path if step is None else str(step.folder)
+        for source, step in zip(parameters.sources, _imports(parameters), strict=True)
+    ]
+
+
 def training_config(parameters: TrainAndEvaluateParameters) -> TrainingConfig:
     """The training settings: the profile's, with the parameters' on top.
 
     Raises:
-        InputError: If a setting is unknown or does not fit.
+        DataError: If files of real images are damaged.
+        InputError: If a setting is unknown or does not fit, or files of real images are missing.
     """
     profile = load_profile(parameters.profile)
+    places = source_places(parameters)
+    weighted = [
+        {"dataset": place, "weight": source.weight}
+        for place, source in zip(places, parameters.sources, strict=True)
+    ]
     document = {
         **merge(profile.training, parameters.training),
-        "dataset": parameters.dataset,
+        **({"dataset": places[0]} if len(places) == 1 else {"sources": weighted}),
         "out": str(parameters.run_folder),
         "vocabulary": profile.vocabulary,
         "student": profile.student.model_dump(),
@@ -130,21 +190,25 @@ def closed_set_jobs(parameters: TrainAndEvaluateParameters) -> list[ClosedSetJob
     """The closed-set segmenters to train: recipes with the parameters' settings on top.
 
     Raises:
-        InputError: If a recipe or a setting is unknown, does not fit, or mmsegmentation is missing.
+        DataError: If files of real images are damaged.
+        InputError: If a recipe or a setting is unknown, does not fit, or mmsegmentation or files of
+            real images are missing.
     """
-    if parameters.closed_sets:
-        require_packages()
+    if not parameters.closed_sets:
+        return []
+    require_packages()
+    places = source_places(parameters)
     vocabulary = load_profile(parameters.profile).vocabulary
     folder = parameters.run_folder / CLOSED_SETS_FOLDER
     jobs = []
     for request in parameters.closed_sets:
         document = {
             **merge(load_recipe(request.recipe), request.settings),
-            "data": str(folder / f"data-{request.data_name}"),
+            **_exports(folder / f"data-{request.data_name}", parameters.sources),
             "out": str(folder / request.folder_name),
         }
         job = ClosedSetJob(
-            dataset=parameters.dataset,
+            datasets=tuple(places),
             vocabulary=vocabulary,
             classes=request.classes,
             config=validate(ClosedSetConfig, document, f"settings of {request.recipe}"),
@@ -152,3 +216,16 @@ def closed_set_jobs(parameters: TrainAndEvaluateParameters) -> list[ClosedSetJob
         resolve_closed_set(load_vocabulary(vocabulary), request.classes)
         jobs.append(job)
     return jobs
+
+
+def _exports(folder: Path, sources: Sequence[DataSource]) -> dict[str, Any]:
+    """The folders of the exports: one for each source, numbered from the second on."""
+    if len(sources) == 1:
+        return {"data": str(folder)}
+    names = [folder.name, *(f"{folder.name}-{number}" for number in range(2, len(sources) + 1))]
+    return {
+        "sources": [
+            {"data": str(folder.with_name(name)), "weight": source.weight}
+            for name, source in zip(names, sources, strict=True)
+        ]
+    }

@@ -47,8 +47,15 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrin
             name for name in self.added_later if getattr(self, name) == defaults[name].default
         }
         fields = self.model_dump(mode="json", exclude=exclude)
-        weights = weights_identity(self.model, self.revision, unneeded=self.unneeded_parts)
-        return {"weights": weights, **fields}
+        return {"weights": self.name_weights(), **fields}
+
+    def name_weights(self) -> str:
+        """Name the weights so that equal names mean equal weights.
+
+        Raises:
+            InputError: If they are missing or their revision is not given.
+        """
+        return weights_identity(self.model, self.revision, unneeded=self.unneeded_parts)
 
     @property
     def unneeded_parts(self) -> frozenset[str]:

@@ -28,6 +28,9 @@ _TOKENIZED = _DETECTORS | {"clip"}
 _PROCESSED = _DETECTORS | _SEGMENTERS
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_SIZE = 1024
+SENTENCEPIECE_FILES = frozenset({"spiece.model", "tokenizer.model"})
+"""Vocabularies that only the package sentencepiece reads."""
+_WHOLE_VOCABULARIES = frozenset({"tokenizer.json", "vocab.txt"}) | SENTENCEPIECE_FILES
 _LAYERS = re.compile("layers|depth")
 _MOST_LAYERS = 1000
 _LARGE_FOR_NO_NETWORK = 100_000
@@ -148,15 +151,16 @@ def require_network(root: Path, part: str = "") -> WeightFiles:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in _FOREIGN)
         instead = f" (it has {', '.join(others[:3])}, which torch cannot read)" if others else ""
         where = f" in {part!r}" if part else ""
-        name = "diffusion_pytorch_model" if part in {"unet", "vae"} else "model"
+        name = "diffusion_pytorch_model" if part in {"unet", "transformer", "vae"} else "model"
         raise InputError(_lack(root, f"weights{where}: no {name}.safetensors{instead}", part))
     for file in weights.files:
-        _refuse_pointer(file)
+        refuse_pointer(file)
         if not file.stat().st_size:
             message = f"model file {str(file)!r} is empty, expected weights; {_AGAIN}"
             raise InputError(message)
     _refuse_pointers(folder)
-    _require_possible(folder / NETWORK_CONFIG, sum(file.stat().st_size for file in weights.files))
+    config = folder / NETWORK_CONFIG
+    require_possible(config, read_json(config), sum(f.stat().st_size for f in weights.files))
     return weights
 
 
@@ -167,17 +171,58 @@ def require_vocabulary(folder: Path) -> None:
         InputError: If it does not; names what is missing.
     """
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
-    if "tokenizer.json" not in names and "vocab.txt" not in names:
+    if not names & _WHOLE_VOCABULARIES:
         pair = {"vocab.json", "merges.txt"}
         lacking = sorted(pair - names) if pair & names else ["vocabulary"]
         if lacking:
             message = (
                 f"folder {str(folder)!r} cannot be loaded (its tokenizer has no "
                 f"{' and no '.join(lacking)}; expected tokenizer.json, vocab.json with merges.txt, "
-                f"or vocab.txt); {_AGAIN}"
+                f"vocab.txt, or a file of sentencepiece); {_AGAIN}"
             )
             raise InputError(message)
     _refuse_pointers(folder)
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file that only says what was not downloaded.
+
+    Raises:
+        InputError: If it is a pointer of Git LFS.
+    """
+    if path.stat().st_size > _POINTER_SIZE:
+        return
+    with path.open("rb") as file:
+        if not file.read(len(_POINTER)).startswith(_POINTER):
+            return
+    message = (
+        f"model file {str(path)!r} is a Git LFS pointer, expected the file that it points to; run "
+        "'git lfs pull' in that folder"
+    )
+    raise InputError(message)
+
+
+def require_possible(path: Path, settings: dict[str, Any], size: int) -> None:
+    """Refuse a configuration of a network that no machine could build.
+
+    A network of which these weights are all has no more of anything than they have bytes.
+
+    Args:
+        path: Where the configuration stands.
+        settings: What it says.
+        size: Bytes of the weights beside it.
+
+    Raises:
+        InputError: If it asks for more; names what.
+    """
+    for name, number in _numbers(settings):
+        most = _MOST_LAYERS if _LAYERS.search(name) else max(size, _LARGE_FOR_NO_NETWORK)
+        if number > most:
+            message = (
+                f"model file {str(path)!r} says {name!r} is {number}, expected at most {most} with "
+                f"the weights beside it; {_AGAIN}"
+            )
+            raise InputError(message)
 
 
 def pipeline_parts(index: dict[str, Any]) -> Iterator[str]:
@@ -204,7 +249,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If it is not a JSON object, or is Git LFS's pointer to one.
     """
-    _refuse_pointer(path)
+    refuse_pointer(path)
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -251,21 +296,6 @@ def _require_part(root: Path, part: str) -> None:
         require_network(root, part)
 
 
-def _require_possible(path: Path, size: int) -> None:
-    """Refuse a configuration of a network that no machine could build.
-
-    A network of which these weights are all has no more of anything than they have bytes.
-    """
-    for name, number in _numbers(read_json(path)):
-        most = _MOST_LAYERS if _LAYERS.search(name) else max(size, _LARGE_FOR_NO_NETWORK)
-        if number > most:
-            message = (
-                f"model file {str(path)!r} says {name!r} is {number}, expected at most {most} with "
-                f"the weights beside it; {_AGAIN}"
-            )
-            raise InputError(message)
-
-
 def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Names and values of all integers but those of words."""
     waiting: list[tuple[str, Any]] = list(config.items())
@@ -292,20 +322,7 @@ def _require_file(root: Path, name: str) -> None:
 def _refuse_pointers(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in {".json", ".txt"}:
-            _refuse_pointer(path)
-
-
-def _refuse_pointer(path: Path) -> None:
-    if path.stat().st_size > _POINTER_SIZE:
-        return
-    with path.open("rb") as file:
-        if not file.read(len(_POINTER)).startswith(_POINTER):
-            return
-    message = (
-        f"model file {str(path)!r} is a Git LFS pointer, expected the file that it points to; run "
-        "'git lfs pull' in that folder"
-    )
-    raise InputError(message)
+            refuse_pointer(path)
 
 
 def _below(folder: Path, name: str) -> Iterator[Path]:

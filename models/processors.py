@@ -5,15 +5,23 @@ gives an image processor that resizes a little otherwise. Named by class, they a
 everywhere.
 """
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from models.folders import NETWORK_CONFIG, require_vocabulary
+from models.folders import NETWORK_CONFIG, SENTENCEPIECE_FILES, require_vocabulary
 from models.weights import Weights, loading, require_marker, way_out
 from storage.errors import InputError
 
 _VOCABULARIES = "tokenizer_config.json, tokenizer.json, vocab.json, merges.txt or vocab.txt"
 _UNKNOWN = "a \u2603"
-_FAST = {"CLIPTokenizer": "CLIPTokenizerFast", "BertTokenizer": "BertTokenizerFast"}
+_FAST = {
+    "CLIPTokenizer": "CLIPTokenizerFast",
+    "BertTokenizer": "BertTokenizerFast",
+    "GemmaTokenizer": "GemmaTokenizerFast",
+    "Qwen2Tokenizer": "Qwen2TokenizerFast",
+    "T5Tokenizer": "T5TokenizerFast",
+}
 
 
 def load_whole_tokenizer(
@@ -34,6 +42,7 @@ def load_whole_tokenizer(
 
     if weights.folder is not None:
         require_vocabulary(weights.folder / part)
+        _require_reader(weights.folder / part)
     name = _FAST.get(name, name)
     kind = getattr(transformers, name, None)
     if kind is None:
@@ -53,6 +62,22 @@ def load_whole_tokenizer(
         )
         raise InputError(message)
     return tokenizer
+
+
+def _require_reader(folder: Path) -> None:
+    """Refuse a vocabulary that nothing here reads: the libraries would name another package."""
+    names = {path.name for path in folder.iterdir()}
+    if names & SENTENCEPIECE_FILES and "tokenizer.json" not in names and not _reads_sentencepiece():
+        message = (
+            f"folder {str(folder)!r} has its vocabulary in {min(names & SENTENCEPIECE_FILES)} "
+            "alone, expected tokenizer.json or the package that reads such a file; "
+            "run `pip install sentencepiece`"
+        )
+        raise InputError(message)
+
+
+def _reads_sentencepiece() -> bool:
+    return find_spec("sentencepiece") is not None
 
 
 def require_fit(tokenizer: Any, rows: int, weights: Weights) -> None:

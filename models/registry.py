@@ -20,6 +20,7 @@ from models.labelling.config import (
     SamHqConfig,
     SegmenterConfig,
 )
+from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
 from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
@@ -101,7 +102,7 @@ KINDS: tuple[Kind, ...] = (
         PainterConfig,
         "models.painting.painters:DiffusionPairPainter",
         Need.DEVICE,
-        "a Stable Diffusion pipeline of `diffusers`",
+        "a text-to-image pipeline of `diffusers`",
         tokens="models.painting.tokens:PipelineTokens",
     ),
     Kind(
@@ -126,6 +127,13 @@ KINDS: tuple[Kind, ...] = (
         "OWLv2 of `transformers`, asked one text a phrase",
     ),
     Kind(
+        Role.DETECTOR,
+        OriginalDetectorConfig,
+        "models.labelling.original.detector:OriginalGroundingDino",
+        Need.DEVICE,
+        "Grounding DINO of its authors' package `groundingdino-py`, from their checkpoint",
+    ),
+    Kind(
         Role.SEGMENTER,
         SegmenterConfig,
         "models.labelling.segmenters:Sam",
@@ -145,6 +153,13 @@ KINDS: tuple[Kind, ...] = (
         "models.labelling.sam2:Sam2",
         Need.DEVICE,
         "SAM 2 of `transformers`, on images",
+    ),
+    Kind(
+        Role.SEGMENTER,
+        OriginalSegmenterConfig,
+        "models.labelling.original.segmenter:OriginalSam",
+        Need.DEVICE,
+        "SAM of its authors' package `segment-anything`, from their checkpoint",
     ),
 )
 """All kinds; the first of a role is the one that a configuration without `kind` means."""
@@ -235,8 +250,10 @@ def _load(place: str) -> Any:
 if TYPE_CHECKING:
     WriterConfig = TemplateWriterConfig | ChatWriterConfig
     AnyPainterConfig = PainterConfig
-    AnyDetectorConfig = DetectorConfig | MmGroundingDinoConfig | Owlv2Config
-    AnySegmenterConfig = SegmenterConfig | SamHqConfig | Sam2Config
+    AnyDetectorConfig = (
+        DetectorConfig | MmGroundingDinoConfig | Owlv2Config | OriginalDetectorConfig
+    )
+    AnySegmenterConfig = SegmenterConfig | SamHqConfig | Sam2Config | OriginalSegmenterConfig
 else:
     WriterConfig = config_type(Role.WRITER)
     AnyPainterConfig = config_type(Role.PAINTER)

@@ -31,7 +31,7 @@ _SHIPPED = "weights:"
 _SHIPPED_FOLDER = Path(__file__).with_name("miniature") / "weights"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BRANCHES = ("main", "master")
-_READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+_READ_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model", ".jinja"})
 _TRAINING_RECORD = "training.json"
 _LONGEST_REASON = 400
 

@@ -14,7 +14,7 @@ from storage.checked_tars import open_tar
 from storage.errors import DataError, InputError
 from storage.picture_headers import image_format, image_size
 from storage.records import Box, Instance, Mention
-from storage.sample_members import Extent, check_sample, group_members, sample_extensions
+from storage.sample_members import Extent, check_sample, group_members, sample_parts
 
 __all__ = ["Sample", "iterate", "pack", "read_index"]
 
@@ -110,23 +110,27 @@ def iterate(path: str | Path, identity: str = "") -> Iterator[Sample]:
             yield _read_sample(file, key, members, str(path))
 
 
-def read_index(path: str | Path, identity: str = "") -> dict[str, dict[str, tuple[int, int]]]:
+def read_index(
+    path: str | Path, identity: str = "", *, real: bool = False
+) -> dict[str, dict[str, tuple[int, int]]]:
     """Index a shard for random access.
 
     Args:
         path: Path or URL of the tar.
         identity: SHA-256 that its record gives; the tar is checked against it.
+        real: Whether real images may be in it, which have no counterfactual.
 
     Returns:
         By sample key, in file order: offset and size in bytes of each member, by extension
-        (``jpg`` or ``png``, ``cf.jpg`` or ``cf.png``, ``mask.png``, ``json``).
+        (``jpg`` or ``png``, ``cf.jpg`` or ``cf.png``, ``mask.png``, ``json``; of a real image
+        ``jpg`` or ``png``, ``mask.png``, ``real.json``).
 
     Raises:
         DataError: The tar is cut, not what was committed, or holds something else than whole
             samples.
     """
     with open_tar(path, identity) as file:
-        return _index(file, str(path))
+        return _index(file, str(path), real=real)
 
 
 def count_samples(data: bytes | memoryview) -> int:
@@ -134,9 +138,9 @@ def count_samples(data: bytes | memoryview) -> int:
     return len(_index(data, "shard"))
 
 
-def _index(source: Source, where: str) -> dict[str, dict[str, Extent]]:
-    members = index_archive(source, where)
-    return dict(group_members(((name, (at, size)) for name, at, size in members), where))
+def _index(source: Source, where: str, *, real: bool = False) -> dict[str, dict[str, Extent]]:
+    found = index_archive(source, where)
+    return dict(group_members(((name, (at, size)) for name, at, size in found), where, real=real))
 
 
 def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
@@ -196,16 +200,29 @@ def _describe(sample: Sample, width: int, height: int) -> bytes:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def read_parts(
+    source: io.BufferedIOBase, key: str, members: Mapping[str, Extent], where: str
+) -> dict[str, bytes]:
+    """Read the members of a whole sample, by extension.
+
+    Args:
+        source: The open tar.
+        key: The sample's key.
+        members: Where its members are, as `read_index` says it.
+        where: What messages call the tar.
+    """
+    return {
+        extension: read_member(source, *members[extension], f"{where}: {key}.{extension}")
+        for extension in sample_parts(members).every
+    }
+
+
 def _read_sample(
     source: io.BufferedIOBase, key: str, members: Mapping[str, Extent], where: str
 ) -> Sample:
-    extensions = sample_extensions(members)
-    parts = {
-        extension: read_member(source, *members[extension], f"{where}: {key}.{extension}")
-        for extension in extensions
-    }
+    which = sample_parts(members)
+    parts = read_parts(source, key, members, where)
     fields = check_sample(parts, key, where)
-    image, counterfactual, mask, _ = extensions
     return Sample(
         key=fields.key,
         index=fields.index,
@@ -216,9 +233,9 @@ def _read_sample(
         mentions=fields.mentions,
         seed=fields.seed,
         instances=fields.instances,
-        image_bytes=parts[image],
-        counterfactual_bytes=parts[counterfactual],
-        mask_bytes=parts[mask],
+        image_bytes=parts[which.image],
+        counterfactual_bytes=parts[f"cf.{which.image}"],
+        mask_bytes=parts[which.mask],
         writer=fields.writer,
         counterfactual_boxes=fields.counterfactual_boxes,
         source=where,

@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 class ClosedSetTraining(RunStep[TrainedSet]):
-    """The step that trains a segmenter on an export of a dataset.
+    """The step that trains a segmenter on exports of datasets.
 
     Args:
-        job: Dataset, classes, network and schedule.
+        job: Datasets, classes, network and schedule.
     """
 
     kind = "train-closed-set"
@@ -57,7 +57,7 @@ class ClosedSetTraining(RunStep[TrainedSet]):
             InputError: If there is no shard, or the export's folder holds another one.
             LeaseHeldError: If somebody else exports there.
         """
-        export_dataset(self.job)
+        export_datasets(self.job)
         return find_trained_closed_set(self.job.config)
 
     def work(self) -> TrainedSet:
@@ -80,7 +80,7 @@ class ClosedSetTraining(RunStep[TrainedSet]):
         return read_closed_set_record(self.folder)
 
 
-def export_dataset(job: ClosedSetJob) -> ExportedSet:
+def export_datasets(job: ClosedSetJob) -> list[ExportedSet]:
     """Export the committed shards that are not degraded; what is exported is left alone.
 
     Raises:
@@ -88,8 +88,11 @@ def export_dataset(job: ClosedSetJob) -> ExportedSet:
         InputError: If there is no shard, or the folder holds another export.
         LeaseHeldError: If somebody else exports there.
     """
-    shards = {shard.path: shard.identity for shard in find_shards(job.dataset)}
-    return export_shards(shards, job.closed_set, Path(job.config.data))
+    exported: list[ExportedSet] = []
+    for dataset, source in zip(job.datasets, job.config.exports, strict=True):
+        shards = {shard.path: shard.identity for shard in find_shards(dataset)}
+        exported.append(export_shards(shards, job.closed_set, Path(source.data)))
+    return exported
 
 
 def suits(closed_set: ClosedSet, config: BenchmarkConfig) -> bool:

@@ -16,7 +16,7 @@ from storage.vocabulary import load_vocabulary
 from tasks.steps import RunStep
 from training.checkpoints import read_checkpoint_record
 from training.config import TrainingConfig
-from training.data import find_shards
+from training.data import find_shards, find_sources
 from training.loop import CHECKPOINT_FOLDER, StepMetrics, student_run_identity, train_student
 
 
@@ -101,6 +101,23 @@ def require_shards(dataset: str, wanted: int) -> int:
     return good
 
 
+def refuse_other_vocabulary(dataset: str, vocabulary: str) -> None:
+    """Refuse a dataset whose labels index another vocabulary than a run's.
+
+    Raises:
+        InputError: Its specification names another one.
+    """
+    if open_objects(dataset).size(SPEC_PATH) is None:
+        return
+    found = Store.open(dataset).vocabulary
+    if found != vocabulary:
+        message = (
+            f"{dataset} has the vocabulary {found}, the run has {vocabulary}: choose a profile "
+            f"with {found}, or leave the source out"
+        )
+        raise InputError(message)
+
+
 def find_trained_student(config: TrainingConfig) -> Path | None:
     """The last checkpoint of a run that is over, if it was made of the same data and settings.
 
@@ -113,8 +130,7 @@ def find_trained_student(config: TrainingConfig) -> Path | None:
     checkpoints = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)
     if not checkpoints or config.resume_from is not None:
         return None
-    shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
-    meta = student_run_identity(config, load_vocabulary(config.vocabulary), shards)
+    meta = student_run_identity(config, load_vocabulary(config.vocabulary), find_sources(config))
     record = read_checkpoint_record(checkpoints[-1])
     is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] == digest(meta)
     return checkpoints[-1] if is_over else None

@@ -48,6 +48,14 @@ def test_every_dependency_has_a_lower_bound_and_both_sets_of_versions_are_allowe
             assert pins(file)[name] in requirement.specifier, (file, name)
 
 
+def test_the_extra_with_an_environment_of_its_own_is_pinned_as_it_allows():
+    found = pins("constraints-original.txt")
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["original"]]:
+        requirement = Requirement(text)
+        assert found[canonicalize_name(requirement.name)] in requirement.specifier, text
+    assert found.keys() >= TESTED_WITH
+
+
 def test_the_makefile_installs_the_test_tools_that_are_pinned():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     [tools] = re.findall(r"^OLDEST_TOOLS := (.*)$", makefile, re.MULTILINE)

@@ -17,7 +17,7 @@ MODELS = "Floors of models; its roles do not know each other"
 EVALUATION = "Floors of evaluation"
 EXPORTS = "Exports are above the rest of storage"
 CLOSED_SETS = "Closed sets are above the rest of training"
-METRICS = "Closed sets take of training its metrics and its divergence alone"
+METRICS = "Closed sets take of training its metrics, its divergence and its order alone"
 PACKAGE_ORDER = "Data flows one way"
 
 

@@ -28,12 +28,12 @@ class LabelledPair:
 
     Attributes:
         image: Positive image.
-        counterfactual: Counterfactual image.
+        counterfactual: Counterfactual image; None where there is no twin.
         labels: Stored labels of the positive image; padding is ignored.
     """
 
     image: UInt8[np.ndarray, "_ _ 3"]
-    counterfactual: UInt8[np.ndarray, "_ _ 3"]
+    counterfactual: UInt8[np.ndarray, "_ _ 3"] | None
     labels: UInt16[np.ndarray, "_ _"]
 
 
@@ -100,7 +100,10 @@ def augment(
     Raises:
         InputError: If the three differ in size.
     """
-    sizes = {pair.image.shape[:2], pair.counterfactual.shape[:2], pair.labels.shape}
+    twin = pair.counterfactual
+    sizes = {pair.image.shape[:2], pair.labels.shape}
+    if twin is not None:
+        sizes.add(twin.shape[:2])
     if len(sizes) != 1:
         message = (
             f"image, counterfactual and labels have the sizes {sorted(sizes)}, expected one size"
@@ -112,9 +115,9 @@ def augment(
     other = colours if config.shared_colours else _draw_colours(config, rng)
     return LabelledPair(
         image=_finish(pair.image, crop, colours, side=side, flip=flip, padding=padding),
-        counterfactual=_finish(
-            pair.counterfactual, crop, other, side=side, flip=flip, padding=padding
-        ),
+        counterfactual=None
+        if twin is None
+        else _finish(twin, crop, other, side=side, flip=flip, padding=padding),
         labels=_finish_labels(crop.cut_labels(pair.labels), side, flip=flip),
     )
 

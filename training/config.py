@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from models.student.config import StudentConfig
+from training.shares import source_shares
 
 
 class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -28,6 +29,9 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     mentioned: bool = False
     """Classes that the sample's text names, whether they were asked for or not: "sofa" for "a dog
     on a sofa" that was written for "dog"."""
+    unjudged: bool = True
+    """Classes that nobody looked for in a real image: "lamp" for one of PASCAL VOC, whose
+    background is none of its 20 classes and may show a lamp. Generated samples have none."""
 
 
 class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -120,11 +124,22 @@ class OptimiserConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
         return rate
 
 
+class TrainingSource(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """One of several sources of samples."""
+
+    dataset: str = Field(min_length=1)
+    """Root of a dataset (path or object-store URL), or a folder of tars, such as an import."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Its share of the samples drawn is this by the sum of all weights."""
+
+
 class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """One run: data, student, recipe, machine."""
 
-    dataset: str
+    dataset: str = ""
     """Root of a dataset (path or object-store URL), or a folder that holds its tars."""
+    sources: tuple[TrainingSource, ...] = ()
+    """Instead of `dataset`: several sources, drawn from by their weights."""
     degraded_shards: Literal["skip", "use"] = "skip"
     """Whether shards below the dataset's minimum yield are trained on."""
     out: str
@@ -190,12 +205,30 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _check_sources(self) -> "TrainingConfig":
+        if bool(self.dataset) == bool(self.sources):
+            found = "both are there" if self.dataset else "neither is"
+            message = f"expected either dataset or sources, but {found}: give one of them"
+            raise ValueError(message)
+        source_shares([source.weight for source in self.sources])
+        return self
+
+    @property
+    def drawn(self) -> tuple[TrainingSource, ...]:
+        """What samples are drawn from: one source, or several by their weights."""
+        return self.sources or (TrainingSource(dataset=self.dataset),)
+
     def identity(self) -> dict[str, object]:
         """Fields that decide the weights that come out; places and speed are left out."""
-        places = {"dataset", "out", "device", "shard_cache", "resume_from"}
+        places = {"dataset", "sources", "out", "device", "shard_cache", "resume_from"}
         upkeep = {"compile", "threads", "cache_bytes", "shard_cache_bytes"}
         upkeep |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
         found = self.model_dump(mode="json", exclude=places | upkeep)
         if self.optimiser.kind == "adamw":
             del found["optimiser"]["kind"]  # runs of earlier versions are known without it
+        if self.negatives.unjudged:
+            del found["negatives"]["unjudged"]
+        if len(self.sources) > 1:
+            found["shares"] = source_shares([source.weight for source in self.sources])
         return found

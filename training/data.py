@@ -6,7 +6,7 @@ restarts there are. A sample is read at once, decoded, and kept if all fit in me
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,22 +20,30 @@ from torch import Tensor
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
+from storage.imports import ImportRecord, read_import
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
 from storage.sample_keys import UniqueKeys
-from storage.sample_members import check_sample, sample_extensions
+from storage.sample_members import SampleParts, check_real, check_sample, sample_parts
 from storage.shards import read_index
 from storage.store import Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import LabelledPair, augment
-from training.config import AugmentationConfig, NegativesConfig
-from training.epochs import Epochs
+from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
+from training.epochs import Epochs, MixedEpochs
 from training.negatives import Exclusions
 from training.sampling import IGNORE, remap, sample_subsets
 from training.shard_cache import ShardCache, ShardFile
 
 _PREFETCH = 3
+_LAYOUTS = {
+    "miniature": ("JPEGImages", "benchmark.json"),
+    "voc21": ("JPEGImages", "SegmentationClass"),
+    "context60": ("JPEGImages", "SegmentationClassContext"),
+    "coco_object": ("images", "annotations"),
+}
+"""Files and folders by which data sets that can be imported are known."""
 
 Members = dict[str, tuple[int, int]]
 """Offset and size of each member of a sample, by extension."""
@@ -48,12 +56,14 @@ class Stored:
     Attributes:
         pair: Images and labels as stored.
         class_ids: Vocabulary indices of its classes.
-        text: What the positive image shows.
+        text: What the positive image shows; empty for a real image.
+        judged_class_ids: Classes that were looked for in a real image; None means all.
     """
 
     pair: LabelledPair
     class_ids: tuple[int, ...]
     text: str
+    judged_class_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,8 @@ class Batch:
 
     Attributes:
         image: Positive images, RGB levels.
-        counterfactual: Counterfactual images of the same views.
+        counterfactual: Counterfactual images of the same views, of the images that have one.
+        twins: Which images these are: their places in the batch, ascending.
         targets: Position of each pixel's class in the image's names, or a negative number.
         class_ids: Vocabulary indices of the names, the image's own first.
         active: Names that may teach the image anything.
@@ -70,7 +81,8 @@ class Batch:
     """
 
     image: UInt8[Tensor, "batch 3 side side"]
-    counterfactual: UInt8[Tensor, "batch 3 side side"]
+    counterfactual: UInt8[Tensor, "pairs 3 side side"]
+    twins: Int[Tensor, " pairs"]
     targets: Int[Tensor, "batch side side"]
     class_ids: Int[Tensor, "batch m"]
     active: Bool[Tensor, "batch m"]
@@ -89,6 +101,7 @@ class BatchPlan:
         padding: Colour outside an image.
         seed: Seed of every random choice.
         mixed_shards: Shards whose samples are mixed at a time; None means all.
+        shares: How often each source is drawn, see `training.shares`; empty for a single one.
     """
 
     side: int
@@ -98,6 +111,22 @@ class BatchPlan:
     padding: tuple[int, int, int]
     seed: int
     mixed_shards: int | None = None
+    shares: tuple[int, ...] = ()
+
+
+def find_sources(config: TrainingConfig) -> list[list[ShardFile]]:
+    """List the tars of each source of a run, see `find_shards`.
+
+    Raises:
+        InputError: If one of them has nothing to train on, or two are the same.
+    """
+    places = [source.dataset for source in config.drawn]
+    for place in places:
+        if places.count(place) > 1:
+            message = f"{place} is named as a source twice: name it once, with the sum of weights"
+            raise InputError(message)
+    use_degraded = config.degraded_shards == "use"
+    return [find_shards(place, use_degraded=use_degraded) for place in places]
 
 
 def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
@@ -113,6 +142,8 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     """
     if open_objects(dataset).size(SPEC_PATH) is not None:
         return _committed_shards(dataset, use_degraded=use_degraded)
+    if "://" not in dataset and (recorded := read_import(local_path(dataset, "the dataset"))):
+        return _imported_shards(local_path(dataset), recorded)
     is_url = "://" in dataset
     tars = [] if is_url else sorted(local_path(dataset, "the dataset").glob("[!.]*.tar"))
     if not tars:
@@ -125,12 +156,22 @@ def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
     ]
 
 
+def _imported_shards(folder: Path, record: ImportRecord) -> list[ShardFile]:
+    return [
+        ShardFile(str((folder / name).absolute()), tar.sha256, tar.size, tar.samples)
+        for name, tar in sorted(record.tars.items())
+    ]
+
+
 def _near_miss(dataset: str) -> str:
     """What lies there instead of tars, and what to do about it."""
     folder = None if "://" in dataset else local_path(dataset, "the dataset")
     if folder is not None and folder.is_file():
         return ", but a file: name the folder that it is in"
     if folder is not None and folder.is_dir():
+        for layout, marks in _LAYOUTS.items():
+            if all((folder / mark).exists() for mark in marks):
+                return f", but looks like {layout}: train on it by --data {layout}:{dataset}"
         compressed = sorted(each.name for each in folder.glob("*.tar.*"))
         compressed += sorted(each.name for each in folder.glob("*.tgz"))
         if compressed:
@@ -220,7 +261,7 @@ class SampleFiles:
             self._cache.prefetch(remote)
 
     def _can_keep(self, stored: Stored) -> bool:
-        size = sum(part.nbytes for part in vars(stored.pair).values())
+        size = sum(part.nbytes for part in vars(stored.pair).values() if part is not None)
         return size * len(self) <= self._cache_bytes
 
     def _count(self, number: int) -> int:
@@ -239,7 +280,8 @@ class SampleFiles:
             local = self._local(shard)
             try:
                 # the cache has compared what it fetched
-                return read_index(local, "" if shard.is_remote else shard.identity)
+                identity = "" if shard.is_remote else shard.identity
+                return read_index(local, identity, real=not shard.is_remote)
             except InputError:
                 if str(local) == shard.path or Path(local).exists():
                     raise
@@ -273,8 +315,8 @@ class SampleFiles:
         number = bisect_right(self._ends, index)
         shard = self._shards[number]
         key, members = self._index(number)[index - self._ends[number] + self.sizes[number]]
-        extensions = sample_extensions(members)
-        places = [members[extension] for extension in extensions]
+        which = sample_parts(members)
+        places = [members[extension] for extension in which.every]
         first = min(offset for offset, _ in places)
         last = max(offset + size for offset, size in places)
         # The members of a sample lie side by side, so that one read brings them all.
@@ -284,17 +326,31 @@ class SampleFiles:
             raise DataError(message)
         part = {
             extension: span[offset - first : offset - first + size]
-            for extension, (offset, size) in zip(extensions, places, strict=True)
+            for extension, (offset, size) in zip(which.every, places, strict=True)
         }
-        fields = check_sample(part, key, shard.path)
-        image, counterfactual, mask, _ = extensions
+        return self._decoded(part, which, key, shard.path)
+
+    def _decoded(
+        self, part: Mapping[str, bytes], which: SampleParts, key: str, where: str
+    ) -> Stored:
+        """Decode the members of a sample."""
+
+        def picture(extension: str) -> UInt8[np.ndarray, "height width 3"]:
+            return decode_image(part[extension], name=f"{where}: {key}.{extension}")
+
+        if which.twin is None:
+            about = check_real(part, key, where)
+            text, judged = "", about.judged_class_ids
+        else:
+            about = check_sample(part, key, where)
+            text, judged = about.text, None
         pair = LabelledPair(
-            decode_image(part[image], name=f"{shard.path}: {key}.{image}"),
-            decode_image(part[counterfactual], name=f"{shard.path}: {key}.{counterfactual}"),
-            decode_label_map(part[mask], name=f"{shard.path}: {key}.{mask}"),
+            picture(which.image),
+            None if which.twin is None else picture(which.twin),
+            decode_label_map(part[which.mask], name=f"{where}: {key}.{which.mask}"),
         )
-        self.vocabulary.check_names(fields.class_ids, fields.class_names, shard.path)
-        return Stored(pair, fields.class_ids, fields.text)
+        self.vocabulary.check_names(about.class_ids, about.class_names, where)
+        return Stored(pair, about.class_ids, text, judged)
 
 
 class Batches:
@@ -303,18 +359,20 @@ class Batches:
     Args:
         samples: Where samples come from.
         plan: How they become batches.
+        sources: Number of shards of each source, in the order of the samples' shards, if the plan
+            has shares.
 
     Raises:
-        InputError: If there is no sample.
+        InputError: If there is no sample, in one of the sources or at all.
     """
 
-    def __init__(self, samples: SampleFiles, plan: BatchPlan) -> None:
+    def __init__(self, samples: SampleFiles, plan: BatchPlan, sources: Sequence[int] = ()) -> None:
         if not len(samples):
             message = "the shards hold no sample, expected at least one: generate the dataset first"
             raise InputError(message)
         self.samples = samples
         self.plan = plan
-        self._epochs = Epochs(plan.seed, samples.sizes, plan.mixed_shards)
+        self._epochs = _epochs(samples, plan, sources)
         self._exclusions = Exclusions(samples.vocabulary, plan.negatives)
         self._needed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
@@ -332,9 +390,15 @@ class Batches:
             [own.excluded for own in drawn],
         )
         targets = remap(np.stack([own.pair.labels for own in drawn]), subsets, number)
+        image = _channels_first([own.pair.image for own in drawn])
+        others = [own.pair.counterfactual for own in drawn if own.pair.counterfactual is not None]
         return Batch(
-            image=_channels_first([own.pair.image for own in drawn]),
-            counterfactual=_channels_first([own.pair.counterfactual for own in drawn]),
+            image=image,
+            counterfactual=_channels_first(others) if others else image[:0],
+            twins=torch.tensor(
+                [k for k, own in enumerate(drawn) if own.pair.counterfactual is not None],
+                dtype=torch.long,
+            ),
             targets=torch.from_numpy(targets),
             class_ids=torch.from_numpy(np.ascontiguousarray(subsets.class_ids)),
             active=torch.from_numpy(subsets.active),
@@ -388,9 +452,26 @@ class Batches:
         return _Drawn(
             pair=augment(stored.pair, plan.side, plan.augmentation, rng, padding=plan.padding),
             class_ids=stored.class_ids,
-            excluded=self._exclusions.of(stored.class_ids, stored.text),
+            excluded=self._exclusions.of(
+                stored.class_ids, stored.text, judged=stored.judged_class_ids
+            ),
             seed=int(rng.integers(2**63)),
         )
+
+
+def _epochs(samples: SampleFiles, plan: BatchPlan, sources: Sequence[int]) -> Epochs | MixedEpochs:
+    """The order of the samples: of one source, or of several by their shares."""
+    if len(plan.shares) < 2:
+        return Epochs(plan.seed, samples.sizes, plan.mixed_shards)
+    ends = list(accumulate(sources))
+    sizes = tuple(
+        samples.sizes[end - count : end] for count, end in zip(sources, ends, strict=True)
+    )
+    for number, own in enumerate(sizes, start=1):
+        if not sum(own):
+            message = f"the shards of source {number} hold no sample: leave the source out"
+            raise InputError(message)
+    return MixedEpochs(plan.seed, sizes, plan.shares, plan.mixed_shards)
 
 
 @dataclass(frozen=True)

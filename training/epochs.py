@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from storage.identity import derive_seed
+from training.shares import turn_of
+
 
 @dataclass(frozen=True)
 class Epochs:
@@ -44,6 +47,47 @@ class Epochs:
         return _draw_order(self.seed, epoch, self.sizes, self.mixed_shards)
 
 
+@dataclass(frozen=True)
+class MixedEpochs:
+    """Samples by position of a run that draws from several sources; each has epochs of its own.
+
+    Samples and shards are numbered through, source after source.
+
+    Attributes:
+        seed: Seed of every random choice.
+        sources: Samples of each shard of each source.
+        shares: How often each source is drawn, see `training.shares`.
+        mixed_shards: Shards of a source in a window; None means all.
+    """
+
+    seed: int
+    sources: tuple[tuple[int, ...], ...]
+    shares: tuple[int, ...]
+    mixed_shards: int | None
+
+    def place(self, position: int) -> tuple[int, int]:
+        """The epoch of a position in its source, and the number of its sample."""
+        source, drawn = turn_of(self.seed, self.shares, position)
+        epoch, number = self._epochs(source).place(drawn[source])
+        return epoch, number + sum(map(sum, self.sources[:source]))
+
+    def needed(self, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Numbers of the shards of the windows that the sources are in, and of those after them."""
+        present: list[int] = []
+        later: list[int] = []
+        _, drawn = turn_of(self.seed, self.shares, position)
+        for source, own in enumerate(drawn):
+            first = sum(map(len, self.sources[:source]))
+            now, then = self._epochs(source).needed(own)
+            present += [first + number for number in now]
+            later += [first + number for number in then]
+        return tuple(present), tuple(later)
+
+    def _epochs(self, source: int) -> Epochs:
+        seed = derive_seed("source", self.seed, source)
+        return Epochs(seed, self.sources[source], self.mixed_shards)
+
+
 class _Order(NamedTuple):
     """An epoch: its samples in order, the places where its windows end, and their shards."""
 
@@ -52,7 +96,7 @@ class _Order(NamedTuple):
     windows: list[tuple[int, ...]]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _draw_order(seed: int, epoch: int, sizes: tuple[int, ...], mixed_shards: int | None) -> _Order:
     rng = np.random.default_rng((seed, epoch))
     windows = [tuple(range(len(sizes)))]

@@ -23,13 +23,14 @@ from storage.paths import local_path
 from storage.vocabulary import Vocabulary, load_vocabulary
 from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
 from training.config import OptimiserConfig, TrainingConfig
-from training.data import Batch, Batches, BatchPlan, SampleFiles, find_shards
+from training.data import Batch, Batches, BatchPlan, SampleFiles, find_sources
 from training.disk import explain_no_room
 from training.divergence import diverged, lower_settings, not_finite
 from training.losses import counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
 from training.shard_cache import ShardCache, ShardFile
+from training.shares import source_shares
 from training.tracking import Tracker, require_wandb
 
 _log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ def train_student(
         require_wandb()
     out = local_path(config.out, "out")
     vocabulary = load_vocabulary(config.vocabulary)
-    shards = find_shards(config.dataset, use_degraded=config.degraded_shards == "use")
-    meta = student_run_identity(config, vocabulary, shards)
+    sources = find_sources(config)
+    meta = student_run_identity(config, vocabulary, sources)
     with (
         explain_no_room(out),
         join_processes(config.device) as processes,
@@ -84,25 +85,34 @@ def train_student(
                 if processes.is_first:
                     set_later_aside(out / CHECKPOINT_FOLDER, first)
                 _log.info("going on from step %d of %d", first, config.optimiser.steps)
-            with _shard_cache(config, shards) as cache:
+            with _shard_cache(config, sources) as cache:
                 samples = SampleFiles(
-                    shards, vocabulary, cache_bytes=config.cache_bytes, shard_cache=cache
+                    [shard for shards in sources for shard in shards],
+                    vocabulary,
+                    cache_bytes=config.cache_bytes,
+                    shard_cache=cache,
                 )
-                batches = Batches(samples, _batch_plan(config))
+                batches = Batches(samples, _batch_plan(config), [len(each) for each in sources])
                 _run(learner, batches, share, out, meta, first, on_step)
         processes.wait()
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
 
 
 def student_run_identity(
-    config: TrainingConfig, vocabulary: Vocabulary, shards: Sequence[ShardFile]
+    config: TrainingConfig, vocabulary: Vocabulary, sources: Sequence[Sequence[ShardFile]]
 ) -> dict[str, Any]:
     """Say what the weights depend on; its digest is the fingerprint of the run's checkpoints.
+
+    Args:
+        config: The run.
+        vocabulary: Its vocabulary.
+        sources: The tars of each source.
 
     Raises:
         InputError: If CLIP's weights are missing.
     """
-    return {
+    shards = [shard for own in sources for shard in own]
+    found = {
         "config": config.identity(),
         "vocabulary": {"name": vocabulary.name, "digest": vocabulary.digest},
         "dataset": {
@@ -111,6 +121,9 @@ def student_run_identity(
         },
         "clip": weights_identity(config.student.clip, config.student.revision),
     }
+    if len(sources) > 1:
+        found["dataset"]["shards"] = [len(own) for own in sources]
+    return found
 
 
 @dataclass(frozen=True)
@@ -286,7 +299,7 @@ class StudentLearner:
         other = None
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
             image = self.student.normalise(image)
-            if config.counterfactual_weight > 0:
+            if config.counterfactual_weight > 0 and len(batch.twins):
                 twin = batch.counterfactual.to(device, non_blocking=True)
                 patches, cls, other = self.student.encode_pair(image, self.student.normalise(twin))
             else:
@@ -296,7 +309,11 @@ class StudentLearner:
         active = batch.active.to(device, non_blocking=True)
         terms = mask_losses(logits, targets, config, active=active, num_present=present)
         if other is not None:
-            terms["counterfactual"] = counterfactual_loss(cls, other)
+            own = cls if len(other) == len(cls) else cls[batch.twins.to(device)]
+            terms["counterfactual"] = counterfactual_loss(own, other, len(cls))
+        elif config.counterfactual_weight > 0:
+            # Other micro-batches and processes may have pairs: all add up the same terms.
+            terms["counterfactual"] = terms["mask"].new_zeros(())
         return terms
 
     def _mean_present(self, batches: Sequence[Batch], count: int) -> Tensor:
@@ -353,11 +370,12 @@ def _run(  # noqa: PLR0913
                 on_step(row)
 
 
-def _shard_cache(config: TrainingConfig, shards: Sequence[ShardFile]) -> ShardCache:
+def _shard_cache(config: TrainingConfig, sources: Sequence[Sequence[ShardFile]]) -> ShardCache:
     folder = local_path(config.shard_cache or Path(config.out) / "shards", "shard_cache")
     cache = ShardCache(folder, config.shard_cache_bytes)
-    if any(shard.is_remote for shard in shards):
-        cache.require_room(shards, config.mixed_shards)
+    remote = [[shard for shard in own if shard.is_remote] for own in sources]
+    if any(remote):
+        cache.require_room(remote, config.mixed_shards)
     return cache
 
 
@@ -370,4 +388,5 @@ def _batch_plan(config: TrainingConfig) -> BatchPlan:
         padding=config.student.mean_colour,
         seed=config.seed,
         mixed_shards=config.mixed_shards,
+        shares=source_shares([source.weight for source in config.drawn]),
     )

@@ -89,10 +89,22 @@ def mask_losses(
 
 
 def counterfactual_loss(
-    positive: Float[Tensor, "batch embed"], counterfactual: Float[Tensor, "batch embed"]
+    positive: Float[Tensor, "pairs embed"],
+    counterfactual: Float[Tensor, "pairs embed"],
+    images: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean likeness of the CLS vectors of a pair, as far as it is positive (section 3.3)."""
-    return F.cosine_similarity(positive.float(), counterfactual.float(), dim=-1).clamp(min=0).mean()
+    """Mean likeness of the CLS vectors of a pair, as far as it is positive (section 3.3).
+
+    Args:
+        positive: Of the images that have a twin.
+        counterfactual: Of their twins.
+        images: Images of the batch, those without a twin too, so that a pair counts as much as in
+            a batch of pairs alone. None means that all have one.
+    """
+    likeness = F.cosine_similarity(positive.float(), counterfactual.float(), dim=-1).clamp(min=0)
+    if images is None or images == len(positive):
+        return likeness.mean()
+    return likeness.sum() / images
 
 
 def count_present(targets: Targets, queries: int) -> Tensor:

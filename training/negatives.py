@@ -34,13 +34,17 @@ class Exclusions:
         self._related = related_classes(vocabulary, config)
         self._owners = _owners(names) if config.mentioned else {}
         self._longest = max(map(len, self._owners), default=0)
+        self._every = frozenset(range(len(vocabulary))) if config.unjudged else frozenset[int]()
 
-    def of(self, class_ids: Sequence[int], text: str) -> tuple[int, ...]:
+    def of(
+        self, class_ids: Sequence[int], text: str, judged: Sequence[int] | None = None
+    ) -> tuple[int, ...]:
         """List the names that must not be negatives of an image.
 
         Args:
             class_ids: Vocabulary indices of the image's own classes.
             text: What the image shows.
+            judged: Classes that were looked for in the image; None means all.
 
         Returns:
             Vocabulary indices, ascending; own classes may be among them.
@@ -53,6 +57,8 @@ class Exclusions:
                 for part in _parts(words, self._longest)
                 for class_id in self._owners.get(part, ())
             )
+        if judged is not None:
+            found |= self._every.difference(judged)
         return tuple(sorted(found))
 
 

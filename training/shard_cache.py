@@ -75,20 +75,27 @@ class ShardCache:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def require_room(self, shards: Sequence[ShardFile], mixed_shards: int | None) -> None:
+    def require_room(
+        self, sources: Sequence[Sequence[ShardFile]], mixed_shards: int | None
+    ) -> None:
         """Check that the windows of an epoch fit: the one in use, and the next one.
 
         Args:
-            shards: The whole dataset.
+            sources: All shards of each dataset, each of which has windows of its own.
             mixed_shards: Shards in a window; None means all.
 
         Raises:
             InputError: If shards would be removed while they are needed.
         """
-        sizes = sorted((shard.num_bytes for shard in shards), reverse=True)
-        wanted = sum(sizes if mixed_shards is None else sizes[: 2 * mixed_shards])
+        sizes = [sorted((each.num_bytes for each in own), reverse=True) for own in sources]
+        longest = max(map(len, sizes))
+
+        def needed(windows: int) -> int:
+            return sum(sum(own[: 2 * windows]) for own in sizes)
+
+        wanted = needed(longest if mixed_shards is None else mixed_shards)
         if wanted > self.capacity:
-            fitting = sum(sum(sizes[: 2 * n]) <= self.capacity for n in range(1, len(sizes) + 1))
+            fitting = sum(needed(n) <= self.capacity for n in range(1, longest + 1))
             way = f"set mixed_shards to at most {fitting}, or " if fitting else ""
             message = (
                 f"{wanted} bytes of shards are needed at a time, but shard_cache_bytes is "

@@ -19,6 +19,7 @@ from evaluation.benchmarks.split_files import (
     describe_files,
     first_file,
     picture_file,
+    read_file,
     read_image,
     read_text,
     require_files,
@@ -204,6 +205,15 @@ class LabelledImages:
     def keys(self) -> Sequence[str]:
         """Names of the images, in order."""
         return self._keys
+
+    def image_bytes(self, key: str) -> bytes:
+        """What the file of an image holds.
+
+        Raises:
+            InputError: If it is missing.
+            DataError: If it cannot be read.
+        """
+        return read_file(self._layout.image(key), self._origin.where_to_get, "an image")
 
     def sample(self, key: str) -> BenchmarkSample:
         """Read one image; raises as reading all of them does."""

@@ -66,6 +66,8 @@ Whole = Annotated[int, Parameter(converter=_read_whole)]
 """A whole number; cyclopts would round 1.5."""
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)]
 """name=value pairs; the option may be repeated."""
+Sources = Annotated[tuple[str, ...], Parameter(name="--data", negative="", show_default=False)]
+"""[LAYOUT:]PLACE[,split=NAME][,weight=NUMBER]; the option may be repeated."""
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch that is off unless it is named."""
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]

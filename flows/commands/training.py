@@ -10,6 +10,7 @@ from flows.commands.app import (
     LocalPath,
     Place,
     Settings,
+    Sources,
     Whole,
     app,
     console,
@@ -18,6 +19,7 @@ from flows.commands.app import (
     show_examples,
 )
 from flows.commands.benchmarks import benchmark_config, benchmark_settings
+from flows.commands.sources import read_source
 from storage.errors import InputError
 
 
@@ -25,11 +27,16 @@ from storage.errors import InputError
     help_epilogue=show_examples(
         "magicseg train --dataset runs/mine --out runs/mine-run",
         "magicseg train --dataset runs/mine --set optimiser.steps=100 --set seed=1",
+        "magicseg train --profile sd15 --data voc21:VOCdevkit/VOC2012 --out runs/voc",
+        "magicseg train --data runs/mine,weight=3 --data miniature:runs/benchmark \\",
+        "    --out runs/mixed",
     )
 )
 def train(
     *,
-    dataset: Place,
+    dataset: Place | None = None,
+    data: Sources = (),
+    imports: LocalPath | None = None,
     out: LocalPath | None = None,
     profile: str = "miniature",
     set_: Settings = (),
@@ -38,6 +45,12 @@ def train(
 
     Args:
         dataset: Root of a dataset.
+        data: A source beside the dataset, or instead: [LAYOUT:]PLACE[,split=NAME][,weight=NUMBER].
+            PLACE is the root of a dataset, or with a LAYOUT (voc21, context60, coco_object,
+            miniature) a folder of real images, of which the split train is taken if none is named.
+            Samples are drawn by the weights, 1 if none is given; may be repeated.
+        imports: Folder for real images in the engine's format, which runs may share; by default
+            imports in the run's.
         out: Folder of the run; by default the dataset's with -run behind its name.
         profile: Shipped profile, or path of a YAML file.
         set_: Training settings that differ from the profile's, as name=value; may be repeated.
@@ -46,7 +59,12 @@ def train(
     from flows.training_parameters import TrainAndEvaluateParameters
     from storage.documents import validate
 
-    values = {"dataset": dataset, "out": _text(out), "profile": profile, "training": _nested(set_)}
+    values = {
+        **_trained_on(dataset, data, imports),
+        "out": _text(out),
+        "profile": profile,
+        "training": _nested(set_),
+    }
     train_locally(validate(TrainAndEvaluateParameters, values, "parameters"), console)
 
 
@@ -122,11 +140,15 @@ def evaluate(
     help_epilogue=show_examples(
         "magicseg closed-set --dataset runs/mine --recipe mask2former_miniature \\",
         "    --classes miniature --root runs/benchmark",
+        "magicseg closed-set --data voc21:VOCdevkit/VOC2012,split=trainaug \\",
+        "    --profile sd15 --recipe deeplabv3_r50 --classes voc20 --out runs/voc",
     )
 )
 def closed_set(
     *,
-    dataset: Place,
+    dataset: Place | None = None,
+    data: Sources = (),
+    imports: LocalPath | None = None,
     recipe: str,
     classes: str,
     root: LocalPath | None = None,
@@ -140,6 +162,9 @@ def closed_set(
 
     Args:
         dataset: Root of a dataset.
+        data: A source beside the dataset, or instead: [LAYOUT:]PLACE[,split=NAME][,weight=NUMBER],
+            as for train; may be repeated.
+        imports: Folder for real images in the engine's format, as for train.
         recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, deeplabv3_miniature,
             mask2former_miniature, or the path of a YAML file.
         classes: voc20, coco80, context59, miniature, or names between commas.
@@ -156,7 +181,7 @@ def closed_set(
 
     scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
     values = {
-        "dataset": dataset,
+        **_trained_on(dataset, data, imports),
         "out": _text(out),
         "profile": profile,
         "benchmarks": scored,
@@ -222,6 +247,15 @@ def _ablation(
         return read_parameters(AblationParameters, file, values)
     document = demo_ablation(out or Path("runs/ablation")).model_dump(mode="json")
     return validate(AblationParameters, nest(values, document), "parameters")
+
+
+def _trained_on(dataset: str | None, data: tuple[str, ...], imports: Path | None) -> dict[str, Any]:
+    """The sources of a training, as fields of its parameters."""
+    if dataset is None and not data:
+        message = "there is nothing to train on: give --dataset, or --data, or both"
+        raise InputError(message)
+    sources = [read_source(text) for text in data]
+    return {"dataset": dataset, "data": sources, "imports": _text(imports)}
 
 
 def _text(path: Path | None) -> str | None:

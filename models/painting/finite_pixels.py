@@ -25,11 +25,11 @@ class FinitePixels:
         self.finite = []
 
     def _note(
-        self, _decoder: nn.Module, _inputs: Any, pixels: Float[Tensor, "pictures 3 height width"]
-    ) -> Float[Tensor, "pictures 3 height width"] | None:
+        self, _decoder: nn.Module, _inputs: Any, pixels: Float[Tensor, "pictures 3 *pixels"]
+    ) -> Float[Tensor, "pictures 3 *pixels"] | None:
         finite = pixels.isfinite().flatten(1).all(dim=1)
         found = finite.tolist()
         self.finite += found
         if all(found):
             return None  # leaves the output as it is
-        return pixels.where(finite[:, None, None, None], 0.0)
+        return pixels.where(finite.view(-1, *[1] * (pixels.ndim - 1)), 0.0)

@@ -1,87 +1,81 @@
-"""How long a text is for a painter, told by the painter's own tokenizer.
+"""How long a text is for a painter, told by the painter's own tokenizers.
 
 A fast tokenizer keeps truncation and padding as state that whoever uses it changes: while one
 thread paints with truncation, another one that counts reads lengths that are cut. So counting has
-a tokenizer of its own, and needs no other part of the painter.
+tokenizers of its own, and needs no other part of the painter.
 """
 
+import inspect
 from typing import Any
 
 from models.folders import pipeline_parts, read_json
 from models.painting.config import PainterConfig
-from models.processors import load_whole_tokenizer
+from models.painting.families import Reader, family_of
+from models.painting.parts import load_pipeline_tokenizer, read_pipeline_index
 from models.weights import Weights, require_marker, resolve_weights
-from storage.errors import InputError
-
-_PIPELINE = "StableDiffusionPipeline"
 
 
 class PipelineTokens:
-    """Counts tokens as a diffusion pipeline's first text encoder reads them; threads may share it.
+    """Counts tokens as the text encoders that carry the text read them; threads may share it.
+
+    Of several such encoders the one that takes more tokens counts. One that only sums a text up,
+    as CLIP does beside T5, may cut it.
 
     Args:
-        config: The painter; its tokenizer and the size of its text encoder are read.
+        config: The painter; its tokenizers and the sizes of its text encoders are read.
 
     Raises:
-        InputError: If the checkpoint or its tokenizer is missing, or it is no Stable Diffusion
-            pipeline.
+        InputError: If the checkpoint or its tokenizers are missing, or it is no pipeline of a
+            known family.
     """
 
     def __init__(self, config: PainterConfig) -> None:
         weights = resolve_weights(config.model, config.revision)
-        self._tokenizer: Any = pipeline_tokenizer(weights, read_pipeline_index(weights))
-        encoder = read_json(require_marker(weights, "text_encoder/config.json"))
-        longest = self._tokenizer.model_max_length
-        positions = encoder.get("max_position_embeddings", longest)
-        self._max_tokens = min(longest, positions if isinstance(positions, int) else longest)
+        index = read_pipeline_index(weights)
+        family = family_of(index, weights.source)
+        parts = set(pipeline_parts(index))
+        reader = family.reads(parts)
+        told = family.text_tokens(parts, config.text_tokens, weights.source)
+        names = (reader.tokenizer,) if reader else family.clip
+        self._tokenizers = [load_pipeline_tokenizer(weights, index, name) for name in names]
+        self._max_tokens = told or min(
+            _positions(weights, name, tokenizer)
+            for name, tokenizer in zip(names, self._tokenizers, strict=True)
+        )
+        self._reader = reader
+        self._shell = _shell(family.pipeline, reader, self._tokenizers)
+        self._unread = reader.unread(self._shell) if reader else 0
 
     @property
     def max_tokens(self) -> int:
-        """Longest text that the text encoder reads, special tokens included."""
+        """Longest text that the text encoders read, special tokens included."""
         return self._max_tokens
 
     def count_tokens(self, text: str) -> int:
         """Count a text's tokens, special tokens included."""
+        if self._reader is not None and self._reader.frame is not None:
+            text = self._reader.frame(self._shell, text)
         # Nothing here ever asks for truncation, so that no call changes what another one sees.
-        return len(self._tokenizer(text, verbose=False).input_ids)
+        counts = [len(each(text, verbose=False).input_ids) for each in self._tokenizers]
+        return max(counts) - self._unread
 
 
-def read_pipeline_index(weights: Weights) -> dict[str, Any]:
-    """Read what a pipeline is made of.
+def _shell(pipeline: str, reader: Reader | None, tokenizers: list[Any]) -> Any:
+    """A pipeline of nothing but its tokenizer, where only it knows how texts are framed."""
+    if reader is None or reader.frame is None:
+        return None
+    import diffusers
 
-    Raises:
-        InputError: If it is missing, or no Stable Diffusion pipeline.
-    """
-    index = read_json(require_marker(weights, PainterConfig.marker))
-    if index.get("_class_name") != _PIPELINE:
-        message = (
-            f"painter {weights.source!r} is a {index.get('_class_name')}, expected a {_PIPELINE}"
-        )
-        raise InputError(message)
-    return index
+    kind = getattr(diffusers, pipeline)
+    parts: dict[str, Any] = dict.fromkeys(inspect.signature(kind).parameters)
+    return kind(**parts | {reader.tokenizer: tokenizers[0]})
 
 
-def pipeline_tokenizer(weights: Weights, index: dict[str, Any]) -> Any:
-    """Load the tokenizer that a pipeline's index names.
-
-    Raises:
-        InputError: If the index names none, or its vocabulary is missing or damaged.
-    """
-    _, name = part_class(index, "tokenizer")
-    return load_whole_tokenizer(weights, name, part="tokenizer", marker=PainterConfig.marker)
-
-
-def part_class(index: dict[str, Any], part: str) -> tuple[str, str]:
-    """Library and class of a part.
-
-    Raises:
-        InputError: If the index does not name them.
-    """
-    if part not in set(pipeline_parts(index)):
-        message = (
-            f"{PainterConfig.marker} says {part!r} is {index.get(part)!r}, expected a library and "
-            "a class; download the model again"
-        )
-        raise InputError(message)
-    library, name = index[part]
-    return library, name
+def _positions(weights: Weights, part: str, tokenizer: Any) -> int:
+    """How many tokens an encoder of CLIP has places for."""
+    encoder = part.replace("tokenizer", "text_encoder")
+    longest = tokenizer.model_max_length
+    places = read_json(require_marker(weights, f"{encoder}/config.json")).get(
+        "max_position_embeddings"
+    )
+    return min(longest, places if isinstance(places, int) else longest)

@@ -168,25 +168,25 @@ class ZegClip(nn.Module):
     def encode_pair(
         self,
         image: Float[Tensor, "batch 3 height width"],
-        counterfactual: Float[Tensor, "batch 3 height width"],
+        counterfactual: Float[Tensor, "pairs 3 height width"],
     ) -> tuple[
-        Float[Tensor, "batch embed h w"], Float[Tensor, "batch embed"], Float[Tensor, "batch embed"]
+        Float[Tensor, "batch embed h w"], Float[Tensor, "batch embed"], Float[Tensor, "pairs embed"]
     ]:
-        """Embed images with their patches, and the CLS alone of their counterfactuals.
+        """Embed images with their patches, and the CLS alone of counterfactuals of some of them.
 
         Both go through the tower together; its last layer computes nothing that is not asked for.
 
         Returns:
             Patch map and CLS vector of the images, and CLS vector of the counterfactuals.
         """
-        count = len(image)
-        tokens, grid = self._embed(torch.cat([image, counterfactual]))  # (2 * B, T, width)
+        count, both = len(image), len(image) + len(counterfactual)
+        tokens, grid = self._embed(torch.cat([image, counterfactual]))  # (B + P, T, width)
         *early, (layer, prompts) = self._layers()
         for early_layer, early_prompts in early:
-            tokens = self._block(early_layer, tokens, self._project(early_prompts, 2 * count))
-        projected = self._project(prompts, 2 * count)
+            tokens = self._block(early_layer, tokens, self._project(early_prompts, both))
+        projected = self._project(prompts, both)
         patches, cls = self._joint(self._block(layer, tokens[:count], projected[:count]), grid)
-        # Of the counterfactual only the CLS token is wanted, so that it alone asks: (B, 1, width).
+        # Of the counterfactual only the CLS token is wanted, so that it alone asks: (P, 1, width).
         last = self._block(layer, tokens[count:], projected[count:], num_queries=1)
         return patches, cls, self._joint(last, (0, 0))[1]
 

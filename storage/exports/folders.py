@@ -20,7 +20,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from storage.codecs import decode_image, decode_label_map
@@ -28,11 +28,17 @@ from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
+from storage.labelled_images import LabelledImage, iterate_labelled
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
 from storage.picture_headers import image_format
-from storage.records import Record, read_object, read_record
+from storage.records import (
+    BACKGROUND_LABEL,
+    IGNORE_LABEL,
+    Record,
+    read_object,
+    read_record,
+)
 from storage.sample_keys import UniqueKeys
-from storage.shards import Sample, iterate
 from storage.vocabulary import Vocabulary, load_vocabulary
 
 __all__ = ["ExportedSet", "export_shards", "read_export"]
@@ -198,7 +204,7 @@ def _export_shard(path: str, identity: str, request: "_Request", known: UniqueKe
     formats: set[str] = set()
     skipped = 0
     shown: dict[str, int] = {}
-    for sample in iterate(path, identity):
+    for sample in iterate_labelled(path, identity):
         known.add([sample.key], path)  # before it would overwrite another one
         request.vocabulary.check_names(sample.class_ids, sample.class_names, path)
         inside = [name for name, k in _members(closed_set) if k in sample.class_ids]
@@ -272,17 +278,31 @@ def _summary(records: list[_ShardRecord], closed_set: ClosedSet, out: Path) -> E
     )
 
 
-def _write_sample(sample: Sample, closed_set: ClosedSet, out: Path) -> str:
+def _write_sample(sample: LabelledImage, closed_set: ClosedSet, out: Path) -> str:
     """Write both files of a sample; returns the image's format.
 
     The image is copied as it is, but decoded first: a trainer would meet the damage much later.
     """
     suffix = image_format(sample.image_bytes)
-    decode_image(sample.image_bytes, name=sample.member("image"))
-    labels = closed_set.encode(decode_label_map(sample.mask_bytes, name=sample.member("mask")))
+    decode_image(sample.image_bytes, name=sample.part("image"))
+    labels = closed_set.encode(_known_labels(sample, closed_set))
     write_whole(out / IMAGE_FOLDER / f"{sample.key}.{suffix}", sample.image_bytes, durable=False)
     write_whole(out / LABEL_FOLDER / f"{sample.key}.png", _encode(labels), durable=False)
     return suffix
+
+
+def _known_labels(
+    sample: LabelledImage, closed_set: ClosedSet
+) -> UInt16[np.ndarray, "height width"]:
+    """The stored labels; background that may show a class of the set is ignored.
+
+    Nobody looked for a lamp in PASCAL VOC: what is background there is no evidence against lamps.
+    """
+    labels = decode_label_map(sample.mask_bytes, name=sample.part("mask"))
+    judged = sample.judged_class_ids
+    if judged is not None and {k for _, k in _members(closed_set)}.difference(judged):
+        labels[labels == BACKGROUND_LABEL] = IGNORE_LABEL
+    return labels
 
 
 def _encode(labels: UInt8[np.ndarray, "height width"]) -> bytes:

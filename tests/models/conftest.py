@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertTokenizerFast,
@@ -47,12 +48,44 @@ from transformers import (
 )
 
 from models.processors import image_processor_class
+from tiny_pipelines import build_pipeline_of
 
 
 @pytest.fixture(scope="session")
 def build_pipeline():
     """Saves a Stable Diffusion checkpoint in a folder and returns its path."""
     return _build_pipeline
+
+
+@pytest.fixture(scope="session")
+def build_family():
+    """Saves a pipeline of the class that is named in a folder and returns its path."""
+    return build_pipeline_of
+
+
+@pytest.fixture(scope="session")
+def saved_family(tmp_path_factory):
+    """A function from a class to the folder of such a pipeline, which nobody may change."""
+    saved = {}
+
+    def folder(name):
+        if name not in saved:
+            saved[name] = build_pipeline_of(name, tmp_path_factory.mktemp(name))
+        return saved[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lose_tensor():
+    """Takes out of the weights in a folder the tensors whose names have a part."""
+
+    def lose(folder, part):
+        (file,) = folder.glob("*.safetensors")
+        state = {name: each for name, each in load_file(file).items() if part not in name}
+        save_file(state, file, {"format": "pt"})
+
+    return lose
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,11 @@ def write(path, **changes):
     return str(path)
 
 
-def test_the_shipped_profiles_are_miniature_and_sd15():
-    assert profile_names() == ["miniature", "sd15"]
+def test_the_shipped_profiles_are_the_miniature_and_the_papers_with_three_painters():
+    assert profile_names() == ["flux", "miniature", "sd15", "sdxl"]
 
 
-@pytest.mark.parametrize("name", ["miniature", "sd15"])
+@pytest.mark.parametrize("name", profile_names())
 def test_a_shipped_profile_is_whole(name):
     profile = load_profile(name)
     assert profile.name == name
@@ -53,6 +53,29 @@ def test_sd15_has_the_models_and_settings_of_the_paper():
     assert profile.labeller.segmenter.model == "facebook/sam-vit-huge"
     assert not profile.labeller.segmenter.multimask
     assert profile.student.clip == "openai/clip-vit-base-patch16"
+
+
+@pytest.mark.parametrize("name", ["flux", "sdxl"])
+def test_another_painters_profile_differs_from_sd15_by_the_painter_alone(name):
+    profile, paper = load_profile(name), load_profile("sd15")
+    assert profile.painter.model != paper.painter.model
+    changed = {"name": "sd15", "painter": paper.painter}
+    assert profile.model_copy(update=changed) == paper
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline"), [("flux", "FluxPipeline"), ("sdxl", "StableDiffusionXLPipeline")]
+)
+def test_another_painters_profile_paints_from_a_folder_in_the_layout_of_the_hub(
+    saved_family, tmp_path, monkeypatch, name, pipeline
+):
+    painter = load_profile(name).painter
+    (tmp_path / painter.model).parent.mkdir()
+    (tmp_path / painter.model).symlink_to(saved_family(pipeline))
+    monkeypatch.setenv("MAGICSEG_WEIGHTS", str(tmp_path))
+    small = {"device": "cpu", "steps": 1, "height": 32, "width": 32, "batch_size": 1}
+    settings = painter.model_copy(update=small | {"dtype": "bfloat16"})
+    assert DiffusionPairPainter(settings).paint([PairRequest("a", "b", 0)])[0].image.std() > 1
 
 
 def test_sd15_resolves_to_the_hub_at_fixed_commits(monkeypatch):
@@ -111,7 +134,7 @@ def test_an_unknown_profile_is_refused_with_those_that_are_known():
     with pytest.raises(InputError) as caught:
         load_profile("sd-15")
     assert str(caught.value) == (
-        "profile 'sd-15' is unknown; did you mean sd15? known: miniature, sd15, "
+        "profile 'sd-15' is unknown; did you mean sd15? known: flux, miniature, sd15, sdxl, "
         "or the path of a .yaml file"
     )
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from training.epochs import Epochs
+from training.epochs import Epochs, MixedEpochs
 
 SIZES = (3, 5, 2, 4, 6, 1, 2)
 SHARD_OF = np.repeat(range(len(SIZES)), SIZES)
@@ -51,3 +51,27 @@ def test_the_window_after_the_last_one_is_the_next_epochs_first():
         assert order[position] in now
         later = [n for n, _ in needed[position:] if n != now]
         assert not later or later[0] == following
+
+
+@pytest.mark.parametrize("mixed_shards", [None, 2])
+def test_each_source_of_a_mixture_goes_through_epochs_of_its_own(mixed_shards):
+    sources = (SIZES, (4, 3))
+    mixed = MixedEpochs(4, sources, (750, 250), mixed_shards)
+    places = [mixed.place(position) for position in range(2000)]
+    for first, count, drawn in ((0, 23, 1500), (23, 7, 500)):
+        own = [place for place in places if first <= place[1] < first + count]
+        assert len(own) == drawn
+        for epoch in range(drawn // count):
+            shown = [number for found, number in own if found == epoch]
+            assert sorted(shown) == list(range(first, first + count))
+
+
+def test_a_mixture_needs_the_windows_of_all_its_sources():
+    mixed = MixedEpochs(0, (SIZES, (4, 3)), (500, 500), 2)
+    shard_of = np.repeat(range(9), (*SIZES, 4, 3))
+    for position in range(300):
+        now, later = mixed.needed(position)
+        assert shard_of[mixed.place(position)[1]] in now
+        assert len(now) <= 4
+        assert any(shard >= 7 for shard in now)
+        assert any(shard < 7 for shard in later)

@@ -67,7 +67,7 @@ def test_with_room_for_two_windows_a_shard_is_fetched_once_an_epoch(
 ):
     capacity = sum(sorted(shard.num_bytes for shard in shards)[-4:])
     with ShardCache(tmp_path, capacity) as cache:
-        cache.require_room(shards, 2)
+        cache.require_room([shards], 2)
         steps = iter([[p] for p in range(0, 3 * 24, 4)])
         for _ in batches(shards, cache, 2).stream(steps, 4, threads):
             assert sum(sizes_of_tars(tmp_path)) <= capacity
@@ -88,11 +88,11 @@ def test_batches_do_not_depend_on_where_shards_are_kept(shards, tmp_path):
 def test_too_little_room_is_refused_with_what_would_fit(shards, tmp_path):
     size = max(shard.num_bytes for shard in shards)
     with ShardCache(tmp_path, 4 * size) as cache:
-        cache.require_room(shards, 2)
+        cache.require_room([shards], 2)
         with pytest.raises(InputError, match="set mixed_shards to at most 2, or let it be"):
-            cache.require_room(shards, None)
+            cache.require_room([shards], None)
     with ShardCache(tmp_path, size) as cache, pytest.raises(InputError, match=f"is {size}: let it"):
-        cache.require_room(shards, 1)
+        cache.require_room([shards], 1)
 
 
 def test_a_shard_that_is_not_the_committed_one_is_refused(shards, bucket, tmp_path):

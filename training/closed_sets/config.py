@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from models.closed_sets.configs import RECIPE_FOLDER, NetworkConfig
 from storage.documents import read_yaml, suggest
@@ -12,6 +12,16 @@ from storage.exports.closed_sets import ClosedSet, resolve_closed_set
 from storage.identity import digest
 from storage.paths import local_path
 from storage.vocabulary import load_vocabulary
+from training.shares import source_shares
+
+
+class ExportSource(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """One of several exports that a network is trained on."""
+
+    data: str = Field(min_length=1)
+    """Folder of the export."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Its share of the images drawn is this by the sum of all weights."""
 
 
 class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -19,8 +29,10 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
 
     name: str
     """Name of the network in reports."""
-    data: str
+    data: str = ""
     """Folder of an export."""
+    sources: tuple[ExportSource, ...] = ()
+    """Instead of `data`: several exports of the same classes, drawn from by their weights."""
     out: str
     """Folder of the run."""
     network: NetworkConfig
@@ -64,10 +76,27 @@ class ClosedSetConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     log_every: int = Field(default=50, gt=0)
     """Updates between lines of the log."""
 
+    @model_validator(mode="after")
+    def _check_exports(self) -> "ClosedSetConfig":
+        if bool(self.data) == bool(self.sources):
+            found = "both are there" if self.data else "neither is"
+            message = f"expected either data or sources, but {found}: give one of them"
+            raise ValueError(message)
+        source_shares([source.weight for source in self.sources])
+        return self
+
+    @property
+    def exports(self) -> tuple[ExportSource, ...]:
+        """What images are drawn from: one export, or several by their weights."""
+        return self.sources or (ExportSource(data=self.data),)
+
     def identity(self) -> dict[str, Any]:
         """Fields that decide the weights that come out; places and logging are left out."""
-        places = {"name", "data", "out", "workers", "checkpoint_every", "log_every"}
-        return self.model_dump(mode="json", exclude=places)
+        places = {"name", "data", "sources", "out", "workers", "checkpoint_every", "log_every"}
+        found = self.model_dump(mode="json", exclude=places)
+        if len(self.sources) > 1:
+            found["shares"] = source_shares([source.weight for source in self.sources])
+        return found
 
 
 class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -97,14 +126,14 @@ class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_doc
 class ClosedSetJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """A closed-set segmenter to train."""
 
-    dataset: str
-    """Root of a dataset, or a folder that holds its tars."""
+    datasets: tuple[str, ...] = Field(min_length=1)
+    """Roots of datasets, or folders of tars."""
     vocabulary: str
     """Name of the vocabulary that the label maps index."""
     classes: str
     """The network's classes, as `storage.exports.closed_sets` reads them."""
     config: ClosedSetConfig
-    """Network and schedule; the export goes to its `data`."""
+    """Network and schedule; the export of each dataset goes to one of its `exports`."""
 
     @property
     def closed_set(self) -> ClosedSet:

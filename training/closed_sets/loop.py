@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.exports.folders import read_export
 from storage.files import write_whole
 from storage.identity import canonical_json, refuse_drift
 from storage.locks import hold_folder
@@ -24,6 +23,7 @@ from training.closed_sets.trained import (
     TrainedSet,
     closed_set_run_identity,
     find_trained_closed_set,
+    read_exports,
     save_trained,
 )
 
@@ -43,7 +43,7 @@ def train_closed_set(config: ClosedSetConfig) -> TrainedSet:
             to another run.
         LeaseHeldError: If somebody else trains in `out`.
     """
-    exported = read_export(Path(config.data))
+    exported = read_exports(config)
     meta = closed_set_run_identity(config, exported)
     out = Path(config.out)
     with hold_folder(out):

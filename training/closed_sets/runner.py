@@ -5,7 +5,7 @@ The file `config.py` in its work folder is an ordinary config of mmsegmentation.
 
 import time
 import uuid
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from models.finiteness import find_not_finite
 from storage.exports.folders import IMAGE_FOLDER, LABEL_FOLDER, SPLIT_FILE, ExportedSet
 from training.closed_sets.config import ClosedSetConfig
 from training.divergence import diverged, lower_settings, not_finite
+from training.epochs import MixedEpochs
 from training.metrics import MetricsLog
+from training.shares import source_shares
 
 _BACKBONES = {"deeplabv3": "backbone", "mask2former": "pixel_level_module.encoder"}
 
@@ -57,6 +59,42 @@ class EndlessSampler(torch.utils.data.Sampler[int]):
             order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
             yield from order[place:].tolist()
             epoch, place = epoch + 1, 0
+
+
+@SAMPLERS.register_module()
+class MixedSampler(torch.utils.data.Sampler[int]):
+    """Images of several datasets by their shares, without end; it can begin anywhere.
+
+    Args:
+        dataset: What is drawn from: the datasets, one after the other.
+        sizes: Images of each.
+        shares: How often each is drawn, see `training.shares`.
+        seed: Root of the order.
+        first: Draws to leave out.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        sizes: Sequence[int],
+        shares: Sequence[int],
+        seed: int,
+        first: int = 0,
+    ) -> None:
+        self._count = len(dataset)
+        sources = tuple((size,) for size in sizes)
+        self._epochs = MixedEpochs(seed, sources, tuple(shares), None)
+        self.first = first
+
+    def __len__(self) -> int:
+        """All images."""
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        position = self.first
+        while True:
+            yield self._epochs.place(position)[1]
+            position += 1
 
 
 @LOOPS.register_module()
@@ -139,12 +177,12 @@ class MetricsHook(Hook):
             raise diverged(where, found, self._ways, then)
 
 
-def run_training(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> nn.Module:
+def run_training(config: ClosedSetConfig, exported: Sequence[ExportedSet], work: Path) -> nn.Module:
     """Do the updates that are left.
 
     Args:
         config: The run.
-        exported: What its data are.
+        exported: What its data are, in the order of its exports.
         work: Folder of the runner.
 
     Returns:
@@ -158,15 +196,17 @@ def run_training(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> 
     return runner.model
 
 
-def runner_document(config: ClosedSetConfig, exported: ExportedSet, work: Path) -> dict[str, Any]:
+def runner_document(
+    config: ClosedSetConfig, exported: Sequence[ExportedSet], work: Path
+) -> dict[str, Any]:
     """Describe a run as a config of mmsegmentation.
 
     Args:
         config: The run.
-        exported: What its data are.
+        exported: What its data are, in the order of its exports.
         work: Folder of the runner.
     """
-    network = network_document(config.network, len(exported.labels))
+    network = network_document(config.network, len(exported[0].labels))
     # Images that end up smaller than a crop are padded to its size.
     network["data_preprocessor"]["size"] = (config.crop, config.crop)
     return {
@@ -213,22 +253,40 @@ def runner_document(config: ClosedSetConfig, exported: ExportedSet, work: Path) 
     }
 
 
-def _loader(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
+def _loader(config: ClosedSetConfig, exported: Sequence[ExportedSet]) -> dict[str, Any]:
+    sampler: dict[str, Any] = {"type": "EndlessSampler", "seed": config.seed}
+    folders = [
+        _folder(source.data, own, config)
+        for source, own in zip(config.exports, exported, strict=True)
+    ]
+    dataset = folders[0]
+    if len(folders) > 1:
+        dataset = {"type": "ConcatDataset", "datasets": folders}
+        sampler |= {
+            "type": "MixedSampler",
+            "sizes": [own.num_samples for own in exported],
+            "shares": source_shares([source.weight for source in config.exports]),
+        }
     return {
         "batch_size": config.batch_size,
         "num_workers": config.workers,
         "persistent_workers": config.workers > 0,
-        "sampler": {"type": "EndlessSampler", "seed": config.seed},
-        "dataset": {
-            "type": "BaseSegDataset",
-            "data_root": config.data,
-            "ann_file": SPLIT_FILE,
-            "data_prefix": {"img_path": IMAGE_FOLDER, "seg_map_path": LABEL_FOLDER},
-            "img_suffix": exported.image_suffix,
-            "metainfo": {"classes": exported.labels},
-            "ignore_index": exported.ignore,
-            "pipeline": _pipeline(config),
-        },
+        "sampler": sampler,
+        "dataset": dataset,
+    }
+
+
+def _folder(data: str, exported: ExportedSet, config: ClosedSetConfig) -> dict[str, Any]:
+    """The images of an export."""
+    return {
+        "type": "BaseSegDataset",
+        "data_root": data,
+        "ann_file": SPLIT_FILE,
+        "data_prefix": {"img_path": IMAGE_FOLDER, "seg_map_path": LABEL_FOLDER},
+        "img_suffix": exported.image_suffix,
+        "metainfo": {"classes": exported.labels},
+        "ignore_index": exported.ignore,
+        "pipeline": _pipeline(config),
     }
 
 

@@ -1,7 +1,7 @@
 """A trained closed-set segmenter: its file of weights and what they are."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,33 @@ class TrainedSet(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Digest of the file of weights."""
 
 
-def closed_set_run_identity(config: ClosedSetConfig, exported: ExportedSet) -> dict[str, Any]:
+def read_exports(config: ClosedSetConfig) -> list[ExportedSet]:
+    """Read what the exports of a run hold.
+
+    Raises:
+        DataError: If a description is damaged.
+        InputError: If one is no finished export, or they are not all of the same classes.
+    """
+    exported = [read_export(Path(source.data)) for source in config.exports]
+    for source, own in zip(config.exports, exported, strict=True):
+        if own.closed_set != exported[0].closed_set:
+            message = (
+                f"{source.data} is an export of {own.closed_set.name}, expected "
+                f"{exported[0].closed_set.name} as in {config.exports[0].data}: export it again"
+            )
+            raise InputError(message)
+    return exported
+
+
+def closed_set_run_identity(
+    config: ClosedSetConfig, exported: Sequence[ExportedSet]
+) -> dict[str, Any]:
     """Describe what the weights depend on; the digest of it is the run's fingerprint."""
+    data = [{"samples": own.num_samples, "digest": own.digest} for own in exported]
     return {
         "config": config.identity(),
-        "classes": exported.closed_set.model_dump(mode="json"),
-        "data": {"samples": exported.num_samples, "digest": exported.digest},
+        "classes": exported[0].closed_set.model_dump(mode="json"),
+        "data": data if len(data) > 1 else data[0],
     }
 
 
@@ -59,7 +80,7 @@ def find_trained_closed_set(config: ClosedSetConfig) -> TrainedSet | None:
     if not (out / _RECORD_FILE).is_file():
         return None
     record = read_closed_set_record(out)
-    meta = closed_set_run_identity(config, read_export(Path(config.data)))
+    meta = closed_set_run_identity(config, read_exports(config))
     return record if record.fingerprint == digest(meta) else None
 
 
@@ -101,7 +122,7 @@ def load_closed_set(out: Path) -> tuple[Any, TrainedSet]:
 
 
 def save_trained(
-    network: nn.Module, config: ClosedSetConfig, exported: ExportedSet, out: Path
+    network: nn.Module, config: ClosedSetConfig, exported: Sequence[ExportedSet], out: Path
 ) -> TrainedSet:
     """Write the weights of a finished run and the record that vouches for them.
 
@@ -118,8 +139,8 @@ def save_trained(
     record = TrainedSet(
         fingerprint=digest(closed_set_run_identity(config, exported)),
         config=config,
-        closed_set=exported.closed_set,
-        num_samples=exported.num_samples,
+        closed_set=exported[0].closed_set,
+        num_samples=sum(own.num_samples for own in exported),
         weights_sha256=_sha256(out / _WEIGHTS_FILE),
     )
     write_whole(out / _RECORD_FILE, record.model_dump_json(indent=1).encode())

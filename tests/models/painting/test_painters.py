@@ -9,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from models.painting.config import PainterConfig
 from models.painting.painters import DiffusionPairPainter
+from models.painting.tokens import PipelineTokens
 from models.profiles import load_profile
 from models.protocols import PairRequest
 from storage.errors import InputError
@@ -205,10 +206,26 @@ def test_a_size_that_the_checkpoint_cannot_paint_is_refused(checkpoint):
         DiffusionPairPainter(config(checkpoint, width=20))
 
 
-def test_a_folder_of_another_pipeline_is_refused(tmp_path):
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(InputError, match="FluxPipeline, expected a StableDiffusionPipeline"):
-        DiffusionPairPainter(config(str(tmp_path)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
+        "StableDiffusionControlNetPipeline",
+        "StableDiffusionUpscalePipeline",
+        "WanPipeline",
+        "NobodysPipeline",
+        None,
+    ],
+)
+def test_a_pipeline_that_paints_no_pairs_from_texts_is_refused_by_name(tmp_path, name):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    settings = config(str(tmp_path))
+    for ask in (DiffusionPairPainter, PipelineTokens, PainterConfig.check):
+        with pytest.raises(InputError) as caught:
+            ask(settings)
+        assert f"is a {name}, expected a text-to-image pipeline" in str(caught.value)
+        assert "StableDiffusionPipeline, " in str(caught.value)
 
 
 def test_a_damaged_index_is_refused(tmp_path):

@@ -12,17 +12,23 @@ import torch
 from mmseg.registry import DATASETS
 from safetensors.torch import load_file, save_file
 
-from storage.codecs import decode_image, decode_label_map
+from storage.codecs import decode_image, decode_label_map, encode_image, encode_label_map
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import export_shards, read_export
+from storage.labelled_images import LabelledImage, RealImage, pack_real_images
 from storage.shards import iterate
 from storage.vocabulary import load_vocabulary
 from training.closed_sets.__main__ import main
 from training.closed_sets.config import ClosedSetConfig, ClosedSetRequest, load_recipe
 from training.closed_sets.loop import train_closed_set
-from training.closed_sets.runner import EndlessSampler, runner_document
-from training.closed_sets.trained import find_trained_closed_set, load_closed_set
+from training.closed_sets.runner import EndlessSampler, MixedSampler, runner_document
+from training.closed_sets.trained import (
+    closed_set_run_identity,
+    find_trained_closed_set,
+    load_closed_set,
+    read_exports,
+)
 from training.data import find_shards
 
 DEEPLAB = {
@@ -135,7 +141,7 @@ def test_mask2former_is_trained_by_the_same_runner(run):
 
 def test_mmsegmentation_reads_the_exported_labels(run, exported, tars):
     document = runner_document(
-        ClosedSetConfig.model_validate(run), read_export(exported), exported / "work"
+        ClosedSetConfig.model_validate(run), [read_export(exported)], exported / "work"
     )
     described = document["train_dataloader"]["dataset"]
     described["pipeline"] = [*described["pipeline"][:2], {"type": "PackSegInputs"}]
@@ -155,7 +161,7 @@ def test_mmsegmentation_reads_the_exported_labels(run, exported, tars):
 def test_only_the_backbone_learns_slowly(run, exported):
     for network, key in ((DEEPLAB, "backbone"), (MASK2FORMER, "pixel_level_module.encoder")):
         config = ClosedSetConfig.model_validate({**run, "network": network})
-        optimiser = runner_document(config, read_export(exported), exported)["optim_wrapper"]
+        optimiser = runner_document(config, [read_export(exported)], exported)["optim_wrapper"]
         assert optimiser["paramwise_cfg"] == {"custom_keys": {key: {"lr_mult": 0.1}}}
         assert optimiser["clip_grad"] == {"max_norm": 0.01, "norm_type": 2}
 
@@ -167,6 +173,62 @@ def test_a_sampler_that_begins_later_goes_on_in_the_same_order():
     assert drawn[:5] != drawn[5:10]
     later = iter(EndlessSampler(range(5), seed=3, first=7))
     assert [next(later) for _ in range(8)] == drawn[7:]
+
+
+def test_images_of_several_exports_are_drawn_by_their_weights_from_any_place_on():
+    whole = iter(MixedSampler(range(13), sizes=[3, 10], shares=[200, 800], seed=3))
+    drawn = [next(whole) for _ in range(1000)]
+    assert sum(number < 3 for number in drawn) == 200
+    few = [number for number in drawn if number < 3]
+    assert all(sorted(few[k : k + 3]) == [0, 1, 2] for k in range(0, 198, 3))
+    many = [number for number in drawn if number >= 3]
+    assert sorted(many[:10]) == list(range(3, 13))
+    later = iter(MixedSampler(range(13), sizes=[3, 10], shares=[200, 800], seed=3, first=700))
+    assert [next(later) for _ in range(300)] == drawn[700:]
+
+
+def mixed_with(run, exported, folder):
+    """The run on two exports: ten drawn scenes, and one real image of another size and format."""
+    labels = np.zeros((40, 50), np.uint16)
+    labels[5:30, 5:30] = 1
+    image = LabelledImage(
+        key="real00000000",
+        class_ids=(0,),
+        class_names=("balloon",),
+        image_bytes=encode_image(np.zeros((40, 50, 3), np.uint8), "jpg"),
+        mask_bytes=encode_label_map(labels),
+        judged_class_ids=tuple(range(14)),
+    )
+    tar = folder / "real.tar"
+    tar.write_bytes(pack_real_images([RealImage(image, 0, "photo")]))
+    closed_set = resolve_closed_set(load_vocabulary("miniature"), "miniature")
+    export_shards({str(tar): "x"}, closed_set, folder / "real")
+    sources = [{"data": str(exported)}, {"data": str(folder / "real"), "weight": 3}]
+    return {**{k: v for k, v in run.items() if k != "data"}, "sources": sources}
+
+
+def test_a_network_is_trained_on_two_exports_and_the_run_is_known_by_both(run, exported, tmp_path):
+    config = ClosedSetConfig.model_validate(mixed_with(run, exported, tmp_path))
+    record = train_closed_set(config)
+    assert record.num_samples == 11
+    assert find_trained_closed_set(config) == record
+    meta = closed_set_run_identity(config, read_exports(config))
+    assert meta["config"]["shares"] == (250, 750)
+    assert [each["samples"] for each in meta["data"]] == [10, 1]
+    alone = ClosedSetConfig.model_validate(run)
+    assert not {"sources", "shares"} & alone.identity().keys()
+    assert closed_set_run_identity(alone, read_exports(alone))["data"]["samples"] == 10
+
+
+def test_exports_of_other_classes_are_not_mixed(run, exported, tars, tmp_path):
+    shards = {shard.path: shard.identity for shard in find_shards(str(tars))}
+    export_shards(
+        shards, resolve_closed_set(load_vocabulary("miniature"), "cat,bus"), tmp_path / "e"
+    )
+    sources = [{"data": str(exported)}, {"data": str(tmp_path / "e")}]
+    mixed = {**{k: v for k, v in run.items() if k != "data"}, "sources": sources}
+    with pytest.raises(InputError, match="is an export of cat,bus, expected miniature"):
+        train_closed_set(ClosedSetConfig.model_validate(mixed))
 
 
 def test_another_run_in_the_same_folder_is_refused(run):

@@ -1,0 +1,88 @@
+"""The miniature student on a folder of real images, alone and mixed with generated samples.
+
+The folder is the split `train` of the drawn benchmark in the layout of PASCAL VOC: images with
+exact masks and without twins; as many images as a dataset of the demonstration has samples, and
+twice as many, since a tenth of them shows no object.
+`benchmarks.student_transfer` has the same student on generated samples, and on drawn pairs; its
+datasets are used where `--out` names its folder. What is there is not made again.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+
+from benchmarks.results_file import write_results
+from evaluation.benchmarks.contract import BenchmarkConfig
+from evaluation.scoring.results import Scores
+from flows.data_sources import DataSource
+from flows.demo import demo_generation
+from flows.local_runs import generate_locally
+from flows.local_steps import evaluate_locally, train_locally
+from flows.training_parameters import TrainAndEvaluateParameters
+from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+
+SPLITS = ("val", "test")
+MEANS = ("miou", "foreground_miou")
+
+
+def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
+    """Train and score the students of one seed; one row for each subject and split."""
+    root = out / f"seed{seed}"
+    generation = demo_generation(root / "generated", seed)
+    generate_locally(generation, console)
+    few, many = (
+        write_benchmark(DrawnBenchmarkConfig(num_train=count), out / f"real-{count}")
+        for count in (generation.samples, 2 * generation.samples)
+    )
+    real, more = (DataSource(path=str(folder), layout="miniature") for folder in (few, many))
+    generated = DataSource(path=str(root / "generated"))
+    rows: list[dict[str, object]] = []
+    for name, subject, data in (
+        ("few", f"student on {generation.samples} real images", (real,)),
+        ("many", f"student on {2 * generation.samples} real images", (more,)),
+        ("both", "student on generated and real, 1 to 1", (generated, real)),
+    ):
+        parameters = TrainAndEvaluateParameters(
+            data=data,
+            imports=str(out / "imports"),
+            out=str(root / f"real-{name}-run"),
+            training={"seed": seed},
+            benchmarks=tuple(BenchmarkConfig(root=few, split=split) for split in SPLITS),
+            untrained=False,
+            baseline=False,
+        )
+        train_locally(parameters, console)
+        for scores in evaluate_locally(parameters, console):
+            assert isinstance(scores, Scores)
+            rows.append(
+                {
+                    "seed": seed,
+                    "subject": subject,
+                    "split": scores.protocol.split,
+                    "miou": round(100 * scores.miou, 2),
+                    "foreground_miou": round(100 * (scores.foreground_miou or 0.0), 2),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Measure three seeds and write their rows and means."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/student-transfer"))
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    for seed in range(arguments.seeds):
+        rows += measure(arguments.out, seed, Console())
+    for subject, split in dict.fromkeys((row["subject"], row["split"]) for row in rows):
+        own = [row for row in rows if (row["subject"], row["split"]) == (subject, split)]
+        means = {name: round(fmean(float(str(row[name])) for row in own), 2) for name in MEANS}
+        rows.append({"seed": "mean", "subject": subject, "split": split, **means})
+    write_results("real_data", rows, ("magicseg-engine", "torch", "transformers"))
+
+
+if __name__ == "__main__":
+    main()
