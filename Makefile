@@ -13,28 +13,32 @@ OLDEST_TESTS := tests/models/painting tests/models/labelling tests/models/studen
 	$(addprefix tests/storage/test_,archives.py card.py codecs.py documents.py fuzzed_readers.py hostile_files.py \
 	hostile_records.py local_objects.py manifest.py merging.py repacked_tars.py shards.py store.py verification.py)
 
-.PHONY: coverage demo test test-fuzz test-oldest test-original test-slow check setup setup-oldest setup-original
+.PHONY: coverage demo test test-full test-fuzz test-oldest test-original test-slow check setup setup-oldest setup-original
 
 demo: $(READY)
 	$(BIN)/magicseg demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz and not full"
 
 # The same with the lines that no test runs; it takes a good deal longer.
 coverage: $(READY)
-	$(BIN)/python -m pytest --cov -n 2 --dist loadfile -m "not slow and not fuzz"
+	$(BIN)/python -m pytest --cov -n 2 --dist loadfile -m "not slow and not fuzz and not full"
 
 # Much of their time is waiting: three share two cores well.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow
+
+# The chain at full size, with random weights: it takes 7 GB of disk and many minutes.
+test-full: $(READY)
+	$(BIN)/python -m pytest -m full
 
 test-fuzz: $(READY)
 	$(BIN)/python -m pytest -n 2 -m fuzz
 
 # On the oldest versions that pyproject.toml allows: models, storage, stages, and a small dataset.
 test-oldest: $(OLDEST_READY)
-	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz" $(OLDEST_TESTS)
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not fuzz and not full" $(OLDEST_TESTS)
 	$(OLDEST)/bin/python -m pytest tests/flows/test_small_generation.py
 
 # What the extra 'original' brings, beside the same weights in transformers: it needs transformers 4.

@@ -22,6 +22,7 @@ from transformers import (
     BertConfig,
     BertTokenizerFast,
     CLIPConfig,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
@@ -59,6 +60,9 @@ class Geometry:
         swin: Of the detector's image tower.
         bert: Of its text tower.
         detector: Of the rest of it.
+        clip: Of the image tower of the student's CLIP.
+        clip_text: Of its text tower.
+        clip_width: Of what both towers are projected to.
         shortest_edge: What the detector enlarges an image to.
         sam: Of the segmenter's image tower.
         sam_prompts: Of what turns boxes into vectors.
@@ -81,6 +85,9 @@ class Geometry:
     swin: Options = field(default_factory=dict)
     bert: Options = field(default_factory=dict)
     detector: Options = field(default_factory=dict)
+    clip: Options = field(default_factory=dict)
+    clip_text: Options = field(default_factory=dict)
+    clip_width: int = 512
 
 
 FULL = Geometry(
@@ -116,8 +123,9 @@ FULL = Geometry(
         "global_attn_indexes": [7, 15, 23, 31],
         "initializer_range": 0.02,  # the default makes all but zeros
     },
+    clip={"patch_size": 16},
 )
-"""Stable Diffusion 1.5, Grounding DINO tiny and SAM ViT-H."""
+"""Stable Diffusion 1.5, Grounding DINO tiny, SAM ViT-H and CLIP ViT-B/16."""
 
 _TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 _TINY |= {"num_attention_heads": 2}
@@ -182,6 +190,9 @@ SMALL = Geometry(
         "num_queries": 16,
         "num_feature_levels": 3,
     },
+    clip={**_TINY, "image_size": 32, "patch_size": 8},
+    clip_text={**_TINY, "vocab_size": 64},
+    clip_width=16,
 )
 
 
@@ -281,6 +292,19 @@ def save_segmenter(folder: Path, geometry: Geometry, device: str) -> str:
         mask_size={"longest_edge": side // 4},
         mask_pad_size={"height": side // 4, "width": side // 4},
     ).save_pretrained(folder)
+    return str(folder)
+
+
+def save_clip(folder: Path, geometry: Geometry, device: str) -> str:
+    """Save the CLIP of a student in float32; give its path."""
+    marks = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = CLIPConfig(
+        text_config={**marks, **geometry.clip_text},
+        vision_config=geometry.clip,
+        projection_dim=geometry.clip_width,
+    )
+    _letters(folder).save_pretrained(folder)
+    _made(lambda: CLIPModel(config), device).save_pretrained(folder)
     return str(folder)
 
 

@@ -2,7 +2,8 @@
 
 The folder is the split `train` of the drawn benchmark in the layout of PASCAL VOC: images with
 exact masks and without twins; as many images as a dataset of the demonstration has samples, and
-twice as many, since a tenth of them shows no object.
+twice as many. The scenes of `benchmarks.student_transfer` are written as a folder too: what differs
+there is the way through the folder, and that no image has a twin.
 `benchmarks.student_transfer` has the same student on generated samples, and on drawn pairs; its
 datasets are used where `--out` names its folder. What is there is not made again.
 """
@@ -11,9 +12,11 @@ import argparse
 from pathlib import Path
 from statistics import fmean
 
+from PIL import Image
 from rich.console import Console
 
 from benchmarks.results_file import write_results
+from benchmarks.student_transfer import draw_scene
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.results import Scores
 from flows.data_sources import DataSource
@@ -21,10 +24,32 @@ from flows.demo import demo_generation
 from flows.local_runs import generate_locally
 from flows.local_steps import evaluate_locally, train_locally
 from flows.training_parameters import TrainAndEvaluateParameters
-from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
+from models.miniature.benchmark import (
+    DrawnBenchmarkConfig,
+    draw_labels,
+    voc_palette,
+    write_benchmark,
+)
+from models.miniature.world import render
 
 SPLITS = ("val", "test")
 MEANS = ("miou", "foreground_miou")
+
+
+def write_scenes(folder: Path, count: int, seed: int) -> Path:
+    """Write the scenes of the drawn dataset in the layout of PASCAL VOC, without their twins."""
+    names = [f"scene_{index:06d}" for index in range(count)]
+    for place in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        scene, _ = draw_scene(seed, index)
+        Image.fromarray(render(scene)).save(folder / "JPEGImages" / f"{name}.png")
+        labels = Image.fromarray(draw_labels(scene))
+        labels.putpalette(voc_palette())
+        labels.save(folder / "SegmentationClass" / f"{name}.png")
+    listing = folder / "ImageSets" / "Segmentation" / "train.txt"
+    listing.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return folder
 
 
 def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
@@ -36,12 +61,16 @@ def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
         write_benchmark(DrawnBenchmarkConfig(num_train=count), out / f"real-{count}")
         for count in (generation.samples, 2 * generation.samples)
     )
-    real, more = (DataSource(path=str(folder), layout="miniature") for folder in (few, many))
+    same = write_scenes(root / "scenes", generation.samples, seed)
+    real, more, alike = (
+        DataSource(path=str(folder), layout="miniature") for folder in (few, many, same)
+    )
     generated = DataSource(path=str(root / "generated"))
     rows: list[dict[str, object]] = []
     for name, subject, data in (
         ("few", f"student on {generation.samples} real images", (real,)),
         ("many", f"student on {2 * generation.samples} real images", (more,)),
+        ("same", "student on the drawn scenes as a folder", (alike,)),
         ("both", "student on generated and real, 1 to 1", (generated, real)),
     ):
         parameters = TrainAndEvaluateParameters(

@@ -33,13 +33,15 @@ SPLITS = ("val", "test")
 
 def draw_dataset(folder: Path, count: int, seed: int) -> None:
     """Write a tar of drawn scenes, with as many pairs of things as the demonstration asks for."""
-    samples = []
-    for index in range(count):
-        rng = np.random.default_rng(derive_seed("drawn", seed, index))
-        scene = sample_scene(rng, num_things=1 + (index % 4 == 3), hard=0.35)
-        samples.append(_sample(scene, rng, index))
+    samples = [_sample(*draw_scene(seed, index), index) for index in range(count)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "drawn.tar").write_bytes(pack(samples))
+
+
+def draw_scene(seed: int, index: int) -> tuple[Scene, np.random.Generator]:
+    """A scene of `draw_dataset`, and the generator that goes on to its caption."""
+    rng = np.random.default_rng(derive_seed("drawn", seed, index))
+    return sample_scene(rng, num_things=1 + (index % 4 == 3), hard=0.35), rng
 
 
 def _sample(scene: Scene, rng: np.random.Generator, index: int) -> Sample:

@@ -92,7 +92,7 @@ def train_and_evaluate(  # noqa: PLR0913 - the fields of a form
         scoring: Scoring settings that differ from the profile's, as in the scoring config.
         training: Training settings that differ from the profile's, as in the training config.
         untrained: Score the student before training too, to stand beside it.
-        baseline: Score the profile's detector with its segmenter too.
+        baseline: Score the profile's labeller too.
         closed_sets: Ordinary segmenters to train on the same shards and to score on the same
             benchmarks; they need the extra mmseg.
         processes: Processes that train, one a GPU, started by torchrun if there are several.

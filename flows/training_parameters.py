@@ -50,7 +50,7 @@ class ScoringParameters(BaseModel, frozen=True, extra="forbid", use_attribute_do
     untrained: bool = True
     """Score the student before training too, to stand beside it."""
     baseline: bool = True
-    """Score the profile's detector with its segmenter too."""
+    """Score the profile's labeller too."""
 
 
 class EvaluationParameters(ScoringParameters, frozen=True):

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from models.arithmetic import torch_dtype
-from models.folders import NETWORK_CONFIG, WeightFiles, read_json, require_network
-from models.weights import Weights, loading, require_marker, way_out
+from models.folders import WeightFiles, require_network
+from models.weights import Weights, loading, require_model_type, way_out
 from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -21,6 +21,9 @@ _WRAPPED = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
 _RENAMED = {
     r"^(embeddings|encoder|final_layer_norm)\.": r"text_model.\1.",
     r"^vision_model\.(?!vision_model\.)": "vision_model.vision_model.",
+    r"^(?:detector_model\.)?text_encoder\.(?=(?:embeddings|encoder|final_layer_norm)\.)": (
+        "text_encoder.text_model."
+    ),
 }
 # Tables of indices that some releases store and some do not, and a norm that no network uses.
 _WITHOUT_EFFECT = re.compile(
@@ -56,14 +59,7 @@ def load_network(
         InputError: If the checkpoint is missing, damaged, of another architecture, or lacks
             tensors, which would stay at their random initial values.
     """
-    found = read_json(require_marker(weights, NETWORK_CONFIG)).get("model_type")
-    expected = (model_type,) if isinstance(model_type, str) else model_type
-    if found not in expected:
-        message = (
-            f"{NETWORK_CONFIG} of {weights.source!r} says that the weights are of type {found!r}, "
-            f"expected {expected[0]!r}"
-        )
-        raise InputError(message)
+    require_model_type(weights, *([model_type] if isinstance(model_type, str) else model_type))
     return load_part(network, weights, dtype=dtype, **options)
 
 

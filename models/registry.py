@@ -21,6 +21,7 @@ from models.labelling.config import (
     SegmenterConfig,
 )
 from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
+from models.labelling.sam3_config import Sam3Config
 from models.loading import LOADING
 from models.painting.config import PainterConfig
 from models.protocols import TokenCounter
@@ -104,6 +105,13 @@ KINDS: tuple[Kind, ...] = (
         Need.DEVICE,
         "a text-to-image pipeline of `diffusers`",
         tokens="models.painting.tokens:PipelineTokens",
+    ),
+    Kind(
+        Role.LABELLER,
+        Sam3Config,
+        "models.labelling.sam3:Sam3",
+        Need.DEVICE,
+        "SAM 3 of `transformers`, with either text encoder: boxes and masks in one pass",
     ),
     Kind(
         Role.DETECTOR,

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from models.devices import is_out_of_memory
-from models.folders import require_complete, require_marker_file
+from models.folders import NETWORK_CONFIG, read_json, require_complete, require_marker_file
 from models.hub import find_on_hub, is_offline, whole_commit
 from models.loading import LOADING
 from storage.errors import EngineError, InputError
@@ -176,6 +176,29 @@ def require_marker(weights: Weights, name: str) -> Path:
         return find_on_hub(weights.source, name, str(weights.revision))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(_missing(weights, error)) from error
+
+
+def require_model_type(weights: Weights, *expected: str) -> str:
+    """Read of which architecture a network is, before anything large is read.
+
+    Args:
+        weights: Where to look.
+        expected: What its `config.json` may say.
+
+    Returns:
+        Which of them it says.
+
+    Raises:
+        InputError: If it says something else, is not there, or cannot be downloaded.
+    """
+    found = read_json(require_marker(weights, NETWORK_CONFIG)).get("model_type")
+    if found not in expected:
+        message = (
+            f"{NETWORK_CONFIG} of {weights.source!r} says that the weights are of type {found!r}, "
+            f"expected {' or '.join(map(repr, expected))}"
+        )
+        raise InputError(message)
+    return found
 
 
 def require_weights_of(weights: Weights, marker: str, unneeded: frozenset[str]) -> Path:

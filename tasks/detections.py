@@ -49,6 +49,7 @@ def detect_objects(
         the last bits of the arithmetic do not reach the records.
     """
     phrases = [_phrases(classes[pair.key], vocabulary) for pair in pairs]
+    role = Role.LABELLER if isinstance(detector, Labeller) else Role.DETECTOR
     found, cuts = _find(detector, [pair.image for pair in pairs], phrases)
     passed = [
         index
@@ -61,9 +62,10 @@ def detect_objects(
     shadow_of = dict(zip(passed, shadows, strict=True))
     results: list[Detection | Rejected] = []
     for index, pair in enumerate(pairs):
-        dropped = _dropped(pair.key, found[index], shadow_of.get(index), phrases[index], rules)
-        if dropped is None and not cuts[index].finite:
-            dropped = drop_not_finite(pair.key, Stage.DETECTIONS, Role.LABELLER, "masks")
+        dropped = _not_finite(pair.key, role, found[index], shadow_of.get(index), cuts[index])
+        dropped = dropped or _refusal(
+            pair.key, found[index], shadow_of.get(index), phrases[index], rules
+        )
         results.append(
             dropped
             or _detection(pair.key, found[index], shadow_of[index], cuts[index], classes[pair.key])
@@ -99,7 +101,18 @@ def _detection(
     )
 
 
-def _dropped(
+def _not_finite(
+    key: str, role: Role, found: FoundBoxes, shadow: FoundBoxes | None, cut: CutMasks
+) -> Rejected | None:
+    """Drop a sample of whose models some value is no number."""
+    if not all(_is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
+        return drop_not_finite(key, Stage.DETECTIONS, role, "boxes or scores")
+    if not (cut.finite and are_finite(cut.predicted_ious)):
+        return drop_not_finite(key, Stage.DETECTIONS, role, "masks")
+    return None
+
+
+def _refusal(
     key: str,
     found: FoundBoxes,
     shadow: FoundBoxes | None,
@@ -107,8 +120,6 @@ def _dropped(
     rules: DetectionRules,
 ) -> Rejected | None:
     """Say why a sample does not pass; its counterfactual was looked at only if its image does."""
-    if not all(_is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
-        return drop_not_finite(key, Stage.DETECTIONS, Role.DETECTOR, "boxes or scores")
     refused = _refused(found, phrases, rules)
     if refused is not None:
         return _rejected(key, *refused)

@@ -41,7 +41,7 @@ class GenerationOptions:
     accept_failed: Flag = False
     """Pack shards without the samples that no service delivered."""
     profile: str | None = None
-    """Shipped profile (miniature, sd15, sdxl, flux), or the path of a YAML file."""
+    """Shipped profile (miniature, sd15, sd15-sam3, sdxl, flux), or the path of a YAML file."""
     shards: str | None = None
     """Shards to work on: all, or indices and ranges such as 0-3,7."""
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = ()

@@ -101,7 +101,7 @@ def evaluate(
         preset: Score as a published work did, such as groupvit, tcl, sclip, clearclip, zegclip, gem
             or magicseg_released; settings that are given win.
         untrained: Score the student before training too.
-        baseline: Score the profile's detector with its segmenter too.
+        baseline: Score the profile's labeller too.
         set_: Scoring settings that differ from the profile's, as name=value, or settings of the
             benchmark, such as benchmark.lvis.images=all; may be repeated.
     """

@@ -45,5 +45,19 @@ def corners_of(
         xyxy in pixels.
     """
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    corners = np.concatenate([centre - half, centre + half], axis=1).clip(0, 1)
-    return (corners * np.array(size * 2)).astype(np.float32)
+    return clipped(np.concatenate([centre - half, centre + half], axis=1), size)
+
+
+def clipped(
+    corners: Float32[np.ndarray, "queries 4"], size: tuple[int, int]
+) -> Float32[np.ndarray, "queries 4"]:
+    """Clip corners to the image.
+
+    Args:
+        corners: xyxy relative to the image.
+        size: Width and height of the image in pixels.
+
+    Returns:
+        xyxy in pixels.
+    """
+    return (corners.clip(0, 1) * np.array(size * 2)).astype(np.float32)

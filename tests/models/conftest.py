@@ -49,6 +49,7 @@ from transformers import (
 
 from models.processors import image_processor_class
 from tiny_pipelines import build_pipeline_of
+from tiny_sam3 import save_sam3
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +111,12 @@ def build_owlv2():
 def build_sam():
     """Saves a SAM checkpoint in a folder and returns its path."""
     return _build_sam
+
+
+@pytest.fixture(scope="session")
+def build_sam3():
+    """Saves a SAM 3 checkpoint in a folder and returns its path."""
+    return save_sam3
 
 
 @pytest.fixture(scope="session")

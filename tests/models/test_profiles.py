@@ -1,5 +1,7 @@
 """Profiles name all models of a run."""
 
+from pathlib import Path
+
 import huggingface_hub.constants
 import pytest
 import yaml
@@ -22,8 +24,8 @@ def write(path, **changes):
     return str(path)
 
 
-def test_the_shipped_profiles_are_the_miniature_and_the_papers_with_three_painters():
-    assert profile_names() == ["flux", "miniature", "sd15", "sdxl"]
+def test_the_shipped_profiles_are_the_miniature_and_the_papers_with_other_painters_and_labellers():
+    assert profile_names() == ["flux", "miniature", "sd15", "sd15-sam3", "sdxl"]
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -53,6 +55,25 @@ def test_sd15_has_the_models_and_settings_of_the_paper():
     assert profile.labeller.segmenter.model == "facebook/sam-vit-huge"
     assert not profile.labeller.segmenter.multimask
     assert profile.student.clip == "openai/clip-vit-base-patch16"
+
+
+def test_sd15_sam3_is_sd15_with_one_network_as_its_labeller():
+    profile, paper = load_profile("sd15-sam3"), load_profile("sd15")
+    same = {"name": "sd15", "labeller": paper.labeller}
+    assert profile.model_copy(update=same) == paper
+    assert profile.labeller.kind == "sam3"
+    assert profile.labeller.model == "facebook/sam3"
+    assert profile.labeller.score_threshold == profile.labeller.mask_threshold == 0.5
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_the_table_of_the_shipped_profiles_has_what_they_pin(name):
+    page = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text(encoding="utf-8")
+    table = page.split("## What the shipped profiles load")[1].split("\n## ")[0]
+    for config in load_profile(name).models().values():
+        if getattr(config, "revision", None):
+            [row] = [line for line in table.splitlines() if f"| `{config.model}` |" in line]
+            assert f"`{config.revision[:12]}`" in row
 
 
 @pytest.mark.parametrize("name", ["flux", "sdxl"])
@@ -134,7 +155,7 @@ def test_an_unknown_profile_is_refused_with_those_that_are_known():
     with pytest.raises(InputError) as caught:
         load_profile("sd-15")
     assert str(caught.value) == (
-        "profile 'sd-15' is unknown; did you mean sd15? known: flux, miniature, sd15, sdxl, "
+        f"profile 'sd-15' is unknown; did you mean sd15? known: {', '.join(profile_names())}, "
         "or the path of a .yaml file"
     )
 
@@ -169,7 +190,7 @@ def test_a_profile_that_names_a_detector_and_a_segmenter_means_a_grounded_labell
 
     del document["painter"]
     path.write_text(yaml.safe_dump(document | {"detector": labeller["detector"]}))
-    with pytest.raises(InputError, match=r"labeller\.grounded\.segmenter"):
+    with pytest.raises(InputError, match=r"labeller\.segmenter"):
         load_profile(str(path))
 
 

@@ -1,13 +1,12 @@
 """Settings of the original back ends; nothing here needs torch or the packages themselves."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from models.arithmetic import Arithmetic
-from models.configs import ModelConfig
-from models.labelling.config import SpanConfig
+from models.labelling.config import BoxSegmenterConfig, SpanConfig
 from models.labelling.original.files import (
     digest_of,
     files_of_text_encoder,
@@ -15,6 +14,7 @@ from models.labelling.original.files import (
     find_settings,
     find_text_encoder,
     original_folder,
+    read_settings,
 )
 from models.labelling.original.packages import (
     require_detector_packages,
@@ -67,19 +67,18 @@ class OriginalDetectorConfig(SpanConfig, frozen=True):
         """Look for the packages and the files without loading them; say where they are.
 
         Raises:
-            InputError: If one is missing; says how to get it.
+            InputError: If one is missing, and how to get it, or the settings cannot be read.
         """
         require_detector_packages()
         folder = original_folder(self.model)
         find_text_encoder(folder)
-        _ = self.settings
+        if self.settings is not None:
+            read_settings(self.settings)
         return f"{find_checkpoint(folder).name} in {folder}"
 
 
-class OriginalSegmenterConfig(ModelConfig, frozen=True):
+class OriginalSegmenterConfig(BoxSegmenterConfig, frozen=True):
     """SAM as its authors' package computes it, from a released checkpoint."""
-
-    of_the_machine: ClassVar[frozenset[str]] = ModelConfig.of_the_machine | {"boxes_at_once"}
 
     kind: Literal["sam-original"] = "sam-original"
     """Tells this segmenter from others."""
@@ -89,13 +88,6 @@ class OriginalSegmenterConfig(ModelConfig, frozen=True):
     """Not used: a folder has none."""
     architecture: Literal["vit_h", "vit_l", "vit_b"] = "vit_h"
     """Size of the network, as the name of a released checkpoint says."""
-    mask_threshold: float = 0.0
-    """Logit above which a pixel belongs to the object."""
-    multimask: bool = False
-    """Let the decoder propose three masks a box and take the one it thinks best; otherwise it
-    makes one."""
-    boxes_at_once: int = Field(64, ge=1)
-    """Boxes of an image that are cut out together; more take more memory, and give the same."""
 
     @field_validator("dtype")
     @classmethod

@@ -1,4 +1,4 @@
-"""SAM of its authors' package, prompted with boxes."""
+"""SAM of its authors' package, behind the same front as that of transformers."""
 
 import logging
 from collections.abc import Sequence
@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor
 
 from models.arithmetic import rounding_of
 from models.devices import pick_device
+from models.labelling.box_segmenter import BoxSegmenter, Square, runs_of
 from models.labelling.original.checkpoints import load_checkpoint
 from models.labelling.original.config import OriginalSegmenterConfig
 from models.labelling.original.files import find_checkpoint, original_folder
 from models.labelling.original.packages import original_module, require_segmenter_packages
-from models.protocols import CutMasks
-from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
 
 
-class OriginalSam:
-    """SAM of `segment_anything`: an image is encoded once, and its boxes are decoded together.
+class OriginalSam(BoxSegmenter):
+    """SAM of `segment_anything`.
 
     Args:
         config: Checkpoint and thresholds.
@@ -33,74 +33,71 @@ class OriginalSam:
 
     def __init__(self, config: OriginalSegmenterConfig) -> None:
         require_segmenter_packages()
-        self.config = config
-        self.device = pick_device(config.device)
+        super().__init__(config, _Network(config))
+
+
+class _Network:
+    """The network in the steps of the package's `SamPredictor`, which knows one image at a time.
+
+    Args:
+        config: Checkpoint and arithmetic.
+    """
+
+    def __init__(self, config: OriginalSegmenterConfig) -> None:
+        self._config = config
+        self._device = pick_device(config.device)
         checkpoint = find_checkpoint(original_folder(config.model))
         package = original_module("segment_anything")
         network: Any = package.sam_model_registry[config.architecture]()
         load_checkpoint(network, checkpoint)
-        network.mask_threshold = config.mask_threshold
-        self._predictor: Any = package.SamPredictor(network.eval().to(self.device))
+        self._network = network.eval().to(self._device)
+        resizing = original_module("segment_anything.utils.transforms")
+        self._resize: Any = resizing.ResizeLongestSide(network.image_encoder.img_size)
         _log.info("segmenter %s loaded from %s", config.model, checkpoint)
 
-    def segment(
+    def square(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Square:
+        """Resize an image; the network itself takes colours and padding as they are here."""
+        resized = self._resize.apply_image(image)
+        pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
+        height, width = image.shape[:2]
+        inside = (resized.shape[0], resized.shape[1])
+        return Square(self._network.preprocess(pixels), (height, width), inside)
+
+    def encode(self, pixels: Float32[Tensor, "images 3 side side"]) -> Sequence[Tensor]:
+        """Encode images."""
+        with rounding_of(self._config.dtype, self._device):
+            return [self._network.image_encoder(pixels)]
+
+    def decode(
         self,
-        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        boxes: Sequence[Float32[np.ndarray, "_ 4"]],
-    ) -> list[CutMasks]:
-        """Cut one mask for each box.
-
-        Args:
-            images: RGB; sizes may differ.
-            boxes: For each image at least one box, xyxy in its pixels.
-
-        Returns:
-            Masks at the size of the image given, in the order of the boxes.
-
-        Raises:
-            InputError: If an image has no box, or the two lists differ in length.
-        """
-        _require_boxes(images, boxes)
-        return [self._cut(image, own) for image, own in zip(images, boxes, strict=True)]
-
-    def _cut(
-        self, image: UInt8[np.ndarray, "_ _ 3"], boxes: Float32[np.ndarray, "_ 4"]
-    ) -> CutMasks:
-        size = self.config.boxes_at_once
-        with rounding_of(self.config.dtype, self.device):
-            self._predictor.set_image(image)
-            parts = [
-                self._cut_some(boxes[first : first + size], image.shape[:2])
-                for first in range(0, len(boxes), size)
+        encoded: Sequence[Tensor],
+        owners: Int[np.ndarray, " boxes"],
+        corners: Float32[np.ndarray, "boxes 4"],
+    ) -> tuple[Float[Tensor, "boxes proposals rows columns"], Float[Tensor, "boxes proposals"]]:
+        """Propose masks: the package decodes boxes of one image in a call."""
+        [embeddings] = encoded
+        with rounding_of(self._config.dtype, self._device):
+            made = [
+                self._decode(embeddings[image : image + 1], torch.from_numpy(corners[rows]))
+                for image, rows in runs_of(owners)
             ]
-        self._predictor.reset_image()
-        return CutMasks(
-            np.concatenate([part.masks for part in parts]),
-            np.concatenate([part.predicted_ious for part in parts]),
-            finite=all(part.finite for part in parts),
+        return torch.cat([logits for logits, _ in made]), torch.cat([ious for _, ious in made])
+
+    def _decode(
+        self, embedding: Float[Tensor, "1 _ _ _"], corners: Float32[Tensor, "boxes 4"]
+    ) -> tuple[Tensor, Tensor]:
+        prompts = self._network.prompt_encoder
+        sparse, dense = prompts(points=None, boxes=corners.to(self._device), masks=None)
+        return self._network.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=prompts.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=self._config.multimask,
         )
 
-    def _cut_some(self, boxes: Float32[np.ndarray, "_ 4"], size: tuple[int, ...]) -> CutMasks:
-        corners = torch.as_tensor(boxes, device=self.device)
-        masks, ious, logits = self._predictor.predict_torch(
-            None,
-            None,
-            self._predictor.transform.apply_boxes_torch(corners, size),
-            multimask_output=self.config.multimask,
-        )
-        best_ious, best = ious.max(dim=1)
-        rows = torch.arange(len(best), device=best.device)
-        finite = logits[rows, best].isfinite().all() & best_ious.isfinite().all()
-        return CutMasks(
-            masks[rows, best].cpu().numpy(), best_ious.cpu().numpy(), finite=bool(finite)
-        )
-
-
-def _require_boxes(images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> None:
-    if len(images) != len(boxes):
-        message = f"{len(images)} images came with boxes of {len(boxes)}, expected as many"
-        raise InputError(message)
-    for index, own in enumerate(boxes):
-        if len(own) == 0:
-            message = f"image {index} has no box, expected at least one to cut along"
-            raise InputError(message)
+    def enlarge(
+        self, logits: Float[Tensor, "boxes rows columns"], square: Square
+    ) -> Float[Tensor, "boxes height width"]:
+        """Bring masks of one image to its size."""
+        return self._network.postprocess_masks(logits[:, None], square.inside, square.size)[:, 0]

@@ -1,5 +1,9 @@
 """Grounding DINO of the package's own width beside that of transformers, with random weights."""
 
+import json
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +25,7 @@ from models.labelling.original.config import OriginalDetectorConfig
 from models.labelling.original.detector import OriginalGroundingDino
 from models.processors import image_processor_class, load_whole_tokenizer
 from models.weights import resolve_weights
-from original_folders import save_detector
+from original_folders import TEXT, save_detector
 from original_parity import captions_of, scores_of, worst
 from storage.errors import InputError
 
@@ -114,3 +118,46 @@ def test_a_picture_with_too_few_places_for_the_queries_is_refused(wide):
     detector = OriginalGroundingDino(wide[1].config.model_copy(update={"short_side": 32}))
     with pytest.raises(InputError, match="32 x 32 pixels has 22 places for 40 queries"):
         detector.detect(PICTURES[:1], ASKED[:1])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("hidden_dim = 64", "hidden_dim is 64, expected 256: the package fixes it"),
+        ("nheads = '8'", "say nheads is '8', expected something like 8"),
+        ("backbone = 'resnet50'", "say backbone is 'resnet50', expected something like 'swin_T"),
+        ("backbone = 'swin_X'", "cannot be loaded"),
+        ("enc_layers = 10**9", "expected lines of `name = value`"),
+        ("enc_layers = 1000000000", "says 'enc_layers' is 1000000000, expected at most 1000"),
+        ("enc_layers = 2", r"lacks \d+ tensors of the network, 'transformer\.encoder\."),
+        ("num_queries = 41", r"of shape \(40, 256\), expected \(41, 256\)"),
+        ("del_me = 1; import os", "expected lines of `name = value`"),
+    ],
+)
+def test_settings_that_are_not_of_the_checkpoint_are_refused(wide, tmp_path, line, message):
+    folder = tmp_path / "folder"
+    shutil.copytree(wide[1].config.model, folder, copy_function=os.link)
+    text = (folder / "settings.py").read_text()
+    (folder / "settings.py").unlink()
+    (folder / "settings.py").write_text(f"{text}\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        OriginalGroundingDino(wide[1].config.model_copy(update={"model": str(folder)}))
+
+
+def test_settings_that_lack_one_are_refused(wide, tmp_path):
+    shutil.copytree(wide[1].config.model, tmp_path / "folder")
+    file = tmp_path / "folder" / "settings.py"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith("pre_norm")))
+    config = wide[1].config.model_copy(update={"model": str(tmp_path / "folder")})
+    with pytest.raises(InputError, match="say pre_norm is 'missing', expected something"):
+        OriginalGroundingDino(config)
+
+
+def test_a_text_encoder_that_has_fewer_words_than_its_vocabulary_is_refused(wide, tmp_path):
+    shutil.copytree(wide[1].config.model, tmp_path / "folder")
+    file = tmp_path / "folder" / TEXT / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 1000}))
+    config = wide[1].config.model_copy(update={"model": str(tmp_path / "folder")})
+    with pytest.raises(InputError, match="have 1000 words, but their tokenizer has"):
+        OriginalGroundingDino(config)
