@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt16
 
 from models.labellers import cutting_part
+from models.masks import PackedMasks
 from models.protocols import CutMasks, Segmenter
 from models.registry import Role
 from storage.codecs import decode_rle, encode_rle
@@ -95,9 +96,14 @@ def take_masks(
             "dataset"
         )
         raise DataError(message)
-    masks = [decode_rle(each.rle, *size, name=detection.key) for each in detection.masks]
+    masks = PackedMasks.joined(
+        [
+            PackedMasks.of(decode_rle(each.rle, *size, name=detection.key)[None])
+            for each in detection.masks
+        ]
+    )
     ious = np.array([each.predicted_iou for each in detection.masks], dtype=np.float32)
-    return _checked(detection, CutMasks(np.stack(masks), ious), rules)
+    return _checked(detection, CutMasks(masks, ious), rules)
 
 
 def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:

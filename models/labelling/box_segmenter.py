@@ -87,7 +87,7 @@ class BoxSegmenter:
 
     def __init__(self, config: BoxSegmenterConfig, backend: BoxBackend) -> None:
         self.config = config
-        self._backend = backend
+        self.backend = backend
 
     def segment(
         self,
@@ -131,8 +131,8 @@ class BoxSegmenter:
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
-        squares = in_threads(self._backend.square, images)
-        encoded = self._backend.encode(torch.cat([square.pixels for square in squares]))
+        squares = in_threads(self.backend.square, images)
+        encoded = self.backend.encode(torch.cat([square.pixels for square in squares]))
         owners = np.repeat(np.arange(len(boxes)), [len(own) for own in boxes])
         corners = np.concatenate(
             [square.corners(own) for square, own in zip(squares, boxes, strict=True)]
@@ -140,7 +140,7 @@ class BoxSegmenter:
         parts: list[list[CutMasks]] = [[] for _ in images]
         for first in range(0, len(owners), self.config.boxes_at_once):
             chunk = slice(first, first + self.config.boxes_at_once)
-            logits, ious = _best(*self._backend.decode(encoded, owners[chunk], corners[chunk]))
+            logits, ious = _best(*self.backend.decode(encoded, owners[chunk], corners[chunk]))
             for owner, rows in runs_of(owners[chunk]):
                 parts[owner].append(self._read(logits[rows], ious[rows], squares[owner]))
         return [_joined(own) for own in parts]
@@ -151,7 +151,7 @@ class BoxSegmenter:
         ious: Float32[Tensor, " boxes"],
         square: Square,
     ) -> CutMasks:
-        masks = self._backend.enlarge(logits, square) > self.config.mask_threshold
+        masks = self.backend.enlarge(logits, square) > self.config.mask_threshold
         finite = logits.isfinite().all() & ious.isfinite().all()
         packed = PackedMasks.of(masks.cpu().numpy())
         return CutMasks(packed, ious.cpu().numpy(), finite=bool(finite))

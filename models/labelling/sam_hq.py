@@ -49,6 +49,7 @@ class _Network(PaddedSquares):
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamHQModel, weights, model_type="sam_hq", dtype=config.dtype)
         normalise_as_trained(network)
+        network.mask_decoder.transformer.register_forward_hook(_hand_on_image, with_kwargs=True)
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)
         self._network: Any = network.to(self._device)
@@ -83,3 +84,16 @@ class _Network(PaddedSquares):
             ]
         masks = torch.cat([output.pred_masks[0] for output in outputs])
         return masks, torch.cat([output.iou_scores[0] for output in outputs])
+
+
+def _hand_on_image(
+    _: torch.nn.Module, _given: tuple[()], named: dict[str, Any], found: tuple[Tensor, Tensor]
+) -> None:
+    """Let the decoder make masks of what its transformer makes of the image, as SAM-HQ does.
+
+    The decoder of transformers (4.57 to 5.23) drops that, and reads what it gave to the transformer
+    instead, with rows and columns exchanged. So what it reads is put there. A decoder that does not
+    drop it has no use for what is there.
+    """
+    read = named["image_embeddings"]
+    read.copy_(found[1].transpose(2, 3).reshape(read.shape).transpose(2, 3))

@@ -125,3 +125,32 @@ def test_counterfactuals_are_looked_at_only_where_the_image_passed():
     scripted = Scripted(((0, 0, 5, 5), 0.4, 0))
     detect((pair("a", "a bus"), (BUS,)), (pair("b", "a bus"), (BUS, CAT)), detector=scripted)
     assert scripted.calls == [2, 1]
+
+
+class CrowdedDetector:
+    """Finds the first phrase three times and the others once."""
+
+    def detect(self, images, phrases):
+        found = []
+        for own in phrases:
+            owners = np.array([0, 0, *range(len(own))])
+            boxes = np.tile(np.float32([1, 1, 9, 9]), (len(owners), 1))
+            scores = np.full(len(owners), 0.5, np.float32)
+            found.append(FoundBoxes(boxes, scores, owners, np.full(len(own), 0.5, np.float32)))
+        return found
+
+
+@pytest.mark.parametrize(("most", "passes"), [(None, True), (3, True), (2, False)])
+def test_a_class_with_more_boxes_than_allowed_rejects_the_sample(most, passes):
+    rules = DetectionRules(counterfactual="record", max_boxes=most)
+    sample = pair("a", "a bus and a cat"), (BUS, CAT)
+    result = detect(sample, rules=rules, detector=CrowdedDetector())[0]
+    assert isinstance(result, Detection) is passes
+    if not passes:
+        assert result.reason is Reason.TOO_MANY_BOXES
+        assert result.detail == "bus 3 times, at most 2"
+
+
+def test_the_rule_that_allows_any_number_of_boxes_is_no_part_of_older_keys():
+    assert "max_boxes" not in DetectionRules().identity()
+    assert DetectionRules(max_boxes=5).identity()["max_boxes"] == 5
