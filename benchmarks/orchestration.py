@@ -18,7 +18,7 @@ from flows.generate_dataset import _make_shard
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun
 from tasks.stage_tasks import make_stage
-from tasks.stages import STAGES
+from tasks.stages import STAGES, stages_of
 
 SHARDS = 20
 SAMPLES = 8
@@ -46,7 +46,7 @@ def plain(run: GenerationRun) -> float:
     began = time.monotonic()
     for shard in run.planned:
         work = run.work(shard)
-        for declaration in STAGES.values():
+        for declaration in map(STAGES.__getitem__, stages_of(run.recipe)):
             make_stage(declaration, work)
     return time.monotonic() - began
 
@@ -67,7 +67,7 @@ def measure(what: str, folder: Path) -> dict[str, Any]:
     seconds: list[float] = []
     for _ in range(2):
         with sleeping_run(parameters, models) as run:
-            seconds.append(ways[what](run) / (SHARDS * len(STAGES)))
+            seconds.append(ways[what](run) / (SHARDS * len(stages_of(run.recipe))))
     made, found = seconds
     return {
         "what": what,

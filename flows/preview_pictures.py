@@ -12,7 +12,7 @@ from tasks.masks import cut_masks, take_masks
 from tasks.pairs import PaintedSample, paint_images, paint_pairs, require_image_painter
 from tasks.recipe import Recipe
 from tasks.resident import ResidentModels
-from tasks.twins import Scene, Twin, paint_over
+from tasks.twins import PaintedScene, Twin, paint_over
 
 
 class PreviewPainter:
@@ -58,7 +58,7 @@ class PreviewPainter:
         refused |= {each.key: each for each in masks if isinstance(each, Rejected)}
         texts = {prompt.key: prompt.counterfactual_text for prompt in prompts}
         scenes = [
-            Scene(each.key, painted[each.key].image, each, texts[each.key], seeds[each.key])
+            PaintedScene(each.key, painted[each.key].image, each, texts[each.key], seeds[each.key])
             for each in masks
             if isinstance(each, MaskSample)
         ]

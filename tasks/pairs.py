@@ -93,7 +93,7 @@ def paint_images(
         refuse_pictures(
             prompt.key,
             Stage.PAIRS,
-            Painted({"image": each.image}, unsafe=each.unsafe, finite=each.finite),
+            PaintedPictures({"image": each.image}, unsafe=each.unsafe, finite=each.finite),
             rules,
         )
         or PaintedSample(prompt.key, each.image, None)
@@ -103,12 +103,12 @@ def paint_images(
 
 def _refused_pair(key: str, pair: PaintedPair, rules: PairRules) -> Rejected | None:
     pictures = {"image": pair.image, "counterfactual": pair.counterfactual}
-    painted = Painted(pictures, unsafe=pair.unsafe, finite=pair.finite)
+    painted = PaintedPictures(pictures, unsafe=pair.unsafe, finite=pair.finite)
     return refuse_pictures(key, Stage.PAIRS, painted, rules)
 
 
 @dataclass(frozen=True)
-class Painted:
+class PaintedPictures:
     """Pictures of one sample that were painted together.
 
     Attributes:
@@ -122,7 +122,9 @@ class Painted:
     finite: bool
 
 
-def refuse_pictures(key: str, stage: Stage, painted: Painted, rules: PairRules) -> Rejected | None:
+def refuse_pictures(
+    key: str, stage: Stage, painted: PaintedPictures, rules: PairRules
+) -> Rejected | None:
     """Say why pictures do not pass, or nothing if they do.
 
     Args:
@@ -145,7 +147,7 @@ def refuse_pictures(key: str, stage: Stage, painted: Painted, rules: PairRules) 
     return None
 
 
-def _blank(painted: Painted, rules: PairRules) -> Iterator[str]:
+def _blank(painted: PaintedPictures, rules: PairRules) -> Iterator[str]:
     for name, image in painted.pictures.items():
         # Some rows' own spread can only be part of the whole one, and settles it for a photograph.
         if _deviation(image[::_EVERY], of_pixels=_pixels(image)) >= rules.min_deviation:

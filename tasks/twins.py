@@ -16,16 +16,16 @@ from storage.records import MaskSample, Prompt, Rejected, Stage
 from storage.rows import split_rows
 from tasks.declarations import Declaration, Made, PieceWork
 from tasks.detections import stored_images
-from tasks.pairs import Painted, PaintedSample, refuse_pictures
+from tasks.pairs import PaintedPictures, PaintedSample, refuse_pictures
 from tasks.recipe import Recipe
 from tasks.regions import blend, soft_region
 from tasks.rules import PairRules, TwinRules
 
-__all__ = ["Scene", "Twin", "paint_over"]
+__all__ = ["PaintedScene", "Twin", "paint_over"]
 
 
 @dataclass(frozen=True)
-class Scene:
+class PaintedScene:
     """An image whose objects are to be painted over.
 
     Attributes:
@@ -57,7 +57,7 @@ class Twin:
 
 
 def paint_over(
-    scenes: Sequence[Scene], inpainter: Inpainter, rules: TwinRules, passing: PairRules
+    scenes: Sequence[PaintedScene], inpainter: Inpainter, rules: TwinRules, passing: PairRules
 ) -> list[Twin | Rejected]:
     """Paint the objects of every scene over.
 
@@ -84,13 +84,13 @@ def paint_over(
     ]
 
 
-def _region(scene: Scene, rules: TwinRules) -> Float32[np.ndarray, "height width"]:
+def _region(scene: PaintedScene, rules: TwinRules) -> Float32[np.ndarray, "height width"]:
     side = min(scene.image.shape[:2])
     grow, feather = round(rules.grow * side), round(rules.feather * side)
     return soft_region(_objects(scene), grow, feather)
 
 
-def _objects(scene: Scene) -> Bool[np.ndarray, "height width"]:
+def _objects(scene: PaintedScene) -> Bool[np.ndarray, "height width"]:
     size = scene.masks.height, scene.masks.width
     objects = np.zeros(size, np.bool_)
     for instance in scene.masks.instances:
@@ -99,13 +99,13 @@ def _objects(scene: Scene) -> Bool[np.ndarray, "height width"]:
 
 
 def _twin(
-    scene: Scene,
+    scene: PaintedScene,
     painted: PaintedImage,
     weights: Float32[np.ndarray, "height width"],
     passing: PairRules,
 ) -> Twin | Rejected:
     twin = blend(scene.image, painted.image, weights)
-    judged = Painted({"counterfactual": twin}, unsafe=painted.unsafe, finite=painted.finite)
+    judged = PaintedPictures({"counterfactual": twin}, unsafe=painted.unsafe, finite=painted.finite)
     return refuse_pictures(scene.key, Stage.TWINS, judged, passing) or Twin(scene.key, twin)
 
 
@@ -153,10 +153,10 @@ class _Scenes:
         self._masks: Mapping[str, MaskSample] = {each.key: each for each in masks}
         self._seeds: Mapping[str, int] = {each.key: each.seed for each in work.samples}
 
-    def of(self, stored: PaintedSample) -> Scene:
+    def of(self, stored: PaintedSample) -> PaintedScene:
         """The scene of a stored image."""
         key = stored.key
-        return Scene(key, stored.image, self._masks[key], self._texts[key], self._seeds[key])
+        return PaintedScene(key, stored.image, self._masks[key], self._texts[key], self._seeds[key])
 
 
 def _encoded(

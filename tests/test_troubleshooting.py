@@ -55,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.yaml").write_text("root: [")
     (folder / "doubled.yaml").write_text("root: d\nsamples: 5\nsamples: 6\n")
     document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
-    document["detector"]["model"] = "weights:nope"
+    document["labeller"]["detector"]["model"] = "weights:nope"
     (folder / "nope.yaml").write_text(yaml.safe_dump(document))
     write_run(folder / "diverged", nan=True)
     return folder

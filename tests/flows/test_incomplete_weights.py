@@ -20,9 +20,10 @@ FILES = {
 @pytest.mark.parametrize("role", FILES)
 def test_a_missing_file_leaves_no_dataset_behind(run, tmp_path, role):
     document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
-    whole = resolve_weights(document[role.value]["model"]).source
+    place = document if role is Role.PAINTER else document["labeller"]
+    whole = resolve_weights(place[role.value]["model"]).source
     shutil.copytree(whole, tmp_path / "weights")
-    document[role.value]["model"] = str(tmp_path / "weights")
+    place[role.value]["model"] = str(tmp_path / "weights")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(document))
     lost = tmp_path / "weights" / FILES[role]
     lost.unlink()

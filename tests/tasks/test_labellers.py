@@ -28,7 +28,7 @@ from tasks.recipe import Recipe
 from tasks.resident import ResidentModels
 from tasks.rules import DetectionRules, MaskRules
 from tasks.stage_tasks import make_stage
-from tasks.stages import STAGES, StageKeys
+from tasks.stages import STAGES, StageKeys, stages_of
 
 VOCABULARY = load_vocabulary("miniature")
 BUS, CAT, ROCKET = (VOCABULARY.by_name(name).class_id for name in ("bus", "cat", "rocket"))
@@ -213,8 +213,8 @@ def generated(root, profile, **changes):
     models = Counting()
     with prepare(GenerationParameters(**settings | changes), models=models) as run:
         [shard] = run.planned
-        for declaration in STAGES.values():
-            make_stage(declaration, run.work(shard))
+        for stage in stages_of(run.recipe):
+            make_stage(STAGES[stage], run.work(shard))
     [tar] = (root / "data").glob("*.tar")
     return list(iterate(tar)), models.labelled
 

@@ -12,7 +12,7 @@ from storage.vocabulary import load_vocabulary
 from tasks.checks import check_twins
 from tasks.regions import blend, soft_region
 from tasks.rules import DetectionRules, PairRules, TwinRules
-from tasks.twins import Scene, Twin, paint_over
+from tasks.twins import PaintedScene, Twin, paint_over
 
 VOCABULARY = load_vocabulary("miniature")
 CLASSES = {"k": (0,)}
@@ -38,7 +38,7 @@ def scene_of(mask, text="nothing here", seed=5):
         rle=encode_rle(mask),
     )
     masks = MaskSample(key="k", width=32, height=32, instances=(instance,))
-    return Scene("k", painted.image, masks, text, seed)
+    return PaintedScene("k", painted.image, masks, text, seed)
 
 
 def whole_object():

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import GroundingDinoProcessor, MMGroundingDinoForObjectDetection
 
-from converted import save_mm_grounding_dino
+from benchmarks.converted import save_mm_grounding_dino
 from models.labelling.config import MmGroundingDinoConfig
 from models.miniature import scenes, world
 from models.profiles import load_profile

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import shutil
 import sys
 import types
@@ -286,7 +287,7 @@ def test_metas_own_layout_with_the_tracker_beside_the_detector_gives_the_same(
     (copied / "processor_config.json").write_text(json.dumps({"image_processor": steps}))
     assert str(copied) in config(copied).check()
     labelled = Sam3(config(copied)).label(IMAGES, PHRASES)
-    assert not caplog.records
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
     for mine, other in zip(found, labelled, strict=True):
         np.testing.assert_array_equal(mine.boxes.xyxy, other.boxes.xyxy)
         np.testing.assert_array_equal(mine.cuts.masks, other.cuts.masks)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers import SamHQModel, SamProcessor
 
-from converted import save_sam_hq
+from benchmarks.converted import save_sam_hq
 from models.labelling.config import SamHqConfig
 from models.miniature import scenes, world
 from models.profiles import load_profile

@@ -115,7 +115,7 @@ def test_a_pair_depends_on_its_own_request_alone(painters, name):
 @pytest.mark.parametrize("name", NOT_ALIKE)
 def test_without_guidance_the_network_works_half_as_much(saved_family, painters, name):
     guided = rows_of(painters(name))
-    if painters(name)._loaded.takes_guidance:  # it is told how strong; there is no second pass
+    if painters(name).loaded.takes_guidance:  # it is told how strong; there is no second pass
         assert guided == 2
         return
     assert guided == 4
