@@ -110,6 +110,8 @@ def score(root: Path, out: Path, benchmark: Path, console: Console) -> dict[str,
         dataset=str(root),
         out=str(out),
         benchmarks=(BenchmarkConfig(root=benchmark, split="val"),),
+        untrained=False,
+        baseline=False,
     )
     train_locally(parameters, console)
     [scores] = evaluate_locally(parameters, console)

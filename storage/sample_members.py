@@ -21,7 +21,7 @@ from storage.records import IGNORE_LABEL, Box, Instance, Mention
 from storage.run_lengths import check_rle
 
 PartT = TypeVar("PartT")
-FieldsT = TypeVar("FieldsT", "SampleFields", "RealFields")
+FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
 Extent = tuple[int, int]
 """Offset and size of a member in its tar, in bytes."""

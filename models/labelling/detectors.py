@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -17,8 +18,12 @@ from models.networks import load_network
 from models.processors import load_image_processor, load_whole_tokenizer, require_fit
 from models.threads import in_threads
 from models.weights import resolve_weights
+from storage.errors import InputError
 
 _log = logging.getLogger(__name__)
+
+_HALF_SINCE = 5
+"""Release of transformers whose MM-Grounding-DINO keeps to one arithmetic."""
 
 
 class GroundingDino(SpanDetector):
@@ -44,12 +49,14 @@ class MmGroundingDino(SpanDetector):
         config: Checkpoint and thresholds.
 
     Raises:
-        InputError: If the checkpoint is missing, incomplete, or of another architecture.
+        InputError: If the checkpoint is missing, incomplete, or of another architecture, or the
+            installed transformers computes it in float32 alone.
     """
 
     def __init__(self, config: MmGroundingDinoConfig) -> None:
         from transformers import MMGroundingDinoForObjectDetection
 
+        _require_half_precision(config.dtype)
         super().__init__(config, _Network(config, MMGroundingDinoForObjectDetection))
 
 
@@ -111,6 +118,17 @@ class _Network:
             name: torch.cat([own[name] for own in prepared])
             for name in ("pixel_values", "pixel_mask")
         }
+
+
+def _require_half_precision(dtype: str) -> None:
+    """Refuse half precision where the library mixes it with float32 inside the network."""
+    found = version("transformers")
+    if dtype in {"float16", "bfloat16"} and int(found.partition(".")[0]) < _HALF_SINCE:
+        message = (
+            f"dtype {dtype!r} of mm-grounding-dino needs transformers {_HALF_SINCE} or later, "
+            f"found {found}, which computes it in float32 alone; set `dtype: float32`"
+        )
+        raise InputError(message)
 
 
 def _find_places_in_float32(network: Any) -> None:

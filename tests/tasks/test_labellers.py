@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import transformers
 import yaml
 
 from fakes import FakeDetector, FakeLabeller, FakePainter, FakeSegmenter, FakeWriter
@@ -219,6 +220,9 @@ def generated(root, profile, **changes):
     return list(iterate(tar)), models.labelled
 
 
+@pytest.mark.skipif(
+    not hasattr(transformers, "Sam3Model"), reason="the installed transformers has no SAM 3"
+)
 def test_both_stages_run_on_one_pass_and_the_samples_are_those_of_two_networks(profile, tmp_path):
     one, asked = generated(tmp_path / "one", profile)
     two, of_two = generated(tmp_path / "two", "miniature")
