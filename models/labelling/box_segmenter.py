@@ -1,7 +1,7 @@
 """Segmenters that are prompted with boxes: what is the same in front of every such network.
 
 An image is encoded once. Its boxes are decoded in chunks, which go across images: a decoder holds
-some 32 MB for each box, and a detector may find a box in every corner. So memory does not grow with
+some 44 MB for each box, and a detector may find a box in every corner. So memory does not grow with
 the boxes, but for a bit a pixel of each mask.
 """
 

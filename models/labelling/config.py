@@ -60,7 +60,7 @@ class BoxSegmenterConfig(ModelConfig, frozen=True):
     """Let the decoder propose three masks a box and take the one it thinks best; otherwise it
     makes one."""
     boxes_at_once: int = Field(64, ge=1)
-    """How many boxes are decoded at once, over all images of a batch; each takes some 32 MB."""
+    """How many boxes are decoded at once, over all images of a batch; each takes some 44 MB."""
 
 
 class SegmenterConfig(BoxSegmenterConfig, frozen=True):
