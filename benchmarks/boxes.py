@@ -69,7 +69,7 @@ def chart(rows: list[Row]) -> str:
         Line(way, tuple((row["boxes"], row["peak_mb"]) for row in rows if row["way"] == way), style)
         for style, way in enumerate(("chunks", "at once"))
     ]
-    drawn = line_chart(lines, Axes(x="boxes in an image", y="peak memory in MB"))
+    drawn = str(line_chart(lines, Axes(x="boxes in an image", y="peak memory in MB")))
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
         ">", f"><style>{_STYLE}</style>", 1
     )
