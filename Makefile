@@ -29,7 +29,7 @@ coverage: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow
 
-# The chain at full size, with random weights: it takes 7 GB of disk and many minutes.
+# Before a release: the chain at full size (7 GB of disk), whole trainings, the shipped weights.
 test-full: $(READY)
 	$(BIN)/python -m pytest -m full
 

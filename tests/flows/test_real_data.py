@@ -188,7 +188,7 @@ def test_a_closed_set_is_trained_on_real_and_generated_images_and_found_done(
     assert scores.stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_real_images_alone_teach_what_drawn_pairs_teach(tmp_path):
     """Pairs gave 55.6 on val and 51.5 on test at three seeds, real images are within a point."""
     drawn = write_benchmark(DrawnBenchmarkConfig(num_train=320), tmp_path / "drawn")

@@ -80,7 +80,7 @@ def test_the_card_that_ships_is_the_one_that_a_training_writes(name):
     assert re.sub(r"\d+\.\d+", "#", shipped) == re.sub(r"\d+\.\d+", "#", card)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_all_are_trained_side_by_side_and_a_second_call_trains_nothing_again(tmp_path):
     command = [sys.executable, "-m", "models.miniature", "train-all", "--jobs", "2", "--steps", "2"]
     command += ["--out", str(tmp_path / "weights"), "--state", str(tmp_path / "state")]

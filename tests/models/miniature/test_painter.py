@@ -65,7 +65,7 @@ def test_the_autoencoder_scores_as_recorded():
     assert vae.psnr(network) == pytest.approx(record("painter/vae")["metrics"]["psnr"], abs=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(1800)  # half a minute a step where bfloat16 is not in the processor
 def test_the_scripts_repeat_the_first_losses_of_the_shipped_autoencoder():
     step = vae.task(vae.Config()).step
@@ -79,7 +79,7 @@ def test_the_scripts_repeat_the_first_losses_of_the_shipped_judge():
     assert found == pytest.approx(record("judge")["first_losses"], rel=0.03)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_scripts_repeat_the_first_losses_of_the_shipped_painter(tmp_path):
     defaults = painter.Config()
     step = painter.task(defaults, WEIGHTS / "painter", tmp_path).step

@@ -16,7 +16,7 @@ from storage.errors import InputError
 WEIGHTS = Path(world.__file__).parent / "weights"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_painter_paints_what_it_is_asked_for_and_leaves_it_out_when_asked():
     painted = pairs.paint(WEIGHTS, pairs.orders(per_class=2, pairs=20, seed=23))
     found = figures.figures(painted)

@@ -122,7 +122,7 @@ def test_all_weights_together_are_small():
     assert size < 40e6
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", TRAININGS)
 def test_recorded_metrics_are_those_of_the_shipped_weights(name):
     scores = SCORES[name](WEIGHTS / name, 300, seed=0)
@@ -130,7 +130,7 @@ def test_recorded_metrics_are_those_of_the_shipped_weights(name):
         assert scores[metric] == pytest.approx(value, abs=0.01), metric
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_short_run_repeats_the_first_losses_of_the_recorded_one(tmp_path, name):
     config = recorded_config(name)
@@ -149,7 +149,7 @@ def test_a_short_run_repeats_the_first_losses_of_the_recorded_one(tmp_path, name
     assert found == pytest.approx(record(name)["first_losses"], rel=0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_detector_finds_what_is_there_and_nothing_else():
     scores = SCORES["detector"](WEIGHTS / "detector", 200, seed=1)
     assert scores["recall_one"] >= 0.95
@@ -158,7 +158,7 @@ def test_the_detector_finds_what_is_there_and_nothing_else():
         assert scores[question] <= 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_segmenter_cuts_well_with_true_and_with_found_boxes():
     assert SCORES["segmenter"](WEIGHTS / "segmenter", 200, seed=1)["iou"] >= 0.85
     chain = chain_iou(WEIGHTS, held_out(200, 1, num_things=2))
@@ -166,7 +166,7 @@ def test_the_segmenter_cuts_well_with_true_and_with_found_boxes():
     assert chain["iou_detector_boxes"] >= 0.80
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_clip_names_objects_among_hard_negatives():
     scores = SCORES["clip"](WEIGHTS / "clip", 280, seed=1)
     assert scores["zero_shot"] >= 0.80
