@@ -60,24 +60,24 @@ def profile_with(changes: Mapping[str, Any], file: Path) -> Path:
     return file
 
 
-def generate(root: Path, profile: Path, console: Console) -> dict[str, Sample]:
-    """Make a dataset, or find it; its samples by key."""
+def generate(root: Path, profile: Path, console: Console) -> dict[int, Sample]:
+    """Make a dataset, or find it; its samples by their place in the plan, which is one for all."""
     document = demo_generation(root, 0).model_dump(mode="json", exclude_unset=True)
     parameters = GenerationParameters.model_validate(document | {"profile": str(profile)})
     generate_locally(parameters, console)
     shards = [shard.path for shard in Store.open(root).shards() if shard.path is not None]
-    return {sample.key: sample for path in shards for sample in iterate(path)}
+    return {sample.index: sample for path in shards for sample in iterate(path)}
 
 
-def agreement(own: Mapping[str, Sample], others: Mapping[str, Sample]) -> dict[str, Any]:
+def agreement(own: Mapping[int, Sample], others: Mapping[int, Sample]) -> dict[str, Any]:
     """How many samples both have, and how alike their label maps are, class by class."""
     common = sorted(own.keys() & others.keys())
     overlaps: list[float] = []
-    for key in common:
-        first, second = (decode_label_map(each[key].mask_bytes) for each in (own, others))
-        assert own[key].image_bytes == others[key].image_bytes, "one painter paints one picture"
+    for index in common:
+        first, second = (decode_label_map(each[index].mask_bytes) for each in (own, others))
+        assert own[index].image_bytes == others[index].image_bytes, "one painter paints one picture"
         overlaps += [
-            _iou(first == class_id + 1, second == class_id + 1) for class_id in own[key].class_ids
+            _iou(first == class_id + 1, second == class_id + 1) for class_id in own[index].class_ids
         ]
     return {"samples": len(own), "common": len(common), "iou_default": _percent(overlaps)}
 
@@ -125,7 +125,7 @@ def main() -> None:
     out, console = parser.parse_args().out, Console()
     benchmark = write_benchmark(DrawnBenchmarkConfig(), out / "benchmark")
     rows: list[dict[str, Any]] = []
-    default: dict[str, Sample] = {}
+    default: dict[int, Sample] = {}
     for number, (name, changes) in enumerate(labellers(out / "weights").items()):
         profile = profile_with(changes, out / f"{number}.yaml")
         samples = generate(out / f"dataset-{number}", profile, console)
