@@ -23,6 +23,8 @@ from tasks.resident import ResidentModels
 
 pytestmark = pytest.mark.server
 
+STAGES = [stage for stage in Stage if not stage.is_optional]
+
 
 @pytest.fixture
 def emitted(server, tmp_path):
@@ -50,7 +52,7 @@ def emitted(server, tmp_path):
 @pytest.mark.slow
 def test_the_second_run_executes_nothing_and_says_so(make, tmp_path, tars):
     state, summary = make(tmp_path / "d")
-    assert summary.executed == dict.fromkeys(Stage, 3)
+    assert summary.executed == dict.fromkeys(STAGES, 3)
     assert summary.requested == 12
     assert summary.requested == summary.written + sum(summary.dropped.values())
     before = tars(tmp_path / "d")
@@ -76,7 +78,7 @@ def test_a_slice_is_extended_without_touching_what_is_there(make, tmp_path, tars
     before = tars(tmp_path / "d")
     _, summary = make(tmp_path / "d", samples=12)
     assert summary.finished_before == 2
-    assert summary.executed == dict.fromkeys(Stage, 1)
+    assert summary.executed == dict.fromkeys(STAGES, 1)
     assert before.items() < tars(tmp_path / "d").items()
 
 
