@@ -32,6 +32,7 @@ def save_mm_grounding_dino(folder: Path) -> str:
         described.pop(name, None)
     # Heads of their own: the last one alone reads the norm, the others read what is before it.
     config = MMGroundingDinoConfig(**described, decoder_bbox_embed_share=False)
+    torch.manual_seed(0)  # of what adds nothing
     network = MMGroundingDinoForObjectDetection(config)
     tensors = trained.state_dict()
     lacking = network.load_state_dict(tensors, strict=False)
@@ -63,6 +64,7 @@ def save_sam_hq(folder: Path) -> str:
     for part in described.values():
         part.pop("model_type", None)
     described["mask_decoder_config"]["vit_dim"] = trained.config.vision_config.hidden_size
+    torch.manual_seed(0)  # of what adds nothing
     network = SamHQModel(SamHQConfig(**described))
     lacking = network.load_state_dict(trained.state_dict(), strict=False)
     assert not lacking.unexpected_keys

@@ -41,12 +41,10 @@ def labellers(folder: Path) -> Mapping[str, Any]:
     """What each labeller changes in the one of the profile `miniature`."""
     relative = {"kind": "mm-grounding-dino", "model": save_mm_grounding_dino(folder / "mm")}
     finer = {"kind": "sam-hq", "model": save_sam_hq(folder / "hq")}
-    half = {"dtype": "bfloat16"}
     return {
         DEFAULT: {},
         "mm-grounding-dino + sam": {"detector": relative},
         "grounding-dino + sam-hq": {"segmenter": finer},
-        "grounding-dino + sam, bfloat16": {"detector": half, "segmenter": half},
     }
 
 
