@@ -13,7 +13,7 @@ from benchmarks.random_models import SMALL
 @pytest.mark.parametrize(
     "geometry",
     [
-        pytest.param(SMALL, marks=pytest.mark.slow, id="small"),
+        pytest.param(SMALL, marks=[pytest.mark.slow, pytest.mark.timeout(1800)], id="small"),
         pytest.param(CHAIN, marks=[pytest.mark.full, pytest.mark.timeout(3600)], id="full"),
     ],
 )

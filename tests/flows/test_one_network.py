@@ -14,6 +14,7 @@ from tiny_sam3 import save_sam3
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(
         not hasattr(transformers, "Sam3Model"), reason="the installed transformers has no SAM 3"
     ),
