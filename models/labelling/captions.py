@@ -93,6 +93,22 @@ class Captions:
         return Caption(image, tuple(phrases), text, encoded.input_ids, spans)
 
 
+def plain_phrases(images: int, phrases: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The plain phrases of each image, see `plain_phrase`.
+
+    Args:
+        images: How many there are.
+        phrases: For each image what to look for.
+
+    Raises:
+        InputError: If a phrase is empty, or there are phrases of more or fewer images.
+    """
+    if images != len(phrases):
+        message = f"{images} images came with phrases of {len(phrases)}, expected as many"
+        raise InputError(message)
+    return [[plain_phrase(phrase) for phrase in own] for own in phrases]
+
+
 def plain_phrase(phrase: str) -> str:
     """A phrase in lower case, without what ends a phrase.
 

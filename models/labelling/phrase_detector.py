@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from models.labelling.boxes import corners_of
-from models.labelling.captions import plain_phrase
+from models.labelling.captions import plain_phrases
 from models.labelling.config import Owlv2Config
 from models.labelling.phrase_boxes import Proposals, boxes_of_phrases
 from models.protocols import FoundBoxes
@@ -79,10 +79,7 @@ class PhraseDetector:
             InputError: If a phrase is empty or longer than the network reads, or the two lists
                 differ in length.
         """
-        if len(images) != len(phrases):
-            message = f"{len(images)} images came with phrases of {len(phrases)}, expected as many"
-            raise InputError(message)
-        plain = [[plain_phrase(phrase) for phrase in own] for own in phrases]
+        plain = plain_phrases(len(images), phrases)
         for phrase in dict.fromkeys(phrase for own in plain for phrase in own):
             self._require_short(phrase)
         asked = [index for index, own in enumerate(plain) if own]

@@ -15,11 +15,10 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from models.labelling.boxes import corners_of
-from models.labelling.captions import Caption, Captions, plain_phrase
+from models.labelling.captions import Caption, Captions, plain_phrases
 from models.labelling.config import SpanConfig
 from models.labelling.phrase_boxes import Proposals, boxes_of_phrases
 from models.protocols import FoundBoxes
-from storage.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,7 @@ class SpanDetector:
             InputError: If a phrase is empty or longer than the network reads, or the two lists
                 differ in length.
         """
-        if len(images) != len(phrases):
-            message = f"{len(images)} images came with phrases of {len(phrases)}, expected as many"
-            raise InputError(message)
-        plain = [[plain_phrase(phrase) for phrase in own] for own in phrases]
+        plain = plain_phrases(len(images), phrases)
         captions = [
             caption for index, own in enumerate(plain) for caption in self._captions.of(index, own)
         ]
