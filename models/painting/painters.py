@@ -1,12 +1,21 @@
 """Painters: text-to-image diffusion that gives a scene and its counterfactual from one noise."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models.attention_maps import AttentionMaps, MapsWanted
 from models.devices import pick_device
+from models.painting.attention import (
+    AttentionRecorder,
+    Listened,
+    class_prompt,
+    listen_for,
+    require_attention,
+)
 from models.painting.brush import Brush, full_batches
 from models.painting.config import PainterConfig
 from models.painting.pipelines import load_pipeline
@@ -54,6 +63,39 @@ class DiffusionPairPainter:
             painted += self._paint_batch(batch)[:count]
         return painted
 
+    def paint_recorded(
+        self, requests: Sequence[PairRequest], wanted: MapsWanted
+    ) -> list[PaintedPair]:
+        """Paint every pair, in order, and record where the network looks for its classes.
+
+        Args:
+            requests: What to paint, with the classes; maps of tokens that a text is too long for
+                are not there.
+            wanted: What to record.
+
+        Returns:
+            The pairs that `paint` gives, with maps.
+
+        Raises:
+            InputError: If the network has no such attention.
+        """
+        latent = self._shape[-2:]
+        require_attention(self.loaded, wanted, latent)
+        painted: list[PaintedPair] = []
+        for batch, count in full_batches(requests, self.config.batch_size):
+            prompts = [class_prompt(each.attended) for each in batch]
+            recorder = AttentionRecorder(
+                self.loaded,
+                wanted,
+                latent,
+                2 * len(batch),
+                self._brush.read(prompts) if wanted.class_prompt else None,
+            )
+            pairs = self._paint_batch(batch, recorder)
+            maps = recorder.maps([self._listened(each) for each in batch])
+            painted += list(map(_with_maps, pairs, maps))[:count]
+        return painted
+
     def paint_images(self, requests: Sequence[ImageRequest]) -> list[PaintedImage]:
         """Paint images alone, as many at once as in pairs; each is the image that its pair has."""
         painted: list[PaintedImage] = []
@@ -62,14 +104,19 @@ class DiffusionPairPainter:
             painted += self._painted([request.text for request in batch], starts)[:count]
         return painted
 
-    def _paint_batch(self, batch: Sequence[PairRequest]) -> list[PaintedPair]:
+    def _listened(self, request: PairRequest) -> Listened:
+        return listen_for(self.loaded.pipeline.tokenizer, request.text, request.attended)
+
+    def _paint_batch(
+        self, batch: Sequence[PairRequest], recorder: AttentionRecorder | None = None
+    ) -> list[PaintedPair]:
         texts = [request.text for request in batch]
         texts += [request.counterfactual_text for request in batch]
         starts = [self._start(request.seed, own=False) for request in batch]
         starts += [
             self._start(request.seed, own=not self.config.shared_latent) for request in batch
         ]
-        painted, count = self._painted(texts, starts), len(batch)
+        painted, count = self._painted(texts, starts, recorder), len(batch)
         return [
             PaintedPair(
                 image.image,
@@ -84,9 +131,11 @@ class DiffusionPairPainter:
         self,
         texts: Sequence[str],
         starts: Sequence[tuple[Float[Tensor, "channels height width"], torch.Generator]],
+        recorder: AttentionRecorder | None = None,
     ) -> list[PaintedImage]:
         noises, generators = zip(*starts, strict=True)
-        return self._brush.paint(texts, noises, generators, self._size)
+        watched = None if recorder is None else recorder.listening()
+        return self._brush.paint(texts, noises, generators, self._size, watched=watched)
 
     def _start(
         self, seed: int, *, own: bool
@@ -97,3 +146,7 @@ class DiffusionPairPainter:
         if own:
             latent = torch.randn(self._shape, generator=generator)
         return latent, generator
+
+
+def _with_maps(pair: PaintedPair, maps: AttentionMaps) -> PaintedPair:
+    return replace(pair, maps=maps, finite=pair.finite and maps.finite)
