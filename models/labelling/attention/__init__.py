@@ -1,0 +1,1 @@
+"""From a painter's attention to masks: the annotators of DiffuMask and Dataset Diffusion."""
