@@ -22,7 +22,7 @@ _ROUNDING = 1e-9  # of sums of the steps
 
 
 class SeedConstants(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What the adaptive threshold does for a class (`models/data/diffumask_classes.yaml`)."""
+    """DiffuMask's constants of a class; the published are in `data/diffumask_classes.yaml`."""
 
     low: float = Field(ge=0, le=1)
     """Least value of the histogram."""
