@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor
 
 from models.attention_maps import MapsWanted, pack_maps, tokens_of_spans, unpack_maps
 from models.painting.config import PainterConfig
-from models.painting.painters import DiffusionPairPainter
+from models.painting.painters import DiffusionPairPainter, SeenPair
 from models.protocols import AttendedClass, PairRequest, RecordingPainter
 from storage.errors import DataError, InputError
 
@@ -166,6 +166,35 @@ def test_a_mention_that_the_painter_does_not_read_has_no_maps(saved_family):
     assert pair.maps.mentions.classes == ()
     assert pair.maps.mentions.of_class(0)[8].shape == (0, *GRID)
     assert pair.maps.prompt.classes == (0, 0, 0)
+
+
+def test_what_a_painter_sees_of_a_picture_is_recorded_step_by_step(saved_family):
+    folder = saved_family("StableDiffusionPipeline")
+    painter = DiffusionPairPainter(config(folder))
+    rng = np.random.default_rng(0)
+    picture, other = rng.integers(0, 256, (2, 32, 64, 3), dtype=np.uint8)
+    scenes = [SeenPair(each, picture, other) for each in REQUESTS]
+    seen = []
+    hook = painter.loaded.network.register_forward_pre_hook(
+        lambda _network, args: seen.append(args[0])
+    )
+    looked = painter.look_at(scenes, WANTED)
+    hook.remove()
+    pipeline = painter.loaded.pipeline
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.inference_mode():
+        latents = (
+            pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
+        )
+    noise = torch.randn(1, 4, 16, 32, generator=torch.Generator().manual_seed(1))
+    last = pipeline.scheduler.add_noise(latents, noise, pipeline.scheduler.timesteps[-1:])
+    torch.testing.assert_close(seen[1][0], last[0])  # of the first batch, its last step
+    assert [each.mentions.classes for each in looked] == [
+        each.maps.mentions.classes for each in painter.paint_recorded(REQUESTS, WANTED)
+    ]
+    small = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(InputError, match=r"sizes \[\(8, 8\)\] .*expected .*\(32, 64\)"):
+        painter.look_at([SeenPair(REQUESTS[0], small, small)], WANTED)
 
 
 def test_only_what_is_wanted_is_recorded(saved_family):
