@@ -70,6 +70,13 @@ class Seeds:
     foreground: Bool[np.ndarray, "height width"]
     background: Bool[np.ndarray, "height width"]
 
+    def labels(self, label: int) -> UInt16[np.ndarray, "height width"]:
+        """Write them as a label map: the label, 0 for background, 65535 for what is in neither."""
+        found = np.full(self.foreground.shape, IGNORE_LABEL, np.uint16)
+        found[self.background] = BACKGROUND_LABEL
+        found[self.foreground] = label
+        return found
+
 
 def seed_constants(name: str) -> SeedConstants:
     """The published constants of a class, or the default ones.

@@ -97,6 +97,7 @@ def test_seeds_are_above_both_levels_or_above_neither():
     found = threshold_seeds(values, SeedLevels(strict=0.75, generous=0.25))
     assert found.foreground.tolist() == [[False, False, False, False, True]]
     assert found.background.tolist() == [[True, True, False, False, False]]
+    assert found.labels(8).tolist() == [[0, 0, 65535, 65535, 8]]
 
 
 def test_what_lies_between_levels_in_the_wrong_order_is_unsure():
