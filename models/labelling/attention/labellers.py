@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -14,6 +14,7 @@ from models.labelling.attention.config import (
     DatasetDiffusionConfig,
     DiffuMaskConfig,
 )
+from models.labelling.attention.refinement import Refiner
 from models.labelling.attention.thresholds import seed_constants, seed_levels
 from models.protocols import CutMasks, FoundBoxes, FoundObjects, RecordedScene
 
@@ -28,7 +29,7 @@ class ClassMasks:
 
     Attributes:
         maps: For each class that is there, by its position: how sure each pixel is to be it.
-        masks: Its pixels.
+        masks: Its pixels; those of two classes may overlap.
         thresholds: Where its map was cut.
         uncertain: Pixels that are neither a class nor background; None if all are decided.
     """
@@ -48,6 +49,7 @@ class _AttentionLabeller(ABC):
 
     def __init__(self, config: AttentionConfig) -> None:
         self._least = config.min_presence
+        self._refiner = Refiner(config.refine)
 
     def label_scenes(self, scenes: Sequence[RecordedScene]) -> list[FoundObjects]:
         """Find each scene's own classes in its image.
@@ -78,7 +80,7 @@ class _AttentionLabeller(ABC):
             present = [index for index, score in enumerate(scores) if score >= self._required]
         else:
             present = sorted(scene.present)
-        cut = self._cut(scene, present)
+        cut = self._refined(scene, self._cut(scene, present))
         kept = [index for index in present if scene.present is not None or cut.masks[index].any()]
         height, width = scene.image.shape[:2]
         masks = np.zeros((len(kept), height, width), np.bool_)
@@ -92,6 +94,18 @@ class _AttentionLabeller(ABC):
             best_scores=scores,
         )
         return FoundObjects(boxes, CutMasks(masks, np.array(ious, np.float32)), cut.uncertain)
+
+    def _refined(self, scene: RecordedScene, cut: ClassMasks) -> ClassMasks:
+        """Masks at the edges of the image; what they cover is not uncertain any more."""
+        order = list(cut.masks)
+        if not order:
+            return cut
+        fitted = self._refiner.refined(scene.image, np.stack([cut.masks[each] for each in order]))
+        masks = _apart(cut.maps, dict(zip(order, fitted, strict=True)))
+        uncertain = cut.uncertain
+        if uncertain is not None:
+            uncertain = uncertain & ~np.any(list(masks.values()), axis=0)
+        return replace(cut, masks=masks, uncertain=uncertain)
 
     def _find_in_twin(self, scene: RecordedScene) -> FoundBoxes:
         tokens = scene.maps.twin_prompt
@@ -138,7 +152,7 @@ class DiffuMask(_AttentionLabeller):
         }
         thresholds = {index: self._threshold(maps[index], scene.names[index]) for index in present}
         masks = {index: maps[index] > thresholds[index] for index in present}
-        return ClassMasks(maps, _apart(maps, masks), thresholds, None)
+        return ClassMasks(maps, masks, thresholds, None)
 
     def _weights(self, name: str) -> Mapping[int, float]:
         """The weights of resolutions; classes with resolutions of their own have those."""
@@ -183,7 +197,7 @@ class DatasetDiffusion(_AttentionLabeller):
         masks = {index: each >= config.foreground for index, each in found.items()}
         uncertain = (best >= config.uncertain) & (best < config.foreground)
         thresholds = dict.fromkeys(present, config.foreground)
-        return ClassMasks(found, _apart(found, masks), thresholds, uncertain)
+        return ClassMasks(found, masks, thresholds, uncertain)
 
 
 def _tokens(maps: TokenMaps | None) -> TokenMaps:
