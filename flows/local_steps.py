@@ -10,11 +10,20 @@ from rich.table import Table
 
 from evaluation.reports.ablation_files import JSON_NAME, MARKDOWN_NAME
 from evaluation.reports.ablations import Ablation
+from evaluation.reports.comparison_files import (
+    COMPARISON_JSON,
+    COMPARISON_MARKDOWN,
+    COMPARISON_PAGE,
+    COMPARISON_PICTURE,
+)
+from evaluation.reports.comparisons import Comparison
 from evaluation.scoring.measured import Measured, on_labels, on_points
 from flows.ablation_grid import Grid, check_grid, walk
 from flows.display import show_steps
+from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
+from flows.labeller_comparison import LabellerComparison, check_comparison, walk_comparison
 from flows.local_runs import generate_locally
 from flows.log_files import log_file
 from flows.run_plan import (
@@ -170,6 +179,51 @@ def hold_grid(grid: Grid) -> Iterator[None]:
     refuse_other_files(grid.folder, "an ablation", marks=marks, early=(ENGINE_FOLDER,))
     with hold_folder(grid.folder):
         yield
+
+
+@contextmanager
+def hold_comparison(comparison: LabellerComparison) -> Iterator[None]:
+    """Be the only command line that works in a comparison's folder until the block ends.
+
+    Raises:
+        InputError: The folder holds something else.
+        LeaseHeldError: Somebody else compares there.
+    """
+    files = (COMPARISON_JSON, COMPARISON_MARKDOWN, COMPARISON_PAGE, COMPARISON_PICTURE)
+    marks = ("datasets", "runs", "benchmark", *files)
+    folder = comparison.folder
+    refuse_other_files(folder, "a comparison", marks=marks, early=(ENGINE_FOLDER,))
+    with hold_folder(folder):
+        yield
+
+
+def compare_locally(comparison: LabellerComparison, console: Console) -> Comparison:
+    """Label, train and score everything of a comparison in this process.
+
+    Raises:
+        BudgetError: The writer's budget is spent.
+        InputError: Weights or files are missing, or a setting does not fit.
+    """
+    draw_missing_benchmarks(comparison.parameters.benchmarks)
+    check_comparison(comparison)
+    ensure_server(comparison.folder / ENGINE_FOLDER / "prefect")
+    models = ResidentModels()  # the datasets are made by the same ones
+
+    def generate(dataset: GenerationParameters) -> None:
+        console.rule(dataset.root, align="left")
+        generate_locally(dataset, console, models)
+
+    def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
+        models.release()
+        console.rule(str(run.run_folder), align="left")
+        train_locally(run, console)
+        return evaluate_locally(run, console)
+
+    def measure_closed_sets(run: TrainAndEvaluateParameters) -> list[Measured]:
+        models.release()
+        return closed_sets_locally(run, console)
+
+    return walk_comparison(comparison, generate, measure, measure_closed_sets)
 
 
 def ablate_locally(grid: Grid, console: Console) -> Ablation:

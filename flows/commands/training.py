@@ -230,6 +230,65 @@ def ablate(
     require_all(ablation)
 
 
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg compare-labellers --preset miniature --out runs/labellers",
+        'magicseg compare-labellers comparison.yaml --set "seeds=[0]" --json',
+    )
+)
+def compare_labellers(
+    file: LocalPath | None = None,
+    *,
+    preset: Literal["miniature"] | None = None,
+    out: LocalPath | None = None,
+    set_: Settings = (),
+    json_: Json = False,
+) -> None:
+    """Label the same pictures with several labellers, and train the same networks on each.
+
+    Args:
+        file: YAML file with comparison parameters.
+        preset: Instead of a file: grounded, diffumask and dataset-diffusion on the models that ship
+            with the engine.
+        out: Folder for everything; an interrupted comparison goes on where it stopped.
+        set_: Any other parameter, as name=value; may be repeated.
+        json_: Print JSON; progress goes to standard error.
+    """
+    from evaluation.reports.comparison_files import COMPARISON_PAGE, format_comparison
+    from flows.labeller_comparison import LabellerComparison, require_measured
+    from flows.local_steps import compare_locally, hold_comparison
+
+    comparison = LabellerComparison(_comparison(file, preset, out, set_))
+    with hold_comparison(comparison):
+        found = compare_locally(comparison, errors if json_ else console)
+    if json_:
+        print_json(found.model_dump(mode="json"))
+    else:
+        console.print(format_comparison(found), markup=False, highlight=False, soft_wrap=True)
+        page = comparison.folder / COMPARISON_PAGE
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    require_measured(found)
+
+
+def _comparison(
+    file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
+) -> Any:
+    from flows.demo import demo_comparison
+    from flows.labeller_comparison import ComparisonParameters
+    from storage.documents import nest, read_assignments, read_parameters, validate
+
+    if (file is None) == (preset is None):
+        message = "give either a YAML file with comparison parameters or --preset miniature"
+        raise InputError(message)
+    values = read_assignments(settings)
+    if out is not None:
+        values["out"] = str(out)
+    if file is not None:
+        return read_parameters(ComparisonParameters, file, values)
+    document = demo_comparison(out or Path("runs/labellers")).model_dump(mode="json")
+    return validate(ComparisonParameters, nest(values, document), "parameters")
+
+
 def _ablation(
     file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
 ) -> Any:
