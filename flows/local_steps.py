@@ -35,6 +35,7 @@ from flows.run_plan import (
     train_closed_sets,
 )
 from flows.score_tables import point_table, score_table
+from flows.self_training import SelfTrainingParameters, plan_rounds, walk_rounds
 from flows.training_parameters import (
     EvaluationParameters,
     TrainAndEvaluateParameters,
@@ -224,6 +225,27 @@ def compare_locally(comparison: LabellerComparison, console: Console) -> Compari
         return closed_sets_locally(run, console)
 
     return walk_comparison(comparison, generate, measure, measure_closed_sets)
+
+
+def self_train_locally(parameters: SelfTrainingParameters, console: Console) -> Path:
+    """Relabel and train in this process, as many rounds as are asked for.
+
+    Returns:
+        The last round's run.
+
+    Raises:
+        InputError: Data or weights are missing, or a folder belongs to something else.
+        LeaseHeldError: Somebody else works in one of the folders.
+    """
+
+    def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
+        console.rule(str(run.run_folder), align="left")
+        train_locally(run, console)
+        return evaluate_locally(run, console)
+
+    last = walk_rounds(plan_rounds(parameters), LocalExecutor(console), measure)
+    console.print(f"last run: {last}", markup=False, soft_wrap=True)
+    return last
 
 
 def ablate_locally(grid: Grid, console: Console) -> Ablation:

@@ -232,6 +232,59 @@ def ablate(
 
 @app.command(
     help_epilogue=show_examples(
+        "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again",
+        "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again \\",
+        "    --rounds 2 --root runs/benchmark",
+    )
+)
+def self_train(
+    *,
+    dataset: Place,
+    run: LocalPath,
+    out: LocalPath,
+    rounds: Whole = 1,
+    root: LocalPath | None = None,
+    benchmark: BenchmarkName = "miniature",
+    split: str = "val",
+    profile: str = "miniature",
+    set_: Settings = (),
+) -> None:
+    """Relabel a dataset with the student that learned from it, and train again.
+
+    Args:
+        dataset: Root of the dataset.
+        run: Folder of the first student's run.
+        out: Folder for the rounds; what is finished there is found, so an interrupted one goes on.
+        rounds: How often to relabel and train.
+        root: Folder of a benchmark to score every round's student on.
+        benchmark: Its name.
+        split: Which part of it.
+        profile: Profile of the student.
+        set_: Training settings that differ from the profile's, as name=value, or scoring settings
+            such as scoring.inference.threshold=0.4; may be repeated.
+    """
+    from flows.local_steps import self_train_locally
+    from flows.self_training import SelfTrainingParameters
+    from storage.documents import read_parameters
+
+    settings = _nested(set_)
+    scoring = settings.pop("scoring", {})
+    scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
+    values = {
+        "dataset": dataset,
+        "run": str(run),
+        "out": str(out),
+        "rounds": rounds,
+        "profile": profile,
+        "training": settings,
+        "scoring": scoring,
+        "benchmarks": scored,
+    }
+    self_train_locally(read_parameters(SelfTrainingParameters, None, values), console)
+
+
+@app.command(
+    help_epilogue=show_examples(
         "magicseg compare-labellers --preset miniature --out runs/labellers",
         'magicseg compare-labellers comparison.yaml --set "seeds=[0]" --json',
     )
