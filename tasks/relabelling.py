@@ -44,6 +44,7 @@ __all__ = ["Relabelling", "RelabellingJob"]
 
 RELABELLING_FILE = "relabelling.json"
 _DIGITS = 4
+_SHA256_DIGITS = 64
 _log = logging.getLogger(__name__)
 
 
@@ -133,7 +134,8 @@ class Relabelling(RunStep[Path]):
             LeaseHeldError: If somebody else relabels there.
         """
         folder = self.folder
-        refuse_other_files(folder, "a relabelled dataset", marks=(RELABELLING_FILE, "*.tar.json"))
+        marks, early = (RELABELLING_FILE, "*.tar.json"), (f"{self.kind}-*.json", f"{self.kind}.log")
+        refuse_other_files(folder, "a relabelled dataset", marks=marks, early=early)
         with explained(folder, "write", place="folder for relabelled tars"), hold_folder(folder):
             return self.find() or self._relabel(folder)
 
@@ -224,7 +226,7 @@ def _write_tar(
 ) -> RelabelledTar:
     kept: list[Sample] = []
     total = 0
-    for sample in iterate(shard.path, shard.identity if len(shard.identity) == 64 else None):
+    for sample in iterate(shard.path, _checked_digest(shard)):
         total += 1
         found = _relabelled(sample, *predict(sample), vocabulary)
         kept += [] if found is None else [found]
@@ -237,6 +239,11 @@ def _write_tar(
     note = RelabellingRecord(identity=identity, tars={name: tar})
     write_whole(folder / f"{name}.json", note.model_dump_json().encode())
     return tar
+
+
+def _checked_digest(shard: ShardFile) -> str:
+    """The digest that a shard is held against; of a tar in a plain folder none is known."""
+    return shard.identity if len(shard.identity) == _SHA256_DIGITS else ""
 
 
 def _relabelled(
