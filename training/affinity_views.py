@@ -29,7 +29,7 @@ class SeededImage:
 
 @runtime_checkable
 class SeededImages(Protocol):
-    """Images by number; one is read whenever it is shown, and is the same each time."""
+    """Images by number; one is read whenever it is shown, is the same each time, in any thread."""
 
     def __len__(self) -> int:
         """How many there are."""
