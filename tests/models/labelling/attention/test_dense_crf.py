@@ -1,4 +1,9 @@
-"""The field against a loop over all pairs, and against pydensecrf 1.1 (its answers are stored)."""
+"""The field against a loop over all pairs, and against the published implementation.
+
+`tests/data/pydensecrf.npz` has what pydensecrf2 1.1 (MIT) answers for a drawn disk of 48 x 48
+pixels whose seed is shifted by 4 rows, after 10 iterations with the settings of `SEED_CRF`: `both`
+with two labels, `alike` without the kernel of places, `labels21` the mask of a field of 21 labels.
+"""
 
 from math import exp, log, sqrt
 from pathlib import Path
