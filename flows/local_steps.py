@@ -41,6 +41,7 @@ from flows.training_parameters import (
     TrainAndEvaluateParameters,
     real_imports,
 )
+from models.labelling.attention.affinity_config import AffinityRecord
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
@@ -49,6 +50,7 @@ from storage.locks import hold_folder, refuse_other_files
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
+from tasks.affinities import AffinityJob, AffinityTraining
 from tasks.resident import ResidentModels
 from tasks.steps import ResultT, RunStep, StepOutcome
 from tasks.training import StudentTraining
@@ -225,6 +227,18 @@ def compare_locally(comparison: LabellerComparison, console: Console) -> Compari
         return closed_sets_locally(run, console)
 
     return walk_comparison(comparison, generate, measure, measure_closed_sets)
+
+
+def train_affinity_locally(job: AffinityJob, console: Console) -> AffinityRecord:
+    """Train a network of affinities in this process.
+
+    Raises:
+        InputError: Data are missing, or the folder belongs to another training.
+        LeaseHeldError: Somebody else trains in the folder.
+    """
+    trained = LocalExecutor(console)(AffinityTraining(job)).result
+    console.print(f"affinities: {job.out}", markup=False, soft_wrap=True)
+    return trained
 
 
 def self_train_locally(parameters: SelfTrainingParameters, console: Console) -> Path:

@@ -232,6 +232,39 @@ def ablate(
 
 @app.command(
     help_epilogue=show_examples(
+        "magicseg train-affinity --dataset runs/mine --out runs/affinity",
+        "magicseg train-affinity --dataset runs/mine --out runs/cats --classes cat",
+    )
+)
+def train_affinity(
+    *,
+    dataset: Place,
+    out: LocalPath,
+    classes: str = "",
+    set_: Settings = (),
+) -> None:
+    """Train the network of affinities that the labeller diffumask walks along.
+
+    Args:
+        dataset: Root of a dataset whose painter's attention was recorded.
+        out: Folder of the training; an interrupted one goes on.
+        classes: Names between commas; by default all classes.
+        set_: Settings of the training that differ from the paper's, as name=value, such as
+            network.stride=2, crop=64 or cross_resolutions={16:1}; may be repeated.
+    """
+    from flows.local_steps import train_affinity_locally
+    from storage.documents import validate
+    from tasks.affinities import AffinityJob
+
+    settings = _nested(set_)
+    maps = {name: settings.pop(name) for name in ("cross_resolutions",) if name in settings}
+    names = tuple(each.strip() for each in classes.split(",") if each.strip())
+    values = {"dataset": dataset, "out": str(out), "classes": names, "config": settings, **maps}
+    train_affinity_locally(validate(AffinityJob, values, "parameters"), console)
+
+
+@app.command(
+    help_epilogue=show_examples(
         "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again",
         "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again \\",
         "    --rounds 2 --root runs/benchmark",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, model_validator
 
 from models.attention_maps import MapsWanted
+from models.labelling.attention.affinity_config import read_affinity_record
 from models.labelling.config import DetectorConfig, MmGroundingDinoConfig, Owlv2Config
 
 __all__ = ["DatasetDiffusionConfig", "DiffuMaskConfig"]
@@ -77,6 +78,41 @@ class DiffuMaskConfig(AttentionConfig, frozen=True):
     threshold: float | Literal["adaptive"] = "adaptive"
     """Where the class map is cut, from 0 to 1; `adaptive` finds it in each picture, with the
     constants that the paper's code has for the class."""
+
+    affinity: str | None = None
+    """Folder of a network of affinities (`magicseg train-affinity`): masks walk along it over what
+    looks alike, and the threshold is the one whose mask agrees best with the walk, each fitted by a
+    dense random field, as in the paper. `threshold` and `refine` have no part in that."""
+    walk_power: float = Field(16.0, gt=0)
+    """Exponent of each affinity in that walk."""
+    walk_doublings: int = Field(8, ge=0, le=12)
+    """The walk has two to the power of this many steps."""
+    walk_background: float = Field(0.45, gt=0, lt=1)
+    """Map of the background in that walk, the same everywhere."""
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the masks depend on; the affinities count by their weights.
+
+        Raises:
+            InputError: If their folder holds none.
+        """
+        fields = super().identity()
+        if self.affinity is None:
+            unused = ("affinity", "walk_power", "walk_doublings", "walk_background")
+            return {name: each for name, each in fields.items() if name not in unused}
+        return fields | {"affinity": read_affinity_record(self.affinity).weights_sha256}
+
+    def check(self) -> str:
+        """Look for weights without loading them; say where they are.
+
+        Raises:
+            InputError: If some are missing.
+        """
+        found = super().check()
+        if self.affinity is not None:
+            read_affinity_record(self.affinity)
+            found += f"; affinities in {self.affinity}"
+        return found
 
     def wanted(self) -> MapsWanted:
         """What is to be recorded while pictures are painted."""

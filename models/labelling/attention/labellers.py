@@ -8,13 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from models.attention_maps import TokenMaps
+from models.labelling.attention.affinity import AffinityNet, image_affinities, load_affinity
 from models.labelling.attention.aggregation import diffumask_map, refined_map
 from models.labelling.attention.config import (
     AttentionConfig,
     DatasetDiffusionConfig,
     DiffuMaskConfig,
 )
-from models.labelling.attention.refinement import Refiner
+from models.labelling.attention.dense_crf import MASK_CRF
+from models.labelling.attention.final_threshold import choose_mask
+from models.labelling.attention.random_walk import WalkSettings, random_walk
+from models.labelling.attention.refinement import Refiner, field_of
 from models.labelling.attention.thresholds import seed_constants, seed_levels
 from models.protocols import CutMasks, FoundBoxes, FoundObjects, RecordedScene
 
@@ -45,11 +49,12 @@ class _AttentionLabeller(ABC):
 
     Args:
         config: Its settings.
+        refined: Whether its masks are to be refined.
     """
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, *, refined: bool = True) -> None:
         self._least = config.min_presence
-        self._refiner = Refiner(config.refine)
+        self._refiner = Refiner(config.refine if refined else "none")
 
     def label_scenes(self, scenes: Sequence[RecordedScene]) -> list[FoundObjects]:
         """Find each scene's own classes in its image.
@@ -140,8 +145,11 @@ class DiffuMask(_AttentionLabeller):
     """
 
     def __init__(self, config: DiffuMaskConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, refined=config.affinity is None)
         self._config = config
+        self._affinities: AffinityNet | None = None
+        if config.affinity is not None:
+            self._affinities, _ = load_affinity(config.affinity, config.device)
 
     def _cut(self, scene: RecordedScene, present: Sequence[int]) -> ClassMasks:
         size = scene.image.shape[:2]
@@ -150,8 +158,40 @@ class DiffuMask(_AttentionLabeller):
             index: diffumask_map(tokens.of_class(index), self._weights(scene.names[index]), size)
             for index in present
         }
+        if self._affinities is not None:
+            return self._walked(self._affinities, scene, maps)
         thresholds = {index: self._threshold(maps[index], scene.names[index]) for index in present}
         masks = {index: maps[index] > thresholds[index] for index in present}
+        return ClassMasks(maps, masks, thresholds, None)
+
+    def _walked(
+        self,
+        network: AffinityNet,
+        scene: RecordedScene,
+        maps: Mapping[int, Float32[np.ndarray, "height width"]],
+    ) -> ClassMasks:
+        """Masks at the threshold that agrees best with a walk along affinities (section 3.3)."""
+        config = self._config
+        settings = WalkSettings(
+            power=config.walk_power,
+            doublings=config.walk_doublings,
+            background=config.walk_background,
+        )
+        order = list(maps)
+        stacked = np.array([maps[index] for index in order], np.float32)
+        walked = random_walk(
+            image_affinities(network, scene.image),
+            stacked.reshape(-1, *scene.image.shape[:2]),
+            network.config.stride,
+            network.config.radius,
+            settings,
+        ).argmax(axis=0)
+        field = field_of(scene.image, MASK_CRF)
+        masks, thresholds = {}, {}
+        for place, index in enumerate(order):
+            chosen = choose_mask(maps[index], walked == place + 1, field)
+            masks[index] = np.zeros_like(walked, np.bool_) if chosen is None else chosen.mask
+            thresholds[index] = 1.0 if chosen is None else chosen.threshold
         return ClassMasks(maps, masks, thresholds, None)
 
     def _weights(self, name: str) -> Mapping[int, float]:
