@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from bad_places import make_place
+from flows.__main__ import main
 from processes import end_processes
 
 
@@ -210,5 +211,19 @@ def typed(monkeypatch, capsys, place):
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def type_line(monkeypatch, capsys):
+    """Run the command line in this process: exit code, and what it said."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out + said.err
 
     return run

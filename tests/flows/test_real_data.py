@@ -1,13 +1,11 @@
 """Training on folders of real images, alone and beside what was generated, by the command line."""
 
 import re
-import sys
 
 import pytest
 from rich.console import Console
 
 from evaluation.benchmarks.contract import BenchmarkConfig
-from flows.__main__ import main
 from flows.commands.sources import read_source
 from flows.data_sources import DataSource
 from flows.local_steps import evaluate_locally, train_locally
@@ -31,20 +29,6 @@ def photographs(tmp_path_factory):
     """Drawn images without twins, in the layout of PASCAL VOC."""
     root = tmp_path_factory.mktemp("photographs") / "drawn"
     return write_benchmark(DrawnBenchmarkConfig(num_train=20, num_val=4, num_test=0), root)
-
-
-@pytest.fixture
-def type_line(monkeypatch, capsys):
-    """Run the command line in this process: exit code, and what it said."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out + said.err
-
-    return run
 
 
 def trained(**values):
