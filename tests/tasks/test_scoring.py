@@ -177,7 +177,7 @@ def test_scores_of_an_earlier_version_are_found_under_the_name_that_their_folder
     run = tmp_path / "run"
     monkeypatch.chdir(points.parent)
     wanted = job(run, on_points(Path(points.name)))
-    old = digest([wanted.benchmark, wanted.scoring])[:8]
+    old = digest([wanted.benchmark, wanted.scoring.identity()])[:8]
     measured = as_before(wanted, old)
     assert Scoring(wanted).find() == measured
     assert Scoring(job(run, on_points(points))).find() == measured
