@@ -5,13 +5,14 @@ unseen classes, which somebody has to ask for: it means something for a student 
 trained without the unseen ones. `data/class_groups.csv` holds both.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 from storage.class_sets import BenchmarkClasses, class_set_group, load_benchmark
 from storage.errors import InputError
 from storage.records import Record
 from storage.tables import read_table
-from storage.vocabulary import Vocabulary, require_known, split_cell
+from storage.vocabulary import Vocabulary, load_vocabulary, require_known, split_cell
 
 __all__ = ["ZeroShotSplit", "load_zero_shot"]
 
@@ -64,6 +65,23 @@ def load_zero_shot(name: str) -> ZeroShotSplit:
     return ZeroShotSplit(name=name, class_set=row["benchmark"], unseen=split_cell(row["classes"]))
 
 
+def trained_unseen(split: ZeroShotSplit, left_out: Sequence[str]) -> tuple[str, ...]:
+    """The unseen classes of a split that a student was trained on.
+
+    Args:
+        split: The split.
+        left_out: Names of the vocabulary's classes that the student was trained without.
+    """
+    classes = load_benchmark(split.class_set)
+    vocabulary = load_vocabulary(classes.vocabulary)
+    own = {classes.names[k]: classes.class_ids[k] for k in split.positions(classes)}
+    return tuple(
+        name
+        for name, class_id in own.items()
+        if class_id is not None and vocabulary[class_id].name not in left_out
+    )
+
+
 def category_positions(classes: BenchmarkClasses) -> dict[str, tuple[int, ...]]:
     """The categories that a benchmark reports besides its classes, and the positions of theirs."""
     group = class_set_group(classes.name)
@@ -74,7 +92,7 @@ def category_positions(classes: BenchmarkClasses) -> dict[str, tuple[int, ...]]:
     }
 
 
-def left_out_ids(vocabulary: Vocabulary, names: tuple[str, ...]) -> tuple[int, ...]:
+def left_out_ids(vocabulary: Vocabulary, names: Sequence[str]) -> tuple[int, ...]:
     """The classes of a vocabulary that are left out of a training, ascending.
 
     Args:
