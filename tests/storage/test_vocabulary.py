@@ -231,6 +231,8 @@ def test_a_slice_of_another_vocabulary_is_refused(text):
         ("voc20", 20, 20),
         ("context59", 59, 30),
         ("coco80", 80, 79),
+        ("coco_stuff", 171, 89),
+        ("cityscapes", 19, 10),
         ("lvis1203", 1203, 1203),
         ("miniature", 14, 14),
     ],
