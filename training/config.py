@@ -49,9 +49,9 @@ class ZeroShotConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     class is marked on gets the best left-out name by the student itself. All samples are shown
     then."""
     least_score: float = Field(default=0.0, ge=0, lt=1)
-    """Sigmoid score that such a pixel's best name must have; where it has less, the pixel is
-    background as before. At 0, as in ZegCLIP, all background gets a name, which suits benchmarks
-    without background alone."""
+    """Sigmoid score that such a pixel's best name must have; where it has less, its class is
+    unknown. At 0, as in ZegCLIP, all background gets a name, which suits benchmarks without
+    background alone."""
 
     @model_validator(mode="after")
     def _has_names(self) -> "ZeroShotConfig":

@@ -5,11 +5,12 @@ second half of the training, but not their masks. A pixel that no seen class is 
 unseen name of the largest sigmoid score, by the network as it is at that update.
 """
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.sampling import BACKGROUND
+from training.sampling import BACKGROUND, IGNORE
 
 
 def own_labels(
@@ -26,7 +27,9 @@ def own_labels(
         logits: Mask logits at the patch grid.
         targets: Positions in the image's names, or a negative number.
         unseen: Which of the names have no masks; as many in each image.
-        least_score: Sigmoid score in [0, 1) that the best of them must have.
+        least_score: Sigmoid score in [0, 1) that the best of them must have; where it has less, the
+            class is unknown. Background would be wrong there: it is a negative for the very names
+            whose objects it may show.
     """
     labelled = targets.clone()
     for image, (low, own) in enumerate(zip(logits, unseen, strict=True)):
@@ -36,6 +39,7 @@ def own_labels(
             low[places][None].float(), size=targets.shape[1:], mode="bilinear", align_corners=False
         )[0]
         best, which = large.max(dim=0)  # (U, H, W) -> (H, W) each
-        named = (targets[image] == BACKGROUND) & (best.sigmoid() >= least_score)
-        labelled[image][named] = places[which][named].to(labelled.dtype)
+        unmarked = targets[image] == BACKGROUND
+        names = torch.where(best.sigmoid() >= least_score, places[which], IGNORE)
+        labelled[image] = torch.where(unmarked, names.to(targets.dtype), targets[image])
     return labelled

@@ -82,6 +82,9 @@ def test_a_benchmark_of_the_drawn_world_is_drawn_where_it_is_missing_and_no_othe
     draw_missing_benchmarks(benchmarks)
     assert (drawn / "benchmark.json").stat().st_mtime_ns == before
     assert not other.exists()
+    again = tmp_path / "again"
+    draw_missing_benchmarks([BenchmarkConfig(name="miniature14", root=again)])
+    assert (again / "benchmark.json").read_bytes() == (drawn / "benchmark.json").read_bytes()
 
 
 @pytest.mark.server

@@ -186,8 +186,8 @@ def test_background_gets_the_best_unseen_name_and_nothing_else_does():
     assert own_labels(logits, targets, unseen, 0.0).tolist() == [[[0, 3, 1, IGNORE]]]
     assert targets.tolist() == [[[0, BACKGROUND, BACKGROUND, IGNORE]]]
     # The best logits there are 2 and 3.4 * 3/4 - 1/4 = 2.3: sigmoid 0.88 and 0.91.
-    assert own_labels(logits, targets, unseen, 0.95).tolist() == targets.tolist()
-    assert own_labels(logits, targets, unseen, 0.9).tolist() == [[[0, BACKGROUND, 1, IGNORE]]]
+    assert own_labels(logits, targets, unseen, 0.95).tolist() == [[[0, IGNORE, IGNORE, IGNORE]]]
+    assert own_labels(logits, targets, unseen, 0.9).tolist() == [[[0, IGNORE, 1, IGNORE]]]
     assert own_labels(logits, targets, unseen, 0.8).tolist() == [[[0, 3, 1, IGNORE]]]
 
 

@@ -9,12 +9,13 @@ import torch
 
 from evaluation.benchmarks.contract import BenchmarkSample
 from evaluation.reports.boards import Scored, make_boards
+from evaluation.reports.page import format_report, write_report
 from evaluation.scoring.background import ScoreMap
 from evaluation.scoring.config import Background, InferenceConfig, ScoringConfig
 from evaluation.scoring.on_labels import score_predictor, student_protocol
 from evaluation.scoring.predictors import StudentPredictor, TextRows
 from evaluation.scoring.presets import preset_settings
-from evaluation.scoring.results import Scores, Subject
+from evaluation.scoring.results import Scores, Subject, write_scores
 from storage.class_sets import load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL
@@ -122,6 +123,19 @@ def test_published_means_stand_beside_ours(tmp_path: Path) -> None:
     assert rows["harmonic mean"] == ["100.0 (4)", "91.6", "91.1", "84.3"]
     assert all("ZegCLIP repository README" in note for note in board.group_notes)
     assert "5 unseen classes, scores of seen classes lowered by 0.1" in board.rows[0].protocol
+
+
+def test_the_reports_have_a_table_of_the_groups(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_scores(scores_of(tmp_path, TRUTH_SAID), run)
+    text = format_report(None, [run])
+    published = "ZegCLIP fully supervised | ZegCLIP transductive | ZegCLIP inductive |"
+    assert f"| group of classes | student | {published}" in text.replace(
+        "trained student", "student"
+    )
+    assert "| harmonic mean | 100.0 (4) | 91.6 | 91.1 | 84.3 |" in text
+    page = write_report(None, [run], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "ZegCLIP inductive: published, not measured here; 15 seen, 5 unseen" in page
 
 
 def test_a_board_holds_scores_with_and_without_a_split(tmp_path: Path) -> None:
