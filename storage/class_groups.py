@@ -29,18 +29,29 @@ class ZeroShotSplit(Record, frozen=True):
     unseen: tuple[str, ...]
     """Official names of the unseen classes; all others are seen."""
 
+    def check(self, class_set: str) -> None:
+        """Refuse a class set of other classes.
+
+        Args:
+            class_set: Its name, or that of a benchmark.
+
+        Raises:
+            InputError: If it is not a split of its classes.
+        """
+        if class_set_group(class_set) != class_set_group(self.class_set):
+            message = (
+                f"split {self.name} is one of the classes of {self.class_set}, but {class_set} is "
+                "scored: leave zero_shot out, or choose a split or a benchmark that go together"
+            )
+            raise InputError(message)
+
     def positions(self, classes: BenchmarkClasses) -> tuple[int, ...]:
         """Where the unseen classes stand in the names of a class set, ascending.
 
         Raises:
             InputError: If it is not a split of this class set.
         """
-        if class_set_group(classes.name) != class_set_group(self.class_set):
-            message = (
-                f"split {self.name} is one of the classes of {self.class_set}, but {classes.name} "
-                "is scored: leave zero_shot out, or choose a split or a benchmark that go together"
-            )
-            raise InputError(message)
+        self.check(classes.name)
         return tuple(sorted(classes.names.index(name) for name in self.unseen))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.benchmarks.contract import BenchmarkSample
+from evaluation.benchmarks.contract import BenchmarkConfig, BenchmarkSample
 from evaluation.reports.boards import Scored, make_boards
 from evaluation.reports.page import format_report, write_report
 from evaluation.scoring.background import ScoreMap
@@ -16,6 +16,8 @@ from evaluation.scoring.on_labels import score_predictor, student_protocol
 from evaluation.scoring.predictors import StudentPredictor, TextRows
 from evaluation.scoring.presets import preset_settings
 from evaluation.scoring.results import Scores, Subject, write_scores
+from flows.run_plan import scoring_configs
+from flows.training_parameters import EvaluationParameters
 from storage.class_sets import load_benchmark
 from storage.errors import DataError, InputError
 from storage.records import IGNORE_LABEL
@@ -196,6 +198,38 @@ def test_a_split_of_other_classes_is_refused_before_anything_is_scored() -> None
     config = ScoringConfig(zero_shot="coco_stuff156_15")
     with pytest.raises(InputError, match="coco_stuff, but voc20 is scored: leave zero_shot out"):
         student_protocol(Street(), config)
+
+
+@pytest.mark.parametrize(
+    ("preset", "benchmark", "offset", "split", "templates"),
+    [
+        ("zegclip_inductive", "voc20", 0.1, "voc15_5", "zegclip_single"),
+        ("zegclip_inductive", "coco_stuff", 0.1, "coco_stuff156_15", "zegclip_multi15"),
+        ("zegclip_transductive", "voc20", 0.0, "voc15_5", "zegclip_single"),
+        ("zegclip_transductive", "coco_stuff", 0.0, "coco_stuff156_15", "zegclip_multi15"),
+        ("miniature_zero_shot", "miniature14", 0.1, "miniature11_3", "single"),
+        ("zegclip", "coco_stuff", 0.0, None, "zegclip_multi15"),
+    ],
+)
+def test_presets_hold_what_zegclip_released(
+    preset: str, benchmark: str, offset: float, split: str | None, templates: str
+) -> None:
+    config = ScoringConfig.model_validate(preset_settings(preset, benchmark))
+    assert (config.zero_shot, config.inference.seen_offset) == (split, offset)
+    assert (config.templates, config.inference.background) == (templates, Background.NONE)
+    if benchmark != "miniature14":
+        shown = config.inference
+        assert (shown.short_side, shown.window, shown.stride) == (512, 512, 426)
+
+
+def test_a_split_that_no_benchmark_has_is_refused_before_a_run() -> None:
+    parameters = EvaluationParameters(
+        run="run",
+        scoring={"zero_shot": "voc15_5"},
+        benchmarks=(BenchmarkConfig(name="open_images", root=Path()),),
+    )
+    with pytest.raises(InputError, match="classes of voc20, but open_images is scored"):
+        scoring_configs(parameters)
 
 
 def test_settings_without_a_split_keep_their_identity() -> None:
