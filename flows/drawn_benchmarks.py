@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from evaluation.benchmarks.contract import BenchmarkConfig
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 
+_DRAWN = ("miniature", "miniature14")
+
 
 def draw_missing_benchmarks(benchmarks: Iterable[BenchmarkConfig]) -> None:
     """Draw those of the drawn world whose folder is not there; others are left to their check.
@@ -19,5 +21,5 @@ def draw_missing_benchmarks(benchmarks: Iterable[BenchmarkConfig]) -> None:
         InputError: If a folder cannot be written.
     """
     for benchmark in benchmarks:
-        if benchmark.name == "miniature" and not benchmark.root.exists():
+        if benchmark.name in _DRAWN and not benchmark.root.exists():
             write_benchmark(DrawnBenchmarkConfig(), benchmark.root)

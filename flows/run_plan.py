@@ -25,6 +25,7 @@ from flows.training_parameters import (
 from models.labellers import maps_wanted
 from models.profiles import Profile, load_profile
 from models.student.trained import describe_student
+from storage.class_groups import load_zero_shot
 from storage.documents import merge, validate
 from storage.locks import refuse_other_files
 from storage.metrics import METRICS_FILE
@@ -131,7 +132,7 @@ def scoring_configs(parameters: ScoringParameters) -> list[ScoringConfig]:
     """How each benchmark is scored: the profile's settings, a preset's, and the parameters' on top.
 
     Raises:
-        InputError: If a setting is unknown or does not fit.
+        InputError: If a setting is unknown or does not fit, or a split is none of a benchmark.
     """
     profile = load_profile(parameters.profile)
     preset = parameters.scoring.get("preset", profile.scoring.get("preset"))
@@ -142,7 +143,10 @@ def scoring_configs(parameters: ScoringParameters) -> list[ScoringConfig]:
             low = merge(low, preset_settings(preset, benchmark.name))
         document = merge(low, parameters.scoring)
         where = f"scoring settings of {profile.name}"
-        configs.append(validate(ScoringConfig, document, where))
+        config = validate(ScoringConfig, document, where)
+        if config.zero_shot is not None:
+            load_zero_shot(config.zero_shot).check(benchmark.name)
+        configs.append(config)
     return configs
 
 

@@ -1,6 +1,6 @@
 """Scores and yields as tables for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -42,8 +42,25 @@ def score_table(measured: Sequence[Scores]) -> Table:
         for scores in measured
         for each in scores.warnings
     }
-    table.caption = Text("\n".join([*sorted(hows), *sorted(warnings)]), justify="left")
+    lines = [*dict.fromkeys(_group_lines(measured)), *sorted(hows), *sorted(warnings)]
+    table.caption = Text("\n".join(lines), justify="left")
     return table
+
+
+def _group_lines(measured: Sequence[Scores]) -> Iterator[str]:
+    """Means over groups of classes, in percent with their number; then what others published."""
+    for scores in measured:
+        found = [
+            f"{group.name} {100 * group.miou:.1f} ({group.num_classes:,})"
+            for group in scores.groups
+            if group.miou is not None
+        ]
+        if found:
+            yield f"{scores.subject.name} on {scores.protocol.benchmark}: {', '.join(found)}"
+    for scores in measured:
+        for other in scores.published_groups:
+            values = ", ".join(f"{name} {value:.1f}" for name, value in other.values.items())
+            yield f"{other.method} on {scores.protocol.benchmark}, published: {values}"
 
 
 def point_table(measured: Sequence[PointScores]) -> Table:

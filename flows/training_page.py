@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from evaluation.reports.page import format_report
 from evaluation.scoring.measured import Measured, headline
+from evaluation.scoring.results import Scores
 from flows.durations import duration_text
 from flows.live_page import Pace, live_artifact
 from storage.metrics import MetricsRow, last_metrics
@@ -73,12 +74,22 @@ def score_rows(measured: Sequence[Measured]) -> list[dict[str, str]]:
         for scores in group:
             metric, value = headline(scores)
             rows.append(_row(scores.subject.name, name, metric, 100 * value, "measured"))
+            rows += [
+                _row(scores.subject.name, name, f"mIoU, {own.name}", 100 * own.miou, "measured")
+                for own in (scores.groups if isinstance(scores, Scores) else ())
+                if own.miou is not None
+            ]
         trained = next((s for s in group if s.subject.kind in _TRAINED_KINDS), None)
         if trained is not None:
             metric, where = headline(trained)[0], trained.protocol.benchmark
             rows += [
                 _row(each.method, where, metric, each.value, "published")
                 for each in trained.published
+            ]
+            rows += [
+                _row(each.method, where, f"mIoU, {group}", value, "published")
+                for each in (trained.published_groups if isinstance(trained, Scores) else ())
+                for group, value in each.values.items()
             ]
     return rows
 

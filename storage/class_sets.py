@@ -15,8 +15,11 @@ _BENCHMARKS = {
     "context60": ("context", "lvis1205", True),
     "coco80": ("coco", "lvis1205", False),
     "coco_object": ("coco", "lvis1205", True),
+    "coco_stuff": ("coco_stuff", "lvis1205", False),
+    "cityscapes": ("cityscapes", "lvis1205", False),
     "lvis1203": ("lvis", "lvis1205", False),
     "lvis": ("lvis", "lvis1205", True),
+    "miniature14": ("miniature", "miniature", False),
     "miniature": ("miniature", "miniature", True),
 }
 """Name -> rows of the table, vocabulary, whether a background class is scored."""
@@ -48,8 +51,9 @@ def load_benchmark(name: str) -> BenchmarkClasses:
     """Load the class set of a benchmark.
 
     Args:
-        name: voc20, voc21, context59, context60, coco80, coco_object, lvis1203, lvis or miniature.
-            The second of a pair scores the background too.
+        name: voc20, voc21, context59, context60, coco80, coco_object, coco_stuff, cityscapes,
+            lvis1203, lvis, miniature14 or miniature. The second of a pair scores the background
+            too; coco_stuff and cityscapes have none.
 
     Raises:
         InputError: If there is none of that name.
@@ -67,12 +71,18 @@ def load_benchmark(name: str) -> BenchmarkClasses:
     )
 
 
+def class_set_group(name: str) -> str:
+    """The rows that a class set is made of: ``voc`` for voc20 and voc21; others stand alone."""
+    return _BENCHMARKS[name][0] if name in _BENCHMARKS else name
+
+
 @cache
 def annotation_ids(name: str) -> tuple[int, ...]:
     """The number by which a benchmark's own annotation files know each of its classes.
 
-    COCO's category ids (1 to 90, with gaps), LVIS's (1 to 1203), the labels of PASCAL Context's
-    release (1 to 459, of which 59 are scored); elsewhere the position in the class set plus 1.
+    COCO's category ids (1 to 90, with gaps; of COCO-Stuff to 182), LVIS's (1 to 1203), the labels
+    of PASCAL Context's release (1 to 459, of which 59 are scored), the label ids of Cityscapes (7
+    to 33, with gaps); elsewhere the position in the class set plus 1.
 
     Args:
         name: As for `load_benchmark`.

@@ -179,6 +179,22 @@ def sample_parts(members: Iterable[str]) -> SampleParts:
     return SampleParts(kind, f"cf.{kind}", _MASK, _JSON)
 
 
+def read_about(data: bytes, extension: str, key: str, where: str) -> SampleFields | RealFields:
+    """Read what the JSON of a sample says, without its pictures.
+
+    Args:
+        data: The JSON.
+        extension: Its extension, which tells real images from generated ones.
+        key: The sample's key by the names of its members.
+        where: What messages call the tar.
+
+    Raises:
+        DataError: The JSON does not say what it should.
+    """
+    kind = RealFields if extension == _REAL_JSON else SampleFields
+    return _read_fields(kind, data, f"{where}: {key}.{extension}")
+
+
 def check_sample(parts: Mapping[str, bytes], key: str, where: str) -> SampleFields:
     """Check what can be checked without decoding a picture.
 

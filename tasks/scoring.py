@@ -41,11 +41,16 @@ class ScoreJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     """Where it runs."""
 
     @property
-    def counted(self) -> ScoringConfig | dict[str, object]:
+    def counted(self) -> dict[str, object]:
         """The settings that make a difference to this subject."""
-        if self.subject.kind == "closed-set":
-            return {"average": self.scoring.average, "examples": self.scoring.num_examples}
-        return self.scoring
+        if self.subject.kind != "closed-set":
+            return self.scoring.identity()
+        split = {} if self.scoring.zero_shot is None else {"zero_shot": self.scoring.zero_shot}
+        return {
+            "average": self.scoring.average,
+            "examples": self.scoring.num_examples,
+            **split,
+        }
 
 
 class Scoring(RunStep[Measured]):

@@ -44,6 +44,7 @@ from models.labellers import (
 from models.student.config import StudentConfig
 from models.student.trained import describe_student, load_student
 from models.weights import weights_identity
+from storage.class_groups import load_zero_shot, trained_unseen
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
 from training.closed_sets.trained import TrainedSet, load_closed_set, read_closed_set_record
@@ -96,7 +97,8 @@ class TrainedStudent(_SubjectConfig, frozen=True):
         """
         student, meta = load_student(self.run)
         clip = StudentConfig.model_validate(meta["config"]["student"])
-        how: dict[str, Any] = {"subject": _describe_trained(meta), "config": config, "out": out}
+        subject = _describe_trained(meta, config.zero_shot)
+        how: dict[str, Any] = {"subject": subject, "config": config, "out": out}
         return _score_student(student, clip, benchmark, device, how)
 
 
@@ -294,12 +296,21 @@ AnySubject = Annotated[
 """Whatever can be scored."""
 
 
-def _describe_trained(meta: dict[str, Any]) -> Subject:
+def _describe_trained(meta: dict[str, Any], zero_shot: str | None = None) -> Subject:
+    """Describe a trained student; for a split also what it knows of the unseen classes."""
+    details = {"steps": str(meta["step"]), "seed": str(meta["config"]["seed"])}
+    if left_out := meta.get("left_out"):
+        details["trained without"] = ", ".join(left_out)
+        if meta["config"]["zero_shot"]["transductive"]:
+            details["trained without"] += " (names without masks in the second half)"
+    if zero_shot is not None:
+        known = trained_unseen(load_zero_shot(zero_shot), left_out or ())
+        details["unseen classes that it was trained on"] = ", ".join(known) or "none"
     return Subject(
         kind="student",
         name="student",
         fingerprint=f"{meta['fingerprint']}@{meta['step']}",
-        details={"steps": str(meta["step"]), "seed": str(meta["config"]["seed"])},
+        details=details,
     )
 
 

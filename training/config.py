@@ -34,6 +34,36 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     background is none of its 20 classes and may show a lamp. Generated samples have none."""
 
 
+class ZeroShotConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Names that the student is not trained on (ZegCLIP, arXiv 2212.03588), to be scored on them.
+
+    They are no names of any image, and their pixels are of unknown class. Samples that show nothing
+    else are skipped.
+    """
+
+    left_out: tuple[str, ...] = ()
+    """Classes of the vocabulary, and splits such as `voc15_5`, which stand for their unseen
+    classes; empty trains on all."""
+    transductive: bool = False
+    """In the second half of the updates the names are known, still without masks: what no seen
+    class is marked on gets the best left-out name by the student itself. All samples are shown
+    then."""
+    least_score: float = Field(default=0.0, ge=0, lt=1)
+    """Sigmoid score that such a pixel's best name must have; where it has less, its class is
+    unknown. At 0, as in ZegCLIP, all background gets a name, which suits benchmarks without
+    background alone."""
+
+    @model_validator(mode="after")
+    def _has_names(self) -> "ZeroShotConfig":
+        if self.transductive and not self.left_out:
+            message = (
+                "transductive is set and left_out is empty, expected the names that have no masks: "
+                "name them, or leave transductive out"
+            )
+            raise ValueError(message)
+        return self
+
+
 class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How views differ from the stored images."""
 
@@ -154,6 +184,8 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Names m that an image is trained against, its own among them; capped at the vocabulary."""
     negatives: NegativesConfig = NegativesConfig()
     """Names that are kept out of an image's negatives."""
+    zero_shot: ZeroShotConfig = ZeroShotConfig()
+    """Names that are not trained on."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random views."""
     losses: LossConfig = LossConfig()
@@ -215,6 +247,15 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         return self
 
     @property
+    def names_known_from(self) -> int:
+        """The update, from 0, from which on left-out names are known; in most runs there is none.
+
+        ZegCLIP's self-training has the second half of the updates.
+        """
+        steps = self.optimiser.steps
+        return steps // 2 if self.zero_shot.transductive else steps
+
+    @property
     def drawn(self) -> tuple[TrainingSource, ...]:
         """What samples are drawn from: one source, or several by their weights."""
         return self.sources or (TrainingSource(dataset=self.dataset),)
@@ -229,6 +270,8 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
             del found["optimiser"]["kind"]  # runs of earlier versions are known without it
         if self.negatives.unjudged:
             del found["negatives"]["unjudged"]
+        if not self.zero_shot.left_out:
+            del found["zero_shot"]
         if len(self.sources) > 1:
             found["shares"] = source_shares([source.weight for source in self.sources])
         return found

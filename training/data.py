@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -24,8 +24,15 @@ from storage.imports import ImportRecord, read_import
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.paths import local_path
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 from storage.sample_keys import UniqueKeys
-from storage.sample_members import SampleParts, check_real, check_sample, sample_parts
+from storage.sample_members import (
+    SampleParts,
+    check_real,
+    check_sample,
+    read_about,
+    sample_parts,
+)
 from storage.shards import read_index
 from storage.store import Store
 from storage.vocabulary import Vocabulary
@@ -102,6 +109,11 @@ class BatchPlan:
         seed: Seed of every random choice.
         mixed_shards: Shards whose samples are mixed at a time; None means all.
         shares: How often each source is drawn, see `training.shares`; empty for a single one.
+        left_out: Vocabulary indices of the names that have no masks: what their pixels show is not
+            looked at.
+        names_known: Whether they are names of every image all the same, for a student that labels
+            what is background by itself. If not, they are names of none, and their pixels are of
+            unknown class, as ZegCLIP has it.
     """
 
     side: int
@@ -112,6 +124,8 @@ class BatchPlan:
     seed: int
     mixed_shards: int | None = None
     shares: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
+    names_known: bool = False
 
 
 def find_sources(config: TrainingConfig) -> list[list[ShardFile]]:
@@ -211,6 +225,8 @@ class SampleFiles:
         vocabulary: What their class indices mean.
         cache_bytes: Decoded samples are kept if all of them need no more than this.
         shard_cache: Where remote shards are kept.
+        left_out: Samples of which all classes are among these are skipped. To find them, the JSON
+            of every sample is read at once, for which remote shards are fetched.
 
     Raises:
         DataError: If a local tar is cut or not what was committed, a sample misses a member, or two
@@ -225,8 +241,10 @@ class SampleFiles:
         *,
         cache_bytes: int = 0,
         shard_cache: ShardCache | None = None,
+        left_out: Iterable[int] = (),
     ) -> None:
         self.vocabulary = vocabulary
+        self._left_out = frozenset(left_out)
         self._shards = list(shards)
         self._cache = shard_cache
         self._indexes: dict[int, list[tuple[str, Members]]] = {}
@@ -267,11 +285,11 @@ class SampleFiles:
     def _count(self, number: int) -> int:
         """Samples of a shard; a remote one is not read for that."""
         shard = self._shards[number]
-        if not shard.is_remote or shard.num_samples is None:
-            return len(self._index(number))
-        if self._cache is None:
+        if shard.is_remote and self._cache is None and shard.num_samples is not None:
             message = f"{shard.path} is in an object store: give a shard_cache to keep it in"
             raise InputError(message)
+        if not shard.is_remote or shard.num_samples is None or self._left_out:
+            return len(self._index(number))
         return shard.num_samples
 
     def _read_index(self, shard: ShardFile) -> dict[str, Members]:
@@ -298,8 +316,19 @@ class SampleFiles:
                 )
                 raise DataError(message)
             self._keys.add(found, shard.path)
-            self._indexes[number] = list(found.items())
+            self._indexes[number] = [
+                (key, members)
+                for key, members in found.items()
+                if not self._left_out or self._is_shown(shard, key, members)
+            ]
         return self._indexes[number]
+
+    def _is_shown(self, shard: ShardFile, key: str, members: Members) -> bool:
+        """Whether a sample has a class that is not left out, or none at all."""
+        extension = sample_parts(members).about
+        data = self._read(shard, *members[extension])
+        class_ids = read_about(data, extension, key, shard.path).class_ids
+        return not class_ids or not self._left_out.issuperset(class_ids)
 
     def _local(self, shard: ShardFile) -> str | Path:
         return self._cache.fetch(shard) if self._cache and shard.is_remote else shard.path
@@ -367,6 +396,12 @@ class Batches:
     """
 
     def __init__(self, samples: SampleFiles, plan: BatchPlan, sources: Sequence[int] = ()) -> None:
+        if not len(samples) and plan.left_out:
+            message = (
+                "no sample of the shards shows a class that is not left out, expected at least "
+                "one: leave out fewer names, or train on more data"
+            )
+            raise InputError(message)
         if not len(samples):
             message = "the shards hold no sample, expected at least one: generate the dataset first"
             raise InputError(message)
@@ -388,6 +423,7 @@ class Batches:
             self.plan.classes_per_image,
             np.array([own.seed for own in drawn], np.uint64),
             [own.excluded for own in drawn],
+            () if self.plan.names_known else self.plan.left_out,
         )
         targets = remap(np.stack([own.pair.labels for own in drawn]), subsets, number)
         image = _channels_first([own.pair.image for own in drawn])
@@ -449,14 +485,43 @@ class Batches:
         stored = self.samples[index]
         rng = np.random.default_rng((self.plan.seed, epoch, index))
         plan = self.plan
+        pair, class_ids = self._taught(stored)
         return _Drawn(
-            pair=augment(stored.pair, plan.side, plan.augmentation, rng, padding=plan.padding),
-            class_ids=stored.class_ids,
+            pair=augment(pair, plan.side, plan.augmentation, rng, padding=plan.padding),
+            class_ids=class_ids,
             excluded=self._exclusions.of(
                 stored.class_ids, stored.text, judged=stored.judged_class_ids
             ),
             seed=int(rng.integers(2**63)),
         )
+
+    def _taught(self, stored: Stored) -> tuple[LabelledPair, tuple[int, ...]]:
+        """A sample without the masks of left-out names, and the names that it must have.
+
+        The masks are gone before a view is chosen, which may look at them.
+
+        Raises:
+            InputError: If it has more of these names than an image may have.
+        """
+        left_out = self.plan.left_out
+        if not left_out:
+            return stored.pair, stored.class_ids
+        seen = tuple(class_id for class_id in stored.class_ids if class_id not in left_out)
+        hidden = np.isin(stored.pair.labels, np.add(left_out, 1))
+        shown = BACKGROUND_LABEL if self.plan.names_known else IGNORE_LABEL
+        labels = np.where(hidden, np.uint16(shown), stored.pair.labels)
+        pair = replace(stored.pair, labels=labels)
+        if not self.plan.names_known:
+            return pair, seen
+        names, most = seen + left_out, self.plan.classes_per_image
+        if len(names) > most:
+            message = (
+                f"classes_per_image is {most}, expected at least {len(names)}: an image has "
+                f"{len(seen)} classes, and the {len(left_out)} left-out names are known in the "
+                "second half of the training"
+            )
+            raise InputError(message)
+        return pair, names
 
 
 def _epochs(samples: SampleFiles, plan: BatchPlan, sources: Sequence[int]) -> Epochs | MixedEpochs:

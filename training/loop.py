@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from models.student.text_embeddings import load_embeddings
 from models.student.trained import list_checkpoints, load_weights
 from models.student.zegclip import ZegClip
 from models.weights import weights_identity
+from storage.class_groups import left_out_ids
 from storage.errors import InputError
 from storage.identity import derive_seed, digest
 from storage.locks import hold_folder
@@ -26,9 +28,10 @@ from training.config import OptimiserConfig, TrainingConfig
 from training.data import Batch, Batches, BatchPlan, SampleFiles, find_sources
 from training.disk import explain_no_room
 from training.divergence import diverged, lower_settings, not_finite
-from training.losses import counterfactual_loss, mask_losses, weighted_sum
+from training.losses import count_present, counterfactual_loss, mask_losses, weighted_sum
 from training.metrics import MetricsLog
 from training.processes import Processes, join_processes
+from training.self_training import own_labels
 from training.shard_cache import ShardCache, ShardFile
 from training.shares import source_shares
 from training.tracking import Tracker, require_wandb
@@ -68,6 +71,7 @@ def train_student(
         require_wandb()
     out = local_path(config.out, "out")
     vocabulary = load_vocabulary(config.vocabulary)
+    left_out = left_out_ids(vocabulary, config.zero_shot.left_out)
     sources = find_sources(config)
     meta = student_run_identity(config, vocabulary, sources)
     with (
@@ -86,14 +90,9 @@ def train_student(
                     set_later_aside(out / CHECKPOINT_FOLDER, first)
                 _log.info("going on from step %d of %d", first, config.optimiser.steps)
             with _shard_cache(config, sources) as cache:
-                samples = SampleFiles(
-                    [shard for shards in sources for shard in shards],
-                    vocabulary,
-                    cache_bytes=config.cache_bytes,
-                    shard_cache=cache,
-                )
-                batches = Batches(samples, _batch_plan(config), [len(each) for each in sources])
-                _run(learner, batches, share, out, meta, first, on_step)
+                parts = _parts(config, vocabulary, left_out, sources, cache)
+                ahead = _stream(parts, share, first, config.threads)
+                _run(learner, ahead, share, out, meta, first, on_step)
         processes.wait()
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
 
@@ -109,7 +108,7 @@ def student_run_identity(
         sources: The tars of each source.
 
     Raises:
-        InputError: If CLIP's weights are missing.
+        InputError: If CLIP's weights are missing, or names that are left out are unknown.
     """
     shards = [shard for own in sources for shard in own]
     found = {
@@ -121,6 +120,8 @@ def student_run_identity(
         },
         "clip": weights_identity(config.student.clip, config.student.revision),
     }
+    if left_out := left_out_ids(vocabulary, config.zero_shot.left_out):
+        found["left_out"] = [vocabulary[class_id].name for class_id in left_out]
     if len(sources) > 1:
         found["dataset"]["shards"] = [len(own) for own in sources]
     return found
@@ -157,7 +158,7 @@ class _Share:
         return cls(size, range(first, first + each), each * processes.count)
 
     def positions(self, first: int, steps: int) -> Iterator[list[int]]:
-        """First positions of this process's micro-batches of every step."""
+        """First positions of this process's micro-batches of every step from the first on."""
         for step in range(first, steps):
             yield [(step * self.count + number) * self.size for number in self.own]
 
@@ -200,6 +201,8 @@ class StudentLearner:
             config.templates,
             folder=local_path(config.out) / "text",
         ).to(processes.device)
+        left_out = left_out_ids(vocabulary, config.zero_shot.left_out)
+        self.left_out = torch.tensor(left_out, dtype=torch.long, device=processes.device)
         bfloat16 = config.precision == "bfloat16" or (
             config.precision == "auto" and processes.device.type == "cuda"
         )
@@ -239,6 +242,8 @@ class StudentLearner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
+        if step >= self.config.names_known_from:
+            batches = [self._named(batch) for batch in batches]
         present = self._mean_present(batches, share.count)
         sums: dict[str, Tensor] = {}
         for number, batch in zip(share.own, batches, strict=True):
@@ -316,6 +321,22 @@ class StudentLearner:
             terms["counterfactual"] = terms["mask"].new_zeros(())
         return terms
 
+    @torch.no_grad()
+    def _named(self, batch: Batch) -> Batch:
+        """A batch of which the student itself has named the background."""
+        device = self.processes.device
+        class_ids = batch.class_ids.to(device)
+        self.student.eval()  # a teacher without dropout
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            patches, cls = self.student.encode(self.student.normalise(batch.image.to(device)))
+            logits = self.student.scores(patches, cls, self.text[class_ids])
+        self.student.train()
+        unseen = torch.isin(class_ids, self.left_out)
+        least = self.config.zero_shot.least_score
+        targets = own_labels(logits, batch.targets.to(device), unseen, least)
+        present = int(count_present(targets, logits.shape[1]))
+        return replace(batch, targets=targets, num_present=present)
+
     def _mean_present(self, batches: Sequence[Batch], count: int) -> Tensor:
         """Present classes a micro-batch, averaged over the whole batch: the released divisor."""
         own = float(sum(batch.num_present for batch in batches))
@@ -332,9 +353,66 @@ class StudentLearner:
                 self.average[name].lerp_(parameter, 1.0 - decay)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some updates of a run, and what their batches are made of."""
+
+    steps: range
+    open: Callable[[], Batches]
+
+
+def _parts(
+    config: TrainingConfig,
+    vocabulary: Vocabulary,
+    left_out: tuple[int, ...],
+    sources: Sequence[Sequence[ShardFile]],
+    cache: ShardCache,
+) -> list[_Part]:
+    """The parts of a run: one, or two where left-out names are known in the second."""
+
+    def opened(*, names_known: bool) -> Batches:
+        samples = SampleFiles(
+            [shard for shards in sources for shard in shards],
+            vocabulary,
+            cache_bytes=config.cache_bytes,
+            shard_cache=cache,
+            left_out=() if names_known else left_out,
+        )
+        plan = replace(_batch_plan(config), left_out=left_out, names_known=names_known)
+        return Batches(samples, plan, [len(each) for each in sources])
+
+    turn, steps = config.names_known_from, config.optimiser.steps
+    return [
+        _Part(range(turn), partial(opened, names_known=False)),
+        _Part(range(turn, steps), partial(opened, names_known=True)),
+    ]
+
+
+def _stream(
+    parts: Sequence[_Part], share: _Share, first: int, threads: int
+) -> Generator[list[Batch]]:
+    """The batches of all updates from the first one on; there is one at least.
+
+    The part of the first one is opened at once, so that its faults come before anything is written;
+    others are opened when they are reached.
+    """
+    left = [(part, range(max(first, part.steps.start), part.steps.stop)) for part in parts]
+    left = [(part, steps) for part, steps in left if steps]
+    opened = left[0][0].open()
+
+    def batches() -> Generator[list[Batch]]:
+        own = opened
+        for number, (part, steps) in enumerate(left):
+            own = part.open() if number else own
+            positions = share.positions(steps.start, steps.stop)
+            yield from own.stream(positions, share.size, threads)
+
+    return batches()
+
+
 def _run(  # noqa: PLR0913
     learner: StudentLearner,
-    batches: Batches,
+    ahead: Generator[list[Batch]],
     share: _Share,
     out: Path,
     meta: dict[str, Any],
@@ -343,8 +421,6 @@ def _run(  # noqa: PLR0913
 ) -> None:
     """Do all updates that are left."""
     config, steps = learner.config, learner.config.optimiser.steps
-    positions = share.positions(first, steps)
-    ahead = batches.stream(positions, share.size, config.threads)
     if not learner.processes.is_first:
         with closing(ahead):
             for step, parts in enumerate(ahead, first):

@@ -21,6 +21,7 @@ IGNORE = -2
 _UNKNOWN = -3
 _OTHER = np.uint64(1 << 62)
 _EXCLUDED = np.uint64(1 << 63)
+_LEFT_OUT = np.uint64(3 << 62)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def sample_subsets(
     size: int,
     seeds: UInt64[np.ndarray, " batch"],
     excluded: Sequence[Sequence[int]] | None = None,
+    left_out: Sequence[int] = (),
 ) -> Subsets:
     """Draw each image's names without replacement, for the whole batch at once.
 
@@ -56,14 +58,16 @@ def sample_subsets(
         size: Names an image, m; capped at N.
         seeds: One seed an image.
         excluded: Indices that must not be negatives of the image, see `training.negatives`.
+        left_out: Indices that are never drawn, own or not.
     """
-    size = min(size, num_classes)
+    size = min(size, num_classes - len(left_out))
     keys = _keys(seeds, num_classes)  # (batch, N)
-    # The two highest bits say own, other or excluded, the others are drawn.
+    # The two highest bits say own, other, excluded or left out, the others are drawn.
     rank = np.full(keys.shape, _OTHER)
     if excluded is not None:
         _mark(rank, excluded, _EXCLUDED)
     _mark(rank, own, np.uint64(0))
+    rank[:, list(left_out)] = _LEFT_OUT
     keys = (keys >> np.uint64(2)) | rank
     if size < num_classes:
         ids = np.argpartition(keys, size - 1, axis=1)[:, :size]

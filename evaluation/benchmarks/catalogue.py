@@ -23,7 +23,9 @@ def open_benchmark(config: BenchmarkConfig) -> Benchmark | OpenImages:
     if config.name == "open_images":
         return OpenImages(config.root, config.split, config.limit, available=config.available)
     # The readers build on what this module says, so that it can import them here only.
+    from evaluation.benchmarks.cityscapes import open_cityscapes
     from evaluation.benchmarks.coco_object import open_coco_object
+    from evaluation.benchmarks.coco_stuff import open_coco_stuff
     from evaluation.benchmarks.context import open_context
     from evaluation.benchmarks.lvis import open_lvis
     from evaluation.benchmarks.voc import open_voc
@@ -32,6 +34,8 @@ def open_benchmark(config: BenchmarkConfig) -> Benchmark | OpenImages:
         "context60": open_context,
         "context59": open_context,
         "coco_object": open_coco_object,
+        "coco_stuff": open_coco_stuff,
+        "cityscapes": open_cityscapes,
         "lvis": open_lvis,
     }
     return readers.get(config.name, open_voc)(config)

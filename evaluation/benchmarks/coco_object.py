@@ -12,12 +12,12 @@ others. Masks that people draw themselves from `instances_val2017.json` differ w
 overlap, and are no COCO-Object.
 """
 
-import re
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from evaluation.benchmarks.coco_folders import coco_folder, image_numbers
 from evaluation.benchmarks.colour_tables import LabelColours
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import (
@@ -28,7 +28,6 @@ from evaluation.benchmarks.folders import (
     checked_labels,
     read_indices,
 )
-from evaluation.benchmarks.near_misses import files_hint, root_hint
 from evaluation.benchmarks.split_files import PICTURE_ENDINGS
 from storage.class_sets import annotation_ids, load_benchmark
 from storage.errors import DataError, InputError
@@ -56,11 +55,11 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
     Raises:
         InputError: If a folder is missing, or holds no label map.
     """
-    images = _folder(config, "images")
-    annotations = _folder(config, "annotations")
-    converted = _keys(annotations, _CONVERTED)
+    images = coco_folder(config, "images", _SOURCE)
+    annotations = coco_folder(config, "annotations", _SOURCE)
+    converted = image_numbers(annotations, _CONVERTED)
     suffix = _CONVERTED if converted else _RAW
-    labelled = converted or _keys(annotations, _RAW)
+    labelled = converted or image_numbers(annotations, _RAW)
     if not labelled:
         way_out = _other_labels(annotations) or _SOURCE
         message = f"{annotations} holds no label map <id>{_CONVERTED} or <id>{_RAW}; {way_out}"
@@ -74,35 +73,20 @@ def open_coco_object(config: BenchmarkConfig) -> LabelledImages:
     truth = f"annotations/{config.split}2017/<id>{suffix}, all but the 80 things is background"
     origin = Origin(_SOURCE, truth, "COCO", (_SIZE,))
     # Of both, so that half of a pair is found missing.
-    keys = sorted(labelled | _keys(images, *PICTURE_ENDINGS))
+    keys = sorted(labelled | image_numbers(images, *PICTURE_ENDINGS))
     return LabelledImages(config, load_benchmark(config.name), keys, layout, origin)
-
-
-def _folder(config: BenchmarkConfig, kind: str) -> Path:
-    path = config.root / kind / f"{config.split}2017"
-    if not path.is_dir():
-        own = f"{kind}/{path.name}"
-        hint = files_hint([path]) or root_hint(config.root, (own, f"coco_stuff164k/{own}"))
-        message = f"the folder {path} is missing; {hint or _SOURCE}"
-        raise InputError(message)
-    return path
-
-
-def _keys(folder: Path, *endings: str) -> set[str]:
-    """The images, by their number, of which the folder holds a file with such an end."""
-    name = re.compile(rf"(\d+)(?:{'|'.join(map(re.escape, endings))})")
-    return {match[1] for path in folder.iterdir() if (match := name.fullmatch(path.name))}
 
 
 def _other_labels(folder: Path) -> str:
     """Say what the folder holds in place of label maps, as part of a sentence."""
-    if _keys(folder, _ALL_STUFF):
+    if image_numbers(folder, _ALL_STUFF):
         return (
-            f"it holds <id>{_ALL_STUFF}, which number all 171 classes of COCO-Stuff: convert the "
-            "pixel maps with GroupViT's converter, or put them there themselves"
+            f"it holds <id>{_ALL_STUFF}, which number all 171 classes of COCO-Stuff: score them as "
+            "coco_stuff, convert the pixel maps with GroupViT's converter, or put them there "
+            "themselves"
         )
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if _keys(inner, _CONVERTED, _RAW):
+        if image_numbers(inner, _CONVERTED, _RAW):
             return f"{inner} holds some: move them to {folder}"
     return ""
 

@@ -129,14 +129,16 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     name: BenchmarkName = "miniature"
     """`voc21`, `context60`, `coco_object`, `lvis`: PASCAL VOC 2012, PASCAL Context, COCO-Object and
     LVIS v1 with background as a class; `voc20`, `context59`: the first two with background ignored;
-    `open_images`: the points of Open Images V7; `miniature`: the drawn world, with background."""
+    `coco_stuff`, `cityscapes`: COCO-Stuff and Cityscapes, which have no background; `open_images`:
+    the points of Open Images V7; `miniature`: the drawn world, with background; `miniature14`: the
+    same, background ignored."""
     root: Path
     """Folder of the benchmark: `VOCdevkit/VOC2012`, `VOCdevkit/VOC2010` for PASCAL Context,
-    `coco_stuff164k` for COCO-Object, the folder of `lvis_v1_val.json` for LVIS, that
-    of the point labels for Open Images."""
+    `coco_stuff164k` for COCO-Object and COCO-Stuff, the folder of `leftImg8bit` and `gtFine` for
+    Cityscapes, that of `lvis_v1_val.json` for LVIS, that of the point labels for Open Images."""
     split: str = Field(default="val", pattern=r"^[\w-]+$")
     """Part of the benchmark, as its files call it: the name of a list for VOC and Context, `train`
-    or `val` for COCO-Object and LVIS, those or `test` for Open Images."""
+    or `val` for COCO-Object, COCO-Stuff, Cityscapes and LVIS, those or `test` for Open Images."""
     limit: int | None = Field(default=None, ge=1)
     """Score only this many images, evenly spread over the split; all when empty."""
     available: bool = False

@@ -8,7 +8,10 @@ BenchmarkName = Literal[
     "context60",
     "context59",
     "coco_object",
+    "coco_stuff",
+    "cityscapes",
     "lvis",
     "open_images",
     "miniature",
+    "miniature14",
 ]

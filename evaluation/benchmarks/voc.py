@@ -41,6 +41,7 @@ _ORIGINS = {
         _VOC_FROM, f"{_VOC_TRUTH}, background ignored", "PASCAL VOC20 (no bg)", (1449,)
     ),
     "miniature": Origin(_DRAWN_FROM, "exact masks of the drawn objects"),
+    "miniature14": Origin(_DRAWN_FROM, "exact masks of the drawn objects, background ignored"),
 }
 
 
@@ -48,7 +49,7 @@ def open_voc(config: BenchmarkConfig) -> LabelledImages:
     """Open a benchmark in the layout of PASCAL VOC.
 
     Args:
-        config: `voc21`, `voc20` or `miniature`; the split is the name of a list.
+        config: `voc21`, `voc20`, `miniature` or `miniature14`; the split is the name of a list.
 
     Raises:
         InputError: If the split's list is missing or empty.

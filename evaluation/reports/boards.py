@@ -12,7 +12,13 @@ from evaluation.reports.charts import Axes, Line, line_chart
 from evaluation.reports.protocol_words import protocol_words
 from evaluation.reports.series import Series, make_series, mean_and_deviation
 from evaluation.scoring.config import Background
-from evaluation.scoring.results import GroupScore, PublishedResult, Scores, Subject
+from evaluation.scoring.results import (
+    GroupScore,
+    PublishedResult,
+    PublishedSplit,
+    Scores,
+    Subject,
+)
 
 _MAX_CLASSES = 40
 _DIGEST = 60
@@ -74,7 +80,9 @@ class Board:
         classes: IoUs in the order of the series.
         classes_note: Which classes are shown.
         all_classes: Every class in the order of the labels, if not all of them are shown.
-        groups: Means over groups of classes, in the order of the series.
+        groups: Means over groups of classes, in the order of `group_columns`.
+        group_columns: The series, and the methods that published such means.
+        group_notes: Where the published ones come from.
         presets: What the presets in use leave out, one sentence each.
         curve: mIoU by background threshold, as SVG; empty without background.
         curve_note: What the curve says.
@@ -89,6 +97,8 @@ class Board:
     classes_note: str
     all_classes: list[ClassIou]
     groups: list[_GroupRow]
+    group_columns: list[str]
+    group_notes: list[str]
     presets: list[str]
     curve: Markup
     curve_note: str
@@ -111,6 +121,7 @@ def _board(group: Sequence[Scores]) -> Board:
     classes, note = ranked(rows)
     background = "with" if protocol.background else "without"
     names = len(protocol.class_names)
+    others = list({own.method: own for s in group for own in s.published_groups}.values())
     warned = dict.fromkeys(each for scores in group for each in scores.warnings)
     warning = f" Beware: {'; '.join(warned)}." if warned else ""
     return Board(
@@ -126,7 +137,9 @@ def _board(group: Sequence[Scores]) -> Board:
         classes=classes,
         classes_note=note,
         all_classes=rows if len(rows) > _MAX_CLASSES else [],
-        groups=_group_rows(shown),
+        groups=_group_rows(shown, others),
+        group_columns=[*(each.name for each in shown), *(own.method for own in others)],
+        group_notes=[_split_note(own) for own in others],
         presets=_preset_notes(group),
         curve=_threshold_curve(shown),
         curve_note=_curve_note(group[0]),
@@ -178,20 +191,43 @@ def _preset_notes(group: Sequence[Scores]) -> list[str]:
     ]
 
 
-def _group_rows(shown: Sequence[Series[Scores]]) -> list[_GroupRow]:
-    """Means over groups of classes, each with the number of classes that it is taken over."""
-    names = [group.name for group in shown[0].scores[0].groups]
+def _group_rows(
+    shown: Sequence[Series[Scores]], published: Sequence[PublishedSplit]
+) -> list[_GroupRow]:
+    """Means over groups of classes, each with the number of classes that it is taken over.
+
+    Scores with and without a zero-shot split may stand on one board; published numbers are in the
+    last columns.
+    """
+    scores = [score for each in shown for score in each.scores]
+    names = dict.fromkeys(group.name for score in scores for group in score.groups)
     return [
-        _GroupRow(name, [_group_cell([s.groups[index] for s in each.scores]) for each in shown])
-        for index, name in enumerate(names)
+        _GroupRow(
+            name,
+            [
+                *(_group_cell(_named(each.scores, name)) for each in shown),
+                *(f"{own.values[name]:.1f}" if name in own.values else "-" for own in published),
+            ],
+        )
+        for name in names
     ]
+
+
+def _named(scores: Sequence[Scores], name: str) -> list[GroupScore]:
+    return [group for each in scores for group in each.groups if group.name == name]
 
 
 def _group_cell(groups: Sequence[GroupScore]) -> str:
     values = [group.miou for group in groups if group.miou is not None]
     counts = sorted({group.num_classes for group in groups})
+    if not values:
+        return "-"
     over = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    return f"{100 * fmean(values):.1f} ({over})" if values else "-"
+    return f"{100 * fmean(values):.1f} ({over})"
+
+
+def _split_note(own: PublishedSplit) -> str:
+    return f"{own.method}: published, not measured here; {own.notes}"
 
 
 def _class_ious(shown: Sequence[Series[Scores]]) -> list[ClassIou]:

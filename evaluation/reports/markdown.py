@@ -51,8 +51,15 @@ def _scores(page: Page) -> Iterator[str]:
         yield escaped(board.note)
         rows = [(r.name, r.kind, r.miou, r.foreground, r.accuracy) for r in board.rows]
         yield _score_table(["mIoU", "foreground", "pixel accuracy"], rows, board.published)
+        if board.groups:
+            cells = [(row.name, *row.mious) for row in board.groups]
+            yield _table(
+                ["group of classes", *board.group_columns], cells, numbers=len(board.group_columns)
+            )
         for row in board.rows:
             yield f"* {escaped(row.name)}: {escaped(row.protocol)}"
+        for note in board.group_notes:
+            yield f"* {escaped(note)}"
     for board in page.points:
         yield f"## Scores on {escaped(board.title)}"
         yield escaped(board.note)

@@ -17,6 +17,8 @@ def protocol_words(protocol: ScoreProtocol) -> str:
     """Say how a number on label maps was measured: background, text, view and preset."""
     rule = _rule_words(protocol.background_rule, protocol.threshold)
     parts = [rule, protocol.text, protocol.view]
+    if protocol.unseen:
+        parts.append(_split_words(protocol))
     if protocol.preset:
         parts.append(f"preset {protocol.preset} (changed: {_changes(protocol)})")
     return "; ".join(parts)
@@ -67,6 +69,15 @@ def _rule_words(rule: Background, threshold: float) -> str:
     }[rule]
 
 
+def _split_words(protocol: ScoreProtocol) -> str:
+    """Say which classes count as unseen, and what was taken from the others."""
+    if not protocol.unseen:
+        return "no unseen classes"
+    lowered = f"scores of seen classes lowered by {protocol.seen_offset:g}"
+    many = len(protocol.unseen)
+    return f"{many} unseen classes, {lowered if protocol.seen_offset else 'no offset'}"
+
+
 def _compared(protocol: PointProtocol) -> str:
     value = {
         Binarise.SCORE: "the score",
@@ -105,6 +116,7 @@ _ON_BOTH: tuple[_Told, ...] = (
 _ON_LABELS: tuple[_Told, ...] = (
     *_ON_BOTH,
     ((*_PRESET, "background_rule"), _way),
+    (("unseen", "seen_offset"), _split_words),
     (("average",), lambda protocol: f"mean over the {protocol.average}"),
     (("truth",), lambda protocol: f"truth: {protocol.truth}"),
     (("class_names",), lambda protocol: f"{len(protocol.class_names):,} classes"),

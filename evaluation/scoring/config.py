@@ -1,6 +1,7 @@
 """How a student is scored; nothing here needs torch."""
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -87,6 +88,9 @@ class InferenceConfig(ViewConfig, frozen=True):
     class_chunk: int = Field(default=8, ge=1)
     """Classes whose full-size scores are held at once; changes speed and memory only. 8 maps of
     512 x 512 fit a CPU's cache; an H200 took 17 ms an image with 8, and 4.7 ms with 128."""
+    seen_offset: float = Field(default=0.0, ge=0, le=1)
+    """What is subtracted from the scores of the seen classes before the best class is chosen, if
+    `zero_shot` names a split: trained classes are surer of themselves. ZegCLIP has 0.1."""
 
     @model_validator(mode="after")
     def _nearest_of_each_window(self) -> "InferenceConfig":
@@ -149,5 +153,18 @@ class ScoringConfig(TextConfig, frozen=True):
     the thresholds of the point rules' curve."""
     num_examples: int = Field(default=8, ge=0)
     """Images whose label maps are kept for the report, evenly spread over the split."""
+    zero_shot: str | None = None
+    """A split of the classes into seen and unseen ones, of which the means and their harmonic mean
+    are told too: `voc15_5`, `coco_stuff156_15`, `miniature11_3`. For students that were trained
+    without the unseen names (`training.zero_shot.left_out`)."""
     points: PointRules = PointRules()
     """How answers at points become one number."""
+
+    def identity(self) -> dict[str, Any]:
+        """All settings; those that came later are left out where they have their defaults."""
+        found = self.model_dump(mode="json")
+        if self.zero_shot is None:
+            del found["zero_shot"]
+        if not self.inference.seen_offset:
+            del found["inference"]["seen_offset"]
+        return found

@@ -20,6 +20,7 @@ from evaluation.scoring.background import apply_background, confidence
 from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.examination import require_sound
+from evaluation.scoring.groups import group_scores
 from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
 from evaluation.scoring.predictors import Predictor, StudentPredictor
@@ -30,11 +31,11 @@ from evaluation.scoring.results import (
     ClassScore,
     CurvePoint,
     Example,
-    GroupScore,
     ScoreProtocol,
     Scores,
     Subject,
     published_results,
+    published_splits,
     slug,
     write_scores,
 )
@@ -44,13 +45,10 @@ from storage.class_sets import BenchmarkClasses
 from storage.codecs import encode_image, encode_label_map
 from storage.errors import DataError
 from storage.files import write_whole
-from storage.vocabulary import load_vocabulary
 
 __all__ = ["score_baseline", "score_predictor", "score_student"]
 
 _log = logging.getLogger(__name__)
-
-_FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
 
 
 def score_student(
@@ -79,8 +77,9 @@ def score_student(
     classes = benchmark.classes
     words = background_words(config.background_words) if _has_words(classes, config) else ()
     rows = text_rows(encoder, class_phrases(classes, config.names), words, config)
-    predictor = StudentPredictor(student, rows, config.inference)
     protocol = student_protocol(benchmark, config)
+    seen = [k for k, name in enumerate(classes.names) if name not in set(protocol.unseen)]
+    predictor = StudentPredictor(student, rows, config.inference, seen if protocol.unseen else ())
     return score_predictor(
         predictor, benchmark, subject=subject, protocol=protocol, config=config, out=out
     )
@@ -96,6 +95,7 @@ def student_protocol(benchmark: Benchmark, config: ScoringConfig) -> ScoreProtoc
         threshold=config.inference.threshold if classes.background else 0.0,
         text=text_words(config, words=_has_words(classes, config)),
         view=view_words(config.inference),
+        seen_offset=config.inference.seen_offset if config.zero_shot else 0.0,
         preset=config.preset or "",
         preset_changes=preset_changes(config, classes.name),
         preset_omits=load_preset(config.preset).omits if config.preset else (),
@@ -211,9 +211,10 @@ def measure(
         foreground_miou=_foreground(summary, config.average, background=protocol.background),
         pixel_accuracy=summary.pixel_accuracy,
         classes=_class_scores(summary, protocol.class_names),
-        groups=_group_scores(summary, benchmark.classes, config.average),
+        groups=group_scores(summary, benchmark.classes, protocol.unseen, config.average),
         curve=_curve(sweep, config.average) if protocol.background else (),
         published=published_results(benchmark.published_as),
+        published_groups=published_splits(benchmark.published_as) if protocol.unseen else (),
         examples=tuple(keeper.kept),
         warnings=examined.warnings,
         benchmark_digest=benchmark.contents(),
@@ -268,29 +269,6 @@ def _class_scores(summary: Summary, names: tuple[str, ...]) -> tuple[ClassScore,
             names, summary.ious.tolist(), summary.true_pixels.tolist(), strict=True
         )
     )
-
-
-def _group_scores(
-    summary: Summary, classes: BenchmarkClasses, average: Average
-) -> tuple[GroupScore, ...]:
-    vocabulary = load_vocabulary(classes.vocabulary)
-    frequencies = [
-        vocabulary[class_id].frequency if class_id is not None else ""
-        for class_id in classes.class_ids
-    ]
-    if not all(frequencies):
-        return ()
-    first = 1 if classes.background else 0
-    groups = []
-    for frequency, name in _FREQUENCIES.items():
-        own = [first + place for place, each in enumerate(frequencies) if each == frequency]
-        ious, pixels = summary.ious[own], summary.true_pixels[own]
-        asked = {Average.ALL: len(own), Average.TRUE: int((pixels > 0).sum())}
-        count = asked.get(average, int((~np.isnan(ious)).sum()))
-        groups.append(
-            GroupScore(name=name, num_classes=count, miou=_or_none(mean_iou(ious, pixels, average)))
-        )
-    return tuple(groups)
 
 
 def _foreground(summary: Summary, average: Average, *, background: bool) -> float | None:

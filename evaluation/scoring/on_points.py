@@ -43,7 +43,7 @@ from evaluation.scoring.points import (
 from evaluation.scoring.predictors import ClassScorer, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
 from evaluation.scoring.progress import ScoringProgress
-from evaluation.scoring.protocols import Student, view_words
+from evaluation.scoring.protocols import Student, unseen_names, view_words
 from evaluation.scoring.results import (
     Subject,
     published_results,
@@ -87,7 +87,12 @@ def score_student_points(
 
 
 def student_point_protocol(benchmark: OpenImages, config: ScoringConfig) -> PointProtocol:
-    """What the scores of a student depend on besides its weights."""
+    """What the scores of a student depend on besides its weights.
+
+    Raises:
+        InputError: If the config names a zero-shot split, which points have none of.
+    """
+    unseen_names(benchmark.classes, config)
     return _protocol(
         benchmark,
         config.points,

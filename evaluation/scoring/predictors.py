@@ -165,12 +165,20 @@ class StudentPredictor:
         rows: The embeddings, on the same device. Background words belong among them under the rule
             `words` alone.
         config: Windows and rule.
+        seen: Positions of the classes from whose scores the offset is subtracted.
     """
 
-    def __init__(self, student: TextSegmenter, rows: TextRows, config: InferenceConfig) -> None:
+    def __init__(
+        self,
+        student: TextSegmenter,
+        rows: TextRows,
+        config: InferenceConfig,
+        seen: Sequence[int] = (),
+    ) -> None:
         self._student = student
         self._rows = rows
         self._config = config
+        self._seen = frozenset(seen) if config.seen_offset else frozenset[int]()
 
     def predict(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
@@ -184,7 +192,8 @@ class StudentPredictor:
         device = rows.embeddings.device
         best = torch.zeros(image.shape[:2], device=device)
         row = torch.full(image.shape[:2], -1, dtype=torch.int32, device=device)
-        for own, scores in self._scored(image, rows):
+        for own, plain in self._scored(image, rows):
+            scores = self._offset(plain, rows.owners[own])
             value, place = scores.max(dim=0)  # (C, rows, columns) -> (rows, columns) each
             # Strictly greater, so that the lowest of equal classes stays.
             better = (value > best) | (row < 0)
@@ -192,6 +201,18 @@ class StudentPredictor:
             row = torch.where(better, place.int() + own.start, row)
         owners = np.array([*rows.owners, BACKGROUND_WORD], dtype=np.int32)
         return ScoreMap(best.cpu().numpy(), owners[row.cpu().numpy()])
+
+    def _offset(
+        self, scores: Float[torch.Tensor, "chunk height width"], owners: Sequence[int]
+    ) -> Float[torch.Tensor, "chunk height width"]:
+        """Lower the scores of the seen classes.
+
+        ZegCLIP does so in each window; what is averaged and resized afterwards stays the same.
+        """
+        if not self._seen:
+            return scores
+        lower = [self._config.seen_offset * (owner in self._seen) for owner in owners]
+        return scores - scores.new_tensor(lower)[:, None, None]
 
     def class_scores(
         self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None

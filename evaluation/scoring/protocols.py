@@ -6,6 +6,8 @@ from evaluation.benchmarks.contract import Benchmark, scored_names
 from evaluation.scoring.config import Background, InferenceConfig, Overlap, ScoringConfig
 from evaluation.scoring.predictors import TextSegmenter
 from evaluation.scoring.results import AVERAGES, ScoreProtocol
+from storage.class_groups import load_zero_shot
+from storage.class_sets import BenchmarkClasses
 
 
 @runtime_checkable
@@ -18,7 +20,11 @@ class Student(TextSegmenter, Protocol):
 
 
 def describe_protocol(benchmark: Benchmark, config: ScoringConfig, **how: Any) -> ScoreProtocol:
-    """Say what a number depends on: what benchmark and config say, and the fields given."""
+    """Say what a number depends on: what benchmark and config say, and the fields given.
+
+    Raises:
+        InputError: If the config names a zero-shot split of another class set.
+    """
     classes = benchmark.classes
     return ScoreProtocol(
         benchmark=classes.name,
@@ -28,8 +34,21 @@ def describe_protocol(benchmark: Benchmark, config: ScoringConfig, **how: Any) -
         background=classes.background,
         average=AVERAGES[config.average],
         truth=benchmark.truth,
+        unseen=unseen_names(classes, config),
         **how,
     )
+
+
+def unseen_names(classes: BenchmarkClasses, config: ScoringConfig) -> tuple[str, ...]:
+    """The unseen classes of a class set, in its order; none without a split.
+
+    Raises:
+        InputError: If the split is unknown, or one of another class set.
+    """
+    if config.zero_shot is None:
+        return ()
+    places = load_zero_shot(config.zero_shot).positions(classes)
+    return tuple(classes.names[place] for place in places)
 
 
 def view_words(config: InferenceConfig) -> str:

@@ -61,6 +61,11 @@ class ScoreProtocol(Record, frozen=True):
     """At which size and in which windows an image is shown."""
     average: str = AVERAGES[Average.OCCURRING]
     """Which classes the mean is taken over."""
+    unseen: tuple[str, ...] = ()
+    """Classes that are averaged apart because the student was not trained on them; empty without
+    such a split."""
+    seen_offset: float = 0.0
+    """What was subtracted from the scores of all other classes."""
     preset: str = ""
     """The published protocol that was followed; empty if none was named."""
     preset_changes: tuple[str, ...] = ()
@@ -88,7 +93,8 @@ class GroupScore(Record, frozen=True):
     num_classes: int
     """Classes of the group that the mean is taken over."""
     miou: float | None
-    """Mean IoU in [0, 1]; none if no class of the group occurs."""
+    """Mean IoU in [0, 1]; none if no class of the group occurs. Of the ``harmonic mean`` that of
+    the seen and the unseen classes."""
 
 
 class CurvePoint(Record, frozen=True):
@@ -111,6 +117,19 @@ class PublishedResult(Record, frozen=True):
     """The method."""
     value: float
     """Mean IoU, or what the metric is, in percent."""
+    notes: str
+    """What the source says about it."""
+
+
+class PublishedSplit(Record, frozen=True):
+    """Numbers on seen and unseen classes that somebody published; not measured here."""
+
+    table: str
+    """As `PublishedResult.table`."""
+    method: str
+    """The method."""
+    values: dict[str, float]
+    """Percent by the name of the group: ``seen``, ``unseen``, ``harmonic mean``."""
     notes: str
     """What the source says about it."""
 
@@ -146,11 +165,14 @@ class Scores(Record, frozen=True):
     classes: tuple[ClassScore, ...]
     """Each class, in the order of the labels."""
     groups: tuple[GroupScore, ...] = ()
-    """Classes by their frequency in LVIS; only of class sets in which every class has one."""
+    """Categories of the benchmark; classes by their frequency in LVIS, if every class has one; seen
+    and unseen classes with their harmonic mean, if there is such a split."""
     curve: tuple[CurvePoint, ...]
     """Scores by background threshold, from the same pass; empty without background."""
     published: tuple[PublishedResult, ...]
     """Published numbers on the same benchmark; empty for a benchmark of our own."""
+    published_groups: tuple[PublishedSplit, ...] = ()
+    """Published numbers on the same seen and unseen classes; empty without such a split."""
     examples: tuple[Example, ...]
     """Kept label maps."""
     warnings: tuple[str, ...] = ()
@@ -185,6 +207,27 @@ def published_results(dataset: str, metric: str = "mIoU") -> tuple[PublishedResu
         for row in rows
     ]
     return tuple(sorted(found, key=lambda result: -result.value))
+
+
+_SPLIT_METRICS = {"mIoU seen": "seen", "mIoU unseen": "unseen", "hIoU": "harmonic mean"}
+"""What published tables call the means of a zero-shot split."""
+
+
+def published_splits(dataset: str) -> tuple[PublishedSplit, ...]:
+    """Published numbers on the seen and unseen classes of a benchmark, best harmonic mean first."""
+    rows = [row for row in read_table("published_results.csv") if row["dataset"] == dataset]
+    rows = [row for row in rows if row["metric"] in _SPLIT_METRICS and row["value"]]
+    found: dict[tuple[str, str], PublishedSplit] = {}
+    for row in rows:
+        key = row["table"], row["method"]
+        own = found[key].values if key in found else {}
+        found[key] = PublishedSplit(
+            table=row["table"],
+            method=row["method"],
+            values={**own, _SPLIT_METRICS[row["metric"]]: float(row["value"])},
+            notes=row["notes"],
+        )
+    return tuple(sorted(found.values(), key=lambda each: -each.values["harmonic mean"]))
 
 
 def write_scores(scores: Scores, out: Path) -> Path:

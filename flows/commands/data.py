@@ -235,7 +235,8 @@ def export(*, dataset: Place, classes: str, out: LocalPath, vocabulary: str | No
 
     Args:
         dataset: Root of a dataset, or a folder of tars.
-        classes: voc20, coco80, context59, miniature, or names between commas.
+        classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
+            commas.
         out: The folder; an export of the same classes there goes on and follows the dataset.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """

@@ -165,9 +165,10 @@ def closed_set(
         data: A source beside the dataset, or instead: [LAYOUT:]PLACE[,split=NAME][,weight=NUMBER],
             as for train; may be repeated.
         imports: Folder for real images in the engine's format, as for train.
-        recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, deeplabv3_miniature,
-            mask2former_miniature, or the path of a YAML file.
-        classes: voc20, coco80, context59, miniature, or names between commas.
+        recipe: deeplabv3_r50, deeplabv3_r101, mask2former_r50, mask2former_swin_b,
+            deeplabv3_miniature, mask2former_miniature, or the path of a YAML file.
+        classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
+            commas.
         root: Folder of a benchmark to score on.
         benchmark: Its name.
         split: Which part of it.

@@ -40,7 +40,8 @@ class Mask2FormerConfig(BaseModel, frozen=True, extra="forbid", use_attribute_do
             "out_features": ["stage1", "stage2", "stage3", "stage4"],
         }
     )
-    """Settings of a transformers backbone, `model_type` among them; the default is a ResNet-50."""
+    """Settings of a transformers backbone (`resnet`, `swin` ...), `model_type` among them; the
+    default is a ResNet-50."""
     decoder: dict[str, Any] = Field(default_factory=dict)
     """Settings of transformers' Mask2FormerConfig that differ from its own: widths, layers,
     queries, points and weights of the loss."""

@@ -21,7 +21,7 @@ __all__ = ["ClosedSet", "resolve_closed_set"]
 CLOSED_IGNORE = 255
 MAX_CLASSES = 254
 
-_BENCHMARKS = ("voc20", "coco80", "context59", "miniature")
+_BENCHMARKS = ("voc20", "coco80", "coco_stuff", "cityscapes", "context59", "miniature")
 
 
 class ClosedSet(Record, frozen=True):
@@ -81,8 +81,8 @@ def resolve_closed_set(vocabulary: Vocabulary, text: str) -> ClosedSet:
 
     Args:
         vocabulary: Where the classes come from.
-        text: voc20, coco80, context59 or miniature (the benchmark's own order), or class names
-            between commas.
+        text: voc20, coco80, coco_stuff, cityscapes, context59 or miniature (the benchmark's own
+            order), or class names between commas.
 
     Raises:
         InputError: If the text means no class, an unknown, an ambiguous or a doubled one, more than

@@ -6,8 +6,16 @@ import pytest
 
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.config import Background
-from evaluation.scoring.results import PublishedResult, ScoreProtocol, Scores, Subject
+from evaluation.scoring.results import (
+    GroupScore,
+    PublishedResult,
+    PublishedSplit,
+    ScoreProtocol,
+    Scores,
+    Subject,
+)
 from flows.drawn_benchmarks import draw_missing_benchmarks
+from flows.score_tables import score_table
 from flows.training_page import score_rows
 from storage.metrics import METRICS_FILE, last_metrics
 
@@ -60,6 +68,30 @@ def test_published_numbers_stand_once_behind_what_was_measured_and_are_marked():
     assert [row["subject"] for row in rows][3:6] == ["the closed-set", "best", "next"]
 
 
+def test_means_over_groups_of_classes_stand_beside_the_published_ones():
+    split = PublishedSplit(
+        table="EXT", method="ZegCLIP", values={"seen": 91.9, "unseen": 77.8}, notes=""
+    )
+    groups = (
+        GroupScore(name="seen", num_classes=15, miou=0.5),
+        GroupScore(name="unseen", num_classes=5, miou=None),
+    )
+    scores = measured("student", "voc20").model_copy(
+        update={"groups": groups, "published_groups": (split,)}
+    )
+    rows = [(row["subject"], row["metric"], row["percent"]) for row in score_rows([scores])]
+    assert rows[1:] == [
+        ("the student", "mIoU, seen", "50.0"),
+        ("ZegCLIP", "mIoU, seen", "91.9"),
+        ("ZegCLIP", "mIoU, unseen", "77.8"),
+    ]
+    caption = str(score_table([scores, scores]).caption)
+    assert caption.splitlines()[:2] == [
+        "the student on voc20: seen 50.0 (15)",
+        "ZegCLIP on voc20, published: seen 91.9, unseen 77.8",
+    ]
+
+
 def test_a_baseline_alone_has_no_published_rivals():
     assert len(score_rows([measured("baseline", "voc21", OTHERS)])) == 1
 
@@ -82,6 +114,9 @@ def test_a_benchmark_of_the_drawn_world_is_drawn_where_it_is_missing_and_no_othe
     draw_missing_benchmarks(benchmarks)
     assert (drawn / "benchmark.json").stat().st_mtime_ns == before
     assert not other.exists()
+    again = tmp_path / "again"
+    draw_missing_benchmarks([BenchmarkConfig(name="miniature14", root=again)])
+    assert (again / "benchmark.json").read_bytes() == (drawn / "benchmark.json").read_bytes()
 
 
 @pytest.mark.server

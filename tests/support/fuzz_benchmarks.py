@@ -179,6 +179,13 @@ def matlab_files() -> Sequence[bytes]:
     return found
 
 
+def grey_labels() -> Sequence[bytes]:
+    """Labels that COCO-Stuff and Cityscapes have both, as grey of 8 bits."""
+    buffer = io.BytesIO()
+    Image.fromarray((CORNER % 2 + 7).astype(np.uint8)).save(buffer, "png")
+    return [buffer.getvalue()]
+
+
 def write_folder(root: Path) -> None:
     """All benchmarks in one folder, whole."""
     files = {
@@ -192,6 +199,10 @@ def write_folder(root: Path) -> None:
         "ImageSets/SegmentationContext/val.txt": b"a\n",
         "trainval/a.mat": matlab_files()[0],
         "val2017/a.jpg": jpegs()[0],
+        "leftImg8bit/val/ulm/a_leftImg8bit.jpg": jpegs()[0],
+        "gtFine/val/ulm/a_gtFine_labelIds.png": grey_labels()[0],
+        "images/val2017/1.jpg": jpegs()[0],
+        "annotations/val2017/1.png": grey_labels()[0],
         "lvis_v1_val.json": annotations()[0],
         POINT_FILE: point_tables()[0],
         "oidv7-class-descriptions.csv": name_tables()[0],
@@ -214,6 +225,8 @@ FORMATS: dict[str, tuple[str, str, Callable[[], Sequence[bytes]], Damage]] = {
     "points csv": ("open_images", POINT_FILE, point_tables, damaged),
     "points cells": ("open_images", POINT_FILE, lambda: point_tables()[:1], changed_cells),
     "names csv": ("open_images", "oidv7-class-descriptions.csv", name_tables, damaged),
+    "label ids": ("cityscapes", "gtFine/val/ulm/a_gtFine_labelIds.png", grey_labels, torn),
+    "pixel map": ("coco_stuff", "annotations/val2017/1.png", grey_labels, torn),
     "mat": ("context60", "trainval/a.mat", matlab_files, damaged),
 }
 """Of each: the benchmark, the file, what it may hold when it is whole, and how it is damaged."""

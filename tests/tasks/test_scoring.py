@@ -13,16 +13,21 @@ from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.config import InferenceConfig, ScoringConfig
 from evaluation.scoring.measured import Measured
 from evaluation.scoring.point_results import PointScores
+from evaluation.scoring.presets import preset_settings
+from evaluation.scoring.results import Scores
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import CLASSES, masks, render, sample_scene
 from models.profiles import load_profile
 from storage.errors import DataError, LeaseHeldError
 from storage.identity import digest
 from storage.locks import hold_folder
+from tasks.imports import ImportJob, RealImport
 from tasks.scoring import ScoreJob, Scoring, main
 from tasks.steps import work_in_child
 from tasks.subjects import TrainedStudent
 from training.checkpoints import Checkpoint, save_checkpoint
+from training.config import OptimiserConfig, TrainingConfig, ZeroShotConfig
+from training.loop import train_student
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +182,7 @@ def test_scores_of_an_earlier_version_are_found_under_the_name_that_their_folder
     run = tmp_path / "run"
     monkeypatch.chdir(points.parent)
     wanted = job(run, on_points(Path(points.name)))
-    old = digest([wanted.benchmark, wanted.scoring])[:8]
+    old = digest([wanted.benchmark, wanted.scoring.identity()])[:8]
     measured = as_before(wanted, old)
     assert Scoring(wanted).find() == measured
     assert Scoring(job(run, on_points(points))).find() == measured
@@ -258,6 +263,52 @@ def test_a_damaged_benchmark_is_the_same_error_in_a_child_as_in_this_process(
         work_in_child(Scoring(wanted))
     assert type(there.value) is type(here.value)
     assert str(there.value) == str(here.value)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "known", "without"),
+    [
+        (("miniature11_3",), "none", "cactus, cup, rocket"),
+        (("cup",), "cactus, rocket", "cup"),
+    ],
+)
+def test_what_a_student_knows_of_the_unseen_classes_stands_with_its_name(
+    tmp_path: Path, left_out: tuple[str, ...], known: str, without: str
+) -> None:
+    drawn = DrawnBenchmarkConfig(num_train=14, num_val=2, num_test=0)
+    root, run = write_benchmark(drawn, tmp_path / "drawn"), tmp_path / "run"
+    train = BenchmarkConfig(name="miniature", root=root, split="train")
+    imported = RealImport(
+        ImportJob(benchmark=train, vocabulary="miniature", imports=str(tmp_path / "imports"))
+    ).work()
+    train_student(
+        TrainingConfig(
+            dataset=str(imported),
+            out=str(run),
+            vocabulary="miniature",
+            student=load_profile("miniature").student,
+            zero_shot=ZeroShotConfig(left_out=left_out),
+            classes_per_image=4,
+            optimiser=OptimiserConfig(steps=1, batch_size=2),
+            threads=0,
+            device="cpu",
+        )
+    )
+    scores = Scoring(
+        ScoreJob(
+            subject=TrainedStudent(run=str(run)),
+            out=str(run),
+            benchmark=BenchmarkConfig(name="miniature14", root=root),
+            scoring=ScoringConfig.model_validate(
+                preset_settings("miniature_zero_shot", "miniature14")
+            ),
+            device="cpu",
+        )
+    ).work()
+    assert isinstance(scores, Scores)
+    assert scores.subject.details["unseen classes that it was trained on"] == known
+    assert scores.subject.details["trained without"] == without
+    assert [group.name for group in scores.groups] == ["seen", "unseen", "harmonic mean"]
 
 
 def test_what_a_student_is_is_read_from_its_record_alone(tmp_path: Path) -> None:

@@ -104,9 +104,10 @@ class ClosedSetRequest(BaseModel, frozen=True, extra="forbid", use_attribute_doc
 
     recipe: str
     """Network and schedule: a shipped recipe (deeplabv3_r50, deeplabv3_r101, mask2former_r50,
-    deeplabv3_miniature, mask2former_miniature), or the path of a YAML file."""
+    mask2former_swin_b, deeplabv3_miniature, mask2former_miniature), or the path of a YAML file."""
     classes: str
-    """Its classes: voc20, coco80, context59, miniature, or names between commas."""
+    """Its classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
+    commas."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings that differ from the recipe's, as in the closed-set config."""
 

@@ -155,6 +155,8 @@ def test_every_number_stands_with_its_whole_protocol(benchmark: Benchmark, tmp_p
         "text": "preferred names in the templates zegclip_multi15",
         "view": "short side 64, long side at most 2048, whole image",
         "average": "classes that occur in the truth or the prediction",
+        "unseen": [],
+        "seen_offset": 0.0,
         "preset": "",
         "preset_changes": [],
         "preset_omits": [],

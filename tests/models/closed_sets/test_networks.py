@@ -3,12 +3,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import SwinConfig, SwinForImageClassification, SwinModel
 
 from models.closed_sets.configs import DeepLabConfig, Mask2FormerConfig
 from models.closed_sets.networks import build_network, network_document
 from models.closed_sets.normalisation import normalise
 from models.closed_sets.openmmlab import MODELS
 from storage.errors import InputError
+from training.closed_sets.config import load_recipe
 
 DEEPLAB = DeepLabConfig(
     depth=18, base_channels=4, channels=8, dilations=(1, 2), auxiliary_channels=4
@@ -37,7 +39,23 @@ MASK2FORMER = Mask2FormerConfig(
 )
 
 
-@pytest.mark.parametrize("config", [DEEPLAB, MASK2FORMER])
+SWIN = MASK2FORMER.model_copy(
+    update={
+        "backbone": {
+            "model_type": "swin",
+            "image_size": 32,
+            "window_size": 2,
+            "embed_dim": 8,
+            "depths": [1, 1, 2, 1],
+            "num_heads": [1, 2, 2, 2],
+            "drop_path_rate": 0.3,
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        }
+    }
+)
+
+
+@pytest.mark.parametrize("config", [DEEPLAB, MASK2FORMER, SWIN])
 def test_scores_are_a_map_of_every_label_at_the_size_asked_for(config):
     torch.manual_seed(0)
     network = build_network(config, 4).eval()
@@ -79,9 +97,10 @@ def test_mask2former_weighs_every_mask_by_its_class():
     assert torch.allclose(ours, by_hand.clamp(max=1), atol=1e-5)
 
 
-def test_mask2former_learns_from_a_batch_with_an_image_that_is_ignored_as_a_whole():
+@pytest.mark.parametrize("config", [MASK2FORMER, SWIN])
+def test_mask2former_learns_from_a_batch_with_an_image_that_is_ignored_as_a_whole(config):
     torch.manual_seed(0)
-    network = build_network(MASK2FORMER, 4).train()
+    network = build_network(config, 4).train()
     maps = torch.full((2, 1, 32, 32), 255, dtype=torch.uint8)
     maps[0, :, :16] = 3
     samples = [SimpleNamespace(gt_sem_seg=SimpleNamespace(data=each)) for each in maps]
@@ -111,6 +130,45 @@ def test_a_trained_backbone_is_taken_over_and_one_of_another_geometry_refused(tm
     other = {**MASK2FORMER.backbone, "depths": [1, 1, 1, 2]}
     with pytest.raises(InputError, match="another geometry"):
         MODELS.build(network_document(started.model_copy(update={"backbone": other}), 7))
+
+
+@pytest.mark.parametrize("kind", [SwinModel, SwinForImageClassification])
+def test_a_swin_is_taken_over_from_a_classifier_too(tmp_path, kind):
+    torch.manual_seed(0)
+    own = {k: v for k, v in SWIN.backbone.items() if k not in {"model_type", "out_features"}}
+    trained = kind(SwinConfig(**own))
+    trained.save_pretrained(tmp_path)
+    wanted = {n.removeprefix("swin."): t for n, t in trained.state_dict().items()}
+    started = SWIN.model_copy(update={"backbone_weights": str(tmp_path)})
+    network = MODELS.build(network_document(started, 7)).network
+    encoder = network.model.pixel_level_module.encoder.state_dict()
+    found = {n.removeprefix("swin."): t for n, t in encoder.items()}
+    # The norms after the stages belong to the segmenter, the last norm and the head to the others.
+    fresh = {n for n in found if n not in wanted}
+    assert all(n.startswith("hidden_states_norms.") for n in fresh)
+    assert len(fresh) == 8
+    for name in found.keys() - fresh:
+        assert torch.equal(found[name], wanted[name]), name
+    other = {**SWIN.backbone, "embed_dim": 16}
+    with pytest.raises(InputError, match=r"another (geometry|shape)"):
+        MODELS.build(network_document(started.model_copy(update={"backbone": other}), 7))
+
+
+def test_the_swin_b_recipe_has_the_published_geometry():
+    config = Mask2FormerConfig.model_validate(load_recipe("mask2former_swin_b")["network"])
+    with torch.device("meta"):
+        network = build_network(config, 20)
+    encoder = dict(network.network.model.pixel_level_module.encoder.named_parameters())
+    tables = [t.shape for n, t in encoder.items() if n.endswith("relative_position_bias_table")]
+    # 2 + 2 + 18 + 2 blocks; windows of 12 have 23 x 23 relative places.
+    assert tables == [(529, heads) for heads, count in STAGES for _ in range(count)]
+    widths = [t.shape[0] for n, t in encoder.items() if "hidden_states_norms" in n and "bias" in n]
+    assert widths == [128, 256, 512, 1024]
+    # Swin (arXiv 2103.14030) has 88 million with its head of 1,000 classes.
+    assert 86e6 < sum(t.numel() for t in encoder.values()) < 88e6
+
+
+STAGES = ((4, 2), (8, 2), (16, 18), (32, 2))
 
 
 def test_a_trained_mask2former_is_taken_over_but_for_its_classes(tmp_path):

@@ -307,7 +307,9 @@ def test_wrong_input_ends_with_two_and_a_reason(run, tmp_path, capsys, change, m
     assert message in error
 
 
-@pytest.mark.parametrize("name", ["deeplabv3_r50", "deeplabv3_r101", "mask2former_r50"])
+@pytest.mark.parametrize(
+    "name", ["deeplabv3_r50", "deeplabv3_r101", "mask2former_r50", "mask2former_swin_b"]
+)
 def test_the_recipes_of_full_size_keep_the_published_settings(name):
     config = ClosedSetConfig.model_validate({**load_recipe(name), "data": "d", "out": "o"})
     assert (config.name, config.crop, config.steps) == (name, 512, 20_000)
