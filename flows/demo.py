@@ -1,7 +1,9 @@
 """The demonstration: the whole engine on the models that ship with it, in minutes on a CPU."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -10,6 +12,7 @@ from evaluation.reports.page import write_report
 from flows.ablation_grid import AblationParameters, Grid
 from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.generation_parameters import GenerationParameters
+from flows.labeller_comparison import ComparisonParameters
 from flows.local_runs import generate_locally
 from flows.local_steps import evaluate_locally, train_locally
 from flows.training_parameters import TrainAndEvaluateParameters
@@ -18,6 +21,23 @@ from storage.documents import validate
 from storage.locks import hold_folder, refuse_other_files
 
 _REPORT_NAME = "report.html"
+
+ATTENTION_LABELLERS: Mapping[str, Any] = {
+    "diffumask": {
+        "kind": "diffumask",
+        "cross_resolutions": {16: 1.0, 8: 1.0},
+        "min_presence": 0.3,
+        "refine": "grabcut",
+    },
+    "dataset-diffusion": {
+        "kind": "dataset-diffusion",
+        "cross_resolution": 16,
+        "cell_resolution": 8,
+        "min_presence": 0.3,
+        "refine": "grabcut",
+    },
+}
+"""How masks are read from the attention of the miniature's painter."""
 
 SAMPLES = 160
 SAMPLES_PER_SHARD = 32
@@ -57,6 +77,29 @@ def demo_ablation(out: Path) -> AblationParameters:
         prompts={"simple": plain, "rich": {}},
         generation=generation.model_dump(exclude_unset=True, exclude={"root", "seed"}),
         benchmarks=tuple(BenchmarkConfig(root=benchmark, split=split) for split in ("val", "test")),
+    )
+
+
+def demo_comparison(out: Path) -> ComparisonParameters:
+    """Three labellers on the demonstration's scale, with what suits the miniature's painter.
+
+    Its latents are 16 x 16, so that attention is there at 16, 8 and 4 cells.
+
+    Args:
+        out: Folder for everything.
+    """
+    generation = demo_generation(out, seed=0)
+    return validate(
+        ComparisonParameters,
+        {
+            "out": str(out),
+            "labellers": {"grounded": None, **ATTENTION_LABELLERS},
+            "generation": generation.model_dump(exclude_unset=True, exclude={"root", "seed"}),
+            "benchmarks": [{"root": out / "benchmark", "split": each} for each in ("val", "test")],
+            "closed_sets": [{"recipe": "deeplabv3_miniature", "classes": "miniature"}],
+            "drawn_scenes": 96,
+        },
+        "comparison",
     )
 
 

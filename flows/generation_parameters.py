@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from models.labellers import AnyLabellerConfig
 from models.profiles import load_profile
 from models.registry import WriterConfig
 from storage.plan import DatasetSpec
@@ -32,6 +33,11 @@ class AdvancedSettings(BaseModel, frozen=True, extra="forbid", use_attribute_doc
     """Consecutive samples with the same classes; their texts are asked for together."""
     writer: WriterConfig | None = None
     """Who writes the texts instead of the profile's writer."""
+    labeller: AnyLabellerConfig | None = None
+    """Who labels the pictures instead of the profile's labeller."""
+    reuse: str | None = Field(default=None, min_length=1)
+    """Another dataset, a folder or an object-store URL: what its stages made, and this dataset's
+    would make alike, is taken over instead of made again."""
     writer_limit: str | None = None
     """Name of a Prefect concurrency limit that every use of the writer must fit into, over all
     workers; it must exist."""
@@ -105,11 +111,12 @@ class GenerationParameters(AdvancedSettings, frozen=True):
     @property
     def recipe(self) -> Recipe:
         """How samples are made, on the device asked for."""
-        profile = load_profile(self.profile).on_device(self.device, self.batch_size)
-        if self.writer is not None:
-            profile = profile.model_copy(update={"writer": self.writer})
+        others = {"writer": self.writer, "labeller": self.labeller}
+        profile = load_profile(self.profile).model_copy(
+            update={role: config for role, config in others.items() if config is not None}
+        )
         return Recipe(
-            profile=profile,
+            profile=profile.on_device(self.device, self.batch_size),
             prompts=self.prompts,
             pairs=self.pairs,
             detections=self.detections,

@@ -35,6 +35,7 @@ from tasks.context import RunContext
 from tasks.machine import Machine
 from tasks.recipe import Recipe
 from tasks.resident import ResidentModels
+from tasks.reuse import Reuse
 from tasks.stages import StageKeys
 from tasks.work import ShardWork
 
@@ -146,7 +147,7 @@ class GenerationRun:
 
     def work(self, shard: ShardRange) -> ShardWork:
         """One shard, to be made."""
-        return ShardWork(self.context, self.keys, shard)
+        return ShardWork(self.context, self.keys, shard, self._reuse)
 
     def bring_card_up_to_date(self) -> None:
         """Write the dataset's card from what is committed, unless it says that already.
@@ -179,6 +180,11 @@ class GenerationRun:
             self.parameters.accept_failed,
             Breaker(self.parameters.breaker_samples, self.parameters.breaker_share),
         )
+
+    @cached_property
+    def _reuse(self) -> Reuse | None:
+        place = self.parameters.reuse
+        return Reuse(Store.open(place), self.spec, self.classes) if place else None
 
     def keep_parameters(self) -> None:
         """Let the dataset remember how its slice is made."""
@@ -234,6 +240,8 @@ def prepare(
     require_space(parameters.root)
     if parameters.device not in {"auto", "cpu"}:  # these are always there
         pick_device(parameters.device)
+    if parameters.reuse:
+        Store.open(parameters.reuse)  # one that is not there is told before anything is made
     keys = StageKeys(recipe)
     store = Store.create(parameters.root, _dataset_spec(parameters, keys))
     classes = store.specification.named(classes)

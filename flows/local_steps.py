@@ -10,11 +10,20 @@ from rich.table import Table
 
 from evaluation.reports.ablation_files import JSON_NAME, MARKDOWN_NAME
 from evaluation.reports.ablations import Ablation
+from evaluation.reports.comparison_files import (
+    COMPARISON_JSON,
+    COMPARISON_MARKDOWN,
+    COMPARISON_PAGE,
+    COMPARISON_PICTURE,
+)
+from evaluation.reports.comparisons import Comparison
 from evaluation.scoring.measured import Measured, on_labels, on_points
 from flows.ablation_grid import Grid, check_grid, walk
 from flows.display import show_steps
+from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
+from flows.labeller_comparison import LabellerComparison, check_comparison, walk_comparison
 from flows.local_runs import generate_locally
 from flows.log_files import log_file
 from flows.run_plan import (
@@ -26,11 +35,13 @@ from flows.run_plan import (
     train_closed_sets,
 )
 from flows.score_tables import point_table, score_table
+from flows.self_training import SelfTrainingParameters, plan_rounds, walk_rounds
 from flows.training_parameters import (
     EvaluationParameters,
     TrainAndEvaluateParameters,
     real_imports,
 )
+from models.labelling.attention.affinity_config import AffinityRecord
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet, export_shards
@@ -39,6 +50,7 @@ from storage.locks import hold_folder, refuse_other_files
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
+from tasks.affinities import AffinityJob, AffinityTraining
 from tasks.resident import ResidentModels
 from tasks.steps import ResultT, RunStep, StepOutcome
 from tasks.training import StudentTraining
@@ -170,6 +182,84 @@ def hold_grid(grid: Grid) -> Iterator[None]:
     refuse_other_files(grid.folder, "an ablation", marks=marks, early=(ENGINE_FOLDER,))
     with hold_folder(grid.folder):
         yield
+
+
+@contextmanager
+def hold_comparison(comparison: LabellerComparison) -> Iterator[None]:
+    """Be the only command line that works in a comparison's folder until the block ends.
+
+    Raises:
+        InputError: The folder holds something else.
+        LeaseHeldError: Somebody else compares there.
+    """
+    files = (COMPARISON_JSON, COMPARISON_MARKDOWN, COMPARISON_PAGE, COMPARISON_PICTURE)
+    marks = ("datasets", "runs", "benchmark", *files)
+    folder = comparison.folder
+    refuse_other_files(folder, "a comparison", marks=marks, early=(ENGINE_FOLDER,))
+    with hold_folder(folder):
+        yield
+
+
+def compare_locally(comparison: LabellerComparison, console: Console) -> Comparison:
+    """Label, train and score everything of a comparison in this process.
+
+    Raises:
+        BudgetError: The writer's budget is spent.
+        InputError: Weights or files are missing, or a setting does not fit.
+    """
+    draw_missing_benchmarks(comparison.parameters.benchmarks)
+    check_comparison(comparison)
+    ensure_server(comparison.folder / ENGINE_FOLDER / "prefect")
+    models = ResidentModels()  # the datasets are made by the same ones
+
+    def generate(dataset: GenerationParameters) -> None:
+        console.rule(dataset.root, align="left")
+        generate_locally(dataset, console, models)
+
+    def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
+        models.release()
+        console.rule(str(run.run_folder), align="left")
+        train_locally(run, console)
+        return evaluate_locally(run, console)
+
+    def measure_closed_sets(run: TrainAndEvaluateParameters) -> list[Measured]:
+        models.release()
+        return closed_sets_locally(run, console)
+
+    return walk_comparison(comparison, generate, measure, measure_closed_sets)
+
+
+def train_affinity_locally(job: AffinityJob, console: Console) -> AffinityRecord:
+    """Train a network of affinities in this process.
+
+    Raises:
+        InputError: Data are missing, or the folder belongs to another training.
+        LeaseHeldError: Somebody else trains in the folder.
+    """
+    trained = LocalExecutor(console)(AffinityTraining(job)).result
+    console.print(f"affinities: {job.out}", markup=False, soft_wrap=True)
+    return trained
+
+
+def self_train_locally(parameters: SelfTrainingParameters, console: Console) -> Path:
+    """Relabel and train in this process, as many rounds as are asked for.
+
+    Returns:
+        The last round's run.
+
+    Raises:
+        InputError: Data or weights are missing, or a folder belongs to something else.
+        LeaseHeldError: Somebody else works in one of the folders.
+    """
+
+    def measure(run: TrainAndEvaluateParameters) -> list[Measured]:
+        console.rule(str(run.run_folder), align="left")
+        train_locally(run, console)
+        return evaluate_locally(run, console)
+
+    last = walk_rounds(plan_rounds(parameters), LocalExecutor(console), measure)
+    console.print(f"last run: {last}", markup=False, soft_wrap=True)
+    return last
 
 
 def ablate_locally(grid: Grid, console: Console) -> Ablation:

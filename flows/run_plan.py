@@ -22,6 +22,7 @@ from flows.training_parameters import (
     closed_set_jobs,
     training_config,
 )
+from models.labellers import maps_wanted
 from models.profiles import Profile, load_profile
 from models.student.trained import describe_student
 from storage.documents import merge, validate
@@ -211,7 +212,8 @@ def _subjects(
     seed = _seed(parameters)
     if parameters.untrained:
         subjects.append(UntrainedStudent(student=profile.student, seed=seed))
-    if parameters.baseline:
+    if parameters.baseline and maps_wanted(profile.labeller) is None:
+        # A labeller that reads its painter's attention cannot label other pictures.
         subjects.append(Baseline(labeller=profile.labeller))
     return subjects
 

@@ -47,6 +47,11 @@ class Compiled:
         self._proven = True
         return found
 
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The function as it was: what is hooked into its module is not compiled away."""
+        return self._plain
+
     def _give_up(self, error: Exception) -> None:
         self._function = self._plain
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, Discriminator, Tag
 
+from models.attention_maps import MapsWanted
+from models.labelling.attention.config import DatasetDiffusionConfig, DiffuMaskConfig
 from models.protocols import CutMasks, Detector, FoundBoxes, FoundObjects, Labeller, Segmenter
 from models.registry import (
     AnyDetectorConfig,
@@ -20,6 +22,7 @@ from models.registry import (
     build,
     kinds_of,
 )
+from storage.errors import InputError
 
 __all__ = ["Grounded", "GroundedConfig", "build_labeller"]
 
@@ -77,18 +80,33 @@ def _nothing(image: UInt8[np.ndarray, "height width 3"]) -> CutMasks:
 
 def finding_part(labeller: Any) -> Any:
     """The configuration of the model that finds: the detector, or the one network."""
+    if isinstance(labeller, DiffuMaskConfig | DatasetDiffusionConfig):
+        return labeller.detector or labeller
     return labeller.detector if isinstance(labeller, GroundedConfig) else labeller
 
 
 def cutting_part(labeller: Any) -> Any:
     """The configuration of the model that cuts; None if masks come with the boxes."""
+    if isinstance(labeller, DiffuMaskConfig | DatasetDiffusionConfig):
+        return labeller if labeller.detector else None
     return labeller.segmenter if isinstance(labeller, GroundedConfig) else None
+
+
+def maps_wanted(labeller: Any) -> MapsWanted | None:
+    """What a labeller reads of the painter's attention; None if it looks at pictures alone."""
+    return (
+        labeller.wanted()
+        if isinstance(labeller, DiffuMaskConfig | DatasetDiffusionConfig)
+        else None
+    )
 
 
 def parts_of(labeller: Any) -> dict[Role, Any]:
     """The configurations of a labeller's networks by their roles."""
     if isinstance(labeller, GroundedConfig):
         return {Role.DETECTOR: labeller.detector, Role.SEGMENTER: labeller.segmenter}
+    if isinstance(labeller, DiffuMaskConfig | DatasetDiffusionConfig) and labeller.detector:
+        return {Role.DETECTOR: labeller.detector, Role.LABELLER: labeller}
     return {Role.LABELLER: labeller}
 
 
@@ -99,11 +117,10 @@ def on_device(labeller: Any, execution: Mapping[str, Any]) -> Any:
         labeller: Its configuration.
         execution: Device, and batch size if that is to change, for each of its networks.
     """
-    if not isinstance(labeller, GroundedConfig):
-        return labeller.model_copy(update=execution)
-    names = ("detector", "segmenter")
+    names = [name for name in ("detector", "segmenter") if getattr(labeller, name, None)]
     moved = {name: getattr(labeller, name).model_copy(update=execution) for name in names}
-    return labeller.model_copy(update=moved)
+    own = {} if isinstance(labeller, GroundedConfig) else execution
+    return labeller.model_copy(update={**own, **moved})
 
 
 def labeller_identity(labeller: Any) -> Any:
@@ -115,8 +132,14 @@ def build_labeller(labeller: Any) -> Labeller:
     """Build a labeller as one model, for use outside of the stages.
 
     Raises:
-        InputError: If weights or a package are missing.
+        InputError: If weights or a package are missing, or the labeller needs more than pictures.
     """
+    if isinstance(labeller, DiffuMaskConfig | DatasetDiffusionConfig):
+        message = (
+            f"a labeller of the kind {labeller.kind!r} reads its painter's attention, expected "
+            "one that labels any picture, such as 'grounded'"
+        )
+        raise InputError(message)
     built = [build(config) for config in parts_of(labeller).values()]
     return Grounded(*built) if isinstance(labeller, GroundedConfig) else built[0]
 

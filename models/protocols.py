@@ -8,10 +8,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from models.attention_maps import AttentionMaps, MapsWanted
 from models.masks import PackedMasks
 from storage.vocabulary import ClassRecord
 
 __all__ = [
+    "AttendedClass",
+    "AttentionLabeller",
     "AwaitedAnswers",
     "BatchingWriter",
     "CutMasks",
@@ -28,6 +31,8 @@ __all__ = [
     "PairPainter",
     "PairRequest",
     "PromptWriter",
+    "RecordedScene",
+    "RecordingPainter",
     "Segmenter",
     "TextAnswer",
     "TextRequest",
@@ -142,6 +147,19 @@ class BatchingWriter(WaitingWriter, Protocol):
 
 
 @dataclass(frozen=True)
+class AttendedClass:
+    """A class whose words a painter's attention is recorded for.
+
+    Attributes:
+        name: What the class prompt calls it.
+        spans: Its mentions in the text: first character, and one past the last.
+    """
+
+    name: str
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class PairRequest:
     """One pair to paint.
 
@@ -149,11 +167,13 @@ class PairRequest:
         text: Prompt of the positive image.
         counterfactual_text: Prompt of the counterfactual image.
         seed: Seed of the pair's initial latent.
+        attended: The classes whose maps are recorded, if any are.
     """
 
     text: str
     counterfactual_text: str
     seed: int
+    attended: tuple[AttendedClass, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,12 +185,14 @@ class PaintedPair:
         counterfactual: Counterfactual, RGB, of the same size.
         unsafe: Whether the safety checker flagged either.
         finite: Whether all numbers behind the pixels were; otherwise they mean nothing.
+        maps: Where the painter looked for the classes; None if that was not recorded.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
     counterfactual: UInt8[np.ndarray, "height width 3"]
     unsafe: bool
     finite: bool = True
+    maps: AttentionMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +260,17 @@ class PairPainter(Protocol):
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair, in order; a pair depends on its own request alone."""
+        ...
+
+
+@runtime_checkable
+class RecordingPainter(PairPainter, Protocol):
+    """A painter that can say where it looked for each class."""
+
+    def paint_recorded(
+        self, requests: Sequence[PairRequest], wanted: MapsWanted
+    ) -> list[PaintedPair]:
+        """Paint every pair, with maps; the pictures are those of `paint`."""
         ...
 
 
@@ -330,10 +363,13 @@ class FoundObjects:
     Attributes:
         boxes: The boxes.
         cuts: A mask for each box, in their order; of no box none.
+        uncertain: Pixels of which the labeller does not know what they show; None if it always
+            decides.
     """
 
     boxes: FoundBoxes
     cuts: CutMasks
+    uncertain: Bool[np.ndarray, "height width"] | None = None
 
 
 @runtime_checkable
@@ -346,4 +382,38 @@ class Labeller(Detector, Protocol):
         phrases: Sequence[tuple[str, ...]],
     ) -> list[FoundObjects]:
         """Find each image's own phrases in it, with masks; the boxes are those of `detect`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedScene:
+    """An image, and where its painter looked for each class of its sample.
+
+    Attributes:
+        image: RGB, as it is stored.
+        maps: What was recorded.
+        names: The classes, as the detector is asked for them.
+        present: Positions of those that are known to be in the image; None if the labeller is to
+            judge.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    maps: AttentionMaps
+    names: tuple[str, ...]
+    present: frozenset[int] | None = None
+
+
+@runtime_checkable
+class AttentionLabeller(Protocol):
+    """Finds objects where the painter looked for their words, and cuts them out.
+
+    In a result `phrases` holds positions in the scene's `names`.
+    """
+
+    def label_scenes(self, scenes: Sequence[RecordedScene]) -> list[FoundObjects]:
+        """Find each scene's own classes in its image; a class that was not drawn is not found."""
+        ...
+
+    def find_in_twins(self, scenes: Sequence[RecordedScene]) -> list[FoundBoxes]:
+        """Find each scene's own classes in its counterfactual, whose picture is the scene's."""
         ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import BaseModel, Discriminator, Tag
 
+from models.labelling.attention.config import DatasetDiffusionConfig, DiffuMaskConfig
 from models.labelling.config import (
     DetectorConfig,
     MmGroundingDinoConfig,
@@ -113,6 +114,20 @@ KINDS: tuple[Kind, ...] = (
         "models.labelling.sam3:Sam3",
         Need.DEVICE,
         "SAM 3 of `transformers`, with either text encoder: boxes and masks in one pass",
+    ),
+    Kind(
+        Role.LABELLER,
+        DiffuMaskConfig,
+        "models.labelling.attention.labellers:DiffuMask",
+        Need.DEVICE,
+        "masks from where the painter looked for the words of a class (DiffuMask)",
+    ),
+    Kind(
+        Role.LABELLER,
+        DatasetDiffusionConfig,
+        "models.labelling.attention.labellers:DatasetDiffusion",
+        Need.DEVICE,
+        "masks from class-prompt attention, spread by self-attention (Dataset Diffusion)",
     ),
     Kind(
         Role.DETECTOR,

@@ -15,6 +15,8 @@ _ROWS = "rows.jsonl"
 _KINDS = ("jpg", "png")
 _IMAGE, _TWIN = "", ".cf"
 """What stands between a sample's key and the extension of a picture."""
+_MAPS = ".attention.safetensors"
+"""What stands behind a sample's key where its attention maps are."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,21 @@ class EncodedPair:
         image_bytes: Positive image, JPEG or PNG; empty if it is elsewhere.
         counterfactual_bytes: Counterfactual image, in the same format and size; empty if it is
             elsewhere.
+        maps_bytes: The painter's attention maps; empty if none were recorded.
         source: The archive that it was read from; empty if it was made.
     """
 
     key: str
     image_bytes: bytes
     counterfactual_bytes: bytes
+    maps_bytes: bytes = b""
     source: str = field(default="", compare=False, repr=False, kw_only=True)
 
 
 def pack_pairs(pairs: Sequence[EncodedPair], dropped: Iterable[Rejected]) -> memoryview:
-    """Pack pairs and rejections: first the rows, then ``<key>.<ext>`` and ``<key>.cf.<ext>``.
+    """Pack pairs and rejections: first the rows, then the pictures and maps of each pair.
+
+    They are ``<key>.<ext>``, ``<key>.cf.<ext>`` and ``<key>.attention.safetensors``.
 
     Args:
         pairs: What was painted; each has at least one of its pictures.
@@ -64,8 +70,8 @@ def iterate_pairs(source: Source, name: str) -> Iterator[EncodedPair]:
         name: What messages call the archive.
 
     Raises:
-        DataError: The archive is cut, an image is missing or not where it should be, or is not of
-            the size that the rows say; pictures are not decoded.
+        DataError: The archive is cut, an image or maps are missing or not where they should be, or
+            are not what the rows say; pictures are not decoded.
     """
     members = read_archive(source, name)
     pairs, _ = _rows_of(next(members, ("", b"")), name)
@@ -73,13 +79,14 @@ def iterate_pairs(source: Source, name: str) -> Iterator[EncodedPair]:
         parts = _parts_of(pair)
         found = [next(members, ("nothing", b"")) for _ in parts]
         names = [member for member, _ in found]
-        if names not in ([f"{pair.key}{part}.{kind}" for part in parts] for kind in _KINDS):
+        if names not in ([_member(pair.key, part, kind) for part in parts] for kind in _KINDS):
             message = f"{name} holds {', '.join(names)} where {pair.key} should be; verify it"
             raise DataError(message)
-        for member, data in found:
-            _check_picture(data, pair, f"{name}: {member}")
         data_of = dict(zip(parts, (data for _, data in found), strict=True))
-        yield EncodedPair(pair.key, data_of.get(_IMAGE, b""), data_of.get(_TWIN, b""), source=name)
+        for (part, data), member in zip(data_of.items(), names, strict=True):
+            _check_part(part, data, pair, f"{name}: {member}")
+        pictures = data_of.get(_IMAGE, b""), data_of.get(_TWIN, b"")
+        yield EncodedPair(pair.key, *pictures, data_of.get(_MAPS, b""), source=name)
     if left := next(members, None):
         message = f"{name} holds {left[0]}, of which its {_ROWS} says nothing; verify it"
         raise DataError(message)
@@ -97,6 +104,7 @@ def describe_pairs(pairs: Iterable[EncodedPair]) -> list[Pair]:
                 height=height,
                 image_sha256=_digest(pair.image_bytes),
                 counterfactual_sha256=_digest(pair.counterfactual_bytes),
+                maps_sha256=_digest(pair.maps_bytes),
             )
         )
     return records
@@ -112,15 +120,36 @@ def _members(
     yield _ROWS, write_rows([*describe_pairs(pairs), *dropped])
     for pair in pairs:
         extension = image_format(pair.image_bytes or pair.counterfactual_bytes)
-        for part, data in ((_IMAGE, pair.image_bytes), (_TWIN, pair.counterfactual_bytes)):
+        parts = {
+            _IMAGE: pair.image_bytes,
+            _TWIN: pair.counterfactual_bytes,
+            _MAPS: pair.maps_bytes,
+        }
+        for part, data in parts.items():
             if data:
-                yield f"{pair.key}{part}.{extension}", data
+                yield _member(pair.key, part, extension), data
+
+
+def _member(key: str, part: str, extension: str) -> str:
+    return f"{key}{part}" if part == _MAPS else f"{key}{part}.{extension}"
 
 
 def _parts_of(pair: Pair) -> list[str]:
-    """Which pictures an archive holds, by its record."""
-    parts = {_IMAGE: pair.has_image, _TWIN: pair.has_counterfactual}
+    """What an archive holds of a pair, by its record."""
+    parts = {
+        _IMAGE: pair.has_image,
+        _TWIN: pair.has_counterfactual,
+        _MAPS: bool(pair.maps_sha256),
+    }
     return [part for part, is_here in parts.items() if is_here]
+
+
+def _check_part(part: str, data: bytes, pair: Pair, name: str) -> None:
+    if part != _MAPS:
+        _check_picture(data, pair, name)
+    elif _digest(data) != pair.maps_sha256:
+        message = f"{name} is not what was recorded (its digest is another); verify it"
+        raise DataError(message)
 
 
 def _check_picture(data: bytes, pair: Pair, name: str) -> None:

@@ -139,6 +139,11 @@ def read_object(data: bytes, place: str, *, way_out: str) -> dict[str, Any]:
         raise DataError(message) from error
 
 
+def _left_out(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Fields as they are written: those that records had not always are left out while empty."""
+    return {name: each for name, each in fields.items() if each or name not in names}
+
+
 class PlannedSample(Record, frozen=True):
     """What the plan fixes about one sample before any work is done."""
 
@@ -223,6 +228,13 @@ class Pair(Record, frozen=True):
     """Digest of the positive image's bytes; empty if it is elsewhere, and in older records."""
     counterfactual_sha256: str = ""
     """Digest of the counterfactual image's bytes; likewise."""
+    maps_sha256: str = ""
+    """Digest of the bytes of the painter's attention maps; empty, and not written, if there are
+    none."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return _left_out(write(self), "maps_sha256")
 
     @property
     def has_image(self) -> bool:
@@ -265,8 +277,11 @@ class Detection(Record, frozen=True):
     counterfactual_boxes: tuple[Box, ...]
     """Objects of the same classes found in the counterfactual; ideally none."""
     masks: tuple[BoxMask, ...] = ()
-    """One for each of ``boxes``, if one network finds and cuts; otherwise they are cut later, and
+    """One for each of ``boxes``, if one labeller finds and cuts; otherwise they are cut later, and
     nothing is written here."""
+    uncertain: str = ""
+    """Pixels of which the labeller does not know what they show, as COCO run-length counts; empty,
+    and not written, if it decides about all."""
 
     @model_validator(mode="after")
     def _masks_of_all_boxes(self) -> Self:
@@ -277,10 +292,7 @@ class Detection(Record, frozen=True):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        fields = write(self)
-        if not self.masks:
-            del fields["masks"]
-        return fields
+        return _left_out(write(self), "masks", "uncertain")
 
 
 class Instance(Record, frozen=True):
@@ -311,6 +323,13 @@ class MaskSample(Record, frozen=True):
     """Pixels."""
     instances: tuple[Instance, ...] = Field(min_length=1)
     """In order of the detector's boxes."""
+    uncertain: str = ""
+    """Pixels that are ignored where no instance lies, as COCO run-length counts; empty, and not
+    written, if there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return _left_out(write(self), "uncertain")
 
 
 class TwinCheck(Record, frozen=True):

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.protocols import Detector, FoundBoxes, Labeller
+from models.protocols import Detector, FoundBoxes
 from models.registry import Role, kind_of
 from storage.codecs import decode_image
 from storage.records import Reason, Record, Rejected, Stage, TwinCheck
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
-from tasks.detections import best_boxes, finder_of, is_finite, phrases_of, presence_of
+from tasks.detections import best_boxes, finder_of, is_finite, phrases_of, presence_of, role_of
 from tasks.finiteness import drop_not_finite
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
@@ -39,7 +39,7 @@ def check_twins(
     """
     phrases = [phrases_of(classes[twin.key], vocabulary) for twin in twins]
     found = detector.detect([twin.picture for twin in twins], phrases)
-    role = Role.LABELLER if isinstance(detector, Labeller) else Role.DETECTOR
+    role = role_of(detector)
     return [
         _not_finite(twin.key, role, boxes)
         or _refused(twin.key, boxes, own, rules)

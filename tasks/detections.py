@@ -7,11 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
+from models.attention_maps import unpack_maps
 from models.labellers import finding_part
-from models.protocols import CutMasks, Detector, FoundBoxes, FoundObjects, Labeller
+from models.protocols import (
+    AttentionLabeller,
+    CutMasks,
+    Detector,
+    FoundBoxes,
+    FoundObjects,
+    Labeller,
+    RecordedScene,
+)
 from models.registry import Role, kind_of
 from storage.codecs import decode_image, encode_rle
+from storage.errors import DataError
 from storage.records import Box, BoxMask, Detection, Reason, Record, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
@@ -26,12 +37,15 @@ _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
 _NO_MASKS = CutMasks(np.zeros((0, 0, 0), np.bool_), np.zeros(0, np.float32))
 
+AnyFinder = Detector | AttentionLabeller
+"""What finds classes: in a picture, or in where its painter looked."""
+
 
 def detect_objects(
     pairs: Sequence[PaintedSample],
     classes: Mapping[str, tuple[int, ...]],
     vocabulary: Vocabulary,
-    detector: Detector,
+    detector: AnyFinder,
     rules: DetectionRules,
 ) -> list[Detection | Rejected]:
     """Find each sample's classes in its image, and look for them in its counterfactual.
@@ -42,8 +56,8 @@ def detect_objects(
         pairs: The images; counterfactuals that are not there are not looked at.
         classes: Class ids by sample key.
         vocabulary: Gives the phrase that the detector is asked for.
-        detector: Finds; makes its own batches. What a `Labeller` cuts out in the same pass is
-            kept beside the boxes.
+        detector: Finds; makes its own batches. What a labeller cuts out in the same pass is kept
+            beside the boxes.
         rules: What passes.
 
     Returns:
@@ -52,33 +66,36 @@ def detect_objects(
         the last bits of the arithmetic do not reach the records.
     """
     phrases = [phrases_of(classes[pair.key], vocabulary) for pair in pairs]
-    role = Role.LABELLER if isinstance(detector, Labeller) else Role.DETECTOR
-    found, cuts = _find(detector, [pair.image for pair in pairs], phrases)
+    role = role_of(detector)
+    found = _find(detector, pairs, phrases)
     passed = [
         index
-        for index, boxes in enumerate(found)
-        if is_finite(boxes) and _refused(boxes, phrases[index], rules) is None
+        for index, each in enumerate(found)
+        if is_finite(each.boxes) and _refused(each.boxes, phrases[index], rules) is None
     ]
     shadow_of = _find_shadows({index: pairs[index] for index in passed}, phrases, detector)
     results: list[Detection | Rejected] = []
-    for index, pair in enumerate(pairs):
-        dropped = _not_finite(pair.key, role, found[index], shadow_of.get(index), cuts[index])
-        dropped = dropped or _refusal(
-            pair.key, found[index], shadow_of.get(index), phrases[index], rules
-        )
-        results.append(
-            dropped
-            or _detection(
-                pair.key, found[index], shadow_of.get(index), cuts[index], classes[pair.key]
-            )
-        )
+    for index, (pair, each) in enumerate(zip(pairs, found, strict=True)):
+        shadow = shadow_of.get(index)
+        dropped = _not_finite(pair.key, role, each, shadow)
+        dropped = dropped or _refusal(pair.key, each.boxes, shadow, phrases[index], rules)
+        results.append(dropped or _detection(pair.key, each, shadow, classes[pair.key]))
     return results
 
 
+def role_of(finder: AnyFinder) -> Role:
+    """Whose work finding is."""
+    alone = isinstance(finder, Detector) and not isinstance(finder, Labeller)
+    return Role.DETECTOR if alone else Role.LABELLER
+
+
 def _find_shadows(
-    pairs: Mapping[int, PaintedSample], phrases: Sequence[tuple[str, ...]], detector: Detector
+    pairs: Mapping[int, PaintedSample], phrases: Sequence[tuple[str, ...]], detector: AnyFinder
 ) -> dict[int, FoundBoxes]:
     """What is found in the counterfactuals, by place; nothing of those that are painted later."""
+    if isinstance(detector, AttentionLabeller):
+        twins = [recorded_scene(pair, phrases[index]) for index, pair in pairs.items()]
+        return dict(zip(pairs, detector.find_in_twins(twins), strict=True))
     shown = {
         index: pair.counterfactual
         for index, pair in pairs.items()
@@ -89,23 +106,39 @@ def _find_shadows(
 
 
 def _find(
-    detector: Detector, images: Sequence[Any], phrases: Sequence[tuple[str, ...]]
-) -> tuple[list[FoundBoxes], list[CutMasks]]:
-    """The boxes of each image, and what was cut out along them, which may be nothing."""
+    detector: AnyFinder, pairs: Sequence[PaintedSample], phrases: Sequence[tuple[str, ...]]
+) -> list[FoundObjects]:
+    """The boxes in each image, and what was cut out along them, which may be nothing."""
+    if isinstance(detector, AttentionLabeller):
+        return detector.label_scenes(list(map(recorded_scene, pairs, phrases)))
+    images = [pair.image for pair in pairs]
     if isinstance(detector, Labeller):
-        labelled: list[FoundObjects] = detector.label(images, phrases)
-        return [each.boxes for each in labelled], [each.cuts for each in labelled]
-    return detector.detect(images, phrases), [_NO_MASKS] * len(images)
+        return detector.label(images, phrases)
+    return [FoundObjects(boxes, _NO_MASKS) for boxes in detector.detect(images, phrases)]
+
+
+def recorded_scene(pair: PaintedSample, names: tuple[str, ...]) -> RecordedScene:
+    """An image with what was recorded of its painting.
+
+    Args:
+        pair: The image.
+        names: Its classes.
+
+    Raises:
+        DataError: If nothing was recorded.
+    """
+    if pair.maps is None:
+        message = (
+            f"{pair.key} has no attention maps, expected those of its painter; verify the dataset"
+        )
+        raise DataError(message)
+    return RecordedScene(pair.image, pair.maps, names)
 
 
 def _detection(
-    key: str,
-    found: FoundBoxes,
-    shadow: FoundBoxes | None,
-    cut: CutMasks,
-    class_ids: Sequence[int],
+    key: str, found: FoundObjects, shadow: FoundBoxes | None, class_ids: Sequence[int]
 ) -> Detection:
-    boxes = _boxes(found, class_ids)
+    boxes, cut = _boxes(found.boxes, class_ids), found.cuts
     order = _best_first(boxes)
     masks = [
         BoxMask(rle=encode_rle(mask), predicted_iou=round(float(iou), _SCORE_DIGITS))
@@ -116,16 +149,22 @@ def _detection(
         boxes=tuple(boxes[index] for index in order),
         counterfactual_boxes=() if shadow is None else best_boxes(shadow, class_ids),
         masks=tuple(masks[index] for index in order) if masks else (),
+        uncertain=written_uncertain(found.uncertain),
     )
 
 
+def written_uncertain(pixels: Bool[np.ndarray, "height width"] | None) -> str:
+    """Pixels that a labeller does not decide about, as records have them; empty for none."""
+    return encode_rle(pixels) if pixels is not None and pixels.any() else ""
+
+
 def _not_finite(
-    key: str, role: Role, found: FoundBoxes, shadow: FoundBoxes | None, cut: CutMasks
+    key: str, role: Role, found: FoundObjects, shadow: FoundBoxes | None
 ) -> Rejected | None:
     """Drop a sample of whose models some value is no number."""
-    if not all(is_finite(boxes) for boxes in (found, shadow) if boxes is not None):
+    if not all(is_finite(boxes) for boxes in (found.boxes, shadow) if boxes is not None):
         return drop_not_finite(key, Stage.DETECTIONS, role, "boxes or scores")
-    if not (cut.finite and are_finite(cut.predicted_ious)):
+    if not (found.cuts.finite and are_finite(found.cuts.predicted_ious)):
         return drop_not_finite(key, Stage.DETECTIONS, role, "masks")
     return None
 
@@ -233,7 +272,8 @@ def stored_images(work: PieceWork) -> Iterator[PaintedSample]:
         image, twin = decode_image(pair.image_bytes, name=name), None
         if pair.counterfactual_bytes:
             twin = decode_image(pair.counterfactual_bytes, name=f"{name}.cf")
-        yield PaintedSample(pair.key, image, twin)
+        maps = unpack_maps(pair.maps_bytes, name=f"{name}.attention") if pair.maps_bytes else None
+        yield PaintedSample(pair.key, image, twin, maps)
 
 
 def finder_of(recipe: Recipe) -> Any:

@@ -1,19 +1,29 @@
 """Masks: boxes become instance masks, and instance masks a label map."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt16
 
 from models.labellers import cutting_part
+from models.labelling.attention.config import AttentionConfig
 from models.masks import PackedMasks
-from models.protocols import CutMasks, Segmenter
-from models.registry import Role
+from models.protocols import (
+    AttentionLabeller,
+    CutMasks,
+    FoundObjects,
+    RecordedScene,
+    Segmenter,
+)
+from models.registry import Role, kind_of
 from storage.codecs import decode_rle, encode_rle
 from storage.errors import DataError
 from storage.records import (
     BACKGROUND_LABEL,
+    IGNORE_LABEL,
+    Box,
     Detection,
     Instance,
     MaskSample,
@@ -24,14 +34,15 @@ from storage.records import (
     Stage,
 )
 from storage.rows import split_rows
+from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
-from tasks.detections import stored_images
+from tasks.detections import phrases_of, recorded_scene, stored_images, written_uncertain
 from tasks.finiteness import are_finite, drop_not_finite
 from tasks.pairs import PaintedSample
 from tasks.recipe import Recipe
 from tasks.rules import MaskRules
 
-__all__ = ["cut_masks", "label_map", "take_masks"]
+__all__ = ["cut_masks", "cut_scenes", "label_map", "take_masks"]
 
 _IOU_DIGITS = 4
 _STEP = 64
@@ -103,16 +114,80 @@ def take_masks(
         ]
     )
     ious = np.array([each.predicted_iou for each in detection.masks], dtype=np.float32)
-    return _checked(detection, CutMasks(masks, ious), rules)
+    return _checked(detection, CutMasks(masks, ious), rules, detection.uncertain)
+
+
+def cut_scenes(
+    pairs: Sequence[PaintedSample],
+    detections: Sequence[Detection],
+    classes: Mapping[str, tuple[int, ...]],
+    vocabulary: Vocabulary,
+    labeller: AttentionLabeller,
+    rules: MaskRules,
+) -> list[MaskSample | Rejected]:
+    """Cut the classes that a detector found out of what was recorded of their painting.
+
+    Args:
+        pairs: The images, with maps of all classes of their samples.
+        detections: What was found in each, in the same order.
+        classes: Class ids by sample key, in the order of the maps.
+        vocabulary: Names the classes.
+        labeller: Cuts; makes its own batches.
+        rules: What passes.
+
+    Returns:
+        One result a detection, in order: one instance a class, with the score of its best box and
+        the box around its mask; or why the sample was dropped.
+    """
+    scenes = [
+        _scene_of(pair, detection, classes[pair.key], vocabulary)
+        for pair, detection in zip(pairs, detections, strict=True)
+    ]
+    return [
+        _checked(
+            _of_masks(detection, found, classes[detection.key]),
+            found.cuts,
+            rules,
+            written_uncertain(found.uncertain),
+        )
+        for detection, found in zip(detections, labeller.label_scenes(scenes), strict=True)
+    ]
+
+
+def _scene_of(
+    pair: PaintedSample, detection: Detection, class_ids: Sequence[int], vocabulary: Vocabulary
+) -> RecordedScene:
+    found = {box.class_id for box in detection.boxes}
+    present = frozenset(index for index, each in enumerate(class_ids) if each in found)
+    scene = recorded_scene(pair, phrases_of(class_ids, vocabulary))
+    return dataclasses.replace(scene, present=present)
+
+
+def _of_masks(detection: Detection, found: FoundObjects, class_ids: Sequence[int]) -> Detection:
+    """A detection with the boxes of the masks: one a class, with the score of its best box."""
+    scores = {box.class_id: box.score for box in reversed(detection.boxes)}
+    boxes = [
+        Box(class_id=class_ids[position], score=scores[class_ids[position]], xyxy=tuple(xyxy))
+        for position, xyxy in zip(
+            found.boxes.phrases.tolist(), found.boxes.xyxy.tolist(), strict=True
+        )
+    ]
+    if not boxes:
+        return detection  # every mask is empty, which the rules tell
+    return detection.model_copy(update={"boxes": tuple(boxes)})
 
 
 def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
     """Lay the instances over each other: where they overlap, the better detector score wins.
 
     Returns:
-        ``class_id + 1``, and 0 where there is no instance. Of equal scores the earlier wins.
+        ``class_id + 1``, and 0 where there is no instance, or 65535 where the labeller was not
+        sure. Of equal scores the earlier wins.
     """
     labels = np.full((sample.height, sample.width), BACKGROUND_LABEL, dtype=np.uint16)
+    if sample.uncertain:
+        unsure = decode_rle(sample.uncertain, sample.height, sample.width, name=sample.key)
+        labels[unsure] = IGNORE_LABEL
     best_first = sorted(sample.instances, key=lambda instance: -instance.score)
     for instance in reversed(best_first):
         labels[decode_rle(instance.rle, sample.height, sample.width, name=sample.key)] = (
@@ -121,7 +196,9 @@ def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
     return labels
 
 
-def _checked(detection: Detection, cut: CutMasks, rules: MaskRules) -> MaskSample | Rejected:
+def _checked(
+    detection: Detection, cut: CutMasks, rules: MaskRules, uncertain: str = ""
+) -> MaskSample | Rejected:
     if not (cut.finite and are_finite(cut.predicted_ious)):
         return drop_not_finite(detection.key, Stage.MASKS, Role.SEGMENTER, "masks")
     height, width = cut.masks.shape[1:]
@@ -139,7 +216,9 @@ def _checked(detection: Detection, cut: CutMasks, rules: MaskRules) -> MaskSampl
     )
     if not instances:
         return _rejected(detection.key, Reason.MASK_TOO_SMALL, "all masks are empty")
-    sample = MaskSample(key=detection.key, width=width, height=height, instances=instances)
+    sample = MaskSample(
+        key=detection.key, width=width, height=height, instances=instances, uncertain=uncertain
+    )
     return _outside(sample, detection, rules) or sample
 
 
@@ -164,7 +243,7 @@ def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:
     config = _cutter(recipe)
-    cutter = {} if config is None else {"segmenter": config.identity()}
+    cutter = {} if config is None else {kind_of(config).role.value: config.identity()}
     return {**cutter, "rules": recipe.masks.identity()}
 
 
@@ -176,6 +255,8 @@ def _make(work: PieceWork) -> Made:
     found, _ = split_rows(work.rows(Stage.DETECTIONS).values(), Detection)
     config, rules = _cutter(work.recipe), work.recipe.masks
     rows: list[Record] = []
+    if isinstance(config, AttentionConfig):
+        return Made.of_rows(_cut_recorded(work, config, found))
     if config is None:
         sizes = {pair.key: pair for pair in split_rows(work.rows(Stage.PAIRS).values(), Pair)[0]}
         for own in work.in_steps(found, _STEP):
@@ -186,6 +267,20 @@ def _make(work: PieceWork) -> Made:
     for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
         rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, rules)
     return Made.of_rows(rows)
+
+
+def _cut_recorded(
+    work: PieceWork, config: AttentionConfig, found: Sequence[Detection]
+) -> list[Record]:
+    boxes = {detection.key: detection for detection in found}
+    classes = {sample.key: sample.class_ids for sample in work.samples}
+    vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
+    labeller = work.machine.models.model(config, work.store.objects)
+    rows: list[Record] = []
+    for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
+        own = [boxes[pair.key] for pair in step]
+        rows += cut_scenes(step, own, classes, vocabulary, labeller, work.recipe.masks)
+    return rows
 
 
 def _size(pair: Pair) -> tuple[int, int]:

@@ -13,19 +13,29 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from models.protocols import ImagePainter, ImageRequest, PaintedPair, PairPainter, PairRequest
+from models.attention_maps import AttentionMaps, MapsWanted, pack_maps
+from models.protocols import (
+    AttendedClass,
+    ImagePainter,
+    ImageRequest,
+    PaintedPair,
+    PairPainter,
+    PairRequest,
+    RecordingPainter,
+)
 from models.registry import Role
 from storage.codecs import encode_image
 from storage.errors import InputError
 from storage.pairs import EncodedPair
-from storage.records import Prompt, Reason, Rejected, Stage
+from storage.records import PlannedSample, Prompt, Reason, Rejected, Stage
 from storage.rows import split_rows
+from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import Declaration, Made, PieceWork
 from tasks.finiteness import drop_not_finite
 from tasks.recipe import Recipe
 from tasks.rules import PairRules
 
-__all__ = ["PaintedSample", "paint_images", "paint_pairs"]
+__all__ = ["PaintedSample", "paint_images", "paint_pairs", "paint_recorded_pairs"]
 
 _EVERY = 8
 """Of this many rows one is looked at first."""
@@ -39,11 +49,13 @@ class PaintedSample:
         key: Sample key.
         image: Positive, RGB.
         counterfactual: Counterfactual, RGB, of the same size; None if it is painted later.
+        maps: Where the painter looked for the sample's classes; None if that was not recorded.
     """
 
     key: str
     image: UInt8[np.ndarray, "height width 3"]
     counterfactual: UInt8[np.ndarray, "height width 3"] | None
+    maps: AttentionMaps | None = None
 
 
 def paint_pairs(
@@ -70,6 +82,74 @@ def paint_pairs(
         or PaintedSample(prompt.key, pair.image, pair.counterfactual)
         for prompt, pair in zip(prompts, painted, strict=True)
     ]
+
+
+def paint_recorded_pairs(
+    prompts: Sequence[Prompt],
+    samples: Mapping[str, PlannedSample],
+    vocabulary: Vocabulary,
+    painter: RecordingPainter,
+    wanted: MapsWanted,
+    rules: PairRules,
+) -> list[PaintedSample | Rejected]:
+    """Paint the pair of every prompt, and record where the painter looks for its classes.
+
+    Args:
+        prompts: What to paint.
+        samples: Their seeds and classes, by key.
+        vocabulary: Names the classes.
+        painter: Paints; makes its own batches.
+        wanted: What to record.
+        rules: What passes.
+
+    Returns:
+        One result a prompt, in order: the pair with maps, or why it was dropped.
+    """
+    requests = [
+        PairRequest(
+            prompt.text,
+            prompt.counterfactual_text,
+            samples[prompt.key].seed,
+            _attended(prompt, samples[prompt.key].class_ids, vocabulary),
+        )
+        for prompt in prompts
+    ]
+    painted = painter.paint_recorded(requests, wanted)
+    return [
+        _refused_pair(prompt.key, pair, rules)
+        or _unread(prompt.key, pair.maps, request.attended)
+        or PaintedSample(prompt.key, pair.image, pair.counterfactual, pair.maps)
+        for prompt, request, pair in zip(prompts, requests, painted, strict=True)
+    ]
+
+
+def _attended(
+    prompt: Prompt, class_ids: Sequence[int], vocabulary: Vocabulary
+) -> tuple[AttendedClass, ...]:
+    return tuple(
+        AttendedClass(
+            vocabulary[class_id].detector_phrase,
+            tuple((at.start, at.end) for at in prompt.mentions if at.class_id == class_id),
+        )
+        for class_id in class_ids
+    )
+
+
+def _unread(
+    key: str, maps: AttentionMaps | None, attended: Sequence[AttendedClass]
+) -> Rejected | None:
+    """Drop a sample with a class of which the painter reads no word."""
+    tokens = () if maps is None else (maps.mentions, maps.prompt)
+    read = [set(each.classes) for each in tokens if each is not None]
+    names = [
+        each.name
+        for position, each in enumerate(attended)
+        if any(position not in own for own in read)
+    ]
+    if not names:
+        return None
+    detail = f"the painter reads no word of {', '.join(names)}, which has no attention then"
+    return Rejected(key=key, stage=Stage.PAIRS, reason=Reason.TEXT_TOO_LONG, detail=detail)
 
 
 def paint_images(
@@ -182,20 +262,21 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
         "image_format": recipe.profile.image_format,
         # part of no key that is older than it
         **({"counterfactuals": "later"} if recipe.paints_over else {}),
+        **({"attention": wanted.identity()} if (wanted := recipe.maps_wanted) else {}),
     }
 
 
 def _make(work: PieceWork) -> Made:
     """Paint the pairs of a piece; images are encoded while the next ones are painted."""
     texts, _ = split_rows(work.rows(Stage.PROMPTS).values(), Prompt)
-    seeds = {sample.key: sample.seed for sample in work.samples}
+    samples = {sample.key: sample for sample in work.samples}
     profile = work.recipe.profile
     painter = work.machine.models.model(profile.painter, work.store.objects)
     with ThreadPoolExecutor(1, "encoder") as encoder:
         steps = [
             encoder.submit(
                 _encoded,
-                _paint(step, seeds, painter, work.recipe),
+                _paint(step, samples, painter, work.recipe),
                 profile.image_format,
             )
             for step in work.in_steps(texts, _step_of(work.recipe))
@@ -213,8 +294,16 @@ def _step_of(recipe: Recipe) -> int:
 
 
 def _paint(
-    prompts: Sequence[Prompt], seeds: Mapping[str, int], painter: Any, recipe: Recipe
+    prompts: Sequence[Prompt],
+    samples: Mapping[str, PlannedSample],
+    painter: Any,
+    recipe: Recipe,
 ) -> list[PaintedSample | Rejected]:
+    seeds = {key: sample.seed for key, sample in samples.items()}
+    if (wanted := recipe.maps_wanted) is not None:
+        vocabulary = load_vocabulary(recipe.profile.vocabulary)
+        recorder = _require_recording_painter(painter, recipe)
+        return paint_recorded_pairs(prompts, samples, vocabulary, recorder, wanted, recipe.pairs)
     if recipe.paints_over:
         return paint_images(prompts, seeds, require_image_painter(painter, recipe), recipe.pairs)
     return paint_pairs(prompts, seeds, painter, recipe.pairs)
@@ -236,6 +325,18 @@ def require_image_painter(painter: Any, recipe: Recipe) -> ImagePainter:
     return painter
 
 
+def _require_recording_painter(painter: Any, recipe: Recipe) -> RecordingPainter:
+    if not isinstance(painter, RecordingPainter):
+        profile = recipe.profile
+        message = (
+            f"a painter of the kind {profile.painter.kind!r} does not say where it looks, which a "
+            f"labeller of the kind {profile.labeller.kind!r} reads, expected one with "
+            "`paint_recorded`; choose another painter, or a labeller such as 'grounded'"
+        )
+        raise InputError(message)
+    return painter
+
+
 def _encoded(
     results: Sequence[PaintedSample | Rejected], image_format: Literal["jpg", "png"]
 ) -> list[EncodedPair | Rejected]:
@@ -248,6 +349,7 @@ def _encoded(
             b""
             if result.counterfactual is None
             else encode_image(result.counterfactual, image_format),
+            b"" if result.maps is None else pack_maps(result.maps),
         )
         for result in results
     ]

@@ -103,7 +103,7 @@ def write_prompts(
         InputError: If the writer cannot be asked in this way.
         TransientError: If the writer is down; what it answered is not paid again.
     """
-    judge = _Judge(tokens, rules.duplicate_similarity)
+    judge = _Judge(tokens, rules.duplicate_similarity, rules.append_classes)
     batches = _batches(class_sets, vocabulary, rules.max_rounds)
     most = max((batch.rounds for batch in batches), default=0)
     for number in range(most):
@@ -146,6 +146,7 @@ class _Judge:
 
     tokens: TokenCounter
     similarity: float | None
+    appends: bool
 
     def judge(
         self, text: str, classes: Sequence[ClassRecord], others: Sequence[str]
@@ -156,6 +157,9 @@ class _Judge:
         absent = [record.name for record in classes if record.class_id not in mentioned]
         if absent:
             return Reason.CLASS_NOT_MENTIONED, f"no {' and no '.join(absent)} in {text!r}"
+        if self.appends:
+            text = f"{text}; {' '.join(record.detector_phrase for record in classes)}"
+            mentions = find_mentions(text, classes)
         num_tokens, most = self.tokens.count_tokens(text), self.tokens.max_tokens
         if num_tokens > most:
             excess = f"{num_tokens} tokens, at most {most} are read: {text!r}"

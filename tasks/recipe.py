@@ -1,11 +1,14 @@
 """The recipe: how samples are made."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
+from models.attention_maps import MapsWanted
+from models.labellers import maps_wanted
 from models.profiles import Profile
 from models.registry import Role
+from storage.errors import InputError
 from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules, TwinRules
 
 
@@ -29,6 +32,30 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     def paints_over(self) -> bool:
         """Whether counterfactuals are images with their objects painted over."""
         return self.twins.way == "inpaint"
+
+    @property
+    def maps_wanted(self) -> MapsWanted | None:
+        """What is recorded of the painter's attention; None for nothing."""
+        return self.pairs.record or maps_wanted(self.profile.labeller)
+
+    @model_validator(mode="after")
+    def _paint_what_is_read(self) -> Self:
+        recorded, read = self.maps_wanted, maps_wanted(self.profile.labeller)
+        if self.paints_over and recorded is not None:
+            message = (
+                "twins.way is 'inpaint' where the painter's attention is recorded, which is done "
+                "where pairs are painted; expected 'paint', or no pairs.record and a labeller such "
+                "as 'grounded'"
+            )
+            raise InputError(message)
+        if recorded is not None and read is not None and not recorded.holds(read):
+            message = (
+                f"pairs.record is {recorded.identity()}, and a labeller of the kind "
+                f"{self.profile.labeller.kind!r} reads {read.identity()}; expected all of that in "
+                "pairs.record, or null"
+            )
+            raise InputError(message)
+        return self
 
     def models(self) -> dict[Role, Any]:
         """The configurations of all models that its samples need, in the order of their work.

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from models.attention_maps import MapsWanted
 from models.writing.mentions import CounterfactualRule
 
 __all__ = ["DetectionRules", "MaskRules", "PairRules", "PromptRules", "TwinRules"]
@@ -29,6 +30,8 @@ class Rules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
 class PromptRules(Rules, frozen=True):
     """Which texts are good enough."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"append_classes"})
+
     max_rounds: int = Field(default=3, ge=1)
     """How often texts are asked for; after the first time, only the missing ones."""
     duplicate_similarity: float | None = Field(default=0.8, gt=0, le=1)
@@ -36,14 +39,27 @@ class PromptRules(Rules, frozen=True):
     its class set; texts under 8 words must match word for word. null keeps all."""
     counterfactual: CounterfactualRule = "nothing"
     """How a mention is replaced: by the word "nothing" as in the paper, or by a gap."""
+    append_classes: bool = False
+    """Whether each text ends with the names of its classes once more, as Dataset Diffusion paints
+    (arXiv 2309.14303): "a cat by the sea; cat"."""
 
 
 class PairRules(Rules, frozen=True):
     """Which pairs of images are good enough."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"record"})
+
     min_deviation: float = Field(default=2.0, ge=0, le=128)
     """An image is blank if no colour channel's standard deviation over the pixels (0..255) reaches
     this; a black frame has 0."""
+    record: MapsWanted | None = None
+    """Attention maps of the painter that are kept with each pair; null for those that the labeller
+    reads, which may be none. Whoever means to label the same pictures in several ways records here
+    what all of them read: maps cannot be made later without painting again."""
+
+    def identity(self) -> dict[str, Any]:
+        """Say what passes; what is recorded is told once, whoever asks for it."""
+        return {name: each for name, each in super().identity().items() if name != "record"}
 
 
 class DetectionRules(Rules, frozen=True):

@@ -158,8 +158,9 @@ def _finished(
 
 
 def _whole_pairs(store: Store, state: CellState, keys: Sequence[str]) -> Iterator[EncodedPair]:
-    """Images with their counterfactuals, wherever these were painted."""
-    pairs = read_pictures_of(store, state, Stage.PAIRS, keys)
+    """Images with their counterfactuals, wherever these were painted, and without maps."""
+    stored = read_pictures_of(store, state, Stage.PAIRS, keys)
+    pairs = (dataclasses.replace(pair, maps_bytes=b"") for pair in stored)
     if Stage.TWINS not in state.found:
         yield from pairs
         return

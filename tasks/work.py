@@ -20,6 +20,7 @@ from tasks.cells import CellState, look_up, short_digest
 from tasks.context import RunContext
 from tasks.declarations import Declaration, Made, PieceWork, dropped_of
 from tasks.progress import Step
+from tasks.reuse import Reuse
 from tasks.stages import StageKeys
 
 _ItemT = TypeVar("_ItemT")
@@ -40,9 +41,17 @@ class ShardWork:
         context: What the work of the run has in common.
         keys: The keys of the stages' outputs.
         shard: Which samples.
+        reuse: Another dataset, of which what fits is taken over instead of made again.
     """
 
-    def __init__(self, context: RunContext, keys: StageKeys, shard: ShardRange) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        keys: StageKeys,
+        shard: ShardRange,
+        reuse: Reuse | None = None,
+    ) -> None:
+        self._reuse = reuse
         self.context = context
         self.machine = context.machine
         self.store = context.store
@@ -127,8 +136,9 @@ class ShardWork:
                 progress.check(f"{stage} of {name} after {before} samples")
                 with self.held(stage, part) as state:
                     # whoever held the lease before may have made them
-                    if samples := state.missing(stage):
-                        piece = PieceWork(self.context, stage, state, samples, in_steps)
+                    now = self._with_reused(stage, state)
+                    if samples := now.missing(stage):
+                        piece = PieceWork(self.context, stage, now, samples, in_steps)
                         awaited += self._make_piece(declaration, piece, needed)
                         made += 1
             before += len(self.state(part).reached(stage))
@@ -138,6 +148,15 @@ class ShardWork:
             raise AwaitedError(message)
         progress.tell(Step(stage, name, total, total, cached=not made))
         return made
+
+    def _with_reused(self, stage: Stage, state: CellState) -> CellState:
+        """How far a cell is, with what another dataset has of the samples that are missing."""
+        reuse = self._reuse
+        taken = reuse.made(stage, self.keys, state) if reuse is not None else None
+        if taken is None:
+            return state
+        commit_piece(self.store, state, stage, taken, Spent(0.0))
+        return look_up(self.keys, self.store, state.part)
 
     def _make_piece(self, declaration: Declaration, piece: PieceWork, needed: Needed) -> int:
         """Make and commit a piece; gives the samples that answers are awaited for."""

@@ -235,6 +235,47 @@ def draw_pairs(pairs: Sequence[PairPicture], *, tile: int, columns: int = 3) -> 
     return _draw_cells(cells, tile, columns)
 
 
+@dataclass(frozen=True)
+class LabelledScene:
+    """One picture with the masks of several labellers.
+
+    Attributes:
+        image: RGB.
+        labels: Label map of each labeller; None where it dropped the sample.
+        text: What the picture shows.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    labels: tuple[Integer[np.ndarray, "height width"] | None, ...]
+    text: str
+
+
+def draw_labelled(
+    scenes: Sequence[LabelledScene], names: Sequence[str], *, tile: int, columns: int = 2
+) -> bytes:
+    """Draw scenes in columns: the picture, then the masks of each labeller.
+
+    A labeller that dropped the sample has a plain grey square.
+
+    Returns:
+        PNG bytes.
+    """
+    legend = " | ".join(("image", *names))
+    cells = [
+        _Cell((each.image, *_overlays(each)), ((each.text, _INK), (legend, _QUIET)))
+        for each in scenes
+    ]
+    return _draw_cells(cells, tile, columns)
+
+
+def _overlays(scene: LabelledScene) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    for labels in scene.labels:
+        if labels is None:
+            yield np.full_like(scene.image, round(_FADED))
+        else:
+            yield overlay(scene.image, labels)
+
+
 def resized(image: UInt8[np.ndarray, "height width 3"], side: int) -> Image.Image:
     """The picture with its longer side at `side` pixels; small pictures keep sharp pixels."""
     height, width = image.shape[:2]

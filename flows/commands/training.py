@@ -230,6 +230,151 @@ def ablate(
     require_all(ablation)
 
 
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg train-affinity --dataset runs/mine --out runs/affinity",
+        "magicseg train-affinity --dataset runs/mine --out runs/cats --classes cat",
+    )
+)
+def train_affinity(
+    *,
+    dataset: Place,
+    out: LocalPath,
+    classes: str = "",
+    set_: Settings = (),
+) -> None:
+    """Train the network of affinities that the labeller diffumask walks along.
+
+    Args:
+        dataset: Root of a dataset whose painter's attention was recorded.
+        out: Folder of the training; an interrupted one goes on.
+        classes: Names between commas; by default all classes.
+        set_: Settings of the training that differ from the paper's, as name=value, such as
+            network.stride=2, crop=64 or cross_resolutions={16:1}; may be repeated.
+    """
+    from flows.local_steps import train_affinity_locally
+    from storage.documents import validate
+    from tasks.affinities import AffinityJob
+
+    settings = _nested(set_)
+    maps = {name: settings.pop(name) for name in ("cross_resolutions",) if name in settings}
+    names = tuple(each.strip() for each in classes.split(",") if each.strip())
+    values = {"dataset": dataset, "out": str(out), "classes": names, "config": settings, **maps}
+    train_affinity_locally(validate(AffinityJob, values, "parameters"), console)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again",
+        "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again \\",
+        "    --rounds 2 --root runs/benchmark",
+    )
+)
+def self_train(
+    *,
+    dataset: Place,
+    run: LocalPath,
+    out: LocalPath,
+    rounds: Whole = 1,
+    root: LocalPath | None = None,
+    benchmark: BenchmarkName = "miniature",
+    split: str = "val",
+    profile: str = "miniature",
+    set_: Settings = (),
+) -> None:
+    """Relabel a dataset with the student that learned from it, and train again.
+
+    Args:
+        dataset: Root of the dataset.
+        run: Folder of the first student's run.
+        out: Folder for the rounds; what is finished there is found, so an interrupted one goes on.
+        rounds: How often to relabel and train.
+        root: Folder of a benchmark to score every round's student on.
+        benchmark: Its name.
+        split: Which part of it.
+        profile: Profile of the student.
+        set_: Training settings that differ from the profile's, as name=value, or scoring settings
+            such as scoring.inference.threshold=0.4; may be repeated.
+    """
+    from flows.local_steps import self_train_locally
+    from flows.self_training import SelfTrainingParameters
+    from storage.documents import read_parameters
+
+    settings = _nested(set_)
+    scoring = settings.pop("scoring", {})
+    scored = [] if root is None else [{"name": benchmark, "root": root, "split": split}]
+    values = {
+        "dataset": dataset,
+        "run": str(run),
+        "out": str(out),
+        "rounds": rounds,
+        "profile": profile,
+        "training": settings,
+        "scoring": scoring,
+        "benchmarks": scored,
+    }
+    self_train_locally(read_parameters(SelfTrainingParameters, None, values), console)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg compare-labellers --preset miniature --out runs/labellers",
+        'magicseg compare-labellers comparison.yaml --set "seeds=[0]" --json',
+    )
+)
+def compare_labellers(
+    file: LocalPath | None = None,
+    *,
+    preset: Literal["miniature"] | None = None,
+    out: LocalPath | None = None,
+    set_: Settings = (),
+    json_: Json = False,
+) -> None:
+    """Label the same pictures with several labellers, and train the same networks on each.
+
+    Args:
+        file: YAML file with comparison parameters.
+        preset: Instead of a file: grounded, diffumask and dataset-diffusion on the models that ship
+            with the engine.
+        out: Folder for everything; an interrupted comparison goes on where it stopped.
+        set_: Any other parameter, as name=value; may be repeated.
+        json_: Print JSON; progress goes to standard error.
+    """
+    from evaluation.reports.comparison_files import COMPARISON_PAGE, format_comparison
+    from flows.labeller_comparison import LabellerComparison, require_measured
+    from flows.local_steps import compare_locally, hold_comparison
+
+    comparison = LabellerComparison(_comparison(file, preset, out, set_))
+    with hold_comparison(comparison):
+        found = compare_locally(comparison, errors if json_ else console)
+    if json_:
+        print_json(found.model_dump(mode="json"))
+    else:
+        console.print(format_comparison(found), markup=False, highlight=False, soft_wrap=True)
+        page = comparison.folder / COMPARISON_PAGE
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    require_measured(found)
+
+
+def _comparison(
+    file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
+) -> Any:
+    from flows.demo import demo_comparison
+    from flows.labeller_comparison import ComparisonParameters
+    from storage.documents import nest, read_assignments, read_parameters, validate
+
+    if (file is None) == (preset is None):
+        message = "give either a YAML file with comparison parameters or --preset miniature"
+        raise InputError(message)
+    values = read_assignments(settings)
+    if out is not None:
+        values["out"] = str(out)
+    if file is not None:
+        return read_parameters(ComparisonParameters, file, values)
+    document = demo_comparison(out or Path("runs/labellers")).model_dump(mode="json")
+    return validate(ComparisonParameters, nest(values, document), "parameters")
+
+
 def _ablation(
     file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
 ) -> Any:

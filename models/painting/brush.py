@@ -1,6 +1,7 @@
 """A brush: one call of a pipeline, and what is asked of every picture that it paints."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +45,7 @@ class Brush:
         generators: Sequence[torch.Generator],
         size: tuple[int, int],
         more: Mapping[str, Any] | None = None,
+        watched: AbstractContextManager[None] | None = None,
     ) -> list[PaintedImage]:
         """Paint a batch.
 
@@ -53,13 +55,14 @@ class Brush:
             generators: What each picture's sampler draws from.
             size: Height and width of all of them, in pixels.
             more: What else the call is told.
+            watched: Held while the network runs.
 
         Returns:
             The pictures; those that the safety checker flagged are black.
         """
         arguments = self._texts.arguments(texts)
         self._pixels.forget()
-        with rounding_of(self._config.dtype, self.device):
+        with watched or nullcontext(), rounding_of(self._config.dtype, self.device):
             output = self.loaded.pipeline(
                 **arguments,
                 latents=self.latents(noises),
@@ -78,6 +81,11 @@ class Brush:
             PaintedImage(image, unsafe=flagged, finite=finite)
             for image, flagged, finite in zip(images, unsafe, self._pixels.finite, strict=True)
         ]
+
+    @torch.inference_mode()
+    def read(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens channels"]:
+        """Texts as the network's layers see them."""
+        return self._texts.arguments(texts)["prompt_embeds"]
 
     def latents(self, noises: Sequence[Float[Tensor, "channels height width"]]) -> Tensor:
         """Noises as the pipeline's call takes them."""

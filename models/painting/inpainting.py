@@ -1,6 +1,6 @@
 """Inpainters: a region of an image is painted over, so that it fits the image around it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +14,7 @@ from models.devices import pick_device
 from models.painting.brush import Brush, full_batches
 from models.painting.config import InpainterConfig
 from models.painting.families import FAMILIES, INPAINTING, REPAINTING
+from models.painting.holding import as_pixels, held_to
 from models.painting.pipelines import load_pipeline
 from models.protocols import InpaintRequest, PaintedImage
 
@@ -69,11 +70,15 @@ class DiffusionInpainter:
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         noises = [torch.randn(shape, generator=generator) for generator in generators]
         images = np.stack([request.image for request in batch])
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        pixels = as_pixels(torch.from_numpy(images))
         regions = torch.from_numpy(np.stack([request.region for request in batch]))
         # Every latent that has a pixel in the region: what is left out could not be painted over.
         cells = max_pool2d(regions[:, None].float(), self._factor)
-        more = self._see(pixels, cells) if self._sees_images else self._hold(pixels, cells, noises)
+        more = (
+            self._see(pixels, cells)
+            if self._sees_images
+            else held_to(self._brush, pixels, noises, cells)
+        )
         texts = [request.text for request in batch]
         return self._brush.paint(texts, noises, generators, size, more)
 
@@ -89,29 +94,3 @@ class DiffusionInpainter:
         """What a pipeline for inpainting is told."""
         masks = cells.repeat_interleave(self._factor, 2).repeat_interleave(self._factor, 3)
         return {"image": pixels, "mask_image": masks, "strength": 1.0}
-
-    def _hold(
-        self,
-        pixels: Float[Tensor, "batch 3 height width"],
-        cells: Float[Tensor, "batch 1 rows columns"],
-        noises: Sequence[Float[Tensor, "channels rows columns"]],
-    ) -> dict[str, Any]:
-        """What an ordinary pipeline is told: to go on after each step with the image outside."""
-        noise = self._brush.latents(noises)
-        kept = self._encode(pixels).to(noise)
-        free = cells.to(noise)
-
-        def hold(pipeline: Any, step: int, _time: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-            times = pipeline.scheduler.timesteps[step + 1 : step + 2]
-            around = pipeline.scheduler.add_noise(kept, noise, times) if len(times) else kept
-            return {"latents": (1 - free) * around + free * given["latents"]}
-
-        return {"callback_on_step_end": hold}
-
-    def _encode(
-        self, pixels: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch channels rows columns"]:
-        """The latents that images most likely have."""
-        vae = self._brush.loaded.pipeline.vae
-        encoded = vae.encode((2 * pixels - 1).to(vae.device, vae.dtype))
-        return encoded.latent_dist.mode() * vae.config.scaling_factor

@@ -5,6 +5,7 @@ detector derives from the same class; the segmenter takes what has the colour of
 So a counterfactual text, which mentions nothing, gives an image in which nothing is found.
 """
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from models.attention_maps import AttentionMaps, MapsWanted, TokenMaps
 from models.protocols import (
     CutMasks,
     FoundBoxes,
@@ -109,6 +111,51 @@ class FakePainter:
             columns = slice(place * width + margin, (place + 1) * width - margin)
             image[quarter:-quarter, columns] = _colour(self._vocabulary[class_id].detector_phrase)
         return image
+
+
+class FakeRecordingPainter(FakePainter):
+    """Paints as `FakePainter` does, and has looked for each class where its rectangle is."""
+
+    def paint_recorded(
+        self, requests: Sequence[PairRequest], wanted: MapsWanted
+    ) -> list[PaintedPair]:
+        """Paint every pair, with maps."""
+        return [
+            dataclasses.replace(pair, maps=self._maps(pair, request, wanted))
+            for pair, request in zip(self.paint(requests), requests, strict=True)
+        ]
+
+    def _maps(self, pair: PaintedPair, request: PairRequest, wanted: MapsWanted) -> AttentionMaps:
+        cells, grid = None, (0, 0)
+        if wanted.cells is not None:
+            cells, grid = np.eye(wanted.cells**2, dtype=np.float32), (wanted.cells, wanted.cells)
+        read = [index for index, each in enumerate(request.attended) if each.spans]
+        everything = range(len(request.attended))
+        names = [each.name for each in request.attended]
+        return AttentionMaps(
+            _looked(pair.image, names, read, wanted) if wanted.mentions else None,
+            _looked(pair.image, names, everything, wanted) if wanted.class_prompt else None,
+            _looked(pair.counterfactual, names, everything, wanted)
+            if wanted.class_prompt
+            else None,
+            cells,
+            grid,
+        )
+
+
+def _looked(
+    image: UInt8[np.ndarray, "size size 3"],
+    names: Sequence[str],
+    classes: Sequence[int],
+    wanted: MapsWanted,
+) -> TokenMaps:
+    """One token a class, with the probability 0.9 where the image has the class's colour."""
+    maps = {}
+    for side in wanted.cross:
+        step = len(image) // side
+        own = [_alike(image, _colour(names[index]))[::step, ::step] for index in classes]
+        maps[side] = np.where(np.array(own).reshape(-1, side, side), 0.9, 0.05).astype(np.float32)
+    return TokenMaps(tuple(classes), maps)
 
 
 class FakeInpainter:

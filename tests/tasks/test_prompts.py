@@ -114,6 +114,25 @@ def test_the_counterfactual_rule_can_be_to_remove():
     assert record.counterfactual_text == "In the sun"
 
 
+def test_the_names_of_the_classes_can_stand_at_the_end_once_more():
+    shard = plan((BUS, CAT))
+    text = "a bus waits and the Cats sleep"
+    (record,) = run(shard, Scripted([[text]]), append_classes=True)
+    assert record.text == f"{text}; bus cat"
+    named = [(m.class_id, record.text[m.start : m.end]) for m in record.mentions]
+    assert named == [(BUS, "bus"), (CAT, "Cats"), (BUS, "bus"), (CAT, "cat")]
+    assert record.counterfactual_text.endswith("; nothing nothing")
+
+
+def test_names_at_the_end_are_no_mentions_in_the_text_and_count_for_its_length():
+    shard = plan((CAT,))
+    rules = {"append_classes": True, "max_rounds": 1}
+    (absent,) = run(shard, Scripted([["a dog"]]), **rules)
+    assert absent.reason is Reason.CLASS_NOT_MENTIONED
+    (long,) = run(shard, Scripted([["a cat sleeps"]]), max_tokens=3, **rules)
+    assert long.reason is Reason.TEXT_TOO_LONG
+
+
 def test_two_senses_of_one_word_need_two_mentions():
     writer = Scripted([["a bow", "a bow beside a red bow"]])
     first, second = run(plan((BOW, RIBBON), (BOW, RIBBON)), writer, max_rounds=1)

@@ -8,16 +8,14 @@ that are near each other have one label with the probability ``exp(-mean |f_i - 
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
-from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -25,8 +23,12 @@ from torch import Tensor, nn
 from models.devices import pick_device
 from models.finiteness import find_not_finite
 from models.folders import NETWORK_CONFIG
-from models.labelling.attention.affinity_config import AffinityNetConfig
-from storage.documents import validate
+from models.labelling.attention.affinity_config import (
+    AGAIN,
+    AffinityNetConfig,
+    AffinityRecord,
+    read_affinity_record,
+)
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.paths import local_path
@@ -34,24 +36,6 @@ from storage.paths import local_path
 _WEIGHTS_FILE = "model.safetensors"
 _GROUP = 8
 _GAIN = 4.0  # of the last layer, so that embeddings differ from the first update on
-_AGAIN = "train again into another folder, or give the folder of another network"
-
-
-class AffinityRecord(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """What a trained network is: the contents of ``config.json``."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    model_type: Literal["magicseg-affinity"] = "magicseg-affinity"
-    """Tells it from other networks."""
-    network: AffinityNetConfig
-    """Its geometry."""
-    classes: tuple[str, ...]
-    """Names of the classes that it was trained for."""
-    trained: dict[str, Any]
-    """What the weights depend on, JSON types."""
-    weights_sha256: str
-    """Digest of the file of weights."""
 
 
 class AffinityNet(nn.Module):
@@ -222,31 +206,6 @@ def save_affinity(
     return record
 
 
-def read_affinity_record(folder: str | Path) -> AffinityRecord:
-    """Read what a trained network is, without its weights.
-
-    Raises:
-        InputError: If the folder holds none, or something else.
-    """
-    path = local_path(folder, "the affinities") / NETWORK_CONFIG
-    try:
-        document = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        message = f"{path.parent} holds no network of affinities (no {NETWORK_CONFIG}); {_AGAIN}"
-        raise InputError(message) from error
-    except ValueError as error:
-        message = f"{path} is not JSON ({error}); {_AGAIN}"
-        raise InputError(message) from error
-    kind = document.get("model_type") if isinstance(document, dict) else None
-    expected = AffinityRecord.model_fields["model_type"].default
-    if kind != expected:
-        message = (
-            f"{path} says that the weights are of type {kind!r}, expected {expected!r}; {_AGAIN}"
-        )
-        raise InputError(message)
-    return validate(AffinityRecord, document, str(path))
-
-
 def load_affinity(folder: str | Path, device: str = "auto") -> tuple[AffinityNet, AffinityRecord]:
     """Build a trained network, in evaluation mode.
 
@@ -268,7 +227,7 @@ def load_affinity(folder: str | Path, device: str = "auto") -> tuple[AffinityNet
     if found != record.weights_sha256:
         message = (
             f"{path} has {len(data)} bytes of the digest {found}, expected "
-            f"{record.weights_sha256}; {_AGAIN}"
+            f"{record.weights_sha256}; {AGAIN}"
         )
         raise InputError(message)
     network = AffinityNet(record.network)
@@ -277,10 +236,10 @@ def load_affinity(folder: str | Path, device: str = "auto") -> tuple[AffinityNet
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        message = f"{path} does not hold the network of its {NETWORK_CONFIG} ({reason}); {_AGAIN}"
+        message = f"{path} does not hold the network of its {NETWORK_CONFIG} ({reason}); {AGAIN}"
         raise InputError(message) from error
     wrong = find_not_finite(tensors)
     if wrong is not None:
-        message = f"{path} holds a tensor that is not finite, {wrong}; {_AGAIN}"
+        message = f"{path} holds a tensor that is not finite, {wrong}; {AGAIN}"
         raise InputError(message)
     return network.to(pick_device(device)).eval(), record
