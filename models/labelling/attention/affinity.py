@@ -154,7 +154,7 @@ def as_network_input(
     images: UInt8[np.ndarray, "batch height width 3"],
 ) -> Float32[Tensor, "batch 3 height width"]:
     """Turn RGB images into what the network takes: colours in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 @torch.inference_mode()

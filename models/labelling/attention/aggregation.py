@@ -96,7 +96,7 @@ def refined_map(
     if attention is not None and power:
         if not np.isfinite(attention).all():
             return np.zeros(size, np.float32)
-        found = _carried(found, torch.from_numpy(attention), power)
+        found = _carried(found, torch.tensor(attention), power)
     low, high = found.amin(), found.amax()
     if high - low <= _FLAT * found.abs().amax():
         return np.zeros(size, np.float32)

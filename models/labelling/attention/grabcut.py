@@ -1,7 +1,7 @@
-"""GrabCut of OpenCV: a light refinement of masks by the colours of the image.
+"""GrabCut of OpenCV: a refinement of masks by the colours of the image.
 
-Rother, Kolmogorov and Blake (SIGGRAPH 2004). It takes milliseconds where a fully connected field
-takes a second, and needs the package `opencv-python-headless` (extra `grabcut`).
+Rother, Kolmogorov and Blake (SIGGRAPH 2004). It learns the colours of object and background in
+each image, and needs the package `opencv-python-headless` (extra `grabcut`).
 """
 
 from typing import Any

@@ -84,6 +84,7 @@ def test_a_cell_is_as_large_as_the_stride(stride, size):
 
 def test_affinities_of_an_image_are_between_0_and_1():
     image = np.random.default_rng(0).integers(0, 256, (17, 33, 3)).astype(np.uint8)
+    image.flags.writeable = False  # as a decoded picture is
     network = AffinityNet(SMALL).eval()
     found = image_affinities(network, image)
     assert [each.shape for each in found] == [

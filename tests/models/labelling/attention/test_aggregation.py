@@ -122,6 +122,15 @@ def test_rows_that_half_precision_keeps_from_summing_to_1_count_as_if_they_did()
     np.testing.assert_allclose(refined_map(cross, scaled, (4, 4), 2, (4, 4)), exact, atol=1e-4)
 
 
+def test_arrays_that_may_not_be_written_are_read():
+    cross = np.random.default_rng(2).random((1, 4, 4), np.float32)
+    attention = np.eye(16, dtype=np.float32)
+    for each in (cross, attention):
+        each.flags.writeable = False
+    assert diffumask_map({4: cross}, {4: 1.0}, (4, 4)).max() == 1.0
+    assert refined_map(cross, attention, (4, 4), 1, (4, 4)).max() == 1.0
+
+
 def test_without_self_attention_a_map_is_stretched_and_enlarged():
     cross = maps_of([[0.1, 0.2], [0.3, 0.5]])
     expected = [[0.0, 0.25], [0.5, 1.0]]

@@ -138,6 +138,7 @@ def test_a_shifted_seed_moves_back_to_the_edges_of_the_image():
 
 def test_problems_that_share_an_image_do_not_change_each_other():
     image, disk = scene(20, 30)
+    image.flags.writeable = False
     seeds = [disk, np.roll(disk, 3, axis=1), ~disk]
     energies = np.stack([two_label_energies(seed, 0.5) for seed in seeds])
     field = DenseCrf(image, MASK_CRF)

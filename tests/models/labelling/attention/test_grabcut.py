@@ -19,7 +19,10 @@ def scene(noise=6.0):
     for label, colour in {0: (60, 160, 70), 3: (210, 60, 50), 7: (40, 60, 200)}.items():
         colours[labels == label] = colour
     noisy = colours + np.random.default_rng(0).normal(0, noise, colours.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8), labels
+    image = np.clip(noisy, 0, 255).astype(np.uint8)
+    for each in (image, labels):
+        each.flags.writeable = False  # as what is decoded is
+    return image, labels
 
 
 def blurred(labels, label):

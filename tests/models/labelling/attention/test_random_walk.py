@@ -26,6 +26,7 @@ def test_the_walk_is_the_power_of_the_matrix_of_transitions(grid):
     matrix = rng.uniform(0.5, 1, (cells, cells))
     matrix = np.maximum(matrix, matrix.T)
     maps = rng.random((2, *grid), np.float32)
+    maps.flags.writeable = False
     settings = WalkSettings(power=2, doublings=3, background=0.3)
     found = random_walk(affinities_of(matrix, grid, 3), maps, 1, 3, settings)
     weights = np.where(near_cells(grid, 3), matrix, 0) ** 2
