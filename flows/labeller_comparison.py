@@ -45,8 +45,8 @@ _FIXED = {"root", "seed", "profile", "labeller", "reuse"}
 _NAME = r"^[a-z0-9][a-z0-9-]*$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
-Generate = Callable[[GenerationParameters], object]
-Measure = Callable[[TrainAndEvaluateParameters], Sequence[Measured]]
+MakeDataset = Callable[[GenerationParameters], object]
+MeasureRun = Callable[[TrainAndEvaluateParameters], Sequence[Measured]]
 
 
 class ComparisonParameters(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -197,9 +197,9 @@ def check_comparison(comparison: LabellerComparison) -> None:
 
 def walk_comparison(
     comparison: LabellerComparison,
-    generate: Generate,
-    measure: Measure,
-    measure_closed_sets: Measure,
+    generate: MakeDataset,
+    measure: MeasureRun,
+    measure_closed_sets: MeasureRun,
 ) -> Comparison:
     """Label, train and score everything; finished work is found, not repeated.
 
@@ -265,10 +265,10 @@ class _Progress:
         self,
         key: tuple[str, int],
         subjects: Sequence[str],
-        measure: Measure,
+        measure: MeasureRun,
         run: TrainAndEvaluateParameters,
     ) -> None:
-        """Measure some subjects, and remember what came of it."""
+        """MeasureRun some subjects, and remember what came of it."""
         try:
             measured = measure(run)
         except EngineError as error:

@@ -27,7 +27,7 @@ _TWO_EVERY = 4
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnScene:
+class ComparedScene:
     """A scene of the drawn world.
 
     Attributes:
@@ -61,12 +61,12 @@ class DrawnAgreement:
     two: float | None
 
 
-def draw_scenes(count: int, seed: int) -> list[DrawnScene]:
+def draw_scenes(count: int, seed: int) -> list[ComparedScene]:
     """Draw scenes of one or two things; equal arguments give equal scenes."""
     return [_drawn(seed, index) for index in range(count)]
 
 
-def agree_on_scenes(profile: Profile, scenes: Sequence[DrawnScene]) -> DrawnAgreement:
+def agree_on_scenes(profile: Profile, scenes: Sequence[ComparedScene]) -> DrawnAgreement:
     """Label drawn scenes with a profile's labeller, and compare.
 
     A class that the labeller does not find has an empty mask.
@@ -97,7 +97,7 @@ def mask_iou(
     return int((first & second).sum()) / union if union else 1.0
 
 
-def _labelling(profile: Profile) -> Callable[[Sequence[DrawnScene]], list[FoundObjects]]:
+def _labelling(profile: Profile) -> Callable[[Sequence[ComparedScene]], list[FoundObjects]]:
     labeller, wanted = profile.labeller, maps_wanted(profile.labeller)
     if wanted is None:
         model = build_labeller(labeller)
@@ -106,7 +106,7 @@ def _labelling(profile: Profile) -> Callable[[Sequence[DrawnScene]], list[FoundO
         )
     painter, reader = build(profile.painter), build(labeller)
 
-    def look(scenes: Sequence[DrawnScene]) -> list[FoundObjects]:
+    def look(scenes: Sequence[ComparedScene]) -> list[FoundObjects]:
         seen = [SeenPair(each.request, each.image, each.counterfactual) for each in scenes]
         maps = painter.look_at(seen, wanted)
         present = _present(labeller, scenes)
@@ -120,7 +120,7 @@ def _labelling(profile: Profile) -> Callable[[Sequence[DrawnScene]], list[FoundO
     return look
 
 
-def _present(labeller: Any, scenes: Sequence[DrawnScene]) -> Mapping[int, frozenset[int]]:
+def _present(labeller: Any, scenes: Sequence[ComparedScene]) -> Mapping[int, frozenset[int]]:
     """What a labeller's own detector finds; nothing where the labeller judges itself."""
     finder = finding_part(labeller)
     if finder is labeller:
@@ -129,7 +129,7 @@ def _present(labeller: Any, scenes: Sequence[DrawnScene]) -> Mapping[int, frozen
     return {index: frozenset(each.phrases.tolist()) for index, each in enumerate(found)}
 
 
-def _drawn(seed: int, index: int) -> DrawnScene:
+def _drawn(seed: int, index: int) -> ComparedScene:
     rng = np.random.default_rng(derive_seed("drawn agreement", seed, index))
     things = 1 + (index % _TWO_EVERY == _TWO_EVERY - 1)
     scene = sample_scene(rng, num_things=things, hard=_HARD)
@@ -148,4 +148,4 @@ def _drawn(seed: int, index: int) -> DrawnScene:
         for class_id in dict.fromkeys(ids)
     )
     request = PairRequest(text, twin, index, attended)
-    return DrawnScene(render(scene), render(scene, things=False), request, exact)
+    return ComparedScene(render(scene), render(scene, things=False), request, exact)

@@ -35,7 +35,7 @@ _PUBLISHED_NOTE = (
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of texts.
 
     Attributes:
@@ -49,7 +49,7 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-def comparison_grids(comparison: Comparison) -> list[Grid]:
+def comparison_grids(comparison: Comparison) -> list[TextTable]:
     """All tables: what was labelled, what was learned, and what was published."""
     return [_labels(comparison), _learned(comparison), _published()]
 
@@ -81,7 +81,7 @@ def write_comparison(comparison: Comparison, scenes: Sequence[LabelledScene], fo
     return page
 
 
-def _labels(comparison: Comparison) -> Grid:
+def _labels(comparison: Comparison) -> TextTable:
     heads = (
         "labeller",
         "seed",
@@ -99,7 +99,7 @@ def _labels(comparison: Comparison) -> Grid:
         for each in comparison.sets
         if each.labeller == name
     ]
-    return Grid("What each labeller makes of the same pictures", heads, tuple(rows))
+    return TextTable("What each labeller makes of the same pictures", heads, tuple(rows))
 
 
 def _label_row(own: LabelledSet) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _label_row(own: LabelledSet) -> tuple[str, ...]:
     )
 
 
-def _learned(comparison: Comparison) -> Grid:
+def _learned(comparison: Comparison) -> TextTable:
     heads = ["learns", "from"]
     for name in comparison.benchmarks:
         seeds = ", ".join(map(str, comparison.seeds))
@@ -130,7 +130,7 @@ def _learned(comparison: Comparison) -> Grid:
             for name in comparison.benchmarks:
                 cells += _spread_words(_spread(comparison, subject, labeller, name))
             rows.append(tuple(cells))
-    return Grid("What is learned from it", tuple(heads), tuple(rows))
+    return TextTable("What is learned from it", tuple(heads), tuple(rows))
 
 
 def _spread(comparison: Comparison, subject: str, labeller: str, benchmark: str) -> Spread:
@@ -157,13 +157,13 @@ def _spread_words(spread: Spread) -> tuple[str, str]:
     return values, f"{100 * spread.mean:.1f}{deviation}"
 
 
-def _published() -> Grid:
+def _published() -> TextTable:
     rows = tuple(
         (row["method"], row["dataset"], row["value"] or "-", row["notes"])
         for row in read_table("published_results.csv")
         if row["table"] == _PUBLISHED_TABLE
     )
-    return Grid("Published", ("network", "benchmark", "mIoU", "trained on"), rows)
+    return TextTable("Published", ("network", "benchmark", "mIoU", "trained on"), rows)
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
@@ -177,7 +177,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _markdown(grid: Grid) -> str:
+def _markdown(grid: TextTable) -> str:
     lines = [f"### {grid.title}", "", _line(grid.heads), "|" + "---|" * len(grid.heads)]
     return "\n".join([*lines, *map(_line, grid.rows)])
 

@@ -102,7 +102,8 @@ def test_a_comparison_paints_once_reports_and_finds_itself_done(type_line, tmp_p
         assert all(commit.seconds == 0 for commit in store.commits(Stage.PAIRS))
     code, again = type_line("compare-labellers", file, "--json")
     assert code == 0
-    assert json.loads(again[again.index("{\n") :])["trained"] == found["trained"]
+    said = json.JSONDecoder().raw_decode(again, again.index("{\n"))[0]
+    assert said["trained"] == found["trained"]
 
 
 def test_what_is_not_measured_is_told(tmp_path):
