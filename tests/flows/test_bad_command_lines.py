@@ -328,7 +328,7 @@ LINES = [
     ("train-affinity --dataset none --out new", "none"),
     ("train-affinity --dataset tars --out new", "there is no dataset"),
     ("train-affinity --out new", "--dataset"),
-    ("train-affinity --dataset tars --out new --set crop=7", "crop is 7, expected a multiple of"),
+    ("train-affinity --dataset tars --out new --set crop=9", "crop is 9, expected a multiple of"),
     ("train-affinity --dataset tars --out new --set nope=7", "nope"),
     ("self-train --dataset none --run run --out new", "none"),
     ("self-train --dataset tars --run none --out new", "none"),
