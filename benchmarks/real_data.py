@@ -2,7 +2,7 @@
 
 The folder is the split `train` of the drawn benchmark in the layout of PASCAL VOC: images with
 exact masks and without twins; as many images as a dataset of the demonstration has samples, and
-twice as many. The scenes of `benchmarks.student_transfer` are written as a folder too: what differs
+twice as many for twice the steps: as many pictures as its pairs have, each shown as often. The scenes of `benchmarks.student_transfer` are written as a folder too: what differs
 there is the way through the folder, and that no image has a twin.
 `benchmarks.student_transfer` has the same student on generated samples, and on drawn pairs; its
 datasets are used where `--out` names its folder. What is there is not made again.
@@ -31,6 +31,7 @@ from models.miniature.benchmark import (
     write_benchmark,
 )
 from models.miniature.world import render
+from models.profiles import load_profile
 
 SPLITS = ("val", "test")
 MEANS = ("miou", "foreground_miou")
@@ -67,17 +68,19 @@ def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
     )
     generated = DataSource(path=str(root / "generated"))
     rows: list[dict[str, object]] = []
-    for name, subject, data in (
-        ("few", f"student on {generation.samples} real images", (real,)),
-        ("many", f"student on {2 * generation.samples} real images", (more,)),
-        ("same", "student on the drawn scenes as a folder", (alike,)),
-        ("both", "student on generated and real, 1 to 1", (generated, real)),
+    steps = load_profile("miniature").training["optimiser"]["steps"]
+    longer = f"student on {2 * generation.samples} real images, {2 * steps} steps"
+    for name, subject, data, times in (
+        ("few", f"student on {generation.samples} real images", (real,), 1),
+        ("many", longer, (more,), 2),
+        ("same", "student on the drawn scenes as a folder", (alike,), 1),
+        ("both", "student on generated and real, 1 to 1", (generated, real), 1),
     ):
         parameters = TrainAndEvaluateParameters(
             data=data,
             imports=str(out / "imports"),
             out=str(root / f"real-{name}-run"),
-            training={"seed": seed},
+            training={"seed": seed, "optimiser": {"steps": times * steps}},
             benchmarks=tuple(BenchmarkConfig(root=few, split=split) for split in SPLITS),
             untrained=False,
             baseline=False,
