@@ -85,6 +85,8 @@ class RunCost(Record, frozen=True):
     """Disk: tars, and the painted pairs from which they are packed."""
     bytes_measured: bool
     """Whether finished shards of the dataset were measured."""
+    maps_bytes: int = 0
+    """Disk for attention maps besides, by their sizes; they lie with the painted pairs."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,15 @@ def estimate_costs(
     """
     statuses = store.status() if store is not None else []
     samples = sum(shard.count for shard in left.shards)
-    profile = parameters.recipe.profile
-    num_bytes, measured = _disk(profile, samples, statuses)
+    recipe = parameters.recipe
+    num_bytes, measured = _disk(recipe.profile, samples, statuses)
     return RunCost(
         samples=samples,
         writer=_writer_cost(parameters, classes, left, store),
         stages=tuple(_stage_costs(samples, classes.slice_id, statuses)),
         num_bytes=num_bytes,
         bytes_measured=measured,
+        maps_bytes=samples * wanted.usual_bytes if (wanted := recipe.maps_wanted) else 0,
     )
 
 
@@ -270,6 +273,11 @@ def cost_lines(cost: RunCost) -> Iterator[str]:
     yield from _device_lines(cost)
     how = "as finished shards of this dataset" if cost.bytes_measured else "a stated figure"
     yield f"disk: about {_bytes(cost.num_bytes)} ({how}; half of it is painted pairs, freed by gc)"
+    if cost.maps_bytes:
+        yield (
+            f"disk: about {_bytes(cost.maps_bytes)} of attention maps besides, which gc frees with "
+            "the pairs: they cannot be made again without painting"
+        )
 
 
 def _writer_lines(writer: WriterCost) -> Iterator[str]:

@@ -15,6 +15,8 @@ __all__ = ["AttentionMaps", "MapsWanted", "TokenMaps", "pack_maps", "unpack_maps
 _CELLS = "self"
 _CLASSES = "classes"
 _GRID = "grid"
+_USUAL_TOKENS = 3
+_HALF_BYTES = 2
 
 
 class MapsWanted(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -37,6 +39,13 @@ class MapsWanted(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     def identity(self) -> dict[str, Any]:
         """Say what is recorded, as it is part of the keys of what is painted."""
         return self.model_dump(mode="json") | {"cross": sorted(set(self.cross))}
+
+    @property
+    def usual_bytes(self) -> int:
+        """About what the maps of a sample take: of square pictures, with three tokens in all."""
+        parts = self.mentions + 2 * self.class_prompt
+        words = _USUAL_TOKENS * parts * sum(side**2 for side in set(self.cross))
+        return _HALF_BYTES * (words + (self.cells or 0) ** 4)
 
     def holds(self, other: "MapsWanted") -> bool:
         """Whether all that another wants is among it."""

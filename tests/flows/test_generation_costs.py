@@ -332,3 +332,13 @@ def test_hours_and_disk_are_measured_from_the_shards_that_are_there(make, quick,
     tar = next((tmp_path / "d" / "data").glob("*.tar"))
     assert cost.bytes_measured
     assert cost.num_bytes == 2 * 8 * tar.stat().st_size / 4
+
+
+def test_attention_maps_are_told_by_their_size(tmp_path):
+    record = {"mentions": True, "class_prompt": False, "cross": [64]}
+    parameters = {"root": str(tmp_path / "d"), "samples": 1000}
+    own = GenerationParameters.model_validate({**parameters, "pairs": {"record": record}})
+    plan = describe_plan(own)
+    assert plan.cost.maps_bytes == 1000 * 3 * 64**2 * 2
+    assert any("24.6 MB of attention maps besides" in line for line in cost_lines(plan.cost))
+    assert not describe_plan(GenerationParameters.model_validate(parameters)).cost.maps_bytes
