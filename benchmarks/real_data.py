@@ -2,8 +2,9 @@
 
 The folder is the split `train` of the drawn benchmark in the layout of PASCAL VOC: images with
 exact masks and without twins; as many images as a dataset of the demonstration has samples, and
-twice as many for twice the steps: as many pictures as its pairs have, each shown as often. The scenes of `benchmarks.student_transfer` are written as a folder too: what differs
-there is the way through the folder, and that no image has a twin.
+twice as many for twice the steps: as many pictures as its pairs have, each shown as often. The
+scenes of `benchmarks.student_transfer` are written as a folder too: what differs there is the way
+through the folder, and that no image has a twin.
 `benchmarks.student_transfer` has the same student on generated samples, and on drawn pairs; its
 datasets are used where `--out` names its folder. What is there is not made again.
 """
