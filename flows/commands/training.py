@@ -267,7 +267,7 @@ def train_affinity(
 @app.command(
     help_epilogue=show_examples(
         "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again",
-        "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/again \\",
+        "magicseg self-train --dataset runs/mine --run runs/mine-run --out runs/st \\",
         "    --rounds 2 --root runs/benchmark",
     )
 )
