@@ -28,8 +28,8 @@ class AttentionConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     `min_presence` says what is there."""
     min_presence: float | None = Field(None, gt=0, lt=1)
     """Without a detector: a class is in a picture if some cell attends to its name with at least
-    this probability, among the names of the sample's classes and what encloses them. It depends on
-    the painter; `magicseg compare-labellers` shows what it lets pass."""
+    this probability at every resolution that is read, among the names of the sample's classes and
+    what encloses them. It depends on the painter, and tells less than a detector does."""
     refine: Refinement = "none"
     """What fits masks to the picture's edges: `grabcut`, `crf` (a dense conditional random field),
     or nothing."""

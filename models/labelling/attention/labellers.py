@@ -248,13 +248,13 @@ def _tokens(maps: TokenMaps | None) -> TokenMaps:
 
 
 def _presence(maps: TokenMaps | None, classes: int) -> Float32[np.ndarray, " classes"]:
-    """How strongly any cell attends to each class's name, as a probability."""
+    """How strongly some cell attends to each class's name at every resolution, as a probability."""
     scores = np.zeros(classes, np.float32)
     if maps is None:  # a detector says it
         return np.ones(classes, np.float32)
     for index in range(classes):
         own = [each.mean(axis=0).max() for each in maps.of_class(index).values() if len(each)]
-        scores[index] = min(max(own, default=0.0), 1.0)
+        scores[index] = min([*own, 1.0]) if own else 0.0
     return scores
 
 
