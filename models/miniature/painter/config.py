@@ -15,6 +15,13 @@ class Config(Training):
         chunk: Scenes that are drawn ahead; a multiple of 64.
         learning_rate: Peak; constant until `decay_from`, then a cosine to 3 %.
         decay_from: Step at which the learning rate begins to fall.
+        attention_steps: The last steps, in which the cross-attention learns where things are; the
+            network gets cross-attention at 16 x 16 for them.
+        attention_rate: Peak of the learning rate in those steps; a cosine to 3 %.
+        attention_weight: Weight of the attention's loss beside that of denoising.
+        unpainted: Share of the scenes of those steps in which one thing that the caption names is
+            not drawn: attention must learn from the picture what is there. The denoiser does not
+            learn from them.
         pairs_from: Step after which scenes with two things appear.
         pairs: Share of the scenes with two things from then on.
         hard_from: Step after which scenes grow harder.
@@ -31,12 +38,16 @@ class Config(Training):
     """
 
     seed: int = 1
-    steps: int = 12_000
+    steps: int = 14_000
     text_steps: int = 400
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
     decay_from: int = 6_000
+    attention_steps: int = 2_000
+    attention_rate: float = 5e-4
+    attention_weight: float = 0.3
+    unpainted: float = 0.15
     pairs_from: int = 1800
     pairs: float = 0.4
     hard_from: int = 2250
@@ -49,3 +60,8 @@ class Config(Training):
     empty: float = 0.1
     ema: float = 0.998
     bf16: bool = True
+
+    @property
+    def attention_from(self) -> int:
+        """Step from which the attention learns; 0 in a run of fewer steps than that takes."""
+        return max(0, self.steps - self.attention_steps)
