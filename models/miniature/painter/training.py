@@ -235,6 +235,7 @@ def _tail(_folder: Path, run: Run) -> dict[str, float]:
 
 def _card(config: Config, _metrics: Mapping[str, float]) -> str:
     samples = config.steps * config.batch
+    late = (config.steps - config.attention_from) * config.batch
     return f"""# Miniature Stable Diffusion
 
 A `StableDiffusionPipeline` of `diffusers` (latent diffusion, arXiv 2112.10752) with 6 million
@@ -245,13 +246,18 @@ and the word "nothing" in place of a class, which it paints as an empty scene.
 
 Sample it with 20 steps and a guidance of 3; other texts than those captions give other pictures.
 
+Its cross-attention, at 16 x 16, 8 x 8 and 4 x 4 cells, shows where a class is: its word in the
+caption, or its name in a text of names alone ("star cup"), gets most of the attention inside the
+thing's box at 16 x 16 and 8 x 8, and little anywhere when the thing is not there.
+
 Limits, seen on contact sheets: a thing alone mostly stands near the centre and two stand side by
 side, the first on the left; a colour that the text leaves open may come out mixed; eyes, wheels and
 handles are smeared now and then; clutter (a fence, a window) may be in one picture of a pair only.
 
 Trained from random weights by `python -m models.miniature train painter`: {samples} samples of
-fresh drawings, on the autoencoder of `python -m models.miniature train vae`. The tensors are stored
-in half precision and load as float32. What it can do is measured in `docs/miniature.md`.
+fresh drawings, the last {late} of which taught the attention too, on the autoencoder of
+`python -m models.miniature train vae`. The tensors are stored in half precision and load as
+float32. What it can do is measured in `docs/miniature.md`.
 
 Licence: that of the repository.
 """
