@@ -53,7 +53,7 @@ class CrossAttention:
             # (batch, cells or tokens, channels) to (batch, heads, cells or tokens, head)
             query, key = (
                 part.unflatten(2, (layer.heads, -1)).transpose(1, 2)
-                for part in (layer.to_q(seen), layer.to_k(states))
+                for part in (layer.to_q(seen), layer.get_submodule("to_k")(states))
             )
             scores = query @ key.transpose(2, 3) * layer.scale  # (batch, heads, cells, tokens)
             shares = scores.float().softmax(-1).mean(1)  # (batch, cells, tokens)
