@@ -18,6 +18,8 @@ class Config(Training):
         attention_steps: The last steps, in which the cross-attention learns where things are; the
             network gets cross-attention at 16 x 16 for them.
         attention_rate: Peak of the learning rate in those steps; a cosine to 3 %.
+        attention_boost: How much faster the queries and keys of the cross-attention learn than the
+            rest: to tell classes apart they have to change most.
         attention_weight: Weight of the attention's loss beside that of denoising.
         unpainted: Share of the scenes of those steps in which one thing that the caption names is
             not drawn: attention must learn from the picture what is there. The denoiser does not
@@ -45,8 +47,9 @@ class Config(Training):
     learning_rate: float = 1e-3
     decay_from: int = 6_000
     attention_steps: int = 2_000
-    attention_rate: float = 5e-4
-    attention_weight: float = 0.3
+    attention_rate: float = 1e-3
+    attention_boost: float = 5.0
+    attention_weight: float = 1.0
     unpainted: float = 0.15
     pairs_from: int = 1800
     pairs: float = 0.4

@@ -18,26 +18,35 @@ from models.miniature.painter.examples import LatentScene
 from models.miniature.world import CANVAS, CLASSES, Scene, boxes
 
 _WANTED = 0.9  # share of the attention inside a box; the other tokens keep the rest
-_NAMED, _OTHER = 0.85, 0.5  # chances of a thing, and of a class that is none, to be in a prompt
+_PLAIN = 0.5  # share of the prompts that are the scene's classes
+_NAMED = 0.85  # chance of each of them to be in one of the other prompts
+_FEW, _MANY = (1, 2), (3, 10)  # numbers of classes in those that the scene does not have
 
 
 def class_prompts(examples: Sequence[LatentScene], rng: np.random.Generator) -> list[list[int]]:
-    """Choose the classes that are asked for, in any order: most things, and some other class.
+    """Choose the classes that are asked for.
+
+    Half of the prompts are the scene's classes in their order, as labellers ask for them. The
+    others hold most of the scene's classes and some that are not there, a few or most of them,
+    in any order: who does not tell names apart loses most there.
 
     Args:
         examples: What is in the scenes, drawn or left out.
         rng: Chooses.
 
     Returns:
-        One to three classes for each example.
+        One or more classes for each example.
     """
     prompts = []
     for example in examples:
         things = [thing.class_id for thing in example.scene.things]
-        other = int(rng.choice([c for c in range(len(CLASSES)) if c not in things]))
+        if rng.random() < _PLAIN:
+            prompts.append(things)
+            continue
+        others = [class_id for class_id in range(len(CLASSES)) if class_id not in things]
+        low, high = _FEW if rng.random() < 0.5 else _MANY
         kept = [class_id for class_id in things if rng.random() < _NAMED]
-        if rng.random() < _OTHER or not kept:
-            kept.append(other)
+        kept += rng.choice(others, int(rng.integers(low, high + 1)), replace=False).tolist()
         prompts.append([kept[i] for i in rng.permutation(len(kept))])
     return prompts
 

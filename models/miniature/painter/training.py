@@ -81,27 +81,40 @@ class Parts:
         self.text, self.encoder = text, encoder
         self._config = config
         self.attention: CrossAttention | None = None
-        self._begin(unet)
+        self._begin(unet, fine=False)
 
-    def _begin(self, unet: UNet2DConditionModel) -> None:
+    def _begin(self, unet: UNet2DConditionModel, *, fine: bool) -> None:
         """Train this denoiser from here on, with fresh averages and a fresh optimiser."""
         self.unet = unet.to(self._config.device)  # pyright: ignore[reportArgumentType]
         self.unet.set_attn_processor(AttnProcessor())
         self.text_average = WeightAverage(self.text.encoder)
         self.unet_average = WeightAverage(self.unet)
+        looking = [
+            weight
+            for name, weight in self.unet.named_parameters()
+            if fine and (".attn2.to_q." in name or ".attn2.to_k." in name)
+        ]
+        quick = set(looking)
         self.trained = [*self.unet.parameters(), *self.text.encoder.parameters()]
+        others = [weight for weight in self.trained if weight not in quick]
         self.optimizer = torch.optim.AdamW(
-            self.trained,
+            [{"params": group} for group in (others, looking) if group],
             lr=self._config.learning_rate,
             betas=(0.9, 0.98),
             weight_decay=1e-3,
             fused=True,
         )
 
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step; queries and keys that are taught learn faster."""
+        groups = self.optimizer.param_groups
+        for group, factor in zip(groups, (1.0, self._config.attention_boost), strict=False):
+            group["lr"] = rate * factor
+
     def refine(self) -> None:
         """Go on from the averages, as they would be saved, with attention at 16 x 16 too."""
         self.text.encoder.load_state_dict(_halved(self.text_average.weights))
-        self._begin(refined(_halved(self.unet_average.weights)))
+        self._begin(refined(_halved(self.unet_average.weights)), fine=True)
         self.attention = CrossAttention(self.unet)
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,7 +163,7 @@ def _step(config: Config, parts: Parts) -> TrainingStep:
     def step(index: int) -> dict[str, float]:
         if index == config.attention_from:
             parts.refine()
-        parts.optimizer.param_groups[0]["lr"] = _rate(config, index)
+        parts.set_rate(_rate(config, index))
         examples = stream.batch(index)
         times = random_times(len(examples), index / config.spread, levels)  # (batch)
         noisy, target = diffuse(examples, levels[times].view(-1, 1, 1, 1))
