@@ -40,13 +40,13 @@ class Config(Training):
     """
 
     seed: int = 1
-    steps: int = 14_000
+    steps: int = 13_600
     text_steps: int = 400
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
     decay_from: int = 6_000
-    attention_steps: int = 2_000
+    attention_steps: int = 1_600
     attention_rate: float = 1e-3
     attention_boost: float = 5.0
     attention_weight: float = 1.0
