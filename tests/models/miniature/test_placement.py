@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTokenizer
 
@@ -22,6 +21,8 @@ from models.miniature.painter.placement import class_prompts, covered, distance,
 from models.miniature.vae.network import LATENTS, encode
 from models.miniature.vae.pictures import pictures
 from models.miniature.world import CLASSES, Scene, Thing, boxes, sample_scene
+from models.painting.painters import DiffusionPairPainter
+from models.profiles import load_profile
 
 WEIGHTS = Path(world.__file__).parent / "weights"
 SMALL = Config(steps=4, text_steps=2, attention_steps=2, batch=4, chunk=64, bf16=False)
@@ -93,7 +94,8 @@ def test_class_prompts_are_the_scene_or_most_of_it_among_others():
     mixed = [prompt for prompt in prompts if prompt != [STAR, CUP]]
     assert 150 < len(plain) < 250
     assert all(len(set(prompt)) == len(prompt) for prompt in mixed)
-    assert {len(prompt) for prompt in mixed} == set(range(1, 13))
+    assert min(map(len, mixed)) < 3
+    assert max(map(len, mixed)) > 10
     assert 0.75 < sum(STAR in prompt for prompt in mixed) / len(mixed) < 0.95
     others = {c for prompt in mixed for c in prompt} - {STAR, CUP}
     assert len(others) == len(CLASSES) - 2
@@ -211,9 +213,8 @@ def test_the_attention_learns_when_its_steps_have_come(tmp_path):
 @pytest.mark.parametrize("alone", [False, True])
 def test_the_shipped_painter_looks_at_what_it_is_asked_for(alone):
     """In drawn pictures with some noise each thing's cells see its class, and none a third one."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        WEIGHTS / "painter", torch_dtype=torch.float32
-    )
+    config = load_profile("miniature").painter.model_copy(update={"device": "cpu"})
+    pipeline = DiffusionPairPainter(config).loaded.pipeline
     attention = CrossAttention(pipeline.unet)
     rng = np.random.default_rng(5)
     scenes = [sample_scene(rng, num_things=2) for _ in range(12)]
