@@ -1,7 +1,8 @@
 """A dataset that an earlier version made is whole, finished, and left alone by what only reads.
 
-`tests/data/old-dataset.tar.xz` was made by version 0.1.0 with the parameters below;
-only the host's name in its records was changed.
+`tests/data/old-dataset.tar.xz` was made by the code of version 0.1.0 (commit 3a8c346) with the
+parameters below and today's weights of the painter, on which keys depend; only the host's name in
+its records was changed. When the weights change it has to be made again, by the old code.
 """
 
 import json
@@ -22,7 +23,7 @@ from storage.verification import verify_bytes
 
 ARCHIVE = Path(__file__).parents[1] / "data/old-dataset.tar.xz"
 CLASSES = "cat,star,balloon"
-SETTINGS = ("samples_per_shard=4", "texts_per_class_set=1", "seed=5")
+SETTINGS = ("samples_per_shard=4", "texts_per_class_set=1", "seed=6")
 SHARD = "92e45b98-000001"
 STAGES = [stage for stage in Stage if not stage.is_optional]
 

@@ -15,6 +15,15 @@ class Config(Training):
         chunk: Scenes that are drawn ahead; a multiple of 64.
         learning_rate: Peak; constant until `decay_from`, then a cosine to 3 %.
         decay_from: Step at which the learning rate begins to fall.
+        attention_steps: The last steps, in which the cross-attention learns where things are; the
+            network gets cross-attention at 16 x 16 for them.
+        attention_rate: Peak of the learning rate in those steps; a cosine to 3 %.
+        attention_boost: How much faster the queries and keys of the cross-attention learn than the
+            rest: to tell classes apart they have to change most.
+        attention_weight: Weight of the attention's loss beside that of denoising.
+        unpainted: Share of the scenes of those steps in which one thing that the caption names is
+            not drawn: attention must learn from the picture what is there. The denoiser does not
+            learn from them.
         pairs_from: Step after which scenes with two things appear.
         pairs: Share of the scenes with two things from then on.
         hard_from: Step after which scenes grow harder.
@@ -31,12 +40,17 @@ class Config(Training):
     """
 
     seed: int = 1
-    steps: int = 12_000
+    steps: int = 13_600
     text_steps: int = 400
     batch: int = 32
     chunk: int = 2048
     learning_rate: float = 1e-3
     decay_from: int = 6_000
+    attention_steps: int = 1_600
+    attention_rate: float = 1e-3
+    attention_boost: float = 5.0
+    attention_weight: float = 1.0
+    unpainted: float = 0.15
     pairs_from: int = 1800
     pairs: float = 0.4
     hard_from: int = 2250
@@ -49,3 +63,8 @@ class Config(Training):
     empty: float = 0.1
     ema: float = 0.998
     bf16: bool = True
+
+    @property
+    def attention_from(self) -> int:
+        """Step from which the attention learns; 0 in a run of fewer steps than that takes."""
+        return max(0, self.steps - self.attention_steps)

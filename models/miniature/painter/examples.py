@@ -1,11 +1,12 @@
 """What the painter learns from: latents of drawn scenes, and captions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.miniature import captions
@@ -24,13 +25,16 @@ class LatentScene:
 
     Attributes:
         scene: What was drawn.
-        absent: Whether its things were left out.
+        absent: Whether its things were left out, and the caption says so.
+        unpainted: The thing that is not drawn though the caption names it, None where there is
+            none.
         latent: Float (LATENTS, 16, 16).
         inside: 1 in the cells of things, drawn or left out, else 0; float (1, 16, 16).
     """
 
     scene: Scene
     absent: bool
+    unpainted: int | None
     latent: Tensor
     inside: Tensor
 
@@ -72,13 +76,33 @@ class Examples:
         for _ in range(self.config.chunk // 64):
             scenes = [self._scene(rng, pairs, hard) for _ in range(64)]
             absent = rng.random(64) < self.config.twins
-            images = pictures(scenes, things=(~absent).tolist())
+            unpainted = self._unpainted(rng, scenes, absent, step)
+            drawn = [_without(*parts) for parts in zip(scenes, unpainted, strict=True)]
+            images = pictures(drawn, things=(~absent).tolist())
             with torch.no_grad():
                 # (64, 3, 64, 64) to (64, LATENTS, 16, 16)
                 latents = encode(self.encoder, images.to(self.encoder.device)).cpu()
             cells = [inside(scene, cell=4) for scene in scenes]
-            for parts in zip(scenes, absent.tolist(), latents, cells, strict=True):
+            for parts in zip(scenes, absent.tolist(), unpainted, latents, cells, strict=True):
                 yield LatentScene(*parts)
+
+    def _unpainted(
+        self, rng: np.random.Generator, scenes: list[Scene], absent: NDArray[np.bool_], step: int
+    ) -> list[int | None]:
+        """Choose which things are not drawn though they are named; none before attention learns."""
+        if step < self.config.attention_from:
+            return [None] * len(scenes)
+        chosen = (rng.random(len(scenes)) < self.config.unpainted) & ~absent
+        things = [int(rng.integers(len(scene.things))) for scene in scenes]
+        return [one if none else None for one, none in zip(things, chosen.tolist(), strict=True)]
+
+
+def _without(scene: Scene, unpainted: int | None) -> Scene:
+    """The scene without one of its things."""
+    if unpainted is None:
+        return scene
+    kept = scene.things[:unpainted] + scene.things[unpainted + 1 :]
+    return replace(scene, things=kept)
 
 
 def _difficulty(config: Config, step: int) -> tuple[float, float]:

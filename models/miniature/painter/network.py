@@ -1,6 +1,7 @@
 """The networks of the miniature painter, and the pipeline that is made of them."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,9 +17,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from models.miniature import captions
 from models.miniature.tokens import write_tokenizer
 from models.miniature.vae.network import LATENTS
+from models.miniature.world import CLASSES
 
 TOKENS = 24
 """Longest caption in tokens, start and end included."""
+
+_COARSE = ("DownBlock2D", "UpBlock2D")
 
 
 class Text(nn.Module):
@@ -46,22 +50,31 @@ class Text(nn.Module):
         kinds = {"padding": "max_length", "truncation": True, "max_length": TOKENS}
         return self.tokenizer(texts, return_tensors="pt", **kinds).input_ids.to(self.encoder.device)
 
+    def words(self) -> Tensor:
+        """Token id of each class of the world, long (classes)."""
+        return torch.tensor(self.tokenizer.convert_tokens_to_ids([f"{c}</w>" for c in CLASSES]))
+
     def forward(self, texts: list[str]) -> Tensor:
         """The states of all tokens: float (texts, TOKENS, 64)."""
         return self.encoder(self.ids(texts)).last_hidden_state
 
 
-def denoiser() -> UNet2DConditionModel:
-    """A U-Net on 16 x 16 latents with cross-attention at 8 x 8 and 4 x 4."""
+def denoiser(*, fine: bool) -> UNet2DConditionModel:
+    """A U-Net on 16 x 16 latents with cross-attention at 8 x 8 and 4 x 4.
+
+    Args:
+        fine: Cross-attention at 16 x 16 too.
+    """
+    down, up = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D") if fine else _COARSE
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=LATENTS,
         out_channels=LATENTS,
         block_out_channels=(48, 96, 128),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        down_block_types=(down, "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", up),
         attention_head_dim=4,
         cross_attention_dim=64,
         norm_num_groups=8,
@@ -69,6 +82,22 @@ def denoiser() -> UNet2DConditionModel:
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
     )
+
+
+def refined(weights: Mapping[str, Tensor]) -> UNet2DConditionModel:
+    """A denoiser with attention at 16 x 16 that computes what one without it does.
+
+    Args:
+        weights: Of a denoiser with or without that attention; what is missing is random, with
+            projections of 0 at its end.
+    """
+    unet = denoiser(fine=True)
+    fresh = unet.load_state_dict(dict(weights), strict=False).missing_keys
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if name in fresh and ".proj_out." in name:
+                parameter.zero_()
+    return unet
 
 
 def scheduler() -> DDIMScheduler:

@@ -43,7 +43,12 @@ def diffuse(examples: list[LatentScene], level: Tensor) -> tuple[Tensor, Tensor]
 
 
 def weights(config: Config, step: int, examples: list[LatentScene]) -> Tensor:
-    """Weights of the loss, float (examples, 1, 16, 16); 1 outside the boxes of things."""
+    """Weights of the loss, float (examples, 1, 16, 16).
+
+    1 outside the boxes of things; 0 where the caption names what the picture lacks.
+    """
     first, last = config.box_weight
     extra = first + (last - first) * min(1.0, step / config.settled) - 1
-    return 1 + extra * torch.stack([example.inside for example in examples])
+    true = torch.tensor([example.unpainted is None for example in examples])
+    inside = torch.stack([example.inside for example in examples])
+    return (1 + extra * inside) * true.view(-1, 1, 1, 1)

@@ -22,7 +22,7 @@ from models.painting.config import PainterConfig
 from models.painting.painters import DiffusionPairPainter
 from models.protocols import PairRequest
 
-SHORTEST = Config(steps=3, text_steps=3, batch=4, chunk=64, bf16=False)
+SHORTEST = Config(steps=3, attention_steps=1, text_steps=3, batch=4, chunk=64, bf16=False)
 
 
 @pytest.fixture(scope="module")
