@@ -90,9 +90,27 @@ def export_datasets(job: ClosedSetJob) -> list[ExportedSet]:
     """
     exported: list[ExportedSet] = []
     for dataset, source in zip(job.datasets, job.config.exports, strict=True):
-        shards = {shard.path: shard.identity for shard in find_shards(dataset)}
-        exported.append(export_shards(shards, job.closed_set, Path(source.data)))
+        exported.append(export_dataset(dataset, job.closed_set, Path(source.data)))
     return exported
+
+
+def export_dataset(dataset: str, closed_set: ClosedSet, out: Path) -> ExportedSet:
+    """Export the shards of a dataset that are not degraded, without the samples left out of it.
+
+    Args:
+        dataset: Its root, or a folder of tars.
+        closed_set: The classes.
+        out: Folder of the export.
+
+    Raises:
+        DataError: If a shard is damaged.
+        InputError: If there is no shard, or the folder holds another export.
+        LeaseHeldError: If somebody else exports there.
+    """
+    found = find_shards(dataset)
+    shards = {shard.path: shard.identity for shard in found}
+    excluded = {shard.path: shard.excluded for shard in found}
+    return export_shards(shards, closed_set, out, excluded=excluded)
 
 
 def suits(closed_set: ClosedSet, config: BenchmarkConfig) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
+from storage.exclusions import excluded_keys, excluded_of
 from storage.imports import ImportRecord, read_import
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
@@ -130,7 +131,7 @@ def find_sources(config: TrainingConfig) -> list[list[ShardFile]]:
 
 
 def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
-    """List the tars to train on, in order of their names.
+    """List the tars to train on, in order of their names, each with what is left out of it.
 
     Args:
         dataset: Root of a dataset, of which committed shards alone are listed, or a local folder
@@ -183,9 +184,16 @@ def _near_miss(dataset: str) -> str:
 
 
 def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
-    shards = Store.open(dataset).shards()
+    store = Store.open(dataset)
+    shards, excluded = store.shards(), excluded_keys(store.objects)
     files = [
-        ShardFile(shard.path, ref.sha256, ref.size, shard.samples)
+        ShardFile(
+            shard.path,
+            ref.sha256,
+            ref.size,
+            shard.samples,
+            excluded_of(store, shard.commit, excluded),
+        )
         for shard in shards
         if shard.path is not None
         and (ref := shard.commit.object) is not None
@@ -272,7 +280,7 @@ class SampleFiles:
         if self._cache is None:
             message = f"{shard.path} is in an object store: give a shard_cache to keep it in"
             raise InputError(message)
-        return shard.num_samples
+        return shard.num_samples - len(shard.excluded)
 
     def _read_index(self, shard: ShardFile) -> dict[str, Members]:
         """Index a shard; one that the cache lets go before it is opened is fetched again."""
@@ -298,7 +306,9 @@ class SampleFiles:
                 )
                 raise DataError(message)
             self._keys.add(found, shard.path)
-            self._indexes[number] = list(found.items())
+            self._indexes[number] = [
+                (key, members) for key, members in found.items() if key not in shard.excluded
+            ]
         return self._indexes[number]
 
     def _local(self, shard: ShardFile) -> str | Path:
