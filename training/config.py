@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from models.student.config import StudentConfig
+from storage.folds import Fold
 from training.shares import source_shares
 
 
@@ -150,6 +151,9 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Template set of the class texts."""
     student: StudentConfig
     """The network."""
+    held_out: Fold | None = None
+    """Samples of the dataset that are not trained on, so that the student can judge them; noise
+    learning sets it. What noise learning said of samples before does not count then."""
     classes_per_image: int = Field(default=100, gt=0)
     """Names m that an image is trained against, its own among them; capped at the vocabulary."""
     negatives: NegativesConfig = NegativesConfig()
@@ -222,6 +226,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     def identity(self) -> dict[str, object]:
         """Fields that decide the weights that come out; places and speed are left out."""
         places = {"dataset", "sources", "out", "device", "shard_cache", "resume_from"}
+        places |= {"held_out"}  # what is left out of a shard is a part of its fingerprint
         upkeep = {"compile", "threads", "cache_bytes", "shard_cache_bytes"}
         upkeep |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
         found = self.model_dump(mode="json", exclude=places | upkeep)

@@ -20,7 +20,8 @@ from torch import Tensor
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
-from storage.exclusions import excluded_keys, excluded_of
+from storage.exclusions import excluded_keys, excluded_of, written_keys
+from storage.folds import Fold
 from storage.imports import ImportRecord, read_import
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
@@ -127,22 +128,32 @@ def find_sources(config: TrainingConfig) -> list[list[ShardFile]]:
             message = f"{place} is named as a source twice: name it once, with the sum of weights"
             raise InputError(message)
     use_degraded = config.degraded_shards == "use"
-    return [find_shards(place, use_degraded=use_degraded) for place in places]
+    return [
+        find_shards(place, use_degraded=use_degraded, held_out=config.held_out) for place in places
+    ]
 
 
-def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
+def find_shards(
+    dataset: str, *, use_degraded: bool = False, held_out: Fold | None = None
+) -> list[ShardFile]:
     """List the tars to train on, in order of their names, each with what is left out of it.
 
     Args:
         dataset: Root of a dataset, of which committed shards alone are listed, or a local folder
             with tars.
         use_degraded: Whether shards below the dataset's minimum yield are listed too.
+        held_out: A part of the dataset that is left out besides what people excluded; what noise
+            learning excluded is not, because it is about to judge again.
 
     Raises:
-        InputError: If there is nothing to train on.
+        InputError: If there is nothing to train on, or a part is held out of something else than a
+            dataset.
     """
     if open_objects(dataset).size(SPEC_PATH) is not None:
-        return _committed_shards(dataset, use_degraded=use_degraded)
+        return _committed_shards(dataset, held_out, use_degraded=use_degraded)
+    if held_out is not None:
+        message = f"{dataset} is no dataset, expected one: parts of a folder cannot be held out"
+        raise InputError(message)
     if "://" not in dataset and (recorded := read_import(local_path(dataset, "the dataset"))):
         return _imported_shards(local_path(dataset), recorded)
     is_url = "://" in dataset
@@ -183,9 +194,11 @@ def _near_miss(dataset: str) -> str:
     return ": generate the dataset first"
 
 
-def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
+def _committed_shards(
+    dataset: str, held_out: Fold | None, *, use_degraded: bool
+) -> list[ShardFile]:
     store = Store.open(dataset)
-    shards, excluded = store.shards(), excluded_keys(store.objects)
+    shards, excluded = store.shards(), _left_out(store, held_out)
     files = [
         ShardFile(
             shard.path,
@@ -206,6 +219,13 @@ def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
         )
         raise InputError(message)
     return files
+
+
+def _left_out(store: Store, held_out: Fold | None) -> frozenset[str]:
+    if held_out is None:
+        return excluded_keys(store.objects)
+    part = {key for key in written_keys(store) if held_out.has(key)}
+    return excluded_keys(store.objects, judges=("hand",)) | part
 
 
 class SampleFiles:
