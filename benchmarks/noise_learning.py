@@ -3,8 +3,9 @@
 A dataset of the demonstration is copied; in the copy one sample of five gets the mask of another
 image with as many classes, under its own classes: right words, right picture, wrong place. Students
 of three folds judge the copy, and the share of the planted samples that is left out is counted for
-each share that stays. Students are trained on the dataset as it was made, on the copy, on what noise
-learning left of it, and on as many samples taken out by chance. `--out` keeps datasets and runs; what is there is not made again.
+each share that stays. Students are trained on the dataset as it was made, on the copy, on what
+noise learning left of it, and on what is left when as many samples are taken out by chance. `--out`
+keeps datasets and runs; what is there is not made again.
 """
 
 import argparse
