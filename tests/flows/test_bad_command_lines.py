@@ -292,7 +292,13 @@ LINES = [
     ("denoise old-dataset --out new --recipe deeplabv3_miniature", "--recipe and --classes"),
     ("denoise old-dataset --out new --set steps=3", "unknown key 'steps'"),
     ("denoise listed --out new", "'spec' is []", 3),
-    ("plan --root new --samples 8 --set writer={kind: captions, file: none.txt}", "none.txt does"),
+    (
+        [
+            *["plan", "--root", "new", "--samples", "8", "--set"],
+            "writer={kind: captions, file: none.txt}",
+        ],
+        "none.txt does not exist, expected a file with captions",
+    ),
     ("quarantine burn old-dataset", "Choose from"),
     ("quarantine list none", "there is no dataset"),
     ("quarantine restore old-dataset", "restore needs a batch"),
