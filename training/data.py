@@ -4,6 +4,7 @@ Every position of a run has its sample, its view and its names, however many pro
 restarts there are. A sample is read at once, decoded, and kept if all fit in memory.
 """
 
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -33,12 +34,16 @@ from storage.store import Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import LabelledPair, augment
 from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
+from training.disturbances import disturb
 from training.epochs import Epochs, MixedEpochs
 from training.negatives import Exclusions
 from training.sampling import IGNORE, remap, sample_subsets
 from training.shard_cache import ShardCache, ShardFile
+from training.splicing import Tile, draw_grid, draw_tiles, splice
 
 _PREFETCH = 3
+_SPLICING = 1
+"""Tells the generator of a splice from that of the view."""
 _LAYOUTS = {
     "miniature": ("JPEGImages", "benchmark.json"),
     "voc21": ("JPEGImages", "SegmentationClass"),
@@ -476,17 +481,38 @@ class Batches:
     def _draw(self, position: int) -> "_Drawn":
         """What a position of the run shows."""
         epoch, index = self._epochs.place(position)
-        stored = self.samples[index]
-        rng = np.random.default_rng((self.plan.seed, epoch, index))
-        plan = self.plan
+        plan, config = self.plan, self.plan.augmentation
+        shown = self._spliced(position, epoch, index) if config.splice else self._tile(index)
+        rng = np.random.default_rng((plan.seed, epoch, index))
+        view = augment(shown.pair, plan.side, config, rng, padding=plan.padding)
         return _Drawn(
-            pair=augment(stored.pair, plan.side, plan.augmentation, rng, padding=plan.padding),
-            class_ids=stored.class_ids,
-            excluded=self._exclusions.of(
-                stored.class_ids, stored.text, judged=stored.judged_class_ids
-            ),
+            pair=disturb(view, config, rng),
+            class_ids=shown.class_ids,
+            excluded=shown.excluded,
             seed=int(rng.integers(2**63)),
         )
+
+    def _tile(self, index: int) -> Tile:
+        stored = self.samples[index]
+        excluded = self._exclusions.of(
+            stored.class_ids, stored.text, judged=stored.judged_class_ids
+        )
+        return Tile(stored.pair, stored.class_ids, excluded)
+
+    def _spliced(self, position: int, epoch: int, index: int) -> Tile:
+        """The sample of a position, maybe with others of the positions after it around it."""
+        plan, config = self.plan, self.plan.augmentation
+        # its own generator: the views of samples that are not spliced stay what they were
+        rng = np.random.default_rng((plan.seed, epoch, index, _SPLICING))
+        grid = draw_grid(config, rng)
+        if grid == (1, 1):
+            return self._tile(index)
+        most = min(plan.classes_per_image, len(self.samples.vocabulary))
+        tiles = draw_tiles(
+            lambda after: self._tile(self._epochs.place(position + after)[1]), grid, most, rng
+        )
+        side = math.ceil(config.max_scale * plan.side)
+        return splice(tiles, grid, side, padding=plan.padding)
 
 
 def _epochs(samples: SampleFiles, plan: BatchPlan, sources: Sequence[int]) -> Epochs | MixedEpochs:
