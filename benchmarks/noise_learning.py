@@ -2,12 +2,13 @@
 
 A dataset of the demonstration is copied; in the copy one sample of five gets the mask of another
 image that shows as many classes, none of them its own. `labels`: the mask as it is, with the
-classes of that image. `places`: under the sample's own classes, so that only the place and the
-outline are wrong; the objects of this dataset lie in the middle, and such a mask covers half of
-the true one. Students of three folds judge the copy, and the share of the planted samples that is
-left out is counted for each share that stays. Students are trained on the dataset as it was made,
-on the copy with wrong labels, on what noise learning left of that, and on what is left when as many
-samples are taken out by chance. `--out` keeps datasets and runs; what is there is not made again.
+classes of that image. `places` (the first seed alone): under the sample's own classes, so that only
+the place and the outline are wrong; the objects of this dataset lie in the middle, and such a mask
+covers half of the true one. Students of three folds judge the copy, and the share of the planted
+samples that is left out is counted for each share that stays. Students are trained on the dataset
+as it was made, on the copy with wrong labels, on what noise learning left of that, and on what is
+left when as many samples are taken out by chance. `--out` keeps datasets and runs; what is there is
+not made again.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
     root = out / f"seed{seed}"
     generate_locally(demo_generation(root / "generated", seed), console)
     rows: list[dict[str, object]] = []
-    for way in WAYS:
+    for way in WAYS if seed == 0 else WAYS[:1]:
         overlaps = plant(root / "generated", root / way, seed, way)
         agreements = _judged(root, way, seed, console)
         rows += _all_found(seed, way, agreements, overlaps)

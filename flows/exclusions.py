@@ -10,7 +10,7 @@ from storage.card import write_card
 from storage.errors import InputError
 from storage.exclusions import exclude_samples, include_samples, latest, read_exclusions
 from storage.store import Store
-from storage.texts import read_text
+from storage.texts import read_text_file
 
 
 def list_exclusions(root: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def read_keys(file: Path) -> list[str]:
     Raises:
         InputError: The file cannot be read, is no text, or names no sample.
     """
-    keys = read_text(file, "sample keys, one a line").split()
+    keys = read_text_file(file, "sample keys, one a line").split()
     if not keys:
         message = f"{file} is empty, expected sample keys, one a line"
         raise InputError(message)

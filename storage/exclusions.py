@@ -31,7 +31,7 @@ _RESTORE = (
     "said of samples is lost"
 )
 
-Judge = Literal["hand", "noise-learning"]
+JudgedBy = Literal["hand", "noise-learning"]
 """Who says so: a person, or the agreement of segmenters that were trained on other samples."""
 
 
@@ -42,7 +42,7 @@ class Exclusion(Record, frozen=True):
     """Sample key."""
     act: Literal["exclude", "include"]
     """Whether it is left out from then on, or no longer."""
-    by: Judge
+    by: JudgedBy
     """Who judged."""
     who: str
     """User and machine."""
@@ -72,7 +72,7 @@ def latest(history: Iterable[Exclusion]) -> dict[str, Exclusion]:
 
 
 def excluded_keys(
-    objects: ObjectStore, *, judges: Collection[Judge] = ("hand", "noise-learning")
+    objects: ObjectStore, *, judges: Collection[JudgedBy] = ("hand", "noise-learning")
 ) -> frozenset[str]:
     """Keys of the samples that are left out.
 

@@ -59,7 +59,7 @@ def decode_text(data: bytes, name: str) -> str:
     return text
 
 
-def read_text(file: Path, expected: str) -> str:
+def read_text_file(file: Path, expected: str) -> str:
     """Read a text file that somebody names.
 
     Args:

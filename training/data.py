@@ -39,7 +39,7 @@ from training.epochs import Epochs, MixedEpochs
 from training.negatives import Exclusions
 from training.sampling import IGNORE, remap, sample_subsets
 from training.shard_cache import ShardCache, ShardFile
-from training.splicing import Tile, draw_grid, draw_tiles, splice
+from training.splicing import SampleTile, draw_grid, draw_tiles, splice
 
 _PREFETCH = 3
 _SPLICING = 1
@@ -492,14 +492,14 @@ class Batches:
             seed=int(rng.integers(2**63)),
         )
 
-    def _tile(self, index: int) -> Tile:
+    def _tile(self, index: int) -> SampleTile:
         stored = self.samples[index]
         excluded = self._exclusions.of(
             stored.class_ids, stored.text, judged=stored.judged_class_ids
         )
-        return Tile(stored.pair, stored.class_ids, excluded)
+        return SampleTile(stored.pair, stored.class_ids, excluded)
 
-    def _spliced(self, position: int, epoch: int, index: int) -> Tile:
+    def _spliced(self, position: int, epoch: int, index: int) -> SampleTile:
         """The sample of a position, maybe with others of the positions after it around it."""
         plan, config = self.plan, self.plan.augmentation
         # its own generator: the views of samples that are not spliced stay what they were

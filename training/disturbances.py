@@ -17,7 +17,7 @@ from training.config import AugmentationConfig
 
 _LEAST_SIGMA = 0.1
 
-Picture = UInt8[np.ndarray, "side side 3"]
+_Picture = UInt8[np.ndarray, "side side 3"]
 
 
 def disturb(
@@ -71,7 +71,7 @@ def _coefficients(shown: np.ndarray, source: np.ndarray) -> list[float]:
     return np.linalg.solve(np.array(rows), source.ravel()).tolist()
 
 
-def _blurred(picture: Picture, sigma: float) -> Picture:
+def _blurred(picture: _Picture, sigma: float) -> _Picture:
     return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(sigma)))
 
 
@@ -90,7 +90,7 @@ def _hidden(
         patches.append((*place, rng.integers(0, 256, 3, dtype=np.uint8)))
         labels[place] = IGNORE_LABEL
 
-    def covered(picture: Picture) -> Picture:
+    def covered(picture: _Picture) -> _Picture:
         picture = picture.copy()
         for rows, columns, colour in patches:
             picture[rows, columns] = colour
@@ -100,6 +100,6 @@ def _hidden(
     return LabelledPair(shown.image, shown.counterfactual, labels)
 
 
-def _of_images(view: LabelledPair, change: Callable[[Picture], Picture]) -> LabelledPair:
+def _of_images(view: LabelledPair, change: Callable[[_Picture], _Picture]) -> LabelledPair:
     twin = view.counterfactual
     return LabelledPair(change(view.image), None if twin is None else change(twin), view.labels)

@@ -20,7 +20,7 @@ _SPREAD = 4
 
 
 @dataclass(frozen=True)
-class Tile:
+class SampleTile:
     """A sample that may become a part of an image.
 
     Attributes:
@@ -45,11 +45,11 @@ def draw_grid(config: AugmentationConfig, rng: np.random.Generator) -> tuple[int
 
 
 def draw_tiles(
-    tile: Callable[[int], Tile],
+    tile: Callable[[int], SampleTile],
     grid: tuple[int, int],
     most_classes: int,
     rng: np.random.Generator,
-) -> list[Tile]:
+) -> list[SampleTile]:
     """Draw the tiles of an image.
 
     A tile whose classes would be too many in all gives its place to one that is there already.
@@ -78,12 +78,12 @@ def draw_tiles(
 
 
 def splice(
-    tiles: Sequence[Tile],
+    tiles: Sequence[SampleTile],
     grid: tuple[int, int],
     short_side: int,
     *,
     padding: tuple[int, int, int],
-) -> Tile:
+) -> SampleTile:
     """Join tiles to one sample.
 
     All have the size of the first; one of another shape is fitted into that, with padding around
@@ -109,7 +109,7 @@ def splice(
         labels=_joined([each.labels for each in fitted], grid),
     )
     excluded = {k for tile in tiles for k in tile.excluded}
-    return Tile(pair, classes, tuple(sorted(excluded.difference(classes))))
+    return SampleTile(pair, classes, tuple(sorted(excluded.difference(classes))))
 
 
 def _joined(parts: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
@@ -119,7 +119,7 @@ def _joined(parts: Sequence[np.ndarray], grid: tuple[int, int]) -> np.ndarray:
 
 
 def _fitted(
-    tile: Tile, size: tuple[int, int], classes: Sequence[int], padding: tuple[int, int, int]
+    tile: SampleTile, size: tuple[int, int], classes: Sequence[int], padding: tuple[int, int, int]
 ) -> LabelledPair:
     pair = tile.pair
     labels = pair.labels

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from models.writing.mentions import ClassWords, find_mentions
 from storage.errors import InputError
-from storage.texts import read_text
+from storage.texts import read_text_file
 from storage.vocabulary import ClassRecord
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv")
@@ -125,7 +125,7 @@ def read_captions(file: Path, column: str) -> list[str]:
     if kind not in SUFFIXES:
         message = f"{file} ends in {kind or 'nothing'!r}, expected a file of {_EXPECTED}"
         raise InputError(message)
-    text = read_text(file, _EXPECTED)
+    text = read_text_file(file, _EXPECTED)
     if kind == ".txt":
         raw: Iterator[str] = iter(text.splitlines())
     elif kind == ".jsonl":
@@ -146,7 +146,7 @@ def captions_digest(file: Path) -> str:
         InputError: There is no such file.
     """
     if not file.is_file():
-        read_text(file, _EXPECTED)  # says what is wrong with it
+        read_text_file(file, _EXPECTED)  # says what is wrong with it
     stat = file.stat()
     return _digest(file.absolute(), stat.st_mtime_ns, stat.st_size)
 

@@ -11,7 +11,7 @@ from storage.vocabulary import load_vocabulary
 from training.augmentation import LabelledPair
 from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
 from training.data import Batches, BatchPlan, SampleFiles, find_shards
-from training.splicing import Tile, draw_grid, draw_tiles, splice
+from training.splicing import SampleTile, draw_grid, draw_tiles, splice
 
 GREY = (122, 116, 104)
 
@@ -22,7 +22,7 @@ def tile(class_id, size=(32, 48), *, twin=True, excluded=()):
     labels[size[0] // 4 : -size[0] // 4, size[1] // 4 : -size[1] // 4] = class_id + 1
     image = np.full((*size, 3), 10 * (class_id + 1), np.uint8)
     image[labels > 0] = 200
-    return Tile(
+    return SampleTile(
         LabelledPair(image, np.full_like(image, 7) if twin else None, labels),
         (class_id,),
         tuple(excluded),
