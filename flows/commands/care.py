@@ -115,8 +115,8 @@ _ExclusionAction = Annotated[
 @app.command(
     help_epilogue=show_examples(
         "magicseg exclusions list runs/mine",
-        'magicseg exclusions add runs/mine 1f2e3d4c00000017 --why "two cats, one mask"',
-        'magicseg exclusions undo runs/mine --keys keys.txt --why "the mask is right"',
+        'magicseg exclusions add runs/mine 1f2e3d4c00000017 --why "half a cat"',
+        'magicseg exclusions undo runs/mine --keys keys.txt --why "it is right"',
     )
 )
 def exclusions(
