@@ -25,7 +25,7 @@ from training.data import SampleFiles, find_shards
 VOCABULARY = load_vocabulary("miniature")
 SLICE = "0badcafe"
 WRONG = 5
-"""Each so many-th sample has the mask of the scene after the next."""
+"""Each so many-th sample has the mask and the class of the scene after the next."""
 
 
 def scene_of(index):
@@ -38,10 +38,10 @@ def is_wrong(index):
 
 
 def drawn_sample(index, *, planted):
-    """A drawn scene; every fifth has a mask that is another scene's, if that is wanted."""
+    """A drawn scene; every fifth has the labels of another scene, if that is wanted."""
     scene = scene_of(index)
     shape = scene_of(index + 2) if planted and is_wrong(index) else scene
-    class_id = scene.things[0].class_id
+    class_id = shape.things[0].class_id
     labels = np.where(world.masks(shape)[0], class_id + 1, 0)
     return Sample(
         key=f"{SLICE}{index:08d}",
