@@ -24,6 +24,7 @@ from rich.console import Console
 
 from benchmarks.results_file import write_results
 from evaluation.benchmarks.contract import BenchmarkConfig
+from evaluation.scoring.agreement import Agreement
 from evaluation.scoring.results import Scores
 from flows.demo import demo_generation
 from flows.local_runs import generate_locally
@@ -161,7 +162,7 @@ def measure(out: Path, seed: int, console: Console) -> list[dict[str, object]]:
     return rows
 
 
-def _judged(root: Path, way: Way, seed: int, console: Console) -> dict[str, dict[int, float]]:
+def _judged(root: Path, way: Way, seed: int, console: Console) -> dict[str, Agreement]:
     parameters = NoiseParameters(
         dataset=str(root / way),
         out=str(root / f"{way}-noise"),
@@ -172,9 +173,9 @@ def _judged(root: Path, way: Way, seed: int, console: Console) -> dict[str, dict
 
 
 def _all_found(
-    seed: int, way: Way, agreements: dict[str, dict[int, float]], overlaps: dict[str, float]
+    seed: int, way: Way, agreements: dict[str, Agreement], overlaps: dict[str, float]
 ) -> list[dict[str, object]]:
-    means = {key: fmean(own.values()) for key, own in agreements.items()}
+    means = {key: own.score for key, own in agreements.items()}
     rows: list[dict[str, object]] = [
         {
             "seed": seed,

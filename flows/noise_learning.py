@@ -8,6 +8,7 @@ from prefect import flow
 from pydantic import BaseModel, Field
 from rich.console import Console
 
+from evaluation.scoring.agreement import Agreement
 from evaluation.scoring.config import ScoringConfig
 from flows.exclusions import who_is_here
 from flows.live_page import engine_log
@@ -106,16 +107,16 @@ def plan_noise(parameters: NoiseParameters) -> list[tuple[RunStep[Any], FoldJudg
 
 def judge_all(
     steps: Sequence[tuple[RunStep[Any], FoldJudging]], execute: Execute
-) -> dict[str, dict[int, float]]:
+) -> dict[str, Agreement]:
     """Train and judge fold by fold; what was done before is found.
 
     Returns:
-        Sample key -> class id -> IoU.
+        How far each sample's mask and a prediction agree, by its key.
 
     Raises:
         IncompleteError: No sample could be judged.
     """
-    agreements: dict[str, dict[int, float]] = {}
+    agreements: dict[str, Agreement] = {}
     for training, judging in steps:
         execute(training)
         agreements |= execute(judging).result.samples

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from evaluation.scoring.agreement import class_agreements
+from evaluation.scoring.agreement import Agreement, find_agreement
 from evaluation.scoring.config import ScoringConfig
 from models.devices import pick_device
 from storage.codecs import decode_image, decode_label_map
@@ -63,9 +63,8 @@ class FoldAgreements(Record, frozen=True):
 
     fingerprint: str
     """Stands for the segmenter, the samples, and the way of predicting."""
-    samples: dict[str, dict[int, float]]
-    """Sample key -> class id -> IoU of mask and prediction in [0, 1]. Samples of which the
-    segmenter knows no class are not there."""
+    samples: dict[str, Agreement]
+    """By sample key; samples of which the segmenter knows no class are not there."""
 
 
 class FoldJudging(RunStep[FoldAgreements]):
@@ -156,7 +155,7 @@ class FoldJudging(RunStep[FoldAgreements]):
             ]
         )
 
-    def _judged(self) -> Iterator[tuple[str, dict[int, float]]]:
+    def _judged(self) -> Iterator[tuple[str, Agreement]]:
         job = self.job
         classes = dataset_classes(job.dataset, job.vocabulary)
         place = pick_device(job.device)
@@ -167,10 +166,9 @@ class FoldJudging(RunStep[FoldAgreements]):
             own = [classes.class_ids.index(k) for k in sample.class_ids]
             candidates = own if job.against == "sample" else None
             found = predict_labels(predictor.predictor, image, candidates, classes, predictor.rule)
-            agreements = class_agreements(labels, found)
-            judged = {k: agreement for k, agreement in agreements.items() if k in predictor.known}
-            if judged:
-                yield sample.key, judged
+            agreement = find_agreement(labels, found, predictor.known)
+            if agreement is not None:
+                yield sample.key, agreement
 
     def _held_out(self) -> Iterator[LabelledImage]:
         job = self.job

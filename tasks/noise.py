@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evaluation.scoring.agreement import Agreement
 from storage.card import write_card
 from storage.exclusions import Exclusion, append_exclusions, latest, read_exclusions
 from storage.records import Record
@@ -20,11 +21,14 @@ from storage.store import Store
 
 __all__ = ["NoiseRules", "NoiseVerdict"]
 
+_Value = tuple[float, float]
+"""IoU of a class, and of all objects of the same sample."""
+
 Ranking = Literal["class", "all"]
 """Whom a sample is compared with."""
 
-Agreements = Mapping[str, Mapping[int, float]]
-"""Sample key -> class id -> IoU in [0, 1]."""
+Agreements = Mapping[str, Agreement]
+"""By sample key."""
 
 
 class NoiseRules(Record, frozen=True):
@@ -60,8 +64,9 @@ def find_noise(agreements: Agreements, rules: NoiseRules) -> set[str]:
     """Choose the samples that are left out: those with the lowest rank.
 
     Under the ranking `all` a sample's rank is the mean IoU of its classes, under `class` the mean
-    of the places that these have among all IoUs of their class, from 0 for the lowest to 1. Samples
-    of one rank come in the order of their mean IoU, and then of their keys.
+    of the places that these have among all IoUs of their class, from 0 for the lowest to 1. Of
+    equal IoUs that is lower whose objects agree less, whatever they are taken for: a segmenter that
+    takes many things for others would not tell a wrong mask from its own mistake otherwise.
 
     Args:
         agreements: Of all judged samples, each with a class at least.
@@ -70,33 +75,38 @@ def find_noise(agreements: Agreements, rules: NoiseRules) -> set[str]:
     Returns:
         Keys; as many as are more than `keep` of the samples, rounded.
     """
-    places = _places(agreements) if rules.ranking == "class" else agreements
+    places = _places(agreements) if rules.ranking == "class" else dict[str, float]()
     order = sorted(
         agreements,
-        key=lambda key: (fmean(places[key].values()), fmean(agreements[key].values()), key),
+        key=lambda key: (
+            places.get(key, 0.0),
+            agreements[key].score,
+            agreements[key].objects,
+            key,
+        ),
     )
     return set(order[: len(order) - round(rules.keep * len(order))])
 
 
-def _places(agreements: Agreements) -> dict[str, dict[int, float]]:
-    """For each class of a sample the share of the class's other samples that agree less.
+def _places(agreements: Agreements) -> dict[str, float]:
+    """For each sample, as a mean over its classes, the share of others that agree less.
 
-    Of equal IoUs each has the middle of their places, so that a class whose every mask is
-    contradicted wholly stands in the middle, and not at the end.
+    Of equals each has the middle of their places, so that a class whose every mask is contradicted
+    alike stands in the middle, and not at the end.
     """
-    by_class: dict[int, list[float]] = {}
+    by_class: dict[int, list[_Value]] = {}
     for own in agreements.values():
-        for class_id, iou in own.items():
-            by_class.setdefault(class_id, []).append(iou)
+        for class_id, iou in own.classes.items():
+            by_class.setdefault(class_id, []).append((iou, own.objects))
     for each in by_class.values():
         each.sort()
     return {
-        key: {k: _place(iou, by_class[k]) for k, iou in own.items()}
+        key: fmean(_place((iou, own.objects), by_class[k]) for k, iou in own.classes.items())
         for key, own in agreements.items()
     }
 
 
-def _place(iou: float, others: Sequence[float]) -> float:
+def _place(iou: _Value, others: Sequence[_Value]) -> float:
     """Place of a value among all of its class in ascending order, itself among them, in (0, 1)."""
     return (bisect_left(others, iou) + bisect_right(others, iou)) / (2 * len(others))
 
@@ -124,14 +134,14 @@ def apply_noise(
             continue
         excluded = word is not None and word.act == "exclude"
         if excluded != (key in noise):
-            score = fmean(agreements[key].values())
+            score = agreements[key].score
             lines.append(_line(key, score, rules, who=who, at=at, noisy=key in noise))
     if lines and change:
         append_exclusions(store.objects, lines)
     if change:
         write_card(store)  # it may be older than the last act, if somebody was killed in between
-    kept = [fmean(own.values()) for key, own in agreements.items() if key not in noise]
-    dropped = [fmean(agreements[key].values()) for key in noise]
+    kept = [own.score for key, own in agreements.items() if key not in noise]
+    dropped = [agreements[key].score for key in noise]
     spoken = {key for key, word in words.items() if word.by == "hand"}
     return NoiseVerdict(
         judged=len(agreements),

@@ -1,17 +1,36 @@
 """Agreement: how far a label map and a prediction of the same image say the same."""
 
+from collections.abc import Collection
+from statistics import fmean
+
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Record
 
-__all__ = ["class_agreements"]
+__all__ = ["Agreement", "find_agreement"]
 
 
-def class_agreements(
-    labels: Shaped[np.ndarray, "height width"], predicted: Shaped[np.ndarray, "height width"]
-) -> dict[int, float]:
-    """Intersection over union of each class that the label map shows.
+class Agreement(Record, frozen=True):
+    """How far a prediction says what the mask of a sample says."""
+
+    classes: dict[int, float]
+    """Class id -> intersection over union in [0, 1], of each class that is judged."""
+    objects: float
+    """The same of all objects together, whatever they are taken for."""
+
+    @property
+    def score(self) -> float:
+        """Mean over the classes."""
+        return fmean(self.classes.values())
+
+
+def find_agreement(
+    labels: Shaped[np.ndarray, "height width"],
+    predicted: Shaped[np.ndarray, "height width"],
+    known: Collection[int],
+) -> Agreement | None:
+    """Compare the classes that a label map shows with a prediction.
 
     Pixels that the label map ignores count on neither side. This is the cleanliness of DiffuMask
     (ICCV 2023, section 3.3): the predicting network must not have been trained on the image.
@@ -19,16 +38,23 @@ def class_agreements(
     Args:
         labels: ``class_id + 1``, 0 background, 65535 ignored.
         predicted: The same of the prediction.
+        known: Ids of the classes that the network can find.
 
     Returns:
-        Class id -> IoU in [0, 1], by ascending id; empty where the map shows no class.
+        The agreement; None where the map shows none of these classes.
     """
     counted = labels != IGNORE_LABEL
     shown, found = labels[counted], predicted[counted]
-    agreements: dict[int, float] = {}
-    for label in np.unique(shown).tolist():
-        if label != BACKGROUND_LABEL:
-            both = np.count_nonzero((shown == label) & (found == label))
-            either = np.count_nonzero((shown == label) | (found == label))
-            agreements[label - 1] = both / either
-    return agreements
+    classes = {
+        label - 1: _overlap(shown == label, found == label)
+        for label in np.unique(shown).tolist()
+        if label != BACKGROUND_LABEL and label - 1 in known
+    }
+    if not classes:
+        return None
+    objects = _overlap(shown != BACKGROUND_LABEL, found != BACKGROUND_LABEL)
+    return Agreement(classes=classes, objects=objects)
+
+
+def _overlap(first: Bool[np.ndarray, " pixels"], second: Bool[np.ndarray, " pixels"]) -> float:
+    return np.count_nonzero(first & second) / np.count_nonzero(first | second)

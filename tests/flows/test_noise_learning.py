@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from evaluation.scoring.agreement import Agreement
 from models.miniature import world
 from storage.codecs import encode_image, encode_label_map
 from storage.commits import Counts
@@ -87,7 +88,10 @@ def store(tmp_path, commit_drawn):
 
 
 def judged(count, low=()):
-    return {f"{n:016x}": {n: 0.1 if n in low else 0.9} for n in range(count)}
+    return {
+        f"{n:016x}": Agreement(classes={n: 0.1 if n in low else 0.9}, objects=0.5)
+        for n in range(count)
+    }
 
 
 def test_noise_is_left_out_and_taken_back_and_the_same_twice_is_nothing(store):
@@ -128,7 +132,8 @@ def test_a_part_that_is_held_out_is_not_trained_on_whatever_was_said_of_it(tmp_p
     store = commit_scenes(tmp_path / "d", [8, 8])
     fold = Fold(number=0, of=2)
     whole = len(SampleFiles(find_shards(store.root), VOCABULARY))
-    apply_noise(store, {f"{SLICE}00000001": {1: 0.0}}, NoiseRules(keep=0.3), who="me")
+    noise = {f"{SLICE}00000001": Agreement(classes={1: 0.0}, objects=0.0)}
+    apply_noise(store, noise, NoiseRules(keep=0.3), who="me")
     exclude_samples(store, [f"{SLICE}00000002"], who="ann", why="torn")
     parts = [find_shards(store.root, held_out=Fold(number=n, of=2)) for n in range(2)]
     sizes = [len(SampleFiles(part, VOCABULARY)) for part in parts]
