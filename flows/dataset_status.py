@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
+from storage.exclusions import count_excluded
 from storage.ledger import Ledger
 from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
@@ -21,6 +22,7 @@ def describe_status(root: str) -> dict[str, Any]:
     store = Store.open(root)
     slices = store.status()
     spending = add_up(store, slices)
+    excluded = count_excluded(store)
     return {
         "root": store.root,
         "slices": [
@@ -34,6 +36,7 @@ def describe_status(root: str) -> dict[str, Any]:
                 "requested": status.requested,
                 "written": status.written,
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
+                "excluded": excluded.get(status.slice_id, {}),
                 "degraded": status.degraded,
                 "bytes": status.num_bytes,
                 "seconds": {
@@ -93,6 +96,14 @@ def print_status(status: dict[str, Any], console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+        if part["excluded"]:
+            by = ", ".join(f"{judge} {n}" for judge, n in sorted(part["excluded"].items()))
+            left = part["written"] - sum(part["excluded"].values())
+            console.print(
+                f"excluded: {by}; {left} samples are left to train on and to export",
+                markup=False,
+                soft_wrap=True,
+            )
         if part["undelivered"]:
             failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
             console.print(

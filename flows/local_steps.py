@@ -44,13 +44,14 @@ from flows.training_parameters import (
 from models.labelling.attention.affinity_config import AffinityRecord
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
-from storage.exports.folders import ExportedSet, export_shards
+from storage.exports.folders import ExportedSet
 from storage.layout import ENGINE_FOLDER, SPEC_PATH
 from storage.locks import hold_folder, refuse_other_files
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.affinities import AffinityJob, AffinityTraining
+from tasks.closed_sets import export_dataset
 from tasks.resident import ResidentModels
 from tasks.steps import ResultT, RunStep, StepOutcome
 from tasks.training import StudentTraining
@@ -151,9 +152,9 @@ def export_locally(
             or the folder holds something else.
         LeaseHeldError: Somebody else exports there.
     """
-    shards = {shard.path: shard.identity for shard in find_shards(dataset)}
+    find_shards(dataset)  # what is no dataset is told before anything else
     closed_set = resolve_closed_set(load_vocabulary(vocabulary or _vocabulary(dataset)), classes)
-    exported = export_shards(shards, closed_set, out)
+    exported = export_dataset(dataset, closed_set, out)
     table = Table("label", "class", "samples", title=f"{exported.num_samples} samples in {out}")
     for label, each in enumerate(exported.labels):
         table.add_row(str(label), each, str(exported.samples_by_class.get(each, "-")))

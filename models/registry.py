@@ -26,6 +26,7 @@ from models.labelling.sam3_config import Sam3Config
 from models.loading import LOADING
 from models.painting.config import InpainterConfig, PainterConfig
 from models.protocols import TokenCounter
+from models.writing.caption_writer import CaptionWriterConfig
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.writers import TemplateWriterConfig
 from storage.errors import InputError
@@ -99,6 +100,13 @@ KINDS: tuple[Kind, ...] = (
         "models.writing.chat:ChatWriter",
         Need.SERVICE,
         "asks a language model behind an OpenAI-compatible endpoint",
+    ),
+    Kind(
+        Role.WRITER,
+        CaptionWriterConfig,
+        "models.writing.caption_writer:CaptionWriter",
+        Need.DISK,
+        "takes captions from a file, filtered as DiffuMask does",
     ),
     Kind(
         Role.PAINTER,
@@ -279,7 +287,7 @@ def _load(place: str) -> Any:
 
 
 if TYPE_CHECKING:
-    WriterConfig = TemplateWriterConfig | ChatWriterConfig
+    WriterConfig = TemplateWriterConfig | ChatWriterConfig | CaptionWriterConfig
     AnyPainterConfig = PainterConfig
     AnyDetectorConfig = (
         DetectorConfig | MmGroundingDinoConfig | Owlv2Config | OriginalDetectorConfig

@@ -13,6 +13,7 @@ from storage.archives import first_name
 from storage.checks import read_whole
 from storage.commits import ClassOutcomes, Commit
 from storage.errors import DataError, InputError
+from storage.exclusions import count_excluded
 from storage.layout import CARD_PATH
 from storage.manifest import count_outcomes
 from storage.spending import add_up, spending_notes, spending_rows
@@ -127,6 +128,7 @@ def render_card(store: Store, *, with_cost: bool = True) -> str:
     parts = (
         _summary(statuses),
         _named(damaged),
+        _left_out(store),
         _spent(store, statuses) if with_cost else "",
         loading,
         _classes(outcomes),
@@ -188,6 +190,28 @@ def _named(damaged: Sequence[str]) -> str:
         return ""
     lines = [f"- {each}" for each in damaged]
     return "\n".join(["## Shards that are damaged", "", *lines, ""])
+
+
+def _left_out(store: Store) -> str:
+    """How many samples nobody is to train on."""
+    title = "## Samples that are left out"
+    try:
+        counted = count_excluded(store)
+    except DataError as error:
+        return "\n".join([title, "", f"Not known: {error}", ""])
+    by: Counter[str] = Counter()
+    for each in counted.values():
+        by.update(each)
+    if not by:
+        return ""
+    judges = ", ".join(f"{judge} {count}" for judge, count in sorted(by.items()))
+    words = (
+        f"{by.total()} of the samples above are in the tars, but the engine neither trains on "
+        f"them nor exports them ({judges}). `.engine/exclusions/*.jsonl` says which and why, in "
+        "order: the last line about a `key` counts. Other readers have to leave them out "
+        "themselves."
+    )
+    return "\n".join([title, "", words, ""])
 
 
 def _spent(store: Store, statuses: Sequence[SliceStatus]) -> str:

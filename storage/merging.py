@@ -1,5 +1,7 @@
 """Merging: the finished shards of several datasets as one dataset.
 
+What was said of samples of a source (`storage.exclusions`) is said of them in the merge too.
+
 A merge is a dataset of its own kind: all that reads a dataset reads it, and its specification
 is those of its sources, so that nothing is generated into it. Shards of sources that name their
 samples by classes alone (scheme 1) get the names that they would have by their dataset; all others
@@ -16,6 +18,7 @@ from storage.card import write_card
 from storage.checks import read_whole
 from storage.commits import Commit
 from storage.errors import DataError, InputError
+from storage.exclusions import carry_exclusions
 from storage.identity import digest
 from storage.layout import shard_name
 from storage.manifest import decode_manifest, encode_manifest
@@ -29,6 +32,7 @@ from storage.store import Store
 __all__ = ["MergeSummary", "merge_datasets"]
 
 _ID_DIGITS = 16
+_SLICE_DIGITS = 8
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ def merge_datasets(
                 continue
             shards, samples = shards + 1, samples + shard.samples
             added += _copy(store, shard.commit, target)
+        carry_exclusions(store.objects, target.objects, _key_in_merge(store))
         _log.info("%s: %d shards so far, %d of them new", store.root, shards, added)
     write_card(target)
     return MergeSummary(shards=shards, samples=samples, added=added, left_out=left_out)
@@ -164,6 +169,14 @@ def _new_name(source: Store, commit: Commit) -> str:
         return commit.shard
     slice_id = slice_id_of(source.specification.dataset_id, commit.slice_id)
     return shard_name(slice_id, int(commit.shard.rpartition("-")[2]))
+
+
+def _key_in_merge(source: Store) -> Callable[[str], str]:
+    """What a sample of a source is called in the merge."""
+    if source.specification.by_dataset:
+        return lambda key: key
+    dataset_id = source.specification.dataset_id
+    return lambda key: slice_id_of(dataset_id, key[:_SLICE_DIGITS]) + key[_SLICE_DIGITS:]
 
 
 def _key_of(name: str) -> Callable[[str], str]:

@@ -7,8 +7,9 @@ one of them is refused with the byte that shows it.
 
 import codecs
 import re
+from pathlib import Path
 
-from storage.errors import DataError
+from storage.errors import DataError, InputError
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -56,6 +57,28 @@ def decode_text(data: bytes, name: str) -> str:
         message = f"{name} holds the byte 0x00 (NUL) in line {line}, which is no text; {_EXPECTED}"
         raise DataError(message)
     return text
+
+
+def read_text_file(file: Path, expected: str) -> str:
+    """Read a text file that somebody names.
+
+    Args:
+        file: Its path.
+        expected: What should be in it, for messages.
+
+    Raises:
+        InputError: There is no such file, it is no ordinary one, or it cannot be read as text.
+    """
+    if not file.is_file():
+        found = "is no ordinary file" if file.exists() or file.is_symlink() else "does not exist"
+        message = f"{file} {found}, expected a file with {expected}"
+        raise InputError(message)
+    try:
+        return decode_text(file.read_bytes(), str(file))
+    except (OSError, DataError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"{file} cannot be read ({reason}), expected a file with {expected}"
+        raise InputError(message) from error
 
 
 def text_encoding(data: bytes) -> tuple[bytes, str]:

@@ -18,6 +18,7 @@ from storage.codecs import decode_image, decode_label_map
 from storage.commit_log import BadRecord, record_path
 from storage.commits import Commit
 from storage.errors import DataError, LeaseHeldError
+from storage.exclusions import damaged_exclusions
 from storage.layout import (
     CARD_PATH,
     COMMIT_FOLDER,
@@ -154,6 +155,7 @@ def _look(store: Store, num_classes: int | None) -> Iterator[_Damage]:
     yield from _check_tars(store, commits)
     yield from _check_intents(store)
     yield from _check_answers(store)
+    yield from _check_exclusions(store)
     if commits and not is_current(store):
         yield _Damage(
             Finding(
@@ -250,6 +252,14 @@ def _check_intents(store: Store) -> Iterator[_Damage]:
 
 def _check_answers(store: Store) -> Iterator[_Damage]:
     for path, problem in Ledger(store.objects).damaged():
+        yield _Damage(
+            Finding(path=path, problem=problem, way_out=_REPAIR),
+            lambda path=path, problem=problem: _put_file_aside(store, path, problem),
+        )
+
+
+def _check_exclusions(store: Store) -> Iterator[_Damage]:
+    for path, problem in damaged_exclusions(store.objects):
         yield _Damage(
             Finding(path=path, problem=problem, way_out=_REPAIR),
             lambda path=path, problem=problem: _put_file_aside(store, path, problem),

@@ -11,6 +11,7 @@ from evaluation.scoring.on_closed_sets import find_positions
 from storage.errors import InputError
 from storage.exports.closed_sets import ClosedSet
 from storage.exports.folders import ExportedSet, export_shards
+from storage.folds import Fold
 from tasks.steps import RunStep
 from tasks.training import write_document
 from training.closed_sets.config import ClosedSetJob
@@ -90,9 +91,31 @@ def export_datasets(job: ClosedSetJob) -> list[ExportedSet]:
     """
     exported: list[ExportedSet] = []
     for dataset, source in zip(job.datasets, job.config.exports, strict=True):
-        shards = {shard.path: shard.identity for shard in find_shards(dataset)}
-        exported.append(export_shards(shards, job.closed_set, Path(source.data)))
+        out = Path(source.data)
+        exported.append(export_dataset(dataset, job.closed_set, out, held_out=job.held_out))
     return exported
+
+
+def export_dataset(
+    dataset: str, closed_set: ClosedSet, out: Path, *, held_out: Fold | None = None
+) -> ExportedSet:
+    """Export the shards of a dataset that are not degraded, without the samples left out of it.
+
+    Args:
+        dataset: Its root, or a folder of tars.
+        closed_set: The classes.
+        out: Folder of the export.
+        held_out: A part of the dataset that is left out besides, as `find_shards` has it.
+
+    Raises:
+        DataError: If a shard is damaged.
+        InputError: If there is no shard, or the folder holds another export.
+        LeaseHeldError: If somebody else exports there.
+    """
+    found = find_shards(dataset, held_out=held_out)
+    shards = {shard.path: shard.identity for shard in found}
+    excluded = {shard.path: shard.excluded for shard in found}
+    return export_shards(shards, closed_set, out, excluded=excluded)
 
 
 def suits(closed_set: ClosedSet, config: BenchmarkConfig) -> bool:

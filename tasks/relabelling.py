@@ -158,7 +158,7 @@ class Relabelling(RunStep[Path]):
     def _identity(self, shards: Sequence[ShardFile]) -> str:
         return digest(
             {
-                "shards": [each.identity for each in shards],
+                "shards": [[each.identity, sorted(each.excluded)] for each in shards],
                 "student": describe_student(self.job.run)["fingerprint"],
                 "templates": self.job.scoring.templates,
                 "inference": self.job.scoring.inference.model_dump(mode="json"),
@@ -227,6 +227,8 @@ def _write_tar(
     kept: list[Sample] = []
     total = 0
     for sample in iterate(shard.path, _checked_digest(shard)):
+        if sample.key in shard.excluded:
+            continue
         total += 1
         found = _relabelled(sample, *predict(sample), vocabulary)
         kept += [] if found is None else [found]

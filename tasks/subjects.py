@@ -267,7 +267,7 @@ class ClosedSetRun(_SubjectConfig, frozen=True):
         return closed_set_protocol(
             _with_labels(benchmark),
             config,
-            view=_view_of(record),
+            view=view_of(record),
             num_classes=len(record.closed_set.names),
         )
 
@@ -284,7 +284,7 @@ class ClosedSetRun(_SubjectConfig, frozen=True):
         place = pick_device(device)
         network, record = load_closed_set(Path(self.run))
         predictor = ClosedSetPredictor(
-            network.to(place), record.closed_set, labelled.classes, _view_of(record), place
+            network.to(place), record.closed_set, labelled.classes, view_of(record), place
         )
         subject = _describe_closed_set(record)
         return score_closed_set(predictor, labelled, subject=subject, config=config, out=out)
@@ -347,7 +347,8 @@ def _describe_closed_set(record: TrainedSet) -> Subject:
     )
 
 
-def _view_of(record: TrainedSet) -> ViewConfig:
+def view_of(record: TrainedSet) -> ViewConfig:
+    """At which size a closed-set network is shown an image."""
     config = record.config
     return ViewConfig(short_side=config.short_side, long_side=config.long_side, window=None)
 

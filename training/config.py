@@ -3,11 +3,14 @@
 The defaults are those of the released code.
 """
 
-from typing import Literal
+import math
+import re
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from models.student.config import StudentConfig
+from storage.folds import Fold
 from training.shares import source_shares
 
 
@@ -32,6 +35,20 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     unjudged: bool = True
     """Classes that nobody looked for in a real image: "lamp" for one of PASCAL VOC, whose
     background is none of its 20 classes and may show a lamp. Generated samples have none."""
+
+
+_GRID = re.compile(r"[1-9]x[1-9]")
+_PUBLISHED_GRIDS = {
+    "1x2": 1_500.0,
+    "2x1": 1_500.0,
+    "2x2": 3_000.0,
+    "3x3": 4_000.0,
+    "5x5": 3_000.0,
+    "6x6": 2_000.0,
+    "7x7": 2_000.0,
+    "8x8": 1_000.0,
+}
+"""How many images DiffuMask's script makes of each: 18,000."""
 
 
 class ZeroShotConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -67,6 +84,15 @@ class ZeroShotConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
 class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How views differ from the stored images."""
 
+    added_later: ClassVar[dict[str, frozenset[str]]] = {
+        "splice": frozenset({"splice_grids"}),
+        "perspective": frozenset({"perspective_shift"}),
+        "blur": frozenset({"blur_sigma"}),
+        "occlusion": frozenset({"occlusion_patches", "occlusion_size"}),
+    }
+    """Probabilities, each with what only counts if it is not 0; while it is, older identities and
+    new ones are the same."""
+
     min_scale: float = Field(default=0.5, gt=0)
     """Smallest short side of the resized image, in crops."""
     max_scale: float = Field(default=2.0, gt=0)
@@ -91,6 +117,25 @@ class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_d
     """Largest turn of the hue in degrees."""
     shared_colours: bool = False
     """Distort the colours of both images of a pair alike."""
+    splice: float = Field(default=0.0, ge=0, le=1)
+    """Share of views that show several samples side by side, as DiffuMask splices them."""
+    splice_grids: dict[str, float] = Field(default=_PUBLISHED_GRIDS)
+    """Rows x columns of those views, each with its weight. The default is DiffuMask's, 20 samples a
+    view on average; smaller grids take less time to read."""
+    perspective: float = Field(default=0.0, ge=0, le=1)
+    """Share of views that are seen from aside."""
+    perspective_shift: float = Field(default=0.3, gt=0, lt=1)
+    """How far each corner may move inwards, in halves of the side."""
+    blur: float = Field(default=0.0, ge=0, le=1)
+    """Share of views that are blurred."""
+    blur_sigma: float = Field(default=2.0, gt=0.1)
+    """Largest standard deviation of the Gaussian in pixels of the view."""
+    occlusion: float = Field(default=0.0, ge=0, le=1)
+    """Share of views of which plain rectangles hide parts; their labels are ignored."""
+    occlusion_patches: int = Field(default=3, ge=1)
+    """Most rectangles."""
+    occlusion_size: float = Field(default=0.25, gt=0, le=1)
+    """Longest side of a rectangle, in sides of the view."""
 
     @model_validator(mode="after")
     def _check_scales(self) -> "AugmentationConfig":
@@ -98,6 +143,28 @@ class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_d
             message = f"min_scale is {self.min_scale}, expected at most max_scale {self.max_scale}"
             raise ValueError(message)
         return self
+
+    @field_validator("splice_grids")
+    @classmethod
+    def _check_grids(cls, grids: dict[str, float]) -> dict[str, float]:
+        wrong = [name for name in grids if not _GRID.fullmatch(name) or name == "1x1"]
+        if wrong or not grids:
+            found = f"{wrong[0]!r} is" if wrong else "it is empty"
+            message = f"{found}, expected rows x columns such as '2x3', from 1x2 to 9x9"
+            raise ValueError(message)
+        if not all(0 < weight < math.inf for weight in grids.values()):
+            message = f"the weights are {list(grids.values())}, expected positive ones"
+            raise ValueError(message)
+        return grids
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the views depend on."""
+        found = self.model_dump(mode="json")
+        for name, parts in self.added_later.items():
+            if not found[name]:
+                for unused in (name, *parts):
+                    del found[unused]
+        return found
 
 
 class LossConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -180,6 +247,9 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     """Template set of the class texts."""
     student: StudentConfig
     """The network."""
+    held_out: Fold | None = None
+    """Samples of the dataset that are not trained on, so that the student can judge them; noise
+    learning sets it. What noise learning said of samples before does not count then."""
     classes_per_image: int = Field(default=100, gt=0)
     """Names m that an image is trained against, its own among them; capped at the vocabulary."""
     negatives: NegativesConfig = NegativesConfig()
@@ -263,9 +333,11 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     def identity(self) -> dict[str, object]:
         """Fields that decide the weights that come out; places and speed are left out."""
         places = {"dataset", "sources", "out", "device", "shard_cache", "resume_from"}
+        places |= {"held_out"}  # what is left out of a shard is a part of its fingerprint
         upkeep = {"compile", "threads", "cache_bytes", "shard_cache_bytes"}
         upkeep |= {"checkpoint_every", "keep_checkpoints", "log_every", "wandb"}
         found = self.model_dump(mode="json", exclude=places | upkeep)
+        found["augmentation"] = self.augmentation.identity()
         if self.optimiser.kind == "adamw":
             del found["optimiser"]["kind"]  # runs of earlier versions are known without it
         if self.negatives.unjudged:

@@ -4,6 +4,7 @@ Every position of a run has its sample, its view and its names, however many pro
 restarts there are. A sample is read at once, decoded, and kept if all fit in memory.
 """
 
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from torch import Tensor
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import DataError, InputError
+from storage.exclusions import excluded_keys, excluded_of, written_keys
+from storage.folds import Fold
 from storage.imports import ImportRecord, read_import
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
@@ -38,12 +41,16 @@ from storage.store import Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import LabelledPair, augment
 from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
+from training.disturbances import disturb
 from training.epochs import Epochs, MixedEpochs
 from training.negatives import Exclusions
 from training.sampling import IGNORE, remap, sample_subsets
 from training.shard_cache import ShardCache, ShardFile
+from training.splicing import SampleTile, draw_grid, draw_tiles, splice
 
 _PREFETCH = 3
+_SPLICING = 1
+"""Tells the generator of a splice from that of the view."""
 _LAYOUTS = {
     "miniature": ("JPEGImages", "benchmark.json"),
     "voc21": ("JPEGImages", "SegmentationClass"),
@@ -140,22 +147,32 @@ def find_sources(config: TrainingConfig) -> list[list[ShardFile]]:
             message = f"{place} is named as a source twice: name it once, with the sum of weights"
             raise InputError(message)
     use_degraded = config.degraded_shards == "use"
-    return [find_shards(place, use_degraded=use_degraded) for place in places]
+    return [
+        find_shards(place, use_degraded=use_degraded, held_out=config.held_out) for place in places
+    ]
 
 
-def find_shards(dataset: str, *, use_degraded: bool = False) -> list[ShardFile]:
-    """List the tars to train on, in order of their names.
+def find_shards(
+    dataset: str, *, use_degraded: bool = False, held_out: Fold | None = None
+) -> list[ShardFile]:
+    """List the tars to train on, in order of their names, each with what is left out of it.
 
     Args:
         dataset: Root of a dataset, of which committed shards alone are listed, or a local folder
             with tars.
         use_degraded: Whether shards below the dataset's minimum yield are listed too.
+        held_out: A part of the dataset that is left out besides what people excluded; what noise
+            learning excluded is not, because it is about to judge again.
 
     Raises:
-        InputError: If there is nothing to train on.
+        InputError: If there is nothing to train on, or a part is held out of something else than a
+            dataset.
     """
     if open_objects(dataset).size(SPEC_PATH) is not None:
-        return _committed_shards(dataset, use_degraded=use_degraded)
+        return _committed_shards(dataset, held_out, use_degraded=use_degraded)
+    if held_out is not None:
+        message = f"{dataset} is no dataset, expected one: parts of a folder cannot be held out"
+        raise InputError(message)
     if "://" not in dataset and (recorded := read_import(local_path(dataset, "the dataset"))):
         return _imported_shards(local_path(dataset), recorded)
     is_url = "://" in dataset
@@ -196,10 +213,19 @@ def _near_miss(dataset: str) -> str:
     return ": generate the dataset first"
 
 
-def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
-    shards = Store.open(dataset).shards()
+def _committed_shards(
+    dataset: str, held_out: Fold | None, *, use_degraded: bool
+) -> list[ShardFile]:
+    store = Store.open(dataset)
+    shards, excluded = store.shards(), _left_out(store, held_out)
     files = [
-        ShardFile(shard.path, ref.sha256, ref.size, shard.samples)
+        ShardFile(
+            shard.path,
+            ref.sha256,
+            ref.size,
+            shard.samples,
+            excluded_of(store, shard.commit, excluded),
+        )
         for shard in shards
         if shard.path is not None
         and (ref := shard.commit.object) is not None
@@ -212,6 +238,13 @@ def _committed_shards(dataset: str, *, use_degraded: bool) -> list[ShardFile]:
         )
         raise InputError(message)
     return files
+
+
+def _left_out(store: Store, held_out: Fold | None) -> frozenset[str]:
+    if held_out is None:
+        return excluded_keys(store.objects)
+    part = {key for key in written_keys(store) if held_out.has(key)}
+    return excluded_keys(store.objects, judges=("hand",)) | part
 
 
 class SampleFiles:
@@ -290,7 +323,7 @@ class SampleFiles:
             raise InputError(message)
         if not shard.is_remote or shard.num_samples is None or self._left_out:
             return len(self._index(number))
-        return shard.num_samples
+        return shard.num_samples - len(shard.excluded)
 
     def _read_index(self, shard: ShardFile) -> dict[str, Members]:
         """Index a shard; one that the cache lets go before it is opened is fetched again."""
@@ -319,7 +352,8 @@ class SampleFiles:
             self._indexes[number] = [
                 (key, members)
                 for key, members in found.items()
-                if not self._left_out or self._is_shown(shard, key, members)
+                if key not in shard.excluded
+                and (not self._left_out or self._is_shown(shard, key, members))
             ]
         return self._indexes[number]
 
@@ -482,18 +516,39 @@ class Batches:
     def _draw(self, position: int) -> "_Drawn":
         """What a position of the run shows."""
         epoch, index = self._epochs.place(position)
-        stored = self.samples[index]
-        rng = np.random.default_rng((self.plan.seed, epoch, index))
-        plan = self.plan
-        pair, class_ids = self._taught(stored)
+        plan, config = self.plan, self.plan.augmentation
+        shown = self._spliced(position, epoch, index) if config.splice else self._tile(index)
+        rng = np.random.default_rng((plan.seed, epoch, index))
+        view = augment(shown.pair, plan.side, config, rng, padding=plan.padding)
         return _Drawn(
-            pair=augment(pair, plan.side, plan.augmentation, rng, padding=plan.padding),
-            class_ids=class_ids,
-            excluded=self._exclusions.of(
-                stored.class_ids, stored.text, judged=stored.judged_class_ids
-            ),
+            pair=disturb(view, config, rng),
+            class_ids=shown.class_ids,
+            excluded=shown.excluded,
             seed=int(rng.integers(2**63)),
         )
+
+    def _tile(self, index: int) -> SampleTile:
+        stored = self.samples[index]
+        pair, class_ids = self._taught(stored)
+        excluded = self._exclusions.of(
+            stored.class_ids, stored.text, judged=stored.judged_class_ids
+        )
+        return SampleTile(pair, class_ids, excluded)
+
+    def _spliced(self, position: int, epoch: int, index: int) -> SampleTile:
+        """The sample of a position, maybe with others of the positions after it around it."""
+        plan, config = self.plan, self.plan.augmentation
+        # its own generator: the views of samples that are not spliced stay what they were
+        rng = np.random.default_rng((plan.seed, epoch, index, _SPLICING))
+        grid = draw_grid(config, rng)
+        if grid == (1, 1):
+            return self._tile(index)
+        most = min(plan.classes_per_image, len(self.samples.vocabulary))
+        tiles = draw_tiles(
+            lambda after: self._tile(self._epochs.place(position + after)[1]), grid, most, rng
+        )
+        side = math.ceil(config.max_scale * plan.side)
+        return splice(tiles, grid, side, padding=plan.padding)
 
     def _taught(self, stored: Stored) -> tuple[LabelledPair, tuple[int, ...]]:
         """A sample without the masks of left-out names, and the names that it must have.

@@ -116,7 +116,7 @@ def student_run_identity(
         "vocabulary": {"name": vocabulary.name, "digest": vocabulary.digest},
         "dataset": {
             "shards": len(shards),
-            "digest": digest([shard.identity for shard in shards]),
+            "digest": digest([shard.fingerprint for shard in shards]),
         },
         "clip": weights_identity(config.student.clip, config.student.revision),
     }

@@ -19,6 +19,7 @@ from typing import Self
 
 from storage.disk_errors import explained
 from storage.errors import DataError, EngineError, InputError
+from storage.identity import digest
 from storage.objects import open_objects
 from training.disk import explain_no_room
 
@@ -37,12 +38,19 @@ class ShardFile:
         identity: SHA-256 of its contents; name and size where nobody has committed it.
         num_bytes: Size of the tar.
         num_samples: Samples in it, if a commit record says so.
+        excluded: Keys of samples in it that are left out.
     """
 
     path: str
     identity: str
     num_bytes: int
     num_samples: int | None = None
+    excluded: frozenset[str] = frozenset()
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the samples that are trained on: the identity unless some are left out."""
+        return digest([self.identity, sorted(self.excluded)]) if self.excluded else self.identity
 
     @property
     def is_remote(self) -> bool:

@@ -1,4 +1,4 @@
-"""Commands that look after a dataset: retry, extend, merge, gc, quarantine, batch."""
+"""Commands that look after a dataset: retry, extend, merge, gc, quarantine, exclusions, batch."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,6 +8,7 @@ from cyclopts.validators import Number
 from flows.commands.app import (
     Flag,
     Json,
+    LocalPath,
     Place,
     app,
     console,
@@ -103,6 +104,61 @@ def extend(
     generate_locally(parameters, errors if json_ else console)
     if json_:
         print_json(describe_extension(parameters, by))
+
+
+_ExclusionAction = Annotated[
+    Literal["list", "add", "undo"],
+    Parameter(help="list what is left out, leave samples out, or take them back."),
+]
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg exclusions list runs/mine",
+        'magicseg exclusions add runs/mine 1f2e3d4c00000017 --why "half a cat"',
+        'magicseg exclusions undo runs/mine --keys keys.txt --why "it is right"',
+    )
+)
+def exclusions(
+    action: _ExclusionAction,
+    root: Place,
+    samples: tuple[str, ...] = (),
+    /,
+    *,
+    keys: LocalPath | None = None,
+    why: str = "",
+    json_: Json = False,
+) -> None:
+    """Leave finished samples out of trainings and exports, or take them back.
+
+    The tars stay as they are; who said so, when and why is kept, also of what was undone. A folder
+    whose training was begun with other samples refuses to go on: name another one.
+
+    Args:
+        action: What to do.
+        root: Dataset: a folder or an object-store URL.
+        samples: Keys of the samples, as tars and manifests have them.
+        keys: File with more keys, one a line.
+        why: The reason, for whoever meets it later; add and undo need one.
+        json_: Print JSON.
+    """
+    from flows.exclusions import change_exclusions, list_exclusions, print_exclusions, read_keys
+
+    if action == "list":
+        if samples or keys is not None or why:
+            message = "list takes a dataset alone: write 'magicseg exclusions list ROOT'"
+            raise InputError(message)
+        described = list_exclusions(root)
+    else:
+        wanted = [*samples, *(() if keys is None else read_keys(keys))]
+        if not wanted:
+            message = f"{action} needs samples: name their keys, or a file of them with --keys"
+            raise InputError(message)
+        described = change_exclusions(action, root, wanted, why)
+    if json_:
+        print_json(described)
+    else:
+        print_exclusions(described, say)
 
 
 _LedgerAction = Annotated[

@@ -1,4 +1,4 @@
-"""Commands that train and score on what was generated: train, evaluate, closed-set, ablate."""
+"""Commands that train and score: train, evaluate, closed-set, denoise, ablate."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from flows.commands.app import (
     console,
     errors,
     print_json,
+    say,
     show_examples,
 )
 from flows.commands.benchmarks import benchmark_config, benchmark_settings
@@ -189,6 +190,77 @@ def closed_set(
         "closed_sets": [{"recipe": recipe, "classes": classes, "settings": _nested(set_)}],
     }
     closed_sets_locally(read_parameters(TrainAndEvaluateParameters, None, values), console)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg denoise runs/mine --out runs/mine-noise",
+        "magicseg denoise runs/mine --out runs/mine-noise --keep 0.5 --dry-run",
+        "magicseg denoise runs/mine --out runs/mine-noise \\",
+        "    --recipe deeplabv3_miniature --classes miniature",
+    )
+)
+def denoise(
+    dataset: Place,
+    *,
+    out: LocalPath,
+    profile: str = "miniature",
+    folds: Whole = 3,
+    keep: float = 0.7,
+    ranking: Literal["class", "all"] = "class",
+    against: Literal["dataset", "sample"] = "dataset",
+    recipe: str | None = None,
+    classes: str | None = None,
+    set_: Settings = (),
+    dry_run: Flag = False,
+    json_: Json = False,
+) -> None:
+    """Leave the samples out whose masks are contradicted by segmenters trained on the others.
+
+    This is DiffuMask's noise learning. A segmenter for each fold is trained on the other folds and
+    predicts its own; the samples whose masks agree least with that are left out, and can be taken
+    back. A run that was interrupted goes on; another --keep or --ranking trains nothing again.
+
+    Args:
+        dataset: Root of a dataset.
+        out: Folder for the segmenters and what they find.
+        profile: Profile whose student judges: a shipped one, or path of a YAML file.
+        folds: Parts of the dataset.
+        keep: Share of the judged samples that stay. DiffuMask's script keeps 0.3.
+        ranking: Compare a sample with others of its class, or with all.
+        against: Let a prediction name all classes that the dataset shows, or the sample's own.
+        recipe: Recipe of a closed-set segmenter that judges instead of the student.
+        classes: Its classes, as for closed-set.
+        set_: Training settings that differ from the profile's or the recipe's, as name=value; may
+            be repeated.
+        dry_run: Train and judge, but leave nothing out.
+        json_: Print JSON; progress goes to standard error.
+    """
+    from flows.noise_learning import NoiseParameters, learn_noise_locally, verdict_words
+    from storage.documents import read_parameters
+
+    if (recipe is None) != (classes is None):
+        message = "a closed-set segmenter needs both --recipe and --classes"
+        raise InputError(message)
+    closed = {"recipe": recipe, "classes": classes, "settings": _nested(set_)}
+    values = {
+        "dataset": dataset,
+        "out": str(out),
+        "profile": profile,
+        "folds": folds,
+        "keep": keep,
+        "ranking": ranking,
+        "against": against,
+        "training": _nested(set_) if recipe is None else {},
+        "closed_set": None if recipe is None else closed,
+    }
+    parameters = read_parameters(NoiseParameters, None, values)
+    verdict = learn_noise_locally(parameters, errors if json_ else console, change=not dry_run)
+    if json_:
+        print_json(verdict.model_dump(mode="json"))
+        return
+    for line in verdict_words(verdict, dataset, change=not dry_run):
+        say(line)
 
 
 @app.command(

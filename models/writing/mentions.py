@@ -188,6 +188,21 @@ def _fold(text: str) -> tuple[str, list[int]]:
     return "".join(letters), [*offsets, len(text)]
 
 
+class ClassWords:
+    """The words by which texts are found that may name a class."""
+
+    @staticmethod
+    def of_text(text: str) -> set[str]:
+        """All words of a text, as forms are compared."""
+        return set(_WORD.findall(_fold(text)[0]))
+
+    @staticmethod
+    def first_of(record: ClassRecord) -> set[str]:
+        """The first word of each form of a class; a text without any of them does not name it."""
+        firsts = (_WORD.search(_fold(form)[0]) for form in record.forms)
+        return {first[0] for first in firsts if first is not None}
+
+
 class ClassFinder:
     """Says which of many classes a text names, in the way of `find_mentions`.
 
@@ -199,15 +214,13 @@ class ClassFinder:
     def __init__(self, classes: Iterable[ClassRecord]) -> None:
         self._by_word: dict[str, dict[int, ClassRecord]] = {}
         for record in classes:
-            for form in record.forms:
-                first = _WORD.search(_fold(form)[0])
-                if first is not None:
-                    self._by_word.setdefault(first[0], {})[record.class_id] = record
+            for word in ClassWords.first_of(record):
+                self._by_word.setdefault(word, {})[record.class_id] = record
 
     def named(self, text: str) -> frozenset[int]:
         """The ids of the classes that a text names."""
         near: dict[int, ClassRecord] = {}
-        for word in set(_WORD.findall(_fold(text)[0])):
+        for word in ClassWords.of_text(text):
             near |= self._by_word.get(word, {})
         mentions = find_mentions(text, [near[class_id] for class_id in sorted(near)])
         return frozenset(mention.class_id for mention in mentions)

@@ -10,6 +10,8 @@ A grammar is a YAML file of three keys::
 after it (or nothing before a class that exists in the plural alone, such as scissors), any other
 placeholder becomes a value of the slot of its name without trailing digits. A template that stands
 there twice is drawn twice as often. `two` may be missing if no text with two classes is wanted.
+`{subclass1}` and `{subclass2}` become a name of a kind of the class ("tabby" for cat) from lists
+that the writer has; nothing if it has none.
 """
 
 import math
@@ -17,6 +19,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import Field, model_validator
 
@@ -24,13 +27,19 @@ from models.writing.shipped_sets import ShippedSets
 from storage.documents import read_yaml, validate
 from storage.errors import InputError
 from storage.identity import derive_seed
+from storage.paths import local_path
 from storage.plurals import plural_forms
 from storage.records import Record
-from storage.vocabulary import ClassRecord
+from storage.vocabulary import VOCABULARIES, ClassRecord, load_vocabulary
 
 _DRAWS = 64  # random draws for a new text before all texts are tried in turn
+_SUBCLASSES = ("subclass1", "subclass2")
 _PIECES = re.compile(r"(\{[^{}]*\})")
 _AN = re.compile(r"\W*(?!uni|uri|use|eu|one\b)(?:[aeiou]|hour|honest|heir)", re.IGNORECASE)
+
+
+Kinds = Mapping[int, tuple[str, ...]]
+Slots = Mapping[str, tuple[str, ...]]
 
 
 class TemplateSet(Record, frozen=True):
@@ -57,9 +66,10 @@ class TemplateSet(Record, frozen=True):
         return self
 
     def capacity(self, num_classes: int) -> int:
-        """How many texts the grammar has about one or two classes."""
+        """How many texts the grammar has about one or two classes without names of kinds."""
+        slots = {**self.slots, **dict.fromkeys(_SUBCLASSES, ("",))}
         return sum(
-            math.prod(len(self._values(name)) for name in _names(template))
+            math.prod(len(_values(slots, name)) for name in _names(template))
             for template in dict.fromkeys(self._templates(num_classes))
         )
 
@@ -70,6 +80,7 @@ class TemplateSet(Record, frozen=True):
         seed: int,
         *,
         avoid: Collection[str] = (),
+        kinds: Kinds = MappingProxyType({}),
     ) -> list[str]:
         """Write texts that name all the classes.
 
@@ -81,6 +92,8 @@ class TemplateSet(Record, frozen=True):
             count: How many texts.
             seed: Fixes every text.
             avoid: Texts that exist already.
+            kinds: By class id the names that stand for `{subclass1}` and `{subclass2}`; an empty
+                one is the class alone.
 
         Raises:
             InputError: If the grammar has no templates for that many classes.
@@ -93,13 +106,14 @@ class TemplateSet(Record, frozen=True):
             )
             raise InputError(message)
         used, texts = set(avoid), []
-        rest = self._all(templates, classes)
+        slots = {**self.slots, **_kind_slots(classes, kinds)}
+        rest = self._all(templates, classes, slots)
         for index in range(count):
-            draws = (self._draw(classes, (seed, index, draw)) for draw in range(_DRAWS))
+            draws = (self._draw(classes, slots, (seed, index, draw)) for draw in range(_DRAWS))
             text = next((draw for draw in draws if draw not in used), None)
             if text is None:
                 text = next((new for new in rest if new not in used), None)
-            texts.append(self._draw(classes, (seed, index, 0)) if text is None else text)
+            texts.append(self._draw(classes, slots, (seed, index, 0)) if text is None else text)
             used.add(texts[-1])
         return texts
 
@@ -109,7 +123,8 @@ class TemplateSet(Record, frozen=True):
             if name not in names:
                 yield f"misses {{{name}}}"
         for name in names:
-            if name != "a" and name not in classes and _slot(name) not in self.slots:
+            known = {"a", *classes, *_SUBCLASSES[: len(classes)]}
+            if name not in known and _slot(name) not in self.slots:
                 yield (
                     f"has {{{name}}}, expected {{a}}, {{{'}, {'.join(classes)}}} or one of the "
                     f"slots {sorted(self.slots)}"
@@ -120,23 +135,53 @@ class TemplateSet(Record, frozen=True):
     def _templates(self, num_classes: int) -> tuple[str, ...]:
         return {1: self.one, 2: self.two}.get(num_classes, ())
 
-    def _values(self, name: str) -> tuple[str, ...]:
-        return self.slots[_slot(name)]
-
-    def _draw(self, classes: Sequence[ClassRecord], path: tuple[int, ...]) -> str:
+    def _draw(self, classes: Sequence[ClassRecord], slots: Slots, path: tuple[int, ...]) -> str:
         templates = self._templates(len(classes))
         template = templates[derive_seed(*path) % len(templates)]
         values = {
-            name: self._values(name)[derive_seed(*path, name) % len(self._values(name))]
+            name: _values(slots, name)[derive_seed(*path, name) % len(_values(slots, name))]
             for name in _names(template)
         }
         return _fill(template, values, classes)
 
-    def _all(self, templates: Sequence[str], classes: Sequence[ClassRecord]) -> Iterator[str]:
+    def _all(
+        self, templates: Sequence[str], classes: Sequence[ClassRecord], slots: Slots
+    ) -> Iterator[str]:
         for template in dict.fromkeys(templates):
             names = _names(template)
-            for values in product(*map(self._values, names)):
+            for values in product(*(_values(slots, name) for name in names)):
                 yield _fill(template, dict(zip(names, values, strict=True)), classes)
+
+
+def load_kinds(name: str) -> dict[str, tuple[str, ...]]:
+    """Read a file of names of kinds: `cat: [tabby, Persian, ""]`.
+
+    Args:
+        name: Path of a YAML file: by class name a list, in which an empty text is the class alone.
+
+    Raises:
+        InputError: If there is no such file, it holds something else, or a class is in no
+            vocabulary.
+    """
+    file = local_path(name, "the file of subclasses")
+    found = validate(_KindFile, {"kinds": read_yaml(file)}, f"subclasses {str(file)!r}").kinds
+    vocabularies = [load_vocabulary(each) for each in VOCABULARIES]
+    for class_name, kinds in found.items():
+        if not any(class_name == record.name for each in vocabularies for record in each):
+            message = (
+                f"{file} has subclasses of {class_name!r}, which is a class of no vocabulary: "
+                f"write its name as the vocabularies {', '.join(VOCABULARIES)} have it"
+            )
+            raise InputError(message)
+        if not kinds:
+            message = f"{file} has no subclasses of {class_name!r}: leave it out"
+            raise InputError(message)
+    return found
+
+
+class _KindFile(Record, frozen=True):
+    kinds: dict[str, tuple[str, ...]]
+    """By class name the names of its kinds."""
 
 
 def load_templates(name: str) -> TemplateSet:
@@ -170,6 +215,16 @@ def _slot(name: str) -> str:
     return name.rstrip("0123456789")
 
 
+def _values(slots: Slots, name: str) -> tuple[str, ...]:
+    return slots[name if name in _SUBCLASSES else _slot(name)]
+
+
+def _kind_slots(classes: Sequence[ClassRecord], kinds: Kinds) -> dict[str, tuple[str, ...]]:
+    """What stands for the kinds of the classes, in their order."""
+    own = (kinds.get(record.class_id) or ("",) for record in classes)
+    return dict(zip(_SUBCLASSES, own, strict=False))
+
+
 def _names(template: str) -> list[str]:
     """The placeholders of slots, each once."""
     names = (piece[1:-1] for piece in _PIECES.findall(template))
@@ -185,7 +240,8 @@ def _fill(template: str, values: Mapping[str, str], classes: Sequence[ClassRecor
         if name == "a":
             text = text.lstrip() if _is_plural_only(noun) else _article(text) + text
         else:
-            text = words.get(name, piece) + text
+            word = words.get(name, piece)
+            text = word + text if word else text.lstrip()
         if name in nouns:
             noun = nouns[name]
         elif name == "a" or (not name and piece.strip()):

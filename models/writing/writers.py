@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from models.protocols import TextAnswer, TextRequest
-from models.writing.templates import load_templates
+from models.writing.templates import load_kinds, load_templates
 from storage.identity import derive_seed, digest
 
 
@@ -16,23 +16,34 @@ class TemplateWriterConfig(BaseModel, frozen=True, extra="forbid", use_attribute
     kind: Literal["template"] = "template"
     """Tells this writer from the others."""
     templates: str = "miniature"
-    """A template set of the engine (miniature, simple, rich) or the path of a .yaml file."""
+    """A template set of the engine (miniature, simple, rich, subclasses) or the path of a .yaml
+    file."""
+    subclasses: str | None = None
+    """A .yaml file with names of kinds by class (`cat: [tabby, Persian, ""]`), which stand for
+    `{subclass1}` and `{subclass2}` in a grammar that has them; an empty one is the class alone."""
 
     def identity(self) -> dict[str, Any]:
-        """Say what the texts depend on: the contents of the grammar.
+        """Say what the texts depend on: the contents of the grammar, and of the subclasses.
 
         Raises:
-            InputError: If the grammar does not exist or is faulty.
+            InputError: If a file does not exist or is faulty.
         """
-        return {"templates": digest(load_templates(self.templates))}
+        found = {"templates": digest(load_templates(self.templates))}
+        if self.subclasses is not None:  # older identities do not have it
+            found["subclasses"] = digest(load_kinds(self.subclasses))
+        return found
 
     def check(self) -> str:
         """Read the grammar; say how many texts it can write.
 
         Raises:
-            InputError: If the grammar does not exist or is faulty.
+            InputError: If a file does not exist or is faulty.
         """
-        return f"{load_templates(self.templates).capacity(1)} texts a class from templates"
+        number = load_templates(self.templates).capacity(1)
+        if self.subclasses is None:
+            return f"{number} texts a class from templates"
+        kinds = load_kinds(self.subclasses)
+        return f"{number} texts a kind from templates; kinds of {len(kinds)} classes"
 
 
 class TemplateWriter:
@@ -42,12 +53,13 @@ class TemplateWriter:
         config: Which grammar.
 
     Raises:
-        InputError: If the grammar does not exist or is faulty.
+        InputError: If a file does not exist or is faulty.
     """
 
     def __init__(self, config: TemplateWriterConfig) -> None:
         self._config = config
         self._templates = load_templates(config.templates)
+        self._kinds = {} if config.subclasses is None else load_kinds(config.subclasses)
 
     @property
     def name(self) -> str:
@@ -64,5 +76,12 @@ class TemplateWriter:
 
     def _answer(self, request: TextRequest) -> TextAnswer:
         seed = derive_seed(request.seed, request.round)
-        texts = self._templates.texts(request.classes, request.count, seed, avoid=request.avoid)
+        kinds = {
+            record.class_id: self._kinds[record.name]
+            for record in request.classes
+            if record.name in self._kinds
+        }
+        texts = self._templates.texts(
+            request.classes, request.count, seed, avoid=request.avoid, kinds=kinds
+        )
         return TextAnswer(tuple(texts))

@@ -14,7 +14,7 @@ and `read_export` refuses the folder; it is removed first and written last.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -93,15 +93,23 @@ class _Request:
     closed_set: ClosedSet
     vocabulary: Vocabulary
     out: Path
+    excluded: frozenset[str]
 
 
-def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -> ExportedSet:
+def export_shards(
+    shards: Mapping[str, str],
+    closed_set: ClosedSet,
+    out: Path,
+    *,
+    excluded: Mapping[str, Collection[str]] | None = None,
+) -> ExportedSet:
     """Export the samples that show a class of the set.
 
     Args:
         shards: Paths or URLs of tars, with what their contents are known by (their digest).
         closed_set: The classes.
         out: The folder; made if missing.
+        excluded: Keys of samples that are left out, by the path or URL of their tar.
 
     Returns:
         What the folder holds now: these shards, and nothing of others.
@@ -114,7 +122,10 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         LeaseHeldError: If another export into the folder is at work.
     """
     vocabulary = load_vocabulary(closed_set.vocabulary)
-    identities = {_name(path): identity for path, identity in shards.items()}
+    left_out = {path: frozenset(keys) for path, keys in (excluded or {}).items() if keys}
+    identities = {
+        _name(path): _content(identity, left_out.get(path)) for path, identity in shards.items()
+    }
     if len(identities) < len(shards):
         message = "two of the shards have the same file name, expected those of one dataset"
         raise InputError(message)
@@ -133,8 +144,9 @@ def export_shards(shards: Mapping[str, str], closed_set: ClosedSet, out: Path) -
         for number, path in enumerate(sorted(shards), start=1):
             name = _name(path)
             if name not in done:
-                request = _Request(closed_set, vocabulary, out)
-                done[name] = _export_shard(path, identities[name], request, keys)
+                request = _Request(closed_set, vocabulary, out, left_out.get(path, frozenset()))
+                record = _export_shard(path, shards[path], request, keys)
+                done[name] = record.model_copy(update={"identity": identities[name]})
                 sync_all()  # before there is a record that vouches for the files
                 write_whole(_record_path(out, name), done[name].model_dump_json().encode())
             _log.info("%d of %d shards exported to %s", number, len(shards), out)
@@ -207,6 +219,8 @@ def _export_shard(path: str, identity: str, request: "_Request", known: UniqueKe
     for sample in iterate_labelled(path, identity):
         known.add([sample.key], path)  # before it would overwrite another one
         request.vocabulary.check_names(sample.class_ids, sample.class_names, path)
+        if sample.key in request.excluded:
+            continue
         inside = [name for name, k in _members(closed_set) if k in sample.class_ids]
         if not inside:
             skipped += 1
@@ -314,6 +328,11 @@ def _encode(labels: UInt8[np.ndarray, "height width"]) -> bytes:
 def _members(closed_set: ClosedSet) -> list[tuple[str, int]]:
     pairs = zip(closed_set.names, closed_set.class_ids, strict=True)
     return [(name, class_id) for name, class_id in pairs if class_id is not None]
+
+
+def _content(identity: str, excluded: Collection[str] | None) -> str:
+    """What the exported part of a shard is known by."""
+    return digest([identity, sorted(excluded)]) if excluded else identity
 
 
 def _name(path: str) -> str:

@@ -181,7 +181,7 @@ def commit_drawn():
             sample = drawn(index)
             ids = sample.class_ids
             planned = PlannedSample(key=sample.key, index=index, class_ids=ids, seed=index)
-            shard = PlannedShard(slice_id="0123abcd", index=index, samples=(planned,))
+            shard = PlannedShard(slice_id=sample.key[:8], index=index, samples=(planned,))
             names = dict(zip(ids, sample.class_names, strict=True))
             rows = describe_samples(shard, names, samples=[sample], dropped=[])
             payload = Payload(data=pack([sample]), manifest=encode_manifest(rows))

@@ -9,6 +9,7 @@ from models.closed_sets.configs import RECIPE_FOLDER, NetworkConfig
 from storage.documents import read_yaml, suggest
 from storage.errors import InputError
 from storage.exports.closed_sets import ClosedSet, resolve_closed_set
+from storage.folds import Fold
 from storage.identity import digest
 from storage.paths import local_path
 from storage.vocabulary import load_vocabulary
@@ -133,6 +134,9 @@ class ClosedSetJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstri
     """Name of the vocabulary that the label maps index."""
     classes: str
     """The network's classes, as `storage.exports.closed_sets` reads them."""
+    held_out: Fold | None = None
+    """Samples of the datasets that are not exported, so that the network can judge them; noise
+    learning sets it. What noise learning said of samples before does not count then."""
     config: ClosedSetConfig
     """Network and schedule; the export of each dataset goes to one of its `exports`."""
 

@@ -1,0 +1,268 @@
+"""Exclusions: finished samples that nobody is to train on, and why.
+
+A tar never changes, so what turns out to be wrong in it is named beside it. Every act is a file of
+its own that is written once and never changed, one sample a line; undoing is an act too. The last
+line about a sample counts.
+
+    <root>/.engine/exclusions/<six digits>-<16 hex>.jsonl    an act: its number, and its digest
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from storage.commits import Commit
+from storage.errors import DataError, InputError
+from storage.identity import canonical_json
+from storage.layout import EXCLUSION_FOLDER
+from storage.objects import ObjectStore
+from storage.records import Record, read_record
+from storage.store import Store
+
+__all__ = ["Exclusion", "excluded_keys", "read_exclusions"]
+
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.jsonl")
+_RESTORE = (
+    "restore it from a copy of your own; 'magicseg verify --repair' puts it aside, and what it "
+    "said of samples is lost"
+)
+
+JudgedBy = Literal["hand", "noise-learning"]
+"""Who says so: a person, or the agreement of segmenters that were trained on other samples."""
+
+
+class Exclusion(Record, frozen=True):
+    """What was said of a sample at one time."""
+
+    key: str = Field(min_length=1)
+    """Sample key."""
+    act: Literal["exclude", "include"]
+    """Whether it is left out from then on, or no longer."""
+    by: JudgedBy
+    """Who judged."""
+    who: str
+    """User and machine."""
+    at: AwareDatetime
+    """When."""
+    why: str = Field(min_length=1)
+    """The reason, in words."""
+    score: float | None = Field(default=None, ge=0, le=1)
+    """What the judge measured in [0, 1]; for noise learning the agreement."""
+
+
+def read_exclusions(objects: ObjectStore) -> list[Exclusion]:
+    """Read all that was ever said of samples, in the order in which it was.
+
+    Raises:
+        DataError: A file is damaged; names it.
+    """
+    found: list[Exclusion] = []
+    for path in objects.paths(EXCLUSION_FOLDER):
+        found += _read(objects, path)
+    return found
+
+
+def latest(history: Iterable[Exclusion]) -> dict[str, Exclusion]:
+    """The last word about each sample that was ever spoken of, by its key."""
+    return {line.key: line for line in history}
+
+
+def excluded_keys(
+    objects: ObjectStore, *, judges: Collection[JudgedBy] = ("hand", "noise-learning")
+) -> frozenset[str]:
+    """Keys of the samples that are left out.
+
+    Args:
+        objects: The dataset.
+        judges: Whose last words count.
+
+    Raises:
+        DataError: A file is damaged; names it.
+    """
+    words = latest(read_exclusions(objects))
+    return frozenset(
+        key for key, line in words.items() if line.act == "exclude" and line.by in judges
+    )
+
+
+def append_exclusions(objects: ObjectStore, lines: Sequence[Exclusion]) -> None:
+    """Say something of samples: one act, all of it or nothing of it. Durable.
+
+    Two who do so at one time both succeed.
+
+    Args:
+        objects: The dataset.
+        lines: At least one.
+    """
+    data = b"".join(canonical_json(line) + b"\n" for line in lines)
+    sha256 = hashlib.sha256(data).hexdigest()[:16]
+    numbers = [int(match[1]) for path in objects.paths(EXCLUSION_FOLDER) if (match := _match(path))]
+    number = max(numbers, default=0) + 1
+    objects.write_new(f"{EXCLUSION_FOLDER}/{number:06d}-{sha256}.jsonl", data)
+
+
+def exclude_samples(store: Store, keys: Sequence[str], *, who: str, why: str) -> int:
+    """Leave samples out from now on; those that are left out already stay so.
+
+    Args:
+        store: The dataset.
+        keys: Of samples that are in finished shards.
+        who: User and machine.
+        why: The reason, in words.
+
+    Returns:
+        How many were not left out before.
+
+    Raises:
+        InputError: One is in no finished shard, or no reason is given.
+    """
+    _refuse_unknown(keys, written_keys(store))
+    return _say(store, keys, "exclude", who=who, why=why)
+
+
+def include_samples(store: Store, keys: Sequence[str], *, who: str, why: str) -> int:
+    """Take excluded samples back.
+
+    Args:
+        store: The dataset.
+        keys: Of samples that are left out.
+        who: User and machine.
+        why: The reason, in words.
+
+    Returns:
+        How many.
+
+    Raises:
+        InputError: One is not left out, or no reason is given.
+    """
+    excluded = excluded_keys(store.objects)
+    if unknown := sorted(set(keys) - excluded):
+        message = (
+            f"{unknown[0]!r} is not excluded, expected one of the {len(excluded)} samples that "
+            f"are: 'magicseg exclusions list {store.root}' names them"
+        )
+        raise InputError(message)
+    return _say(store, keys, "include", who=who, why=why)
+
+
+def excluded_of(store: Store, commit: Commit, excluded: Collection[str]) -> frozenset[str]:
+    """The samples in a finished shard's tar that are among those left out.
+
+    Args:
+        store: The dataset.
+        commit: The record of the shard.
+        excluded: Keys.
+
+    Raises:
+        DataError: Its manifest is damaged.
+    """
+    wanted = {key for key in excluded if key.startswith(commit.slice_id)}
+    return frozenset(wanted & _written(store, commit)) if wanted else frozenset()
+
+
+def written_keys(store: Store) -> set[str]:
+    """Keys of all samples in the tars of finished shards, from the manifests.
+
+    Raises:
+        DataError: A manifest is damaged.
+    """
+    found: set[str] = set()
+    for shard in store.shards():
+        found |= _written(store, shard.commit)
+    return found
+
+
+def carry_exclusions(source: ObjectStore, target: ObjectStore, rename: Callable[[str], str]) -> int:
+    """Say of a copy what was said of its source, unless it has been said there before.
+
+    Args:
+        source: The dataset that was copied.
+        target: The copy.
+        rename: Gives the key that a sample has there.
+
+    Returns:
+        How many lines were new.
+    """
+    known = set(read_exclusions(target))
+    lines = (line.model_copy(update={"key": rename(line.key)}) for line in read_exclusions(source))
+    new = [line for line in lines if line not in known]
+    if new:
+        append_exclusions(target, new)
+    return len(new)
+
+
+def count_excluded(store: Store) -> dict[str, dict[str, int]]:
+    """How many samples of finished shards are left out: slice id -> judge -> number.
+
+    Raises:
+        DataError: A file or a manifest is damaged.
+    """
+    words = {
+        k: line
+        for k, line in latest(read_exclusions(store.objects)).items()
+        if line.act == "exclude"
+    }
+    found: dict[str, dict[str, int]] = {}
+    for shard in store.shards() if words else ():
+        for key in excluded_of(store, shard.commit, words.keys()):
+            own = found.setdefault(shard.commit.slice_id, {})
+            own[words[key].by] = own.get(words[key].by, 0) + 1
+    return found
+
+
+def damaged_exclusions(objects: ObjectStore) -> list[tuple[str, str]]:
+    """Paths of files that cannot be read, each with what is wrong."""
+    found: list[tuple[str, str]] = []
+    for path in objects.paths(EXCLUSION_FOLDER):
+        try:
+            _read(objects, path)
+        except DataError as error:
+            found.append((path, str(error)))
+    return found
+
+
+def _read(objects: ObjectStore, path: str) -> list[Exclusion]:
+    match = _match(path)
+    data = objects.read(path)
+    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
+        message = f"{path} is not what was written: its name does not have its digest; {_RESTORE}"
+        raise DataError(message)
+    return [read_record(Exclusion, line, path, way_out=_RESTORE) for line in data.splitlines()]
+
+
+def _match(path: str) -> "re.Match[str] | None":
+    return _NAME.fullmatch(path.rpartition("/")[2])
+
+
+def _written(store: Store, commit: Commit) -> set[str]:
+    if commit.object is None or commit.manifest is None:
+        return set()
+    return {row.key for row in store.manifest(commit) if row.status == "written"}
+
+
+def _refuse_unknown(keys: Sequence[str], known: Collection[str]) -> None:
+    if unknown := sorted(set(keys).difference(known)):
+        message = (
+            f"{unknown[0]!r} is no sample of a finished shard, expected one of {len(known)}: "
+            "the manifests and the names in the tars have their keys"
+        )
+        raise InputError(message)
+
+
+def _say(
+    store: Store, keys: Sequence[str], act: Literal["exclude", "include"], *, who: str, why: str
+) -> int:
+    if not why.strip():
+        message = "no reason is given: say why in a few words, for whoever meets it later"
+        raise InputError(message)
+    excluded = excluded_keys(store.objects)
+    new = [key for key in dict.fromkeys(keys) if (key in excluded) == (act == "include")]
+    at = datetime.now(UTC)
+    lines = [Exclusion(key=key, act=act, by="hand", who=who, at=at, why=why) for key in new]
+    if lines:
+        append_exclusions(store.objects, lines)
+    return len(lines)
