@@ -9,12 +9,14 @@ and for more pairs. Weights are random. On a CPU one pair of two steps is timed;
 
 import gc
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 
 from benchmarks.full_pair import our_painter
 from benchmarks.measurement import Row, compare, peak_megabytes, seconds_on
@@ -22,7 +24,7 @@ from benchmarks.random_models import FULL, Geometry, chosen_geometry, save_paint
 from benchmarks.results_file import write_results
 from models.attention_maps import MapsWanted
 from models.painting.painters import DiffusionPairPainter
-from models.protocols import AttendedClass, PairRequest
+from models.protocols import AttendedClass, PaintedPair, PairRequest
 
 STEPS = (1, 2, 4)
 """For which memory is taken, with one pair."""
@@ -54,12 +56,35 @@ def measure_time(geometry: Geometry, device: str, path: str) -> list[Row]:
     for one, other in zip(plain, recorded, strict=True):
         assert np.array_equal(one.image, other.image)
         assert np.array_equal(one.counterfactual, other.counterfactual)
+    plainly = our_painter(path, geometry, device, compile=False)
+    plainly.loaded.network.set_attn_processor(AttnProcessor())
     ways = {
         "with a recording": lambda: painter.paint_recorded(requests, wanted),
         "without": lambda: painter.paint(requests),
+        "with explicit probabilities in place of the network's own attention": lambda: (
+            plainly.paint(requests)
+        ),
     }
     rows = compare(ways, repeats=1, items=geometry.pairs, clock=seconds_on(device))
+    rows[-1] |= _apart(plain, plainly.paint(requests))
     return [{"part": "time", **row} for row in rows]
+
+
+def _apart(pairs: Sequence[PaintedPair], others: Sequence[PaintedPair]) -> Row:
+    """How many pictures are others, and by how many levels at most."""
+    both = [
+        np.abs(np.int16(one) - np.int16(other))
+        for pair, again in zip(pairs, others, strict=True)
+        for one, other in (
+            (pair.image, again.image),
+            (pair.counterfactual, again.counterfactual),
+        )
+    ]
+    return {
+        "pictures": len(both),
+        "other_pictures": sum(bool(each.any()) for each in both),
+        "most_levels": int(max(each.max() for each in both)),
+    }
 
 
 def measure_memory(geometry: Geometry, device: str, path: str) -> list[Row]:
