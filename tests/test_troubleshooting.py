@@ -109,7 +109,7 @@ PROVOKED: dict[str, str | Callable[[], object]] = {
     "CUDA devices are": lambda: pick_device("cuda:99"),
     "there is no dataset": "status none",
     "is neither a dataset": lambda: require_shards("none", 1),
-    "made with other settings": lambda: generate(root="d", **OLD, seed=6),
+    "made with other settings": lambda: generate(root="d", **OLD, seed=7),
     "has a README.md": lambda: generate(root="mine"),
     "holds other files": "export --dataset d --classes cat --out mine",
     "is held by": lambda: lease_twice("empty"),

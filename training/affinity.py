@@ -33,7 +33,7 @@ from storage.identity import derive_seed, refuse_drift
 from storage.locks import hold_folder
 from training.affinity_config import AffinityConfig
 from training.affinity_losses import affinity_loss, cell_labels
-from training.affinity_views import SeededImage, SeededImages, view_of
+from training.affinity_views import SeededImage, SeededImages, seeded_view
 from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint
 from training.disk import explain_no_room
 from training.divergence import diverged, lower_settings, not_finite
@@ -155,7 +155,7 @@ class _Learner:
         def read(position: int) -> SeededImage:
             _, number = self._epochs.place(position)
             rng = np.random.default_rng(derive_seed("view", self.config.seed, position))
-            return view_of(items[number], self.config, rng)
+            return seeded_view(items[number], self.config, rng)
 
         views = in_threads(read, range(step * size, (step + 1) * size))
         stride = self.config.network.stride

@@ -40,7 +40,7 @@ class SeededImages(Protocol):
         ...
 
 
-def view_of(item: SeededImage, config: AffinityConfig, rng: np.random.Generator) -> SeededImage:
+def seeded_view(item: SeededImage, config: AffinityConfig, rng: np.random.Generator) -> SeededImage:
     """Draw a square view: a crop, mirrored or not, in changed colours.
 
     Args:

@@ -20,7 +20,7 @@ from storage.metrics import read_metrics
 from training.affinity import train_affinity
 from training.affinity_config import AffinityConfig
 from training.affinity_losses import affinity_loss, cell_labels
-from training.affinity_views import SeededImage, view_of
+from training.affinity_views import SeededImage, seeded_view
 from training.divergence import DivergedError
 
 NETWORK = AffinityNetConfig(stride=4, widths=(16, 16, 16), embeddings=(16, 16, 16), radius=3)
@@ -135,7 +135,7 @@ def test_a_view_has_the_size_of_the_crop_and_keeps_image_and_labels_together(siz
     plain = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "flip": 0.5}
     config = CONFIG.model_copy(update=plain)
     for seed in range(4):
-        view = view_of(item, config, np.random.default_rng(seed))
+        view = seeded_view(item, config, np.random.default_rng(seed))
         assert view.labels.shape == (32, 32)
         assert view.image.shape == (32, 32, 3)
         inside = view.labels != 65535
@@ -147,7 +147,7 @@ def test_colours_change_and_labels_do_not():
     image, disk = disk_scene(0)
     item = SeededImage(image, disk.astype(np.uint16))
     config = CONFIG.model_copy(update={"flip": 0.0})
-    views = [view_of(item, config, np.random.default_rng(seed)) for seed in (1, 2)]
+    views = [seeded_view(item, config, np.random.default_rng(seed)) for seed in (1, 2)]
     assert np.abs(views[0].image.astype(int) - views[1].image).mean() > 2
     np.testing.assert_array_equal(views[0].labels, views[1].labels)
 

@@ -14,7 +14,7 @@ SIDES = (16, 8)
 """Sides of the grids whose attention is taught, in cells."""
 
 
-class TokenMaps:
+class WordMaps:
     """Keeps the queries' states of each cross-attention layer, one forward pass at a time.
 
     Args:

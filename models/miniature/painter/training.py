@@ -30,7 +30,7 @@ from transformers import CLIPTokenizer
 from models.miniature.degradation import load_autoencoder
 from models.miniature.loop import Run, Stateful, TrainingStep, losses, step_rng
 from models.miniature.miniatures import Miniature, Task
-from models.miniature.painter.attention import TokenMaps
+from models.miniature.painter.attention import WordMaps
 from models.miniature.painter.averages import WeightAverage
 from models.miniature.painter.config import Config
 from models.miniature.painter.examples import Examples, LatentScene, write_captions
@@ -80,7 +80,7 @@ class Parts:
     ) -> None:
         self.text, self.encoder = text, encoder
         self._config = config
-        self.attention: TokenMaps | None = None
+        self.attention: WordMaps | None = None
         self._begin(unet, fine=False)
 
     def _begin(self, unet: UNet2DConditionModel, *, fine: bool) -> None:
@@ -115,7 +115,7 @@ class Parts:
         """Go on from the averages, as they would be saved, with attention at 16 x 16 too."""
         self.text.encoder.load_state_dict(_halved(self.text_average.weights))
         self._begin(refined(_halved(self.unet_average.weights)), fine=True)
-        self.attention = TokenMaps(self.unet)
+        self.attention = WordMaps(self.unet)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""

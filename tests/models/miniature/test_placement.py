@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 from models.miniature import world
 from models.miniature.loop import Run, fit, step_seed
 from models.miniature.painter import training as painter
-from models.miniature.painter.attention import TokenMaps
+from models.miniature.painter.attention import WordMaps
 from models.miniature.painter.config import Config
 from models.miniature.painter.examples import Examples, LatentScene
 from models.miniature.painter.network import Text, denoiser, refined
@@ -134,7 +134,7 @@ def test_the_maps_are_those_of_the_layers_themselves():
     torch.manual_seed(4)
     unet = denoiser(fine=True).eval()
     unet.set_attn_processor(AttnProcessor())
-    attention = TokenMaps(unet)
+    attention = WordMaps(unet)
     states = torch.randn(2, 24, 64)
     probabilities = []
 
@@ -215,7 +215,7 @@ def test_the_shipped_painter_looks_at_what_it_is_asked_for(alone):
     """In drawn pictures with some noise each thing's cells see its class, and none a third one."""
     config = load_profile("miniature").painter.model_copy(update={"device": "cpu"})
     pipeline = DiffusionPairPainter(config).loaded.pipeline
-    attention = TokenMaps(pipeline.unet)
+    attention = WordMaps(pipeline.unet)
     rng = np.random.default_rng(5)
     scenes = [sample_scene(rng, num_things=2) for _ in range(12)]
     ids = [[t.class_id for t in s.things] for s in scenes]
