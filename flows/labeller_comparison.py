@@ -138,7 +138,7 @@ class LabellerComparison:
     def subjects(self) -> tuple[str, ...]:
         """What is trained on each dataset."""
         student = (STUDENT,) if self.parameters.student else ()
-        return (*student, *(each.recipe for each in self.parameters.closed_sets))
+        return (*student, *map(_closed_set_name, self.parameters.closed_sets))
 
     @property
     def _vocabulary(self) -> str:
@@ -172,7 +172,10 @@ class LabellerComparison:
             training=merge(given.training, {"seed": seed}),
             scoring=given.scoring,
             benchmarks=given.benchmarks,
-            closed_sets=given.closed_sets,
+            closed_sets=tuple(
+                each.model_copy(update={"settings": {"seed": seed, **each.settings}})
+                for each in given.closed_sets
+            ),
             untrained=False,
             baseline=False,
         )
@@ -223,8 +226,8 @@ def walk_comparison(
     for key, run in comparison.runs.items():
         if comparison.parameters.student:
             progress.take(key, (STUDENT,), measure, run)
-        if recipes := tuple(each.recipe for each in comparison.parameters.closed_sets):
-            progress.take(key, recipes, measure_closed_sets, run)
+        if closed_sets := tuple(map(_closed_set_name, comparison.parameters.closed_sets)):
+            progress.take(key, closed_sets, measure_closed_sets, run)
     return progress.write()
 
 
@@ -312,6 +315,11 @@ def _is_of(measured: Measured, subject: str) -> bool:
     if subject == STUDENT:
         return measured.subject.kind == "student"
     return measured.subject.kind == "closed-set" and measured.subject.name == subject
+
+
+def _closed_set_name(request: ClosedSetRequest) -> str:
+    """What its scores call a closed-set segmenter."""
+    return f"{request.recipe} on {request.classes}"
 
 
 def _benchmark_of(measured: Measured) -> str:

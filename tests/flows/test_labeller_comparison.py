@@ -68,7 +68,9 @@ def test_what_cannot_be_compared_is_told(tmp_path, changes, message):
 
 def test_the_demonstration_is_one_that_can_be_compared(tmp_path):
     comparison = LabellerComparison(demo_comparison(tmp_path))
-    assert comparison.subjects == ("student", "deeplabv3_miniature")
+    assert comparison.subjects == ("student", "deeplabv3_miniature on miniature")
+    [request] = comparison.runs["diffumask", 2].closed_sets
+    assert request.settings["seed"] == 2
     assert len(comparison.datasets) == len(comparison.runs) == 9
 
 
