@@ -3,7 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from evaluation.reports.ablation_tables import Spread, Table, make_tables, switch_words
+from evaluation.reports.ablation_tables import (
+    Table,
+    make_tables,
+    spread_words,
+    switch_words,
+)
 from evaluation.reports.ablations import Ablation
 from storage.files import write_whole
 
@@ -50,22 +55,10 @@ def _format_table(ablation: Ablation, table: Table) -> str:
     for row in table.rows:
         cells = list(row.labels)
         for spread in row.spreads:
-            cells += _format_spread(spread, "+" if table.signed else "")
+            cells += spread_words(spread, "+" if table.signed else "")
         sign = "+" if table.signed else ""
         lines.append(_line([*cells, ", ".join(f"{value:{sign}.1f}" for value in row.published)]))
     return "\n".join(lines)
-
-
-def _format_spread(spread: Spread, sign: str) -> tuple[str, str]:
-    """Every seed's number in percent; mean, and in brackets the deviation."""
-    values = ", ".join(
-        state if value is None else f"{100 * value:{sign}.1f}"
-        for value, state in zip(spread.values, spread.states, strict=True)
-    )
-    if spread.mean is None:
-        return values, "-"
-    deviation = "" if spread.deviation is None else f" ({100 * spread.deviation:.1f})"
-    return values, f"{100 * spread.mean:{sign}.1f}{deviation}"
 
 
 def _format_yields(ablation: Ablation) -> str:

@@ -215,3 +215,15 @@ def switch_words(arm: Arm) -> str:
 def _names(ablation: Ablation, arm: Arm) -> str:
     m = arm.classes_per_image
     return f"{m} (= N)" if m == ablation.num_classes else str(m)
+
+
+def spread_words(spread: Spread, sign: str = "") -> tuple[str, str]:
+    """Every seed's number in percent; mean, and in brackets the deviation."""
+    values = ", ".join(
+        state if value is None else f"{100 * value:{sign}.1f}"
+        for value, state in zip(spread.values, spread.states, strict=True)
+    )
+    if spread.mean is None:
+        return values, "-"
+    deviation = "" if spread.deviation is None else f" ({100 * spread.deviation:.1f})"
+    return values, f"{100 * spread.mean:{sign}.1f}{deviation}"

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from evaluation.reports.ablation_tables import Spread
+from evaluation.reports.ablation_tables import Spread, spread_words
 from evaluation.reports.comparisons import Comparison, LabelledSet
+from evaluation.reports.page_templates import page_template
 from evaluation.reports.sheets import LabelledScene, draw_labelled
 from storage.files import write_whole
 from storage.tables import read_table
@@ -128,7 +127,7 @@ def _learned(comparison: Comparison) -> TextTable:
         for labeller in comparison.labellers:
             cells = [subject, labeller]
             for name in comparison.benchmarks:
-                cells += _spread_words(_spread(comparison, subject, labeller, name))
+                cells += spread_words(_spread(comparison, subject, labeller, name))
             rows.append(tuple(cells))
     return TextTable("What is learned from it", tuple(heads), tuple(rows))
 
@@ -144,17 +143,6 @@ def _spread(comparison: Comparison, subject: str, labeller: str, benchmark: str)
         values=tuple(each.scores.get(benchmark) for each in own),
         states=tuple(each.state for each in own),
     )
-
-
-def _spread_words(spread: Spread) -> tuple[str, str]:
-    values = ", ".join(
-        state if value is None else f"{100 * value:.1f}"
-        for value, state in zip(spread.values, spread.states, strict=True)
-    )
-    if spread.mean is None:
-        return values, "-"
-    deviation = "" if spread.deviation is None else f" ({100 * spread.deviation:.1f})"
-    return values, f"{100 * spread.mean:.1f}{deviation}"
 
 
 def _published() -> TextTable:
@@ -187,14 +175,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _page(comparison: Comparison, picture: bytes) -> str:
-    environment = Environment(
-        loader=PackageLoader("evaluation.reports", "data"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html.jinja").render(
+    return page_template("comparison.html.jinja").render(
         comparison=comparison,
         grids=comparison_grids(comparison),
         notes=list(_notes(comparison)),

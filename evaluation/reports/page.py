@@ -12,13 +12,12 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from evaluation.reports.boards import Scored, make_boards
 from evaluation.reports.dataset_facts import describe_dataset
 from evaluation.reports.gallery import quadruplet_card
 from evaluation.reports.markdown import format_page
 from evaluation.reports.page_contents import Page
+from evaluation.reports.page_templates import page_template
 from evaluation.reports.point_boards import make_point_boards
 from evaluation.reports.predictions import make_predictions
 from evaluation.reports.sheets import pick_samples
@@ -203,14 +202,7 @@ def _measure(store: Store) -> tuple[TextQuality, ...]:
 
 
 def _render(sources: _Sources, side: int) -> str:
-    environment = Environment(
-        loader=PackageLoader("evaluation.reports", "data"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html.jinja")
+    template = page_template("report.html.jinja")
     return template.render(page=_page(sources, side), text_heads=TEXT_HEADS)
 
 

@@ -287,11 +287,12 @@ def ablate(
         json_: Print JSON; progress goes to standard error.
     """
     from evaluation.reports.ablation_files import format_ablation
-    from flows.ablation_grid import Grid, require_all
-    from flows.demo import draw_ablation_benchmark
+    from flows.ablation_grid import AblationParameters, Grid, require_all
+    from flows.demo import demo_ablation, draw_ablation_benchmark
     from flows.local_steps import ablate_locally, hold_grid
 
-    grid = Grid(_ablation(file, preset, out, set_))
+    demo = None if preset is None else demo_ablation(out or Path("runs/ablation"))
+    grid = Grid(_file_or_preset(AblationParameters, file, demo, out, set_))
     with hold_grid(grid):
         if preset is not None:
             draw_ablation_benchmark(grid)
@@ -414,10 +415,16 @@ def compare_labellers(
         json_: Print JSON; progress goes to standard error.
     """
     from evaluation.reports.comparison_files import COMPARISON_PAGE, format_comparison
-    from flows.labeller_comparison import LabellerComparison, require_measured
+    from flows.demo import demo_comparison
+    from flows.labeller_comparison import (
+        ComparisonParameters,
+        LabellerComparison,
+        require_measured,
+    )
     from flows.local_steps import compare_locally, hold_comparison
 
-    comparison = LabellerComparison(_comparison(file, preset, out, set_))
+    demo = None if preset is None else demo_comparison(out or Path("runs/labellers"))
+    comparison = LabellerComparison(_file_or_preset(ComparisonParameters, file, demo, out, set_))
     with hold_comparison(comparison):
         found = compare_locally(comparison, errors if json_ else console)
     if json_:
@@ -429,42 +436,25 @@ def compare_labellers(
     require_measured(found)
 
 
-def _comparison(
-    file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
+def _file_or_preset(
+    kind: type[Any],
+    file: Path | None,
+    demo: Any,
+    out: Path | None,
+    settings: tuple[str, ...],
 ) -> Any:
-    from flows.demo import demo_comparison
-    from flows.labeller_comparison import ComparisonParameters
+    """Parameters of a YAML file or of a preset, with the settings on top."""
     from storage.documents import nest, read_assignments, read_parameters, validate
 
-    if (file is None) == (preset is None):
-        message = "give either a YAML file with comparison parameters or --preset miniature"
+    if (file is None) == (demo is None):
+        message = "give either a YAML file with parameters or --preset miniature"
         raise InputError(message)
     values = read_assignments(settings)
     if out is not None:
         values["out"] = str(out)
-    if file is not None:
-        return read_parameters(ComparisonParameters, file, values)
-    document = demo_comparison(out or Path("runs/labellers")).model_dump(mode="json")
-    return validate(ComparisonParameters, nest(values, document), "parameters")
-
-
-def _ablation(
-    file: Path | None, preset: str | None, out: Path | None, settings: tuple[str, ...]
-) -> Any:
-    from flows.ablation_grid import AblationParameters
-    from flows.demo import demo_ablation
-    from storage.documents import nest, read_assignments, read_parameters, validate
-
-    if (file is None) == (preset is None):
-        message = "give either a YAML file with ablation parameters or --preset miniature"
-        raise InputError(message)
-    values = read_assignments(settings)
-    if out is not None:
-        values["out"] = str(out)
-    if file is not None:
-        return read_parameters(AblationParameters, file, values)
-    document = demo_ablation(out or Path("runs/ablation")).model_dump(mode="json")
-    return validate(AblationParameters, nest(values, document), "parameters")
+    if demo is None:
+        return read_parameters(kind, file, values)
+    return validate(kind, nest(values, demo.model_dump(mode="json")), "parameters")
 
 
 def _trained_on(dataset: str | None, data: tuple[str, ...], imports: Path | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Runs whose texts come by batches end while they wait, and go on when the answers are there."""
 
 import json
-import sys
 
 import pytest
 import yaml
@@ -92,17 +91,13 @@ def test_few_calls_are_made_at_once_in_mode_auto_and_the_run_goes_on(
 
 
 @pytest.fixture
-def typed_well(monkeypatch, capsys):
+def typed_well(type_line):
     """Type a command that must succeed, and return what it wrote."""
-    from flows.__main__ import main
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["magicseg", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert ended.value.code == 0, said.err
-        return said.out
+        code, said = type_line(*words)
+        assert code == 0, said
+        return said
 
     return run
 
