@@ -237,6 +237,7 @@ def prepare(
     classes, recipe = _understood(parameters)
     recipe.profile.writer.check()
     require_weights(recipe.models())
+    recipe.check_recording()
     require_space(parameters.root)
     if parameters.device not in {"auto", "cpu"}:  # these are always there
         pick_device(parameters.device)

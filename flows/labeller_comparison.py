@@ -193,6 +193,7 @@ def check_comparison(comparison: LabellerComparison) -> None:
     """
     for dataset in comparison.datasets.values():
         require_weights(dataset.recipe.models())
+        dataset.recipe.check_recording()
     if comparison.parameters.student:
         load_profile(comparison.parameters.profile).student.check()
     check_benchmarks(comparison.parameters.benchmarks)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, model_validator
 
 from models.attention_maps import MapsWanted
 from models.labellers import maps_wanted
+from models.painting.config import PainterConfig
 from models.profiles import Profile
 from models.registry import Role
 from storage.errors import InputError
@@ -37,6 +38,16 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     def maps_wanted(self) -> MapsWanted | None:
         """What is recorded of the painter's attention; None for nothing."""
         return self.pairs.record or maps_wanted(self.profile.labeller)
+
+    def check_recording(self) -> None:
+        """Look whether the painter has the attention that is recorded, without loading it.
+
+        Raises:
+            InputError: If it has not.
+        """
+        wanted, painter = self.maps_wanted, self.profile.painter
+        if wanted is not None and isinstance(painter, PainterConfig):
+            painter.check_maps(wanted)
 
     @model_validator(mode="after")
     def _paint_what_is_read(self) -> Self:

@@ -18,9 +18,13 @@ from torch import Tensor
 
 from models.attention_maps import AttentionMaps, MapsWanted, TokenMaps, tokens_of_spans
 from models.compiling import Compiled
+from models.painting.attention_grids import (
+    attention_grids,
+    require_resolutions,
+    require_unet,
+)
 from models.painting.pipelines import LoadedPipeline
 from models.protocols import AttendedClass
-from storage.errors import InputError
 
 _CHUNK_BYTES = 256 * 1024**2
 """Most that probabilities of one layer may take at a time: maps cost the same for any batch."""
@@ -106,7 +110,7 @@ class AttentionRecorder:
         require_attention(loaded, wanted, latent)
         self._network = loaded.network
         self._wanted = wanted
-        self._grids = _grids(latent)
+        self._grids = attention_grids(latent)
         self._images = pictures // 2
         self._pictures = pictures
         self._prompts = prompts
@@ -242,45 +246,8 @@ def require_attention(loaded: LoadedPipeline, wanted: MapsWanted, latent: tuple[
             resolution.
     """
     name = loaded.family.pipeline
-    if loaded.family.network != "unet":
-        message = (
-            f"painter is a {name}, whose network has no cross-attention to record, expected one "
-            "with a U-Net, such as Stable Diffusion 1.x, 2.x or XL; choose such a painter, or a "
-            "labeller that looks at pictures, such as `grounded`"
-        )
-        raise InputError(message)
-    there = _resolutions(loaded.network.config, latent)
-    asked = {*wanted.cross} | ({wanted.cells} if wanted.cells is not None else set())
-    if not asked <= there:
-        message = (
-            f"painter is a {name} with attention at the resolutions "
-            f"{', '.join(map(str, sorted(there)))} for latents of {latent[0]} x {latent[1]}; the "
-            f"labeller reads {', '.join(map(str, sorted(asked)))}; set its `cross_resolutions` "
-            "and `cell_resolution` to some that are there"
-        )
-        raise InputError(message)
-
-
-def _resolutions(config: Any, latent: tuple[int, int]) -> set[int]:
-    """Where a U-Net attends, by what its blocks are called."""
-    down, up = list(config.down_block_types), list(config.up_block_types)
-    levels = {level for level, each in enumerate(down) if "CrossAttn" in each}
-    levels |= {len(up) - 1 - level for level, each in enumerate(up) if "CrossAttn" in each}
-    if "CrossAttn" in (config.get("mid_block_type") or ""):
-        levels.add(len(down) - 1)
-    names = list(_grids(latent))
-    return {names[level] for level in levels if level < len(names)}
-
-
-def _grids(latent: tuple[int, int]) -> dict[int, tuple[int, int]]:
-    """Rows and columns of the cells by resolution; each level halves them, rounding up."""
-    grids: dict[int, tuple[int, int]] = {}
-    rows, columns = latent
-    while True:
-        grids[min(rows, columns)] = rows, columns
-        if min(rows, columns) == 1:
-            return grids
-        rows, columns = -(-rows // 2), -(-columns // 2)
+    require_unet(name, loaded.family.network)
+    require_resolutions(name, loaded.network.config, latent, wanted)
 
 
 def _layers(network: Any) -> Iterator[tuple[str, Any]]:

@@ -4,8 +4,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from models.attention_maps import MapsWanted
 from models.configs import ModelConfig
-from models.folders import PIPELINE_INDEX, pipeline_parts, read_json
+from models.folders import NETWORK_CONFIG, PIPELINE_INDEX, pipeline_parts, read_json
+from models.painting.attention_grids import require_resolutions, require_unet
 from models.painting.families import INPAINTING, REPAINTING, Sampler, family_of
 from models.weights import require_marker, resolve_weights
 from storage.errors import InputError
@@ -70,6 +72,27 @@ class PainterConfig(SamplingConfig, frozen=True):
         family = family_of(index, weights.source)
         family.text_tokens(set(pipeline_parts(index)), self.text_tokens, weights.source)
         return where
+
+    def check_maps(self, wanted: MapsWanted) -> None:
+        """Look whether the painter has the attention that is to be recorded, without loading it.
+
+        Args:
+            wanted: What is to be recorded.
+
+        Raises:
+            InputError: If its weights are missing, its network has no cross-attention, or none at a
+                resolution.
+        """
+        weights = resolve_weights(self.model, self.revision)
+        family = family_of(read_json(require_marker(weights, self.marker)), weights.source)
+        require_unet(family.pipeline, family.network)
+        network, decoder = (
+            read_json(require_marker(weights, f"{part}/{NETWORK_CONFIG}"))
+            for part in (family.network, "vae")
+        )
+        factor = 2 ** (len(decoder["block_out_channels"]) - 1)
+        latent = self.height // factor, self.width // factor
+        require_resolutions(family.pipeline, network, latent, wanted)
 
 
 class InpainterConfig(SamplingConfig, frozen=True):

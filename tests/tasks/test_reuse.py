@@ -75,3 +75,9 @@ def test_pictures_with_maps_are_labelled_in_both_ways(tmp_path):
     for index, sample in other.items():
         assert sample.image_bytes == grounded[index].image_bytes
         assert sample.class_ids == grounded[index].class_ids
+
+
+def test_attention_that_the_painter_has_not_is_told_before_anything_is_made(tmp_path):
+    with pytest.raises(InputError, match=r"attention at the resolutions 4, 8, 16 .* reads 32"):
+        generated(tmp_path / "d", pairs={"record": {"cross": [32]}})
+    assert not (tmp_path / "d").exists()

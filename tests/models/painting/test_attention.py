@@ -217,9 +217,16 @@ def test_only_what_is_wanted_is_recorded(saved_family):
     ],
 )
 def test_what_a_painter_cannot_record_is_refused(saved_family, name, wanted, message):
-    painter = DiffusionPairPainter(config(saved_family(name), guidance=1.0))
+    own = config(saved_family(name), guidance=1.0)
     with pytest.raises(InputError, match=message):
-        painter.paint_recorded(REQUESTS, wanted)
+        own.check_maps(wanted)
+    with pytest.raises(InputError, match=message):
+        DiffusionPairPainter(own).paint_recorded(REQUESTS, wanted)
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "StableDiffusionXLPipeline"])
+def test_what_a_painter_can_record_is_known_before_it_is_loaded(saved_family, name):
+    config(saved_family(name)).check_maps(WANTED)
 
 
 def test_maps_are_read_back_as_they_were_written(recorded):
