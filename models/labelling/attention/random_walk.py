@@ -104,8 +104,8 @@ def _transitions(
     weights = np.concatenate([each.ravel() for each in affinities]).astype(np.float64) ** power
     cells = numbers.numel()
     upper = sparse.coo_array((weights, (owns, others)), shape=(cells, cells)).tocsr()
-    matrix = upper + upper.T + sparse.eye_array(cells, format="csr")
-    return sparse.diags_array(1.0 / matrix.sum(axis=1)).tocsr() @ matrix
+    matrix = upper + upper.T + sparse.csr_array(sparse.identity(cells))
+    return sparse.csr_array(sparse.diags(1.0 / matrix.sum(axis=1))) @ matrix
 
 
 def _pair_numbers(numbers: torch.Tensor, offset: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
