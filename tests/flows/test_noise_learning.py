@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_goes_on_and_a_second_one_changes_nothing(magicseg,
     assert "optimiser.steps" in err
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_students_find_four_of_five_masks_of_other_scenes(tmp_path):
     from rich.console import Console
 
