@@ -28,7 +28,7 @@ from models.student.trained import describe_student, load_student
 from storage.codecs import decode_image, encode_label_map, encode_rle
 from storage.disk_errors import explained
 from storage.errors import DataError, InputError
-from storage.files import write_whole
+from storage.files import remove, write_whole
 from storage.identity import digest
 from storage.job_files import run_job_file
 from storage.locks import hold_folder, refuse_other_files
@@ -44,7 +44,6 @@ __all__ = ["Relabelling", "RelabellingJob"]
 
 RELABELLING_FILE = "relabelling.json"
 _DIGITS = 4
-_SHA256_DIGITS = 64
 _log = logging.getLogger(__name__)
 
 
@@ -118,10 +117,7 @@ class Relabelling(RunStep[Path]):
         record = _read_record(self.folder)
         if record is None or record.identity != self._identity(find_shards(self.job.dataset)):
             return None
-        whole = all(
-            (self.folder / name).is_file() and _sha256(self.folder / name) == tar.sha256
-            for name, tar in record.tars.items()
-        )
+        whole = all(_is_whole(self.folder / name, tar) for name, tar in record.tars.items())
         return self.folder if whole else None
 
     def work(self) -> Path:
@@ -177,6 +173,9 @@ class Relabelling(RunStep[Path]):
             known = _known_tar(folder, name, identity)
             done[name] = known or _write_tar(folder, name, shard, predict, vocabulary, identity)
             _log.info("%d of %d shards relabelled in %s", number + 1, len(shards), folder)
+        for path in folder.glob("*.tar"):  # of another dataset or student: trainings would read it
+            if path.name not in done:
+                remove(path)
         if not any(tar.samples for tar in done.values()):
             message = (
                 f"the student of {self.job.run} finds nothing in {self.job.dataset}: train it "
@@ -226,7 +225,7 @@ def _write_tar(
 ) -> RelabelledTar:
     kept: list[Sample] = []
     total = 0
-    for sample in iterate(shard.path, _checked_digest(shard)):
+    for sample in iterate(shard.path, shard.identity):
         if sample.key in shard.excluded:
             continue
         total += 1
@@ -238,14 +237,11 @@ def _write_tar(
     )
     if kept:
         write_whole(folder / name, data)
+    else:
+        remove(folder / name)
     note = RelabellingRecord(identity=identity, tars={name: tar})
     write_whole(folder / f"{name}.json", note.model_dump_json().encode())
     return tar
-
-
-def _checked_digest(shard: ShardFile) -> str:
-    """The digest that a shard is held against; of a tar in a plain folder none is known."""
-    return shard.identity if len(shard.identity) == _SHA256_DIGITS else ""
 
 
 def _relabelled(
@@ -288,9 +284,12 @@ def _known_tar(folder: Path, name: str, identity: str) -> RelabelledTar | None:
     if note is None or note.identity != identity:
         return None
     tar = note.tars[name]
-    if tar.samples and (not (folder / name).is_file() or _sha256(folder / name) != tar.sha256):
-        return None
-    return tar
+    return tar if _is_whole(folder / name, tar) else None
+
+
+def _is_whole(path: Path, tar: RelabelledTar) -> bool:
+    """Whether a tar is what was written; one without samples is not there."""
+    return path.is_file() and _sha256(path) == tar.sha256 if tar.samples else not path.exists()
 
 
 def _read_record(folder: Path) -> RelabellingRecord | None:

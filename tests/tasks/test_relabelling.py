@@ -15,7 +15,13 @@ from runs import write_run
 from storage.codecs import decode_label_map
 from storage.errors import DataError, InputError
 from storage.shards import iterate, pack
-from tasks.relabelling import RELABELLING_FILE, Relabelling, RelabellingJob
+from tasks.relabelling import (
+    RELABELLING_FILE,
+    RelabelledTar,
+    Relabelling,
+    RelabellingJob,
+    _is_whole,
+)
 
 EVERYTHING = {"templates": "single", "inference": {"background": "none", "window": None}}
 """An untrained student's best class of a sample's own has every pixel."""
@@ -101,6 +107,23 @@ def test_a_killed_relabelling_goes_on_with_the_next_tar(drawn, student, tmp_path
     subprocess.run(step.program(), check=True)
     assert contents(step.folder) == whole
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+
+
+def test_tars_of_more_shards_are_gone_afterwards(drawn, student, tmp_path):
+    own = Relabelling(job_of(drawn, student, tmp_path / "out"))
+    own.folder.mkdir()
+    (own.folder / "train-000099.tar").write_bytes(b"of a larger dataset")
+    (own.folder / "train-000099.tar.json").write_bytes(b"{}")
+    own.work()
+    assert not (own.folder / "train-000099.tar").exists()
+    assert own.find() == own.folder
+
+
+def test_a_shard_in_which_nothing_was_found_is_done_without_a_tar(tmp_path):
+    empty = RelabelledTar(sha256="", samples=0, lost=3)
+    assert _is_whole(tmp_path / "train-000000.tar", empty)
+    (tmp_path / "train-000000.tar").write_bytes(b"of another student")
+    assert not _is_whole(tmp_path / "train-000000.tar", empty)
 
 
 def test_a_student_that_finds_nothing_is_told(drawn, student, tmp_path):
