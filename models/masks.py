@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-__all__ = ["PackedMasks"]
+__all__ = ["PackedMasks", "mask_box"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +57,11 @@ class PackedMasks:
         for index, mask in enumerate(self):
             whole[index] = mask
         return whole if dtype is None else whole.astype(dtype)
+
+
+def mask_box(mask: Bool[np.ndarray, "height width"]) -> tuple[float, float, float, float]:
+    """The box around a mask: left, top, right, bottom in pixels; all zeros for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0.0, 0.0, 0.0, 0.0
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

@@ -22,6 +22,7 @@ from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.phrases import background_words, text_rows
 from evaluation.scoring.predictors import StudentPredictor
 from models.devices import pick_device
+from models.masks import mask_box
 from models.student.config import StudentConfig
 from models.student.text_embeddings import TextEncoder
 from models.student.trained import describe_student, load_student
@@ -264,15 +265,12 @@ def _relabelled(
 
 
 def _instance(class_id: int, mask: np.ndarray, scores: np.ndarray) -> Instance:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     score = round(float(scores[mask].mean()), _DIGITS)
-    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-    left, top, right, bottom = map(float, box)
     return Instance(
         class_id=class_id,
         score=score,
         predicted_iou=score,
-        xyxy=(left, top, right, bottom),
+        xyxy=mask_box(mask),
         area=int(mask.sum()),
         rle=encode_rle(mask),
     )

@@ -88,15 +88,12 @@ class AttentionRecorder:
     the half with the texts counts.
 
     Args:
-        loaded: The pipeline.
+        loaded: The pipeline, of which `require_attention` let pass what is wanted.
         wanted: What to record.
         latent: Rows and columns of the latents.
         pictures: How many pictures a batch has, images first, then as many counterfactuals.
         prompts: The class prompts of the images as the network reads texts; None for no recording
             of them. Those of the counterfactuals are the same.
-
-    Raises:
-        InputError: If the network has no attention to words, or none at a resolution wanted.
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class AttentionRecorder:
         pictures: int,
         prompts: Float[Tensor, "images tokens channels"] | None,
     ) -> None:
-        require_attention(loaded, wanted, latent)
         self._network = loaded.network
         self._wanted = wanted
         self._grids = attention_grids(latent)

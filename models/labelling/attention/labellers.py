@@ -20,6 +20,7 @@ from models.labelling.attention.final_threshold import choose_mask
 from models.labelling.attention.random_walk import WalkSettings, random_walk
 from models.labelling.attention.refinement import Refiner, field_of
 from models.labelling.attention.thresholds import seed_constants, seed_levels
+from models.masks import mask_box
 from models.protocols import CutMasks, FoundBoxes, FoundObjects, RecordedScene
 
 _MARGIN = 0.05
@@ -93,7 +94,7 @@ class _AttentionLabeller(ABC):
             masks[place] = cut.masks[index]
         ious = [_stability(cut.maps[index], cut.thresholds[index]) for index in kept]
         boxes = FoundBoxes(
-            xyxy=np.array([_box(mask) for mask in masks], np.float32).reshape(-1, 4),
+            xyxy=np.array([mask_box(mask) for mask in masks], np.float32).reshape(-1, 4),
             scores=scores[kept],
             phrases=np.array(kept, np.int64),
             best_scores=scores,
@@ -118,7 +119,9 @@ class _AttentionLabeller(ABC):
         found = [index for index, score in enumerate(scores) if score >= self._required]
         size = scene.image.shape[:2]
         boxes = [
-            _box(_stretched(tokens, index, size) > _HALF) for index in found if tokens is not None
+            mask_box(_stretched(tokens, index, size) > _HALF)
+            for index in found
+            if tokens is not None
         ]
         return FoundBoxes(
             xyxy=np.array(boxes, np.float32).reshape(-1, 4),
@@ -290,11 +293,3 @@ def _before(
 def _stability(found: Float32[np.ndarray, "height width"], threshold: float) -> float:
     loose = int((found > threshold - _MARGIN).sum())
     return int((found > threshold + _MARGIN).sum()) / loose if loose else 0.0
-
-
-def _box(mask: Bool[np.ndarray, "height width"]) -> tuple[float, float, float, float]:
-    """The box around a mask: all zeros for an empty one."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return 0.0, 0.0, 0.0, 0.0
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
