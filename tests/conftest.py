@@ -3,9 +3,11 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -148,6 +150,15 @@ def bucket(monkeypatch):
         monkeypatch.setenv("AWS_REGION", "us-east-1")
         server.root = "s3://bucket/some/prefix"
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def everybodys_folders():
+    """What is not of the tests keeps its rights: other programs of the machine use it too."""
+    folders = {Path("/"), Path.home(), Path(tempfile.gettempdir())}
+    before = {folder: oct(folder.stat().st_mode) for folder in folders}
+    yield
+    assert {folder: oct(folder.stat().st_mode) for folder in folders} == before
 
 
 @pytest.fixture(scope="session")

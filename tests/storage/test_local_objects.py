@@ -1,9 +1,9 @@
 import os
 import time
-from pathlib import Path
 
 import pytest
 
+from other_users import open_to_others
 from storage.errors import DataError, InputError
 from storage.local_objects import LocalObjects
 from storage.objects import open_file
@@ -106,9 +106,7 @@ for doing in (
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_what_another_user_may_not_see_is_told_with_who_and_whose(objects, in_process):
-    for folder in (objects.root, *objects.root.parents[:4]):
-        if folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o755)
+    open_to_others(objects.root)
     objects.write_new("shut/x", b"")
     objects.write_new("secret", b"")
     (objects.root / "shut").chmod(0o700)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from other_users import open_to_others
 from storage.errors import InputError
 from tasks.progress import Progress, StoppedError
 from tasks.turns import Turns
@@ -126,8 +127,7 @@ def test_a_second_user_has_locks_of_their_own(tmp_path, monkeypatch):
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(shared))
     for user in (0, 65534, 0):
         assert as_user(user, lambda: is_free(Turns(lambda: None, name=lambda _device: "gpu-A")))
