@@ -1,10 +1,12 @@
 """Models that sleep instead of working, for measurements of what lies around them."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, prepare
 from models.labellers import on_device
+from models.masks import PackedMasks
 from models.protocols import (
     CutMasks,
     FoundBoxes,
@@ -31,6 +34,11 @@ from tasks.resident import ResidentModels
 from tasks.turns import Turns
 
 _SIDE = 16
+
+Span = tuple[float, float]
+"""First and last moment of a call."""
+
+Pictures = Sequence[UInt8[np.ndarray, "side side 3"]]
 
 
 @dataclass(frozen=True)
@@ -57,17 +65,24 @@ class SleepingModels(ResidentModels):
 
     Args:
         pace: How long they take.
+        pictures: What is painted, in turn, square and of one size; small noise by default.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, pictures: Pictures = ()) -> None:
         super().__init__()
-        self.painter = SleepingPainter(pace)
+        self.painter = SleepingPainter(pace, pictures or [_noise()])
+        self._detector, self._segmenter = SleepingDetector(pace), SleepingSegmenter(pace)
         self._models: dict[Role, Any] = {
             Role.WRITER: SleepingWriter(pace),
             Role.PAINTER: self.painter,
-            Role.DETECTOR: SleepingDetector(pace),
-            Role.SEGMENTER: SleepingSegmenter(pace),
+            Role.DETECTOR: self._detector,
+            Role.SEGMENTER: self._segmenter,
         }
+
+    @property
+    def spans(self) -> list[Span]:
+        """When a network computed, in order."""
+        return sorted(self.painter.spans + self._detector.spans + self._segmenter.spans)
 
     def model(self, config: Any, objects: ObjectStore) -> Any:
         """The model of the configuration's role."""
@@ -117,27 +132,34 @@ class SleepingWriter:
         return TextAnswer(tuple(texts))
 
 
+def _noise() -> UInt8[np.ndarray, "side side 3"]:
+    return np.random.default_rng(0).integers(0, 255, (_SIDE, _SIDE, 3), dtype=np.uint8)
+
+
 class SleepingPainter:
-    """Paints the same noise for every text.
+    """Paints the same pictures again and again.
 
     Args:
         pace: How long it takes.
+        pictures: What is painted, in turn.
 
     Attributes:
-        spans: When it worked: first and last moment of every call.
+        spans: When it worked.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, pictures: Pictures) -> None:
         self._pace = pace
-        self._noise = np.random.default_rng(0).integers(0, 255, (_SIDE, _SIDE, 3), dtype=np.uint8)
-        self.spans: list[tuple[float, float]] = []
+        self._pictures = itertools.cycle(pictures)
+        self.spans: list[Span] = []
 
     def paint(self, requests: Sequence[PairRequest]) -> list[PaintedPair]:
         """Paint every pair."""
         began = time.monotonic()
         time.sleep(self._pace.painting * len(requests))
         self.spans.append((began, time.monotonic()))
-        return [PaintedPair(self._noise, self._noise, unsafe=False) for _ in requests]
+        return [
+            PaintedPair(next(self._pictures), next(self._pictures), unsafe=False) for _ in requests
+        ]
 
 
 class SleepingDetector:
@@ -145,33 +167,46 @@ class SleepingDetector:
 
     Args:
         pace: How long it takes.
+
+    Attributes:
+        spans: When it worked.
     """
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
+        self.spans: list[Span] = []
 
     def detect(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], phrases: Sequence[tuple[str, ...]]
     ) -> list[FoundBoxes]:
         """Find each image's own phrases."""
+        began = time.monotonic()
         time.sleep(self._pace.labelling * len(images) / 2)  # counterfactuals are looked at too
-        return [self._found(len(own)) for own in phrases]
+        self.spans.append((began, time.monotonic()))
+        return [
+            self._found(len(own), image.shape[0])
+            for image, own in zip(images, phrases, strict=True)
+        ]
 
-    def _found(self, count: int) -> FoundBoxes:
-        boxes = np.tile(np.array([0, 0, _SIDE, _SIDE], dtype=np.float32), (count, 1))
+    def _found(self, count: int, side: int) -> FoundBoxes:
+        boxes = np.tile(np.array([0, 0, side, side], dtype=np.float32), (count, 1))
         scores = np.full(count, 0.9, dtype=np.float32)
         return FoundBoxes(boxes, scores, np.arange(count, dtype=np.int64), scores)
 
 
 class SleepingSegmenter:
-    """Divides the image among the boxes.
+    """Gives each box the disc of its own part of the image.
 
     Args:
         pace: How long it takes.
+
+    Attributes:
+        spans: When it worked.
     """
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
+        self.spans: list[Span] = []
 
     def segment(
         self,
@@ -179,19 +214,33 @@ class SleepingSegmenter:
         boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
         """Cut one mask for each box."""
+        began = time.monotonic()
         time.sleep(self._pace.labelling * len(images))
-        return [self._cut(len(own)) for own in boxes]
+        self.spans.append((began, time.monotonic()))
+        return [
+            CutMasks(_discs(len(own), image.shape[0]), np.full(len(own), 0.9, dtype=np.float32))
+            for image, own in zip(images, boxes, strict=True)
+        ]
 
-    def _cut(self, count: int) -> CutMasks:
-        masks = np.zeros((count, _SIDE, _SIDE), dtype=np.bool_)
-        for number in range(count):
-            masks[number, :, number * _SIDE // count : (number + 1) * _SIDE // count] = True
-        return CutMasks(masks, np.full(count, 0.9, dtype=np.float32))
+
+@cache
+def _discs(count: int, side: int) -> PackedMasks:
+    """Discs side by side, as a segmenter hands masks on."""
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    radius = side / (2 * count)
+    places = (2 * np.arange(count) + 1) * radius
+    return PackedMasks.of(
+        np.stack([np.hypot(rows - side / 2, columns - place) < radius for place in places])
+    )
 
 
 @contextmanager
 def sleeping_run(
-    parameters: GenerationParameters, models: SleepingModels, *, devices: int = 1
+    parameters: GenerationParameters,
+    models: SleepingModels,
+    *,
+    devices: int = 1,
+    image_format: str = "png",
 ) -> Iterator[GenerationRun]:
     """A run of sleeping models, to be handed on to the flow.
 
@@ -199,9 +248,11 @@ def sleeping_run(
         parameters: What to generate.
         models: The models.
         devices: 1 if all of them compute on one device, 2 if those that label have their own.
+        image_format: How pictures are stored; that of large profiles is "jpg".
     """
     with prepare(parameters, models) as prepared:
-        recipe = prepared.recipe
+        profile = prepared.recipe.profile.model_copy(update={"image_format": image_format})
+        recipe = prepared.recipe.model_copy(update={"profile": profile})
         folder = Path(parameters.root)
         with Machine(models) as machine:
             machine.turns = Turns(

@@ -202,10 +202,12 @@ class ImageRequest:
     Attributes:
         text: Its prompt.
         seed: Seed of its initial latent; in a pair with this seed it is the same image.
+        is_twin: Whether it is the pair's counterfactual.
     """
 
     text: str
     seed: int
+    is_twin: bool = False
 
 
 @dataclass(frozen=True)

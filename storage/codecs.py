@@ -74,7 +74,7 @@ def decode_image(data: bytes, *, name: str = "image") -> UInt8[np.ndarray, "heig
             "channel, nothing transparent)"
         )
         raise DataError(message)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def encode_label_map(labels: UInt16[np.ndarray, "height width"]) -> bytes:

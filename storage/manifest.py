@@ -9,9 +9,11 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import UInt16
 from pyarrow import parquet
 from pydantic import Field, ValidationError
 
@@ -114,6 +116,7 @@ def describe_samples(
     samples: Iterable[Sample],
     dropped: Iterable[Rejected],
     prompts: Iterable[Prompt] = (),
+    areas: Mapping[str, Mapping[int, int]] = MappingProxyType({}),
 ) -> list[ManifestRow]:
     """Say what became of every planned sample.
 
@@ -123,6 +126,8 @@ def describe_samples(
         samples: What was written.
         dropped: What was rejected or failed, at any stage.
         prompts: Texts, so that rows of samples that were dropped later show them.
+        areas: Pixels of each class in the label map, by sample key, where that is known; of other
+            samples the map is read.
 
     Returns:
         One row for each planned sample, in plan order.
@@ -152,7 +157,10 @@ def describe_samples(
             **_text_fields(texts.get(sample.key)),
         }
         if sample.key in written:
-            fields |= _written_fields(written[sample.key])
+            own = written[sample.key]
+            known = areas.get(sample.key)
+            known = class_areas(decode_label_map(own.mask_bytes)) if known is None else known
+            fields |= _written_fields(own, known)
         else:
             fields |= _dropped_fields(lost[sample.key])
         rows.append(ManifestRow.model_validate(fields))
@@ -218,11 +226,20 @@ def _dropped_fields(row: Rejected) -> dict[str, object]:
     }
 
 
-def _written_fields(sample: Sample) -> dict[str, object]:
+def class_areas(labels: UInt16[np.ndarray, "height width"]) -> dict[int, int]:
+    """Pixels of each class in a label map, by class id in ascending order.
+
+    Args:
+        labels: ``class_id + 1``; 0 is background, 65535 is ignored.
+    """
+    counts = np.bincount(labels.ravel(), minlength=IGNORE_LABEL + 1)
+    counts[[BACKGROUND_LABEL, IGNORE_LABEL]] = 0
+    found = np.flatnonzero(counts)
+    return dict(zip((found - 1).tolist(), counts[found].tolist(), strict=True))
+
+
+def _written_fields(sample: Sample, areas: Mapping[int, int]) -> dict[str, object]:
     width, height = image_size(sample.image_bytes)
-    areas = np.bincount(decode_label_map(sample.mask_bytes).ravel(), minlength=IGNORE_LABEL + 1)
-    areas[[BACKGROUND_LABEL, IGNORE_LABEL]] = 0
-    labels = np.flatnonzero(areas)
     return {
         "status": "written",
         "class_ids": sample.class_ids,
@@ -235,8 +252,8 @@ def _written_fields(sample: Sample) -> dict[str, object]:
         "image_sha256": hashlib.sha256(sample.image_bytes).hexdigest(),
         "counterfactual_sha256": hashlib.sha256(sample.counterfactual_bytes).hexdigest(),
         "mask_sha256": hashlib.sha256(sample.mask_bytes).hexdigest(),
-        "mask_class_ids": tuple((labels - 1).tolist()),
-        "mask_areas": tuple(areas[labels].tolist()),
+        "mask_class_ids": tuple(areas),
+        "mask_areas": tuple(areas.values()),
         "instance_class_ids": tuple(item.class_id for item in sample.instances),
         "instance_scores": tuple(item.score for item in sample.instances),
         "instance_ious": tuple(item.predicted_iou for item in sample.instances),

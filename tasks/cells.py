@@ -20,7 +20,12 @@ class SampleKeys(Protocol):
 
     @property
     def inputs(self) -> Mapping[Stage, tuple[Stage, ...]]:
-        """The stages that commit pieces, in order, each with those that it reads."""
+        """The stages that commit pieces, in order, each with those that come first."""
+        ...
+
+    @property
+    def reads(self) -> Mapping[Stage, tuple[Stage, ...]]:
+        """The inputs of each whose output is part of the key."""
         ...
 
     def key(self, stage: Stage, sample: PlannedSample, inputs: Sequence[str]) -> str:
@@ -93,7 +98,7 @@ class CellState:
         return bool(stages) and sample.key in self.found[stages[-1]]
 
 
-def look_up(keys: SampleKeys, store: Store, part: CellPart) -> CellState:
+def look_up(keys: SampleKeys, store: Store, part: CellPart, *, as_read: bool = False) -> CellState:
     """Find what is committed of the samples; changes nothing.
 
     A verdict counts only under the key that the sample has now: of the same settings, and of
@@ -103,9 +108,11 @@ def look_up(keys: SampleKeys, store: Store, part: CellPart) -> CellState:
         keys: Knows the keys.
         store: The dataset.
         part: The samples.
+        as_read: Whether a sample has reached a stage as soon as there is what the stage reads of
+            it, whatever else it must pass before.
     """
     state = CellState(part)
-    for stage, inputs in keys.inputs.items():
+    for stage, inputs in (keys.reads if as_read else keys.inputs).items():
         expected = _expected(keys, state, stage, inputs)
         found: dict[str, Decided] = {}
         pieces = store.pieces(stage, part.name) if expected else []
@@ -129,10 +136,12 @@ def _expected(
     part = state.part
     expected: dict[str, str] = {}
     for sample in part.samples if inputs else part.class_sets:
-        read = [state.found[each].get(sample.key) for each in inputs]
-        outputs = [each.output for each in read if each is not None and each.output]
-        if len(outputs) == len(inputs):
-            expected[sample.key] = keys.key(stage, sample, outputs)
+        outputs = {
+            each: found.output for each in inputs if (found := state.found[each].get(sample.key))
+        }
+        if len(outputs) == len(inputs) and all(outputs.values()):
+            read = [outputs[each] for each in keys.reads[stage]]
+            expected[sample.key] = keys.key(stage, sample, read)
     return expected
 
 

@@ -1,16 +1,18 @@
-"""Checks: the classes of a sample must not be in the counterfactual that was painted over it."""
+"""Checks: the classes of a sample must not be in a counterfactual that was made later."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from models.protocols import Detector, FoundBoxes
 from models.registry import Role, kind_of
 from storage.codecs import decode_image
-from storage.records import Reason, Record, Rejected, Stage, TwinCheck
+from storage.records import Reason, Rejected, Stage, TwinCheck
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
 from tasks.detections import best_boxes, finder_of, is_finite, phrases_of, presence_of, role_of
 from tasks.finiteness import drop_not_finite
+from tasks.pipeline import HoldDevice
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
 from tasks.twins import Twin
@@ -24,6 +26,7 @@ def check_twins(
     vocabulary: Vocabulary,
     detector: Detector,
     rules: DetectionRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[TwinCheck | Rejected]:
     """Look for each sample's classes in its counterfactual.
 
@@ -33,12 +36,15 @@ def check_twins(
         vocabulary: Gives the phrase that the detector is asked for.
         detector: Finds; makes its own batches.
         rules: What happens to a sample if something is found.
+        hold: Holds the device while the detector computes.
 
     Returns:
         One result a counterfactual, in order: what was found, or why the sample was dropped.
     """
     phrases = [phrases_of(classes[twin.key], vocabulary) for twin in twins]
-    found = detector.detect([twin.picture for twin in twins], phrases)
+    pictures = [twin.picture for twin in twins]
+    with hold():
+        found = detector.detect(pictures, phrases)
     role = role_of(detector)
     return [
         _not_finite(twin.key, role, boxes)
@@ -83,10 +89,12 @@ def _make(work: PieceWork) -> Made:
     vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
     classes = {sample.key: sample.class_ids for sample in work.samples}
     detector = work.machine.models.model(config, work.store.objects)
-    rows: list[Record] = []
-    for step in work.in_steps(_stored_twins(work), BATCHES_A_STEP * config.batch_size):
-        rows += check_twins(step, classes, vocabulary, detector, rules)
-    return Made.of_rows(rows)
+
+    def check(step: Sequence[Twin]) -> list[TwinCheck | Rejected]:
+        return check_twins(step, classes, vocabulary, detector, rules, work.pipeline.turn)
+
+    steps = work.pipeline.run(_stored_twins(work), BATCHES_A_STEP * config.batch_size, check)
+    return Made.of_steps(steps)
 
 
 DECLARATION = Declaration(
@@ -97,6 +105,7 @@ DECLARATION = Declaration(
     model=finder_of,
     depends_on=_depends_on,
     make=_make,
-    about="with `twins.way: inpaint` alone: no class may be found in what was painted over",
-    is_part=lambda recipe: recipe.paints_over,
+    about="with `twins.way: later` or `inpaint` alone: no class may be found in a counterfactual "
+    "that was made later",
+    is_part=lambda recipe: recipe.paints_images_alone,
 )

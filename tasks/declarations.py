@@ -4,9 +4,9 @@ A stage is data and a plain function. Its Prefect task, its keys, its place in t
 in `status` and in the progress, and its row in the docs come from the declaration.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -17,22 +17,11 @@ from storage.rows import write_rows
 from storage.store import Store
 from tasks.cells import CellState
 from tasks.context import RunContext
+from tasks.pipeline import Pipeline
 from tasks.recipe import Recipe
-
-_ItemT = TypeVar("_ItemT")
-
 
 BATCHES_A_STEP = 2
 """Batches of a quick network between two looks at whether the run is to stop."""
-
-
-@runtime_checkable
-class InSteps(Protocol):
-    """Cuts items into steps, tells after each how far the stage is, and ends when the run stops."""
-
-    def __call__(self, items: Iterable[_ItemT], size: int) -> Iterator[list[_ItemT]]:
-        """Iterate over the items, some at a time; a whole number of batches is best."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +43,11 @@ class Made:
         return cls(rows, write_rows(rows))
 
     @classmethod
+    def of_steps(cls, steps: Iterable[Sequence[Record]]) -> "Made":
+        """The output of a stage that made its rows some at a time."""
+        return cls.of_rows([row for step in steps for row in step])
+
+    @classmethod
     def of_pairs(cls, pairs: Sequence[EncodedPair], dropped: Sequence[Rejected]) -> "Made":
         """The output of a stage that stores images.
 
@@ -72,8 +66,7 @@ class PieceWork:
         stage: The stage.
         state: What is committed of the cell.
         samples: The samples to be made, in plan order.
-        in_steps: Cuts items into steps of a size, tells after each how far the stage is, and ends
-            when the run stops.
+        pipeline: Does them step by step, and holds the device.
     """
 
     def __init__(
@@ -82,7 +75,7 @@ class PieceWork:
         stage: Stage,
         state: CellState,
         samples: Sequence[PlannedSample],
-        in_steps: InSteps,
+        pipeline: Pipeline,
     ) -> None:
         self.machine = context.machine
         self.store = context.store
@@ -91,7 +84,7 @@ class PieceWork:
         self.stage = stage
         self.state = state
         self.samples = samples
-        self.in_steps = in_steps
+        self.pipeline = pipeline
         self._rows: dict[Stage, dict[str, Record]] = {}
 
     def rows(self, stage: Stage) -> dict[str, Record]:
@@ -162,6 +155,8 @@ class Declaration:
         make: Does the work on a piece; nothing for the last stage, which packs shards.
         about: What happens, in a sentence.
         is_part: Whether the samples of a recipe pass it.
+        unread: Inputs that a sample must have passed, but of which the output is not looked at: it
+            is no part of the key, so that another one repeats no work.
     """
 
     stage: Stage
@@ -173,6 +168,7 @@ class Declaration:
     make: Callable[[PieceWork], Made] | None
     about: str
     is_part: Callable[[Recipe], bool] = lambda _recipe: True
+    unread: Callable[[Recipe], Collection[Stage]] = lambda _recipe: ()
 
     def need(self, recipe: Recipe) -> Need:
         """What the stage takes up, by the kind of its model."""

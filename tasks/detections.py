@@ -4,6 +4,7 @@ Where the counterfactual is painted later, it is checked later (`tasks.checks`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from models.protocols import (
 from models.registry import Role, kind_of
 from storage.codecs import decode_image, encode_rle
 from storage.errors import DataError
-from storage.records import Box, BoxMask, Detection, Reason, Record, Rejected, Stage
+from storage.records import Box, BoxMask, Detection, Reason, Rejected, Stage
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
 from tasks.finiteness import are_finite, drop_not_finite
 from tasks.pairs import PaintedSample
+from tasks.pipeline import HoldDevice
 from tasks.recipe import Recipe
 from tasks.rules import DetectionRules
 
@@ -47,6 +49,7 @@ def detect_objects(
     vocabulary: Vocabulary,
     detector: AnyFinder,
     rules: DetectionRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[Detection | Rejected]:
     """Find each sample's classes in its image, and look for them in its counterfactual.
 
@@ -59,6 +62,7 @@ def detect_objects(
         detector: Finds; makes its own batches. What a labeller cuts out in the same pass is kept
             beside the boxes.
         rules: What passes.
+        hold: Holds the device while the detector computes.
 
     Returns:
         One result a pair, in order: boxes of the classes that were found, best score first, or why
@@ -67,13 +71,15 @@ def detect_objects(
     """
     phrases = [phrases_of(classes[pair.key], vocabulary) for pair in pairs]
     role = role_of(detector)
-    found = _find(detector, pairs, phrases)
+    with hold():
+        found = _find(detector, pairs, phrases)
     passed = [
         index
         for index, each in enumerate(found)
         if is_finite(each.boxes) and _refused(each.boxes, phrases[index], rules) is None
     ]
-    shadow_of = _find_shadows({index: pairs[index] for index in passed}, phrases, detector)
+    with hold():
+        shadow_of = _find_shadows({index: pairs[index] for index in passed}, phrases, detector)
     results: list[Detection | Rejected] = []
     for index, (pair, each) in enumerate(zip(pairs, found, strict=True)):
         shadow = shadow_of.get(index)
@@ -265,12 +271,17 @@ def _rejected(key: str, reason: Reason, detail: str) -> Rejected:
     return Rejected(key=key, stage=Stage.DETECTIONS, reason=reason, detail=detail)
 
 
-def stored_images(work: PieceWork) -> Iterator[PaintedSample]:
-    """The stored images: what later stages see is what readers of the dataset will see."""
+def stored_images(work: PieceWork, *, twins: bool = True) -> Iterator[PaintedSample]:
+    """The stored images: what later stages see is what readers of the dataset will see.
+
+    Args:
+        work: The piece.
+        twins: Whether counterfactuals are looked at too.
+    """
     for pair in work.pictures(Stage.PAIRS):
         name = f"{pair.source}: {pair.key}"
         image, twin = decode_image(pair.image_bytes, name=name), None
-        if pair.counterfactual_bytes:
+        if twins and pair.counterfactual_bytes:
             twin = decode_image(pair.counterfactual_bytes, name=f"{name}.cf")
         maps = unpack_maps(pair.maps_bytes, name=f"{name}.attention") if pair.maps_bytes else None
         yield PaintedSample(pair.key, image, twin, maps)
@@ -291,7 +302,7 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
 
 def _image_rules(recipe: Recipe) -> dict[str, Any]:
     rules = recipe.detections.identity()
-    if recipe.paints_over:  # what is found in a counterfactual is judged by a stage of its own
+    if recipe.paints_images_alone:  # counterfactuals are judged by a stage of their own
         del rules["counterfactual"]
     return rules
 
@@ -301,10 +312,12 @@ def _make(work: PieceWork) -> Made:
     vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
     classes = {sample.key: sample.class_ids for sample in work.samples}
     detector = work.machine.models.model(config, work.store.objects)
-    rows: list[Record] = []
-    for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
-        rows += detect_objects(step, classes, vocabulary, detector, rules)
-    return Made.of_rows(rows)
+
+    def detect(step: Sequence[PaintedSample]) -> list[Detection | Rejected]:
+        return detect_objects(step, classes, vocabulary, detector, rules, work.pipeline.turn)
+
+    steps = work.pipeline.run(stored_images(work), BATCHES_A_STEP * config.batch_size, detect)
+    return Made.of_steps(steps)
 
 
 DECLARATION = Declaration(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,16 @@ from storage.records import (
     MaskSample,
     Pair,
     Reason,
-    Record,
     Rejected,
     Stage,
 )
 from storage.rows import split_rows
-from storage.vocabulary import Vocabulary, load_vocabulary
+from storage.vocabulary import ClassRecord, load_vocabulary
 from tasks.declarations import BATCHES_A_STEP, Declaration, Made, PieceWork
-from tasks.detections import phrases_of, recorded_scene, stored_images, written_uncertain
+from tasks.detections import recorded_scene, stored_images, written_uncertain
 from tasks.finiteness import are_finite, drop_not_finite
 from tasks.pairs import PaintedSample
+from tasks.pipeline import HoldDevice
 from tasks.recipe import Recipe
 from tasks.rules import MaskRules
 
@@ -54,6 +55,7 @@ def cut_masks(
     detections: Sequence[Detection],
     segmenter: Segmenter,
     rules: MaskRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[MaskSample | Rejected]:
     """Cut every detected object out of its positive image.
 
@@ -62,6 +64,7 @@ def cut_masks(
         detections: What to cut.
         segmenter: Cuts; makes its own batches.
         rules: What passes.
+        hold: Holds the device while the segmenter computes.
 
     Returns:
         One result a detection, in order: instances in the order of the boxes, or why the sample
@@ -76,13 +79,13 @@ def cut_masks(
     if strangers:
         message = f"detections of {strangers[:3]} have no pair; {len(images)} pairs were given"
         raise DataError(message)
-    cuts = segmenter.segment(
-        [images[detection.key] for detection in detections],
-        [
-            np.array([box.xyxy for box in detection.boxes], dtype=np.float32)
-            for detection in detections
-        ],
-    )
+    own = [images[detection.key] for detection in detections]
+    boxes = [
+        np.array([box.xyxy for box in detection.boxes], dtype=np.float32)
+        for detection in detections
+    ]
+    with hold():
+        cuts = segmenter.segment(own, boxes)
     return [
         _checked(detection, cut, rules) for detection, cut in zip(detections, cuts, strict=True)
     ]
@@ -120,29 +123,31 @@ def take_masks(
 def cut_scenes(
     pairs: Sequence[PaintedSample],
     detections: Sequence[Detection],
-    classes: Mapping[str, tuple[int, ...]],
-    vocabulary: Vocabulary,
+    classes: Mapping[str, tuple[ClassRecord, ...]],
     labeller: AttentionLabeller,
     rules: MaskRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[MaskSample | Rejected]:
     """Cut the classes that a detector found out of what was recorded of their painting.
 
     Args:
         pairs: The images, with maps of all classes of their samples.
         detections: What was found in each, in the same order.
-        classes: Class ids by sample key, in the order of the maps.
-        vocabulary: Names the classes.
+        classes: Classes by sample key, in the order of the maps.
         labeller: Cuts; makes its own batches.
         rules: What passes.
+        hold: Holds the device while the labeller computes.
 
     Returns:
         One result a detection, in order: one instance a class, with the score of its best box and
         the box around its mask; or why the sample was dropped.
     """
     scenes = [
-        _scene_of(pair, detection, classes[pair.key], vocabulary)
+        _scene_of(pair, detection, classes[pair.key])
         for pair, detection in zip(pairs, detections, strict=True)
     ]
+    with hold():
+        cut = labeller.label_scenes(scenes)
     return [
         _checked(
             _of_masks(detection, found, classes[detection.key]),
@@ -150,27 +155,28 @@ def cut_scenes(
             rules,
             written_uncertain(found.uncertain),
         )
-        for detection, found in zip(detections, labeller.label_scenes(scenes), strict=True)
+        for detection, found in zip(detections, cut, strict=True)
     ]
 
 
 def _scene_of(
-    pair: PaintedSample, detection: Detection, class_ids: Sequence[int], vocabulary: Vocabulary
+    pair: PaintedSample, detection: Detection, classes: Sequence[ClassRecord]
 ) -> RecordedScene:
     found = {box.class_id for box in detection.boxes}
-    present = frozenset(index for index, each in enumerate(class_ids) if each in found)
-    scene = recorded_scene(pair, phrases_of(class_ids, vocabulary))
+    present = frozenset(index for index, each in enumerate(classes) if each.class_id in found)
+    scene = recorded_scene(pair, tuple(each.detector_phrase for each in classes))
     return dataclasses.replace(scene, present=present)
 
 
-def _of_masks(detection: Detection, found: FoundObjects, class_ids: Sequence[int]) -> Detection:
+def _of_masks(
+    detection: Detection, found: FoundObjects, classes: Sequence[ClassRecord]
+) -> Detection:
     """A detection with the boxes of the masks: one a class, with the score of its best box."""
     scores = {box.class_id: box.score for box in reversed(detection.boxes)}
+    class_ids = [classes[position].class_id for position in found.boxes.phrases.tolist()]
     boxes = [
-        Box(class_id=class_ids[position], score=scores[class_ids[position]], xyxy=tuple(xyxy))
-        for position, xyxy in zip(
-            found.boxes.phrases.tolist(), found.boxes.xyxy.tolist(), strict=True
-        )
+        Box(class_id=class_id, score=scores[class_id], xyxy=tuple(xyxy))
+        for class_id, xyxy in zip(class_ids, found.boxes.xyxy.tolist(), strict=True)
     ]
     if not boxes:
         return detection  # every mask is empty, which the rules tell
@@ -184,16 +190,16 @@ def label_map(sample: MaskSample) -> UInt16[np.ndarray, "height width"]:
         ``class_id + 1``, and 0 where there is no instance, or 65535 where the labeller was not
         sure. Of equal scores the earlier wins.
     """
-    labels = np.full((sample.height, sample.width), BACKGROUND_LABEL, dtype=np.uint16)
+    # Run lengths go down the columns, and so does this map while it is filled.
+    labels = np.full((sample.height, sample.width), BACKGROUND_LABEL, np.uint16, order="F")
     if sample.uncertain:
         unsure = decode_rle(sample.uncertain, sample.height, sample.width, name=sample.key)
-        labels[unsure] = IGNORE_LABEL
+        np.copyto(labels, IGNORE_LABEL, where=unsure)
     best_first = sorted(sample.instances, key=lambda instance: -instance.score)
     for instance in reversed(best_first):
-        labels[decode_rle(instance.rle, sample.height, sample.width, name=sample.key)] = (
-            instance.class_id + 1
-        )
-    return labels
+        mask = decode_rle(instance.rle, sample.height, sample.width, name=sample.key)
+        np.copyto(labels, np.uint16(instance.class_id + 1), where=mask)
+    return np.ascontiguousarray(labels)
 
 
 def _checked(
@@ -208,7 +214,7 @@ def _checked(
             score=box.score,
             predicted_iou=round(float(iou), _IOU_DIGITS),
             xyxy=box.xyxy,
-            area=int(mask.sum()),
+            area=int(np.count_nonzero(mask)),
             rle=encode_rle(mask),
         )
         for box, mask, iou in zip(detection.boxes, cut.masks, cut.predicted_ious, strict=True)
@@ -226,7 +232,7 @@ def _outside(sample: MaskSample, detection: Detection, rules: MaskRules) -> Reje
     """Reject a sample if one of its classes covers too little or too much."""
     labels = label_map(sample)
     for class_id in dict.fromkeys(box.class_id for box in detection.boxes):
-        share = float((labels == class_id + 1).mean())
+        share = np.count_nonzero(labels == class_id + 1) / labels.size
         covers = f"class {class_id} covers {share:.4f} of the image, expected"
         if share < rules.min_area:
             detail = f"{covers} at least {rules.min_area:g}"
@@ -254,37 +260,32 @@ def _cutter(recipe: Recipe) -> Any:
 def _make(work: PieceWork) -> Made:
     found, _ = split_rows(work.rows(Stage.DETECTIONS).values(), Detection)
     config, rules = _cutter(work.recipe), work.recipe.masks
-    rows: list[Record] = []
-    if isinstance(config, AttentionConfig):
-        return Made.of_rows(_cut_recorded(work, config, found))
     if config is None:
-        sizes = {pair.key: pair for pair in split_rows(work.rows(Stage.PAIRS).values(), Pair)[0]}
-        for own in work.in_steps(found, _STEP):
-            rows += [take_masks(each, _size(sizes[each.key]), rules) for each in own]
-        return Made.of_rows(rows)
+        return _take(work, found)
     boxes = {detection.key: detection for detection in found}
-    segmenter = work.machine.models.model(config, work.store.objects)
-    for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
-        rows += cut_masks(step, [boxes[pair.key] for pair in step], segmenter, rules)
-    return Made.of_rows(rows)
-
-
-def _cut_recorded(
-    work: PieceWork, config: AttentionConfig, found: Sequence[Detection]
-) -> list[Record]:
-    boxes = {detection.key: detection for detection in found}
-    classes = {sample.key: sample.class_ids for sample in work.samples}
     vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
-    labeller = work.machine.models.model(config, work.store.objects)
-    rows: list[Record] = []
-    for step in work.in_steps(stored_images(work), BATCHES_A_STEP * config.batch_size):
-        own = [boxes[pair.key] for pair in step]
-        rows += cut_scenes(step, own, classes, vocabulary, labeller, work.recipe.masks)
-    return rows
+    classes = {each.key: tuple(vocabulary[i] for i in each.class_ids) for each in work.samples}
+    model = work.machine.models.model(config, work.store.objects)
+
+    def cut(step: Sequence[PaintedSample]) -> list[MaskSample | Rejected]:
+        own, hold = [boxes[pair.key] for pair in step], work.pipeline.turn
+        if isinstance(config, AttentionConfig):
+            return cut_scenes(step, own, classes, model, rules, hold)
+        return cut_masks(step, own, model, rules, hold)
+
+    images = stored_images(work, twins=False)
+    return Made.of_steps(work.pipeline.run(images, BATCHES_A_STEP * config.batch_size, cut))
 
 
-def _size(pair: Pair) -> tuple[int, int]:
-    return pair.height, pair.width
+def _take(work: PieceWork, found: Sequence[Detection]) -> Made:
+    """Take the masks that came with the boxes."""
+    pairs, _ = split_rows(work.rows(Stage.PAIRS).values(), Pair)
+    sizes = {pair.key: (pair.height, pair.width) for pair in pairs}
+
+    def take(step: Sequence[Detection]) -> list[MaskSample | Rejected]:
+        return [take_masks(each, sizes[each.key], work.recipe.masks) for each in step]
+
+    return Made.of_steps(work.pipeline.run(found, _STEP, take))
 
 
 DECLARATION = Declaration(

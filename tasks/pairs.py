@@ -1,11 +1,11 @@
 """Pairs: every prompt and its counterfactual become two images that share their noise.
 
-Where the recipe has counterfactuals painted over their images, the images alone are painted here.
+Where the recipe has counterfactuals made later, the images alone are painted here.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from storage.rows import split_rows
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.declarations import Declaration, Made, PieceWork
 from tasks.finiteness import drop_not_finite
+from tasks.pipeline import HoldDevice
 from tasks.recipe import Recipe
 from tasks.rules import PairRules
 
@@ -59,7 +60,11 @@ class PaintedSample:
 
 
 def paint_pairs(
-    prompts: Sequence[Prompt], seeds: Mapping[str, int], painter: PairPainter, rules: PairRules
+    prompts: Sequence[Prompt],
+    seeds: Mapping[str, int],
+    painter: PairPainter,
+    rules: PairRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[PaintedSample | Rejected]:
     """Paint the pair of every prompt.
 
@@ -68,6 +73,7 @@ def paint_pairs(
         seeds: Seed of the initial noise by sample key.
         painter: Paints; makes its own batches.
         rules: What passes.
+        hold: Holds the device while the painter computes.
 
     Returns:
         One result a prompt, in order: the pair, or why it was dropped.
@@ -76,7 +82,8 @@ def paint_pairs(
         PairRequest(prompt.text, prompt.counterfactual_text, seeds[prompt.key])
         for prompt in prompts
     ]
-    painted = painter.paint(requests)
+    with hold():
+        painted = painter.paint(requests)
     return [
         _refused_pair(prompt.key, pair, rules)
         or PaintedSample(prompt.key, pair.image, pair.counterfactual)
@@ -85,41 +92,31 @@ def paint_pairs(
 
 
 def paint_recorded_pairs(
-    prompts: Sequence[Prompt],
-    samples: Mapping[str, PlannedSample],
-    vocabulary: Vocabulary,
+    requests: Mapping[str, PairRequest],
     painter: RecordingPainter,
     wanted: MapsWanted,
     rules: PairRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[PaintedSample | Rejected]:
-    """Paint the pair of every prompt, and record where the painter looks for its classes.
+    """Paint pairs, and record where the painter looks for their classes.
 
     Args:
-        prompts: What to paint.
-        samples: Their seeds and classes, by key.
-        vocabulary: Names the classes.
+        requests: What to paint, with the classes to attend to, by sample key.
         painter: Paints; makes its own batches.
         wanted: What to record.
         rules: What passes.
+        hold: Holds the device while the painter computes.
 
     Returns:
-        One result a prompt, in order: the pair with maps, or why it was dropped.
+        One result a request, in order: the pair with maps, or why it was dropped.
     """
-    requests = [
-        PairRequest(
-            prompt.text,
-            prompt.counterfactual_text,
-            samples[prompt.key].seed,
-            _attended(prompt, samples[prompt.key].class_ids, vocabulary),
-        )
-        for prompt in prompts
-    ]
-    painted = painter.paint_recorded(requests, wanted)
+    with hold():
+        painted = painter.paint_recorded(list(requests.values()), wanted)
     return [
-        _refused_pair(prompt.key, pair, rules)
-        or _unread(prompt.key, pair.maps, request.attended)
-        or PaintedSample(prompt.key, pair.image, pair.counterfactual, pair.maps)
-        for prompt, request, pair in zip(prompts, requests, painted, strict=True)
+        _refused_pair(key, pair, rules)
+        or _unread(key, pair.maps, request.attended)
+        or PaintedSample(key, pair.image, pair.counterfactual, pair.maps)
+        for (key, request), pair in zip(requests.items(), painted, strict=True)
     ]
 
 
@@ -153,7 +150,11 @@ def _unread(
 
 
 def paint_images(
-    prompts: Sequence[Prompt], seeds: Mapping[str, int], painter: ImagePainter, rules: PairRules
+    prompts: Sequence[Prompt],
+    seeds: Mapping[str, int],
+    painter: ImagePainter,
+    rules: PairRules,
+    hold: HoldDevice = nullcontext,
 ) -> list[PaintedSample | Rejected]:
     """Paint the image of every prompt, without its counterfactual.
 
@@ -162,13 +163,14 @@ def paint_images(
         seeds: Seed of the initial noise by sample key.
         painter: Paints; makes its own batches.
         rules: What passes.
+        hold: Holds the device while the painter computes.
 
     Returns:
         One result a prompt, in order: the image, or why it was dropped.
     """
-    painted = painter.paint_images(
-        [ImageRequest(prompt.text, seeds[prompt.key]) for prompt in prompts]
-    )
+    requests = [ImageRequest(prompt.text, seeds[prompt.key]) for prompt in prompts]
+    with hold():
+        painted = painter.paint_images(requests)
     return [
         refuse_pictures(
             prompt.key,
@@ -203,7 +205,11 @@ class PaintedPictures:
 
 
 def refuse_pictures(
-    key: str, stage: Stage, painted: PaintedPictures, rules: PairRules
+    key: str,
+    stage: Stage,
+    painted: PaintedPictures,
+    rules: PairRules,
+    role: Role = Role.PAINTER,
 ) -> Rejected | None:
     """Say why pictures do not pass, or nothing if they do.
 
@@ -212,9 +218,9 @@ def refuse_pictures(
         stage: Where they were painted.
         painted: The pictures.
         rules: What passes.
+        role: Who painted them.
     """
     if not painted.finite:  # asked before all else: such pixels mean nothing
-        role = Role.INPAINTER if stage is Stage.TWINS else Role.PAINTER
         return drop_not_finite(key, stage, role, "pixels")
     if painted.unsafe:  # asked first: the checker blackens what it flags
         return Rejected(
@@ -261,27 +267,24 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
         "rules": recipe.pairs.identity(),
         "image_format": recipe.profile.image_format,
         # part of no key that is older than it
-        **({"counterfactuals": "later"} if recipe.paints_over else {}),
+        **({"counterfactuals": "later"} if recipe.paints_images_alone else {}),
         **({"attention": wanted.identity()} if (wanted := recipe.maps_wanted) else {}),
     }
 
 
 def _make(work: PieceWork) -> Made:
-    """Paint the pairs of a piece; images are encoded while the next ones are painted."""
+    """Paint the pairs of a piece; they are checked and encoded while the next ones are painted."""
     texts, _ = split_rows(work.rows(Stage.PROMPTS).values(), Prompt)
     samples = {sample.key: sample for sample in work.samples}
     profile = work.recipe.profile
     painter = work.machine.models.model(profile.painter, work.store.objects)
-    with ThreadPoolExecutor(1, "encoder") as encoder:
-        steps = [
-            encoder.submit(
-                _encoded,
-                _paint(step, samples, painter, work.recipe),
-                profile.image_format,
-            )
-            for step in work.in_steps(texts, _step_of(work.recipe))
-        ]
-        results = [result for step in steps for result in step.result()]
+
+    def paint(step: Sequence[Prompt]) -> list[EncodedPair | Rejected]:
+        painted = _paint(step, samples, painter, work)
+        return _encoded(painted, profile.image_format)
+
+    steps = work.pipeline.run(texts, _step_of(work.recipe), paint)
+    results = [result for step in steps for result in step]
     return Made.of_pairs(
         [result for result in results if isinstance(result, EncodedPair)],
         [result for result in results if isinstance(result, Rejected)],
@@ -290,23 +293,34 @@ def _make(work: PieceWork) -> Made:
 
 def _step_of(recipe: Recipe) -> int:
     """Texts of a step: a batch of the painter has two pictures a pair, so twice as many images."""
-    return recipe.profile.painter.batch_size * (2 if recipe.paints_over else 1)
+    return recipe.profile.painter.batch_size * (2 if recipe.paints_images_alone else 1)
 
 
 def _paint(
     prompts: Sequence[Prompt],
     samples: Mapping[str, PlannedSample],
     painter: Any,
-    recipe: Recipe,
+    work: PieceWork,
 ) -> list[PaintedSample | Rejected]:
+    recipe, hold = work.recipe, work.pipeline.turn
     seeds = {key: sample.seed for key, sample in samples.items()}
     if (wanted := recipe.maps_wanted) is not None:
         vocabulary = load_vocabulary(recipe.profile.vocabulary)
         recorder = _require_recording_painter(painter, recipe)
-        return paint_recorded_pairs(prompts, samples, vocabulary, recorder, wanted, recipe.pairs)
-    if recipe.paints_over:
-        return paint_images(prompts, seeds, require_image_painter(painter, recipe), recipe.pairs)
-    return paint_pairs(prompts, seeds, painter, recipe.pairs)
+        requests = {
+            prompt.key: PairRequest(
+                prompt.text,
+                prompt.counterfactual_text,
+                seeds[prompt.key],
+                _attended(prompt, samples[prompt.key].class_ids, vocabulary),
+            )
+            for prompt in prompts
+        }
+        return paint_recorded_pairs(requests, recorder, wanted, recipe.pairs, hold)
+    if recipe.paints_images_alone:
+        single = require_image_painter(painter, recipe)
+        return paint_images(prompts, seeds, single, recipe.pairs, hold)
+    return paint_pairs(prompts, seeds, painter, recipe.pairs, hold)
 
 
 def require_image_painter(painter: Any, recipe: Recipe) -> ImagePainter:
@@ -363,6 +377,6 @@ DECLARATION = Declaration(
     model=lambda recipe: recipe.profile.painter,
     depends_on=_depends_on,
     make=_make,
-    about="both texts are painted from one initial noise; with `twins.way: inpaint` the first "
-    "alone",
+    about="both texts are painted from one initial noise; with `twins.way: later` or `inpaint` "
+    "the first alone",
 )

@@ -4,15 +4,11 @@ Progress is reported, not stored: the store alone knows what is finished.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from storage.errors import EngineError
 from storage.records import Stage
-
-_ItemT = TypeVar("_ItemT")
 
 
 @dataclass(frozen=True)
@@ -96,32 +92,3 @@ class Progress:
         """Tell every listener of a step."""
         for listener in tuple(self._listeners):
             listener(step)
-
-    def in_steps(
-        self,
-        items: Iterable[_ItemT],
-        size: int,
-        stage: Stage,
-        shard: str,
-        total: int,
-        *,
-        before: int = 0,
-    ) -> Iterator[list[_ItemT]]:
-        """Cut items into steps, and tell after each how far the stage is.
-
-        When the run is asked to stop there are no further steps, and nothing is raised: what was
-        done until then is good.
-
-        Args:
-            items: Samples of the shard that reached the stage.
-            size: Items of a step.
-            stage: The stage.
-            shard: Shard name.
-            total: Samples of the shard that reached the stage.
-            before: How many of them it has dealt with before these.
-        """
-        iterator, done = iter(items), before
-        while not self.is_stopping and (step := list(islice(iterator, size))):
-            yield step
-            done += len(step)
-            self.tell(Step(stage, shard, done, total))

@@ -35,6 +35,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
         return self.twins.way == "inpaint"
 
     @property
+    def paints_images_alone(self) -> bool:
+        """Whether counterfactuals are made once their images have passed."""
+        return self.twins.way != "paint"
+
+    @property
     def maps_wanted(self) -> MapsWanted | None:
         """What is recorded of the painter's attention; None for nothing."""
         return self.pairs.record or maps_wanted(self.profile.labeller)
@@ -52,11 +57,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     @model_validator(mode="after")
     def _paint_what_is_read(self) -> Self:
         recorded, read = self.maps_wanted, maps_wanted(self.profile.labeller)
-        if self.paints_over and recorded is not None:
+        if self.paints_images_alone and recorded is not None:
             message = (
-                "twins.way is 'inpaint' where the painter's attention is recorded, which is done "
-                "where pairs are painted; expected 'paint', or no pairs.record and a labeller such "
-                "as 'grounded'"
+                f"twins.way is {self.twins.way!r} where the painter's attention is recorded, which "
+                "is done where pairs are painted; expected 'paint', or no pairs.record and a "
+                "labeller such as 'grounded'"
             )
             raise InputError(message)
         if recorded is not None and read is not None and not recorded.holds(read):

@@ -51,9 +51,9 @@ class Reuse:
         missing = {sample.index: sample for sample in state.missing(stage)}
         if not missing:
             return None
-        there = look_up(keys, self._source, self._like(state.part))
+        there = look_up(keys, self._source, self._like(state.part), as_read=True)
         try:
-            twins = self._twins(keys.inputs[stage], state, there, stage)
+            twins = self._twins(keys.reads[stage], state, there, stage)
             own = {key: missing[index].key for index, key in twins.items() if index in missing}
             return self._taken(stage, there, own) if own else None
         except DamagedError as error:

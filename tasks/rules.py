@@ -89,9 +89,11 @@ class MaskRules(Rules, frozen=True):
 class TwinRules(Rules, frozen=True):
     """How counterfactual images are made."""
 
-    way: Literal["paint", "inpaint"] = "paint"
-    """Painted like the image, from the same noise, as in the paper; or the image with its objects
-    painted over, which keeps everything else as it is."""
+    way: Literal["paint", "later", "inpaint"] = "paint"
+    """Painted with the image, from the same noise, as in the paper; or so painted later, where the
+    image has passed all its rules, which gives the same pictures and paints none for images that
+    are dropped; or the image with its objects painted over, which keeps everything else as it
+    is."""
     grow: float = Field(default=0.06, ge=0, le=0.5)
     """How far beyond the objects is painted over, as a share of the image's shorter side."""
     feather: float = Field(default=0.03, ge=0, le=0.5)

@@ -7,7 +7,7 @@ from typing import cast
 
 from storage.codecs import encode_label_map
 from storage.commits import Counts
-from storage.manifest import count_classes, describe_samples, encode_manifest
+from storage.manifest import class_areas, count_classes, describe_samples, encode_manifest
 from storage.pairs import EncodedPair
 from storage.payloads import Payload
 from storage.plan import ShardRange
@@ -42,6 +42,14 @@ class _Parts:
     counterfactual_boxes: tuple[Box, ...]
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A sample, and the pixels of each class in its label map."""
+
+    sample: Sample
+    areas: Mapping[int, int]
+
+
 def pack_shard(
     store: Store,
     vocabulary: Vocabulary,
@@ -65,7 +73,7 @@ def pack_shard(
         DamagedError: A piece is damaged.
         DataError: A sample has no fate or two.
     """
-    samples: list[Sample] = []
+    finished: list[_Finished] = []
     dropped: list[Rejected] = []
     prompts: list[Prompt] = []
     seconds: dict[Stage, dict[str, float]] = {}
@@ -77,7 +85,8 @@ def pack_shard(
             dropped += [row for row in rows[stage].values() if isinstance(row, Rejected)]
             _add_seconds(seconds.setdefault(stage, {}), state, stage)
         dropped += _undelivered(store, state)
-        samples += _finished(store, state, rows, vocabulary)
+        finished += _finished(store, state, rows, vocabulary)
+    samples = [each.sample for each in finished]
     planned = PlannedShard(
         slice_id=shard.slice_id,
         index=shard.index,
@@ -89,6 +98,7 @@ def pack_shard(
         samples=samples,
         dropped=dropped,
         prompts=prompts,
+        areas={each.sample.key: each.areas for each in finished},
     )
     about = {
         "start": shard.start,
@@ -138,7 +148,7 @@ def _finished(
     state: CellState,
     rows: dict[Stage, dict[str, Record]],
     vocabulary: Vocabulary,
-) -> list[Sample]:
+) -> list[_Finished]:
     planned = {sample.key: sample for sample in state.part.samples}
     last = rows[list(state.found)[-1]]
     passed = sorted(key for key, row in last.items() if not isinstance(row, Rejected))
@@ -176,9 +186,10 @@ def _counterfactual_boxes(rows: Mapping[Stage, Mapping[str, Record]], key: str) 
     return cast("Detection | TwinCheck", rows[stage][key]).counterfactual_boxes
 
 
-def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> Sample:
+def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> _Finished:
     class_ids = _ordered_classes(parts)
-    return Sample(
+    labels = label_map(parts.masks)
+    sample = Sample(
         key=parts.planned.key,
         index=parts.planned.index,
         text=parts.prompt.text,
@@ -190,10 +201,11 @@ def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> Sample:
         instances=parts.masks.instances,
         image_bytes=parts.pair.image_bytes,
         counterfactual_bytes=parts.pair.counterfactual_bytes,
-        mask_bytes=encode_label_map(label_map(parts.masks)),
+        mask_bytes=encode_label_map(labels),
         writer=parts.prompt.writer,
         counterfactual_boxes=parts.counterfactual_boxes,
     )
+    return _Finished(sample, class_areas(labels))
 
 
 def _ordered_classes(parts: _Parts) -> tuple[int, ...]:

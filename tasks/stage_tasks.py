@@ -118,14 +118,12 @@ def make_stage(declaration: Declaration, work: ShardWork) -> Any:
 
 @contextmanager
 def _needed(declaration: Declaration, work: ShardWork) -> Iterator[None]:
-    """Hold the device, or the slot of the paid service, that the stage works with."""
-    device = declaration.device(work.recipe)
+    """Hold the slot of the paid service that the stage works with, if it does."""
     limit = work.machine.service_limit
     if declaration.need(work.recipe) is not Need.SERVICE:
         limit = None
     slot = service_slot(limit, work.machine.progress) if limit else nullcontext()
-    turn = work.machine.turns.turn(device, of=work.shard.name) if device else nullcontext()
-    with slot, turn, _memory_explained(declaration, work):
+    with slot, _memory_explained(declaration, work):
         yield
 
 

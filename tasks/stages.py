@@ -42,13 +42,18 @@ class StageKeys:
 
     Attributes:
         stages: The recipe's stages, in order.
-        inputs: Those that commit pieces, in order, each with those that it reads.
+        inputs: Those that commit pieces, in order, each with those that a sample must have passed.
+        reads: The inputs of each whose output is part of the key.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.stages = stages_of(recipe)
         self.inputs: Mapping[Stage, tuple[Stage, ...]] = {
             stage: STAGES[stage].inputs for stage in self.stages if STAGES[stage].make is not None
+        }
+        self.reads: Mapping[Stage, tuple[Stage, ...]] = {
+            stage: tuple(each for each in inputs if each not in STAGES[stage].unread(recipe))
+            for stage, inputs in self.inputs.items()
         }
         self._configs = {stage: STAGES[stage].config(recipe) for stage in self.stages}
         self._digests = {
@@ -72,7 +77,7 @@ class StageKeys:
         Args:
             stage: The stage.
             sample: The planned sample.
-            inputs: Digests of what the stage reads of it, in the order of its inputs.
+            inputs: Digests of what the stage reads of it, in the order of `reads`.
 
         Returns:
             16 hex digits; equal keys mean equal outputs, on any machine, in any order.

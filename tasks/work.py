@@ -1,11 +1,10 @@
 """Work on one shard: its cells, how far they are, and the pieces that are made of them."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 from models.devices import describe_device
 from storage.commits import Commit, Counts, Verdict
@@ -19,17 +18,16 @@ from storage.store import Store
 from tasks.cells import CellState, look_up, short_digest
 from tasks.context import RunContext
 from tasks.declarations import Declaration, Made, PieceWork, dropped_of
+from tasks.pipeline import Pipeline
 from tasks.progress import Step
 from tasks.reuse import Reuse
 from tasks.stages import StageKeys
-
-_ItemT = TypeVar("_ItemT")
 
 _LONGEST_LABEL = 40
 """Characters of a slice's label in the names of task runs; lists of class names can be long."""
 
 Needed = Callable[[], AbstractContextManager[None]]
-"""Holds what a piece needs: a device, or a slot of a paid service."""
+"""Holds what a piece needs beside a device, such as a slot of a paid service."""
 
 
 class ShardWork:
@@ -113,7 +111,7 @@ class ShardWork:
 
         Args:
             declaration: The stage.
-            needed: Holds what a piece needs while it is made.
+            needed: Holds what a piece needs while it is made, beside its turns on a device.
 
         Returns:
             Pieces that were made.
@@ -127,9 +125,6 @@ class ShardWork:
         progress, name = self.machine.progress, self.shard.name
         total = sum(len(state.reached(stage)) for state in self.states())
 
-        def in_steps(items: Iterable[_ItemT], size: int) -> Iterator[list[_ItemT]]:
-            return progress.in_steps(items, size, stage, name, total, before=before)
-
         for part in self.parts:
             if self.state(part).missing(stage):
                 self.context.breaker.check()
@@ -138,7 +133,8 @@ class ShardWork:
                     # whoever held the lease before may have made them
                     now = self._with_reused(stage, state)
                     if samples := now.missing(stage):
-                        piece = PieceWork(self.context, stage, now, samples, in_steps)
+                        pipeline = self._pipeline(declaration, before, total)
+                        piece = PieceWork(self.context, stage, now, samples, pipeline)
                         awaited += self._make_piece(declaration, piece, needed)
                         made += 1
             before += len(self.state(part).reached(stage))
@@ -148,6 +144,23 @@ class ShardWork:
             raise AwaitedError(message)
         progress.tell(Step(stage, name, total, total, cached=not made))
         return made
+
+    def _pipeline(self, declaration: Declaration, before: int, total: int) -> Pipeline:
+        """The pipeline of a piece.
+
+        Args:
+            declaration: The stage.
+            before: Samples of the shard that the stage has dealt with before.
+            total: Those that reached it.
+        """
+        stage, name, machine = declaration.stage, self.shard.name, self.machine
+        device = declaration.device(self.recipe)
+
+        def tell(done: int) -> None:
+            machine.progress.tell(Step(stage, name, before + done, total))
+
+        hold = (lambda: machine.turns.turn(device, of=name)) if device else None
+        return Pipeline(machine.progress, f"{stage} of {name}", hold, tell)
 
     def _with_reused(self, stage: Stage, state: CellState) -> CellState:
         """How far a cell is, with what another dataset has of the samples that are missing."""
@@ -164,14 +177,18 @@ class ShardWork:
             message = f"stage {declaration.stage} makes no pieces"
             raise TypeError(message)
         progress, what = self.machine.progress, f"{piece.stage} of {self.shard.name}"
+        device = declaration.device(self.recipe)
         with needed():
-            progress.check(what)  # the wait for a turn may have been long
+            progress.check(what)  # the wait for a slot may have been long
             started = time.monotonic()
             made = declaration.make(piece)
             seconds = time.monotonic() - started
         if made.rows:
-            device = declaration.device(self.recipe)
-            spent = Spent(seconds, describe_device(device) if device else "")
+            spent = (
+                Spent(piece.pipeline.held_seconds, describe_device(device))
+                if device
+                else Spent(seconds)
+            )
             commit_piece(self.store, piece.state, piece.stage, made, spent)
             self.context.breaker.note(piece.stage, made.rows)
         left = len(piece.samples) - len(made.rows)
@@ -185,7 +202,7 @@ class Spent:
     """What the making of a piece took.
 
     Attributes:
-        seconds: Wall time of the work.
+        seconds: How long the device was held, or wall time of the work where it needs none.
         device: What computed; empty if no device was needed.
     """
 

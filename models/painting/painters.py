@@ -131,10 +131,13 @@ class DiffusionPairPainter:
         return found
 
     def paint_images(self, requests: Sequence[ImageRequest]) -> list[PaintedImage]:
-        """Paint images alone, as many at once as in pairs; each is the image that its pair has."""
+        """Paint pictures alone, as many at once as in pairs; each is the one that its pair has."""
         painted: list[PaintedImage] = []
         for batch, count in full_batches(requests, 2 * self.config.batch_size):
-            starts = [self._start(request.seed, own=False) for request in batch]
+            starts = [
+                self._start(request.seed, own=request.is_twin and not self.config.shared_latent)
+                for request in batch
+            ]
             painted += self._painted([request.text for request in batch], starts)[:count]
         return painted
 

@@ -27,16 +27,6 @@ def test_a_stopped_run_does_not_stop_the_next_one_nor_the_one_beside_it():
             second.progress.check("pairs of a")
 
 
-def test_a_stop_ends_the_steps_of_a_stage_and_keeps_those_that_were_done():
-    with Machine() as machine:
-        done = []
-        for step in machine.progress.in_steps(range(9), 2, Stage.PAIRS, "a", 9):
-            done += step
-            if 3 in step:
-                machine.progress.stop()
-        assert done == [0, 1, 2, 3]
-
-
 def test_a_stop_ends_a_wait():
     with Machine() as machine:
         machine.progress.wait(0.01, "the wait")

@@ -11,7 +11,7 @@ from models.painting.config import PainterConfig
 from models.painting.painters import DiffusionPairPainter
 from models.painting.tokens import PipelineTokens
 from models.profiles import load_profile
-from models.protocols import PairRequest
+from models.protocols import ImageRequest, PairRequest
 from storage.errors import InputError
 
 
@@ -50,6 +50,26 @@ def test_pairs_come_in_the_order_of_the_requests_as_rgb_bytes(painted):
         assert pair.image.std() > 1
         assert not pair.unsafe
     assert len({pair.image.tobytes() for pair in painted}) == len(REQUESTS)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_pictures_that_are_painted_alone_are_those_of_their_pairs(checkpoint, shared):
+    painter = DiffusionPairPainter(config(checkpoint, shared_latent=shared))
+    pairs = painter.paint(REQUESTS)
+    images = painter.paint_images([ImageRequest(each.text, each.seed) for each in REQUESTS])
+    some = [4, 1, 3]  # those whose image passed: another number, in other company
+    twins = painter.paint_images(
+        [
+            ImageRequest(REQUESTS[index].counterfactual_text, REQUESTS[index].seed, is_twin=True)
+            for index in some
+        ]
+    )
+    assert all(
+        np.array_equal(*each)
+        for each in zip([i.image for i in images], [p.image for p in pairs], strict=True)
+    )
+    for index, twin in zip(some, twins, strict=True):
+        assert np.array_equal(twin.image, pairs[index].counterfactual)
 
 
 def test_a_pair_depends_on_its_own_request_alone(checkpoint, painted):
