@@ -13,7 +13,7 @@ OLDEST_TESTS := tests/models/painting tests/models/labelling tests/models/studen
 	$(addprefix tests/storage/test_,archives.py card.py codecs.py documents.py fuzzed_readers.py hostile_files.py \
 	hostile_records.py local_objects.py manifest.py merging.py repacked_tars.py shards.py store.py verification.py)
 
-.PHONY: coverage demo test test-full test-fuzz test-oldest test-original test-slow check setup setup-oldest setup-original
+.PHONY: bench coverage demo test test-full test-fuzz test-oldest test-original test-slow check setup setup-oldest setup-original
 
 demo: $(READY)
 	$(BIN)/magicseg demo
@@ -35,6 +35,10 @@ test-full: $(READY)
 
 test-fuzz: $(READY)
 	$(BIN)/python -m pytest -n 2 -m fuzz
+
+# Less than twenty minutes with nothing beside it; leaves benchmarks/results/table.md.
+bench: $(READY)
+	$(BIN)/python -m benchmarks
 
 # On the oldest versions that pyproject.toml allows: models, storage, stages, and a small dataset.
 test-oldest: $(OLDEST_READY)

@@ -10,10 +10,15 @@ from benchmarks import full_labels, full_pair
 from benchmarks.measurement import compare, cpu_seconds, peak_megabytes
 from benchmarks.random_models import SMALL
 from benchmarks.results_file import RESULTS
+from benchmarks.results_table import TABLE, results_table
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 FULL_SIZE = ("full_pair", "full_labels")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
+
+
+def test_the_one_table_is_made_of_the_results():
+    assert TABLE.read_text(encoding="utf-8") == results_table()
 
 
 class Clock:
