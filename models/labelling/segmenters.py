@@ -13,6 +13,7 @@ from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.box_segmenter import BoxSegmenter
 from models.labelling.config import SegmenterConfig
+from models.labelling.sam_attention import attend_in_rows
 from models.labelling.sam_parts import (
     PaddedSquares,
     normalise_as_trained,
@@ -54,6 +55,7 @@ class _Network(PaddedSquares):
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
         normalise_as_trained(network)
+        attend_in_rows(network.vision_encoder)
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)
         self._network: Any = network.to(self._device)
