@@ -70,7 +70,8 @@ class Steps:
         inside = _size(made)
         pixels = np.zeros((1, _CHANNELS, *self._square(inside)), np.float32)
         for channel, row in enumerate(self.table):
-            pixels[0, channel, : inside[0], : inside[1]] = row[made[..., channel]]
+            own = pixels[0, channel, : inside[0], : inside[1]]
+            np.take(row, made[..., channel], out=own, mode="clip")  # no byte is beyond the row
         return Prepared(torch.from_numpy(pixels), inside)
 
     def on_device(
