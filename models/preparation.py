@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.processors import load_image_processor
-from models.resampling import KNOWN_FILTERS, resized
+from models.resampling import KNOWN_FILTERS, resized_as_pillow
 from models.threads import in_threads
 from models.weights import Weights
 from storage.errors import InputError
@@ -85,7 +85,7 @@ class Steps:
         """
         # A copy: the array may be read-only, of which torch would warn.
         given = torch.tensor(np.ascontiguousarray(picture), device=table.device)
-        made = resized(given, self._goal(picture), self.resample)
+        made = resized_as_pillow(given, self._goal(picture), self.resample)
         made = made[_middle((made.shape[0], made.shape[1]), self.crop)]
         inside = (made.shape[0], made.shape[1])
         rows = torch.arange(_CHANNELS, device=table.device)[:, None, None]

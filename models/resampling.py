@@ -44,10 +44,10 @@ _FILTERS: dict[Image.Resampling, tuple[Callable[..., np.ndarray], float]] = {
 }
 
 KNOWN_FILTERS = frozenset(_FILTERS)
-"""Filters that `resized` computes."""
+"""Filters that `resized_as_pillow` computes."""
 
 
-def resized(
+def resized_as_pillow(
     pixels: UInt8[Tensor, "height width 3"], size: tuple[int, int], resample: Image.Resampling
 ) -> UInt8[Tensor, "high wide 3"]:
     """Resize a picture on its device; bytes are those of `PIL.Image.Image.resize`.

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.resampling import KNOWN_FILTERS, resized, taps
+from models.resampling import KNOWN_FILTERS, resized_as_pillow, taps
 
 LENGTHS = st.integers(1, 90)
 FILTERS = sorted(KNOWN_FILTERS)
@@ -25,7 +25,7 @@ def by_pillow(pixels, size, resample):
 
 
 def by_us(pixels, size, resample, device="cpu"):
-    return resized(torch.tensor(pixels, device=device), size, resample).cpu().numpy()
+    return resized_as_pillow(torch.tensor(pixels, device=device), size, resample).cpu().numpy()
 
 
 @given(
