@@ -1,10 +1,9 @@
 """Attention of SAM's image encoder, without a number for every pair of places at once.
 
 What a place adds to its attention to others depends on how far they are apart in rows and in
-columns (MViTv2, arXiv 2112.01526). The library adds both
-up for all pairs of places before it attends: 800 MB for one image of 1,024 pixels in ViT-B, 4.3 GB
-for four in ViT-H. A row of places attends without the others, so that here the sums are made for
-some rows at a time.
+columns (MViTv2, arXiv 2112.01526). The library adds both up for all pairs of places before it
+attends: 800 MB for one image of 1,024 pixels in ViT-B, 4.3 GB for four in ViT-H. A row of places
+attends without the others, so that here the sums are made for some rows at a time.
 """
 
 from collections.abc import Iterator

@@ -66,8 +66,8 @@ class SpanDetector:
 
     A batch holds images of one size, so that no image is padded. Phrases that do not fit into one
     caption are spread over several, and each costs a pass; an image is prepared and encoded once
-    for all of its captions. A phrase's score for a query is the
-    mean (or maximum) of the scores of the phrase's own tokens.
+    for all of its captions. A phrase's score for a query is the mean (or maximum) of the scores of
+    the phrase's own tokens.
 
     Args:
         config: Thresholds and batch size.
