@@ -77,7 +77,7 @@ def chart(rows: list[Row]) -> str:
 
 def _encoded_once(chunked: Sam, whole: Sam, image: np.ndarray, device: str) -> Row:
     """Let both ways find the image encoded; say what encoding takes."""
-    square = chunked.backend.square(image)
+    [square] = chunked.backend.squares([image])
     encoded: list[torch.Tensor] = []
 
     @torch.inference_mode()

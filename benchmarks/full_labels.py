@@ -1,11 +1,11 @@
 """Boxes and masks at the size of Grounding DINO tiny and SAM ViT-H, images of 512 pixels.
 
 The peer is the library's own loop: processor, network and postprocessing for one image after the
-other. Rows "of it" say where our time goes: what prepares the pixels on the processor, and the
-network alone on batches that are on the device already; the rest is postprocessing. The same work
-in other arithmetic is measured beside them. Weights are random, so that the figures need no
-download: how good boxes and masks are in half precision cannot be read from them, and nearly all of
-the detector's queries become boxes, about a thousand an image, which have to be told apart.
+other. Rows "of it" say where our time goes: what prepares the pixels, and the network alone on
+batches that are on the device already; the rest is postprocessing. The same work in other
+arithmetic is measured beside them. Weights are random, so that the figures need no download: how
+good boxes and masks are in half precision cannot be read from them, and nearly all of the
+detector's queries become boxes, about a thousand an image, which have to be told apart.
 """
 
 import tempfile
@@ -31,7 +31,9 @@ from benchmarks.results_file import write_results
 from models.labelling.config import DetectorConfig, SegmenterConfig
 from models.labelling.detectors import GroundingDino
 from models.labelling.segmenters import Sam
+from models.preparation import ImagePreparation
 from models.processors import image_processor_class
+from models.weights import resolve_weights
 
 PHRASES = ("a", "b")
 OTHERS = {"detector": ("tf32", "float16"), "segmenter": ("tf32", "bfloat16", "float16")}
@@ -154,10 +156,13 @@ def measure_detector(geometry: Geometry, device: str, folder: Path) -> list[Row]
     assert error < SCORES_AGREE, error
     ready = plain.prepare(images).to(device)
     plain.run(ready)
+    pixels = ImagePreparation(
+        resolve_weights(path), "GroundingDinoImageProcessor", torch.device(device)
+    )
     works: dict[str, Callable[[], object]] = {
         "ours": lambda: ours[0].detect(images, asked),
         "plain loop": lambda: plain.best_scores(images),
-        "of it: pixels prepared": lambda: plain.prepare(images),
+        "of it: pixels prepared": lambda: pixels.prepare(images),
         "of it: network": lambda: plain.run(ready),
     }
     for kind, other in zip(_kinds("detector", device)[1:], ours[1:], strict=True):
@@ -187,7 +192,7 @@ def measure_segmenter(geometry: Geometry, device: str, folder: Path) -> list[Row
     works: dict[str, Callable[[], object]] = {
         "ours": lambda: ours[0].segment(images, given),
         "plain loop": lambda: plain.masks(images, boxes),
-        "of it: pixels prepared": lambda: plain.prepare(images, boxes),
+        "of it: pixels prepared": lambda: ours[0].backend.squares(images),
         "of it: network": lambda: plain.run(ready),
     }
     for kind, other in zip(_kinds("segmenter", device)[1:], ours[1:], strict=True):

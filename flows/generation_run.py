@@ -16,6 +16,7 @@ from typing import Any
 
 from flows.generation_parameters import GenerationParameters
 from flows.kept_parameters import keep_parameters
+from flows.older_profiles import telling_of_older_profile
 from models.devices import pick_device
 from models.profiles import require_weights
 from storage.card import write_card
@@ -244,7 +245,8 @@ def prepare(
     if parameters.reuse:
         Store.open(parameters.reuse)  # one that is not there is told before anything is made
     keys = StageKeys(recipe)
-    store = Store.create(parameters.root, _dataset_spec(parameters, keys))
+    with telling_of_older_profile(parameters, described):
+        store = Store.create(parameters.root, _dataset_spec(parameters, keys))
     classes = store.specification.named(classes)
     with Machine(models, service_limit=parameters.writer_limit) as machine:
         yield GenerationRun(parameters, recipe, classes, store=store, keys=keys, machine=machine)
@@ -302,7 +304,8 @@ def open_run(parameters: GenerationParameters) -> GenerationRun | None:
     if open_objects(parameters.root).size(SPEC_PATH) is None:
         return None
     store, keys = Store.open(parameters.root), StageKeys(recipe)
-    store.refuse_drift(_dataset_spec(parameters, keys))
+    with telling_of_older_profile(parameters, described):
+        store.refuse_drift(_dataset_spec(parameters, keys))
     classes = store.specification.named(classes)
     return GenerationRun(parameters, recipe, classes, store=store, keys=keys, machine=Machine())
 
@@ -313,8 +316,8 @@ def named_slice(parameters: GenerationParameters) -> Slice:
     Raises:
         InputError: As `prepare`.
     """
-    classes, recipe = _understood(parameters)
-    return Specification(_dataset_spec(parameters, StageKeys(recipe))).named(classes)
+    classes, _ = _understood(parameters)
+    return Specification(described(parameters)).named(classes)
 
 
 def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:
@@ -322,6 +325,15 @@ def _understood(parameters: GenerationParameters) -> tuple[Slice, Recipe]:
     classes = resolve_slice(load_vocabulary(spec.vocabulary), parameters.slice)
     select_shards(parameters.shards, count_shards(spec, parameters.samples))
     return classes, parameters.recipe
+
+
+def described(parameters: GenerationParameters) -> dict[str, Any]:
+    """Everything that the samples of a dataset depend on, as its specification has it.
+
+    Raises:
+        InputError: If weights are missing.
+    """
+    return _dataset_spec(parameters, StageKeys(parameters.recipe))
 
 
 def _dataset_spec(parameters: GenerationParameters, keys: StageKeys) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from torch import Tensor
 from models.labelling.config import BoxSegmenterConfig
 from models.masks import PackedMasks
 from models.protocols import CutMasks
-from models.threads import in_threads
 from storage.errors import InputError
 
 
@@ -47,8 +46,8 @@ class Square:
 class BoxBackend(Protocol):
     """A network that cuts along boxes; which proposal is taken, and above what, is not its part."""
 
-    def square(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Square:
-        """Prepare an image by itself."""
+    def squares(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Square]:
+        """Prepare images, each by itself."""
         ...
 
     def encode(self, pixels: Float32[Tensor, "images 3 side side"]) -> Sequence[Tensor]:
@@ -131,7 +130,7 @@ class BoxSegmenter:
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         boxes: Sequence[Float32[np.ndarray, "_ 4"]],
     ) -> list[CutMasks]:
-        squares = in_threads(self.backend.square, images)
+        squares = self.backend.squares(images)
         encoded = self.backend.encode(torch.cat([square.pixels for square in squares]))
         owners = np.repeat(np.arange(len(boxes)), [len(own) for own in boxes])
         corners = np.concatenate(

@@ -1,12 +1,14 @@
 """Detectors of `transformers` that are asked for a closed set of phrases."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from models.arithmetic import keep_in_float32, rounding_of
@@ -15,8 +17,8 @@ from models.labelling.captions import Caption
 from models.labelling.config import DetectorConfig, MmGroundingDinoConfig
 from models.labelling.span_detector import SpanDetector, TokenScores
 from models.networks import load_network
-from models.processors import load_image_processor, load_whole_tokenizer, require_fit
-from models.threads import in_threads
+from models.preparation import ImagePreparation
+from models.processors import load_whole_tokenizer, require_fit
 from models.weights import resolve_weights
 from storage.errors import InputError
 
@@ -78,8 +80,9 @@ class _Network:
         if network.dtype != torch.float32:
             _find_places_in_float32(network)
         self._kind = network.dtype
+        _take_what_was_seen(network.model.backbone)
         self._network: Any = network.to(self._device)
-        self._images: Any = load_image_processor(weights, "GroundingDinoImageProcessor")
+        self._images = ImagePreparation(weights, "GroundingDinoImageProcessor", self._device)
         self.tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer")
         require_fit(self.tokenizer, network.config.text_config.vocab_size, weights)
         _log.info("detector %s loaded from %s", config.model, weights.source)
@@ -90,11 +93,28 @@ class _Network:
         return self._network.config.max_text_len
 
     @torch.inference_mode()
-    def score(
-        self, pictures: Sequence[Image.Image], captions: Sequence[Caption]
-    ) -> list[TokenScores]:
-        """Score each caption on its picture."""
-        pixels = self._pixels(pictures)
+    def encode(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> "list[_Seen]":
+        """Look at images of one size with the image tower."""
+        prepared = self._images.prepare(images)
+        pixels = torch.cat([own.pixels for own in prepared])
+        mask = torch.zeros((len(images), *pixels.shape[2:]), dtype=torch.int64)
+        for own, picture in zip(mask, prepared, strict=True):
+            own[: picture.inside[0], : picture.inside[1]] = 1
+        mask = mask.to(self._device)
+        with rounding_of(self._dtype, self._device):
+            levels, places = self._network.model.backbone(pixels.to(self._device, self._kind), mask)
+        seen = _Seen(
+            tuple(features for features, _ in levels),
+            tuple(inside for _, inside in levels),
+            tuple(places),
+            mask,
+        )
+        return [seen.alone(row) for row in range(len(images))]
+
+    @torch.inference_mode()
+    def score(self, encoded: "Sequence[_Seen]", captions: Sequence[Caption]) -> list[TokenScores]:
+        """Score each caption on its image."""
+        seen = _Seen.together(encoded)
         tokens = self.tokenizer.pad(
             {"input_ids": [caption.token_ids for caption in captions]},
             return_tensors="pt",
@@ -102,8 +122,8 @@ class _Network:
         )
         with rounding_of(self._dtype, self._device):
             outputs = self._network(
-                pixel_values=pixels["pixel_values"].to(self._device, self._kind),
-                pixel_mask=pixels["pixel_mask"].to(self._device),
+                pixel_values=seen,
+                pixel_mask=seen.mask,
                 input_ids=tokens["input_ids"].to(self._device),
                 attention_mask=tokens["attention_mask"].to(self._device),
             )
@@ -111,13 +131,73 @@ class _Network:
         boxes = outputs.pred_boxes.float().cpu().numpy()
         return [TokenScores(*own) for own in zip(scores, boxes, strict=True)]
 
-    def _pixels(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Prepare pictures of one size, each by itself."""
-        prepared = in_threads(lambda own: self._images(images=[own], return_tensors="pt"), pictures)
-        return {
-            name: torch.cat([own[name] for own in prepared])
-            for name in ("pixel_values", "pixel_mask")
-        }
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the image tower makes of images: given to the network in place of their pixels.
+
+    Attributes:
+        maps: Features, coarser from one to the next.
+        inside: Which of their cells are of the image.
+        places: Where each cell is, in waves.
+        mask: 1 where the pixels that were prepared are of the image.
+    """
+
+    maps: tuple[Float[Tensor, "images _ _ _"], ...]
+    inside: tuple[Bool[Tensor, "images _ _"], ...]
+    places: tuple[Float[Tensor, "images _ _ _"], ...]
+    mask: Int64[Tensor, "images height width"]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """What the network asks its pixels for."""
+        images, height, width = self.mask.shape
+        return images, 3, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.mask.device
+
+    def alone(self, row: int) -> "_Seen":
+        """One of the images."""
+        own = slice(row, row + 1)
+        return _Seen(
+            tuple(part[own] for part in self.maps),
+            tuple(part[own] for part in self.inside),
+            tuple(part[own] for part in self.places),
+            self.mask[own],
+        )
+
+    @classmethod
+    def together(cls, seen: "Sequence[_Seen]") -> "_Seen":
+        """Several as one batch."""
+        return cls(
+            _joined(one.maps for one in seen),
+            _joined(one.inside for one in seen),
+            _joined(one.places for one in seen),
+            torch.cat([one.mask for one in seen]),
+        )
+
+
+def _joined(levels: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(same) for same in zip(*levels, strict=True))
+
+
+def _take_what_was_seen(tower: Any) -> None:
+    """Let an image tower hand on what it made of images before, as many times as it is asked.
+
+    The network calls its tower on its pixels, and uses these for nothing else but their shape.
+    """
+    look = tower.forward
+
+    def forward(pixels: Any, mask: Tensor) -> Any:
+        if not isinstance(pixels, _Seen):
+            return look(pixels, mask)
+        # The network adds to the list of places.
+        return list(zip(pixels.maps, pixels.inside, strict=True)), list(pixels.places)
+
+    tower.forward = forward
 
 
 def _require_half_precision(dtype: str) -> None:

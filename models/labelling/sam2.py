@@ -53,7 +53,7 @@ class _Network(StretchedSquares):
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)
         self._network: Any = network.to(self._device)
-        super().__init__(weights)
+        super().__init__(weights, self._device)
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
 
     def encode(self, pixels: Float32[Tensor, "images 3 side side"]) -> Sequence[Tensor]:

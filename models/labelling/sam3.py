@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
 from models.arithmetic import rounding_of, torch_dtype
@@ -16,9 +15,9 @@ from models.devices import pick_device
 from models.labelling.boxes import clipped
 from models.labelling.sam3_config import Sam3Config, network_name
 from models.networks import load_part
-from models.processors import load_image_processor, load_whole_tokenizer, require_fit
+from models.preparation import ImagePreparation
+from models.processors import load_whole_tokenizer, require_fit
 from models.protocols import CutMasks, FoundBoxes, FoundObjects
-from models.threads import in_threads
 from models.weights import resolve_weights
 from storage.errors import InputError
 
@@ -239,9 +238,10 @@ class _Network:
         self._network = network.to(self._device)
         # transformers has a processor of its own for SAM 3 that takes torchvision; this one
         # resizes and normalises alike with Pillow, and reads the same file.
-        self._images: Any = load_image_processor(weights, "ViTImageProcessor")
         side = network.config.vision_config.image_size
-        self._size = {"height": side, "width": side}
+        self._images = ImagePreparation(
+            weights, "ViTImageProcessor", self._device, size=(side, side)
+        )
         self._tokenizer: Any = load_whole_tokenizer(weights, "CLIPTokenizer")
         text = network.config.text_config
         require_fit(self._tokenizer, text.vocab_size, weights)
@@ -271,14 +271,11 @@ class _Network:
     @torch.inference_mode()
     def encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Any:
         """Encode images, each once; all become squares of one size."""
-        prepared = in_threads(self._prepared, images)
-        pixels = torch.cat(prepared).to(self._device, torch_dtype(self._dtype))
+        prepared = self._images.prepare(images)
+        pixels = torch.cat([own.pixels for own in prepared])
+        pixels = pixels.to(self._device, torch_dtype(self._dtype))
         with rounding_of(self._dtype, self._device):
             return self._network.get_vision_features(pixel_values=pixels)
-
-    def _prepared(self, image: UInt8[np.ndarray, "height width 3"]) -> Tensor:
-        picture = Image.fromarray(image)
-        return self._images(images=[picture], size=self._size, return_tensors="pt")["pixel_values"]
 
     @torch.inference_mode()
     def ask(self, features: Any, rows: Sequence[int], phrases: Sequence[_Tokens]) -> list[_Answer]:

@@ -13,6 +13,7 @@ from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.box_segmenter import BoxSegmenter, runs_of
 from models.labelling.config import SamHqConfig
+from models.labelling.sam_attention import attend_in_rows
 from models.labelling.sam_parts import PaddedSquares, normalise_as_trained, place_in_float32
 from models.networks import load_network
 from models.weights import resolve_weights
@@ -49,11 +50,12 @@ class _Network(PaddedSquares):
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamHQModel, weights, model_type="sam_hq", dtype=config.dtype)
         normalise_as_trained(network)
+        attend_in_rows(network.vision_encoder)
         network.mask_decoder.transformer.register_forward_hook(_hand_on_image, with_kwargs=True)
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)
         self._network: Any = network.to(self._device)
-        super().__init__(weights)
+        super().__init__(weights, self._device)
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
 
     def encode(self, pixels: Float32[Tensor, "images 3 side side"]) -> Sequence[Tensor]:

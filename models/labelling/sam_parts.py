@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from models.labelling.box_segmenter import Square, enlarged
-from models.processors import load_image_processor
+from models.preparation import ImagePreparation
 from models.weights import Weights
 
 _DECODER_EPSILON = 1e-5  # of the LayerNorms in the two-way transformer of segment-anything
@@ -21,16 +20,15 @@ class PaddedSquares:
 
     Args:
         weights: The checkpoint, with the file of its image processor.
+        device: Where the network computes.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        self._images: Any = load_image_processor(weights, "SamImageProcessor")
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        self._images = ImagePreparation(weights, "SamImageProcessor", device)
 
-    def square(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Square:
-        """Prepare an image by itself."""
-        prepared = self._images(images=[Image.fromarray(image)], return_tensors="pt")
-        high, wide = prepared["reshaped_input_sizes"][0].tolist()
-        return Square(prepared["pixel_values"], _size(image), (high, wide))
+    def squares(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Square]:
+        """Prepare images, each by itself."""
+        return _squares(self._images, images)
 
     def enlarge(
         self, logits: Float[Tensor, "boxes rows columns"], square: Square
@@ -46,18 +44,17 @@ class StretchedSquares:
 
     Args:
         weights: The checkpoint, with the file of its image processor.
+        device: Where the network computes.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, device: torch.device) -> None:
         # The class that the file names needs torchvision; this one reads the same file, and does
         # the same with Pillow.
-        self._images: Any = load_image_processor(weights, "ViTImageProcessor")
+        self._images = ImagePreparation(weights, "ViTImageProcessor", device)
 
-    def square(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Square:
-        """Prepare an image by itself."""
-        prepared = self._images(images=[Image.fromarray(image)], return_tensors="pt")
-        pixels = prepared["pixel_values"]
-        return Square(pixels, _size(image), (pixels.shape[2], pixels.shape[3]))
+    def squares(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Square]:
+        """Prepare images, each by itself."""
+        return _squares(self._images, images)
 
     def enlarge(
         self, logits: Float[Tensor, "boxes rows columns"], square: Square
@@ -92,6 +89,8 @@ def of_owners(encoded: Sequence[Tensor], owners: np.ndarray) -> list[Tensor]:
     return [own[rows] for own in encoded]
 
 
-def _size(image: np.ndarray) -> tuple[int, int]:
-    height, width = image.shape[:2]
-    return height, width
+def _squares(preparation: ImagePreparation, images: Sequence[np.ndarray]) -> list[Square]:
+    return [
+        Square(prepared.pixels, (image.shape[0], image.shape[1]), prepared.inside)
+        for image, prepared in zip(images, preparation.prepare(images), strict=True)
+    ]

@@ -13,6 +13,7 @@ from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.box_segmenter import BoxSegmenter
 from models.labelling.config import SegmenterConfig
+from models.labelling.sam_attention import attend_in_rows
 from models.labelling.sam_parts import (
     PaddedSquares,
     normalise_as_trained,
@@ -54,10 +55,11 @@ class _Network(PaddedSquares):
         weights = resolve_weights(config.model, config.revision)
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
         normalise_as_trained(network)
+        attend_in_rows(network.vision_encoder)
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)
         self._network: Any = network.to(self._device)
-        super().__init__(weights)
+        super().__init__(weights, self._device)
         _log.info("segmenter %s loaded from %s", config.model, weights.source)
 
     def encode(self, pixels: Float32[Tensor, "images 3 side side"]) -> Sequence[Tensor]:

@@ -6,13 +6,12 @@ every box its own score for each phrase (the given-phrase mode of Grounding DINO
 same in front of every network of this kind, whichever package computes it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
 
 from models.labelling.boxes import corners_of
 from models.labelling.captions import Caption, Captions, plain_phrases
@@ -48,10 +47,17 @@ class SpanBackend(Protocol):
         """Longest caption that the network reads, special tokens included."""
         ...
 
-    def score(
-        self, pictures: Sequence[Image.Image], captions: Sequence[Caption]
-    ) -> list[TokenScores]:
-        """Score each caption on its picture; all pictures have one size."""
+    def encode(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> list[Any]:
+        """Look at images of one size, whatever they will be asked for."""
+        ...
+
+    def score(self, encoded: Sequence[Any], captions: Sequence[Caption]) -> list[TokenScores]:
+        """Score captions.
+
+        Args:
+            encoded: For each caption what `encode` gave for its image.
+            captions: As many.
+        """
         ...
 
 
@@ -59,8 +65,9 @@ class SpanDetector:
     """Finds phrases by their span scores, batched over images that have different phrases.
 
     A batch holds images of one size, so that no image is padded. Phrases that do not fit into one
-    caption are spread over several, and each costs a pass. A phrase's score for a query is the
-    mean (or maximum) of the scores of the phrase's own tokens.
+    caption are spread over several, and each costs a pass; an image is prepared and encoded once
+    for all of its captions. A phrase's score for a query is the mean (or maximum) of the scores of
+    the phrase's own tokens.
 
     Args:
         config: Thresholds and batch size.
@@ -95,30 +102,38 @@ class SpanDetector:
             caption for index, own in enumerate(plain) for caption in self._captions.of(index, own)
         ]
         passes: dict[int, list[Proposals]] = {i: [] for i in range(len(images))}
-        for batch in self._batches(captions, images):
-            for caption, found in zip(batch, self._score(batch, images), strict=True):
-                passes[caption.image].append(found)
+        for batch, encoded in self._batches(captions, images):
+            for caption, found in zip(batch, self._backend.score(encoded, batch), strict=True):
+                height, width = images[caption.image].shape[:2]
+                boxes = corners_of(found.boxes, (width, height))
+                passes[caption.image].append(self._proposals(caption, found.scores, boxes))
         return [
             boxes_of_phrases(passes[i], own, self.config.nms_iou) for i, own in enumerate(plain)
         ]
 
     def _batches(
         self, captions: Iterable[Caption], images: Sequence[np.ndarray]
-    ) -> Iterator[list[Caption]]:
+    ) -> Iterator[tuple[list[Caption], list[Any]]]:
+        """Captions on images of one size, each with its image as the network sees it."""
         by_size: dict[tuple[int, ...], list[Caption]] = {}
         for caption in captions:
             by_size.setdefault(images[caption.image].shape, []).append(caption)
         size = self.config.batch_size
         for same in by_size.values():
-            yield from (same[first : first + size] for first in range(0, len(same), size))
+            seen: dict[int, Any] = {}
+            for first in range(0, len(same), size):
+                batch = same[first : first + size]
+                seen = self._seen(dict.fromkeys(own.image for own in batch), images, seen)
+                yield batch, [seen[own.image] for own in batch]
 
-    def _score(self, batch: Sequence[Caption], images: Sequence[np.ndarray]) -> list[Proposals]:
-        pictures = [Image.fromarray(images[caption.image]) for caption in batch]
-        found = self._backend.score(pictures, batch)
-        return [
-            self._proposals(caption, own.scores, corners_of(own.boxes, picture.size))
-            for caption, own, picture in zip(batch, found, pictures, strict=True)
-        ]
+    def _seen(
+        self, wanted: Iterable[int], images: Sequence[np.ndarray], before: Mapping[int, Any]
+    ) -> dict[int, Any]:
+        """The images of a batch, encoded; captions of one image may go on from the batch before."""
+        fresh = [index for index in wanted if index not in before]
+        encoded = self._backend.encode([images[index] for index in fresh]) if fresh else []
+        known = {**before, **dict(zip(fresh, encoded, strict=True))}
+        return {index: known[index] for index in wanted}
 
     def _proposals(
         self,

@@ -16,7 +16,7 @@ from models.painting.families import FAMILIES, INPAINTING, Family, family_of
 from models.painting.parts import assemble, load_parts, part_class, read_pipeline_index
 from models.painting.safety import SafetyChecker
 from models.painting.samplers import choose_sampler
-from models.processors import load_image_processor
+from models.preparation import ImagePreparation
 from models.weights import Weights, resolve_weights
 from storage.errors import InputError
 
@@ -143,8 +143,8 @@ def _checker(
         return None
     kind = part_class(index, "safety_checker")
     network = load_part(kind, weights, dtype=config.dtype, part="safety_checker")
-    extractor = load_image_processor(weights, _EXTRACTOR, part="feature_extractor")
-    return SafetyChecker(network.to(device), extractor)
+    preparation = ImagePreparation(weights, _EXTRACTOR, device, part="feature_extractor")
+    return SafetyChecker(network.to(device), preparation)
 
 
 def _decode_in_float32(vae: Any) -> None:

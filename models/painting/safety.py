@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 
-from models.threads import in_threads
+from models.preparation import ImagePreparation
 
 
 class SafetyChecker:
@@ -19,12 +18,12 @@ class SafetyChecker:
 
     Args:
         network: The checker.
-        extractor: What turns a picture into its input.
+        preparation: What turns pictures into its input.
     """
 
-    def __init__(self, network: Any, extractor: Any) -> None:
+    def __init__(self, network: Any, preparation: ImagePreparation) -> None:
         self._network = network
-        self._extractor = extractor
+        self._preparation = preparation
 
     @torch.inference_mode()
     def flagged(self, pictures: UInt8[np.ndarray, "pictures height width 3"]) -> list[bool]:
@@ -33,12 +32,10 @@ class SafetyChecker:
         Args:
             pictures: RGB.
         """
-        inputs = torch.cat(in_threads(self._input, list(pictures)))
+        prepared = self._preparation.prepare(list(pictures))
+        inputs = torch.cat([own.pixels for own in prepared])
         place = next(self._network.parameters())
         # It blackens what it flags in the pictures that it is given; ours are no part of it.
         blackened = torch.zeros(len(pictures), 1)
         _, found = self._network(images=blackened, clip_input=inputs.to(place.device, place.dtype))
         return [bool(flag) for flag in found]
-
-    def _input(self, picture: np.ndarray) -> torch.Tensor:
-        return self._extractor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]

@@ -25,7 +25,7 @@ def write(path, **changes):
 
 
 def test_the_shipped_profiles_are_the_miniature_and_the_papers_with_other_painters_and_labellers():
-    assert profile_names() == ["flux", "miniature", "sd15", "sd15-sam3", "sdxl"]
+    assert profile_names() == ["flux", "miniature", "sd15", "sd15-float32", "sd15-sam3", "sdxl"]
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -37,8 +37,10 @@ def test_a_shipped_profile_is_whole(name):
         assert config.model.startswith("weights:") or len(config.revision) == 40
 
 
-def test_sd15_has_the_models_and_settings_of_the_paper():
-    profile = load_profile("sd15")
+@pytest.mark.parametrize(("name", "dtype"), [("sd15", "float16"), ("sd15-float32", "float32")])
+def test_sd15_has_the_models_and_settings_of_the_paper(name, dtype):
+    profile = load_profile(name)
+    assert profile.labeller.detector.dtype == profile.labeller.segmenter.dtype == dtype
     assert profile.vocabulary == "lvis1205"
     assert profile.writer.kind == "chat"
     assert profile.writer.model == "gpt-3.5-turbo"
@@ -55,6 +57,17 @@ def test_sd15_has_the_models_and_settings_of_the_paper():
     assert profile.labeller.segmenter.model == "facebook/sam-vit-huge"
     assert not profile.labeller.segmenter.multimask
     assert profile.student.clip == "openai/clip-vit-base-patch16"
+
+
+def test_sd15_is_sd15_float32_that_labels_in_half_precision():
+    half, whole = load_profile("sd15"), load_profile("sd15-float32")
+    parts = {
+        name: getattr(half.labeller, name).model_copy(update={"dtype": "float32"})
+        for name in ("detector", "segmenter")
+    }
+    labeller = half.labeller.model_copy(update=parts)
+    assert half != whole
+    assert half.model_copy(update={"name": whole.name, "labeller": labeller}) == whole
 
 
 def test_sd15_sam3_is_sd15_with_one_network_as_its_labeller():
@@ -77,10 +90,10 @@ def test_the_table_of_the_shipped_profiles_has_what_they_pin(name):
 
 
 @pytest.mark.parametrize("name", ["flux", "sdxl"])
-def test_another_painters_profile_differs_from_sd15_by_the_painter_alone(name):
-    profile, paper = load_profile(name), load_profile("sd15")
+def test_another_painters_profile_differs_from_sd15_float32_by_the_painter_alone(name):
+    profile, paper = load_profile(name), load_profile("sd15-float32")
     assert profile.painter.model != paper.painter.model
-    changed = {"name": "sd15", "painter": paper.painter}
+    changed = {"name": paper.name, "painter": paper.painter}
     assert profile.model_copy(update=changed) == paper
 
 

@@ -1,7 +1,6 @@
 """Two back ends beside each other: what each scores, and how far they are apart."""
 
 import numpy as np
-from PIL import Image
 
 from models.labelling.captions import Captions
 
@@ -12,8 +11,8 @@ def captions_of(detector, phrases):
 
 
 def scores_of(detector, images, phrases):
-    pictures = [Image.fromarray(image) for image in images]
-    return detector._backend.score(pictures, captions_of(detector, phrases))
+    backend = detector._backend
+    return backend.score(backend.encode(images), captions_of(detector, phrases))
 
 
 def worst(first, second, captions):

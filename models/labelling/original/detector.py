@@ -9,7 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -95,23 +97,26 @@ class _Network:
         return min(self._settings["max_text_len"], _MAX_TOKENS)
 
     @torch.inference_mode()
-    def score(
-        self, pictures: Sequence[Image.Image], captions: Sequence[Caption]
-    ) -> list[TokenScores]:
-        """Score each caption on its picture.
+    def encode(self, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> list[Tensor]:
+        """Prepare images of one size; the package itself looks at one anew for each caption."""
+        prepared = in_threads(lambda image: self._pixels(Image.fromarray(image)), images)
+        self._require_places(prepared[0])
+        return [pixels.to(self._device) for pixels in prepared]
+
+    @torch.inference_mode()
+    def score(self, encoded: Sequence[Tensor], captions: Sequence[Caption]) -> list[TokenScores]:
+        """Score each caption on its image.
 
         The package mixes up the masks of captions that stand in one batch, so each has a pass of
         its own.
         """
-        prepared = in_threads(self._pixels, pictures)
-        self._require_places(prepared[0])
         return [
-            self._score(pixels, caption) for pixels, caption in zip(prepared, captions, strict=True)
+            self._score(pixels, caption) for pixels, caption in zip(encoded, captions, strict=True)
         ]
 
     def _score(self, pixels: Tensor, caption: Caption) -> TokenScores:
         with rounding_of(self._config.dtype, self._device):
-            outputs = self._network(pixels[None].to(self._device), captions=[caption.text])
+            outputs = self._network(pixels[None], captions=[caption.text])
         return TokenScores(
             outputs["pred_logits"][0].sigmoid().cpu().numpy(),
             outputs["pred_boxes"][0].cpu().numpy(),

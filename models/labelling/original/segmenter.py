@@ -16,6 +16,7 @@ from models.labelling.original.checkpoints import load_checkpoint
 from models.labelling.original.config import OriginalSegmenterConfig
 from models.labelling.original.files import find_checkpoint, original_folder
 from models.labelling.original.packages import original_module, require_segmenter_packages
+from models.threads import in_threads
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +56,11 @@ class _Network:
         self._resize: Any = resizing.ResizeLongestSide(network.image_encoder.img_size)
         _log.info("segmenter %s loaded from %s", config.model, checkpoint)
 
-    def square(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Square:
-        """Resize an image; the network itself takes colours and padding as they are here."""
+    def squares(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Square]:
+        """Resize images; the network itself takes colours and padding as they are here."""
+        return in_threads(self._square, images)
+
+    def _square(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Square:
         resized = self._resize.apply_image(image)
         pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
         height, width = image.shape[:2]

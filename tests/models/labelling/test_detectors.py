@@ -188,6 +188,63 @@ def test_phrases_do_not_suppress_each_other(checkpoint):
     assert all(len(own.scores) for own in alone)
 
 
+MANY = ("a b c a b c", "school bus", "mushroom", "a b c b c", "cat", "a c a c a c", "fish", "bus")
+
+
+class Counted:
+    """How many images go through a detector's image tower."""
+
+    def __init__(self, detector):
+        self.images = []
+        tower = detector._backend._network.model.backbone.conv_encoder
+        tower.register_forward_hook(lambda _tower, given, _made: self.images.append(len(given[0])))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_an_image_is_looked_at_once_for_all_of_its_captions(checkpoint, batch_size):
+    detector = GroundingDino(config(checkpoint, batch_size=batch_size))
+    counted = Counted(detector)
+    detector.detect(IMAGES, [MANY, ("bus",), MANY, MANY])
+    assert sum(counted.images) == len(IMAGES)
+    assert max(counted.images) <= batch_size
+    counted.images.clear()
+    detector.detect(IMAGES[:2], [(), ()])
+    assert counted.images == []
+
+
+def test_captions_say_what_they_say_with_an_image_of_their_own(checkpoint):
+    detector = GroundingDino(config(checkpoint))
+    backend = detector._backend
+    captions = [*detector._captions.of(0, MANY), *detector._captions.of(1, ("bus",))]
+    assert len(captions) == 3
+    rows = [caption.image for caption in captions]
+    seen = backend.encode(IMAGES[:2])
+    shared = backend.score([seen[row] for row in rows], captions)
+    alone = backend.score(backend.encode([IMAGES[row] for row in rows]), captions)
+    for one, other in zip(shared, alone, strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
+def test_a_batch_says_to_the_bit_what_the_library_says_of_it(checkpoint):
+    detector = GroundingDino(config(checkpoint))
+    captions = [next(detector._captions.of(row, PHRASES[row])) for row in (0, 1)]
+    processor = GroundingDinoProcessor.from_pretrained(checkpoint)
+    inputs = processor(
+        images=[Image.fromarray(image) for image in IMAGES[:2]],
+        text=[caption.text for caption in captions],
+        padding=True,
+        return_tensors="pt",
+    )
+    model = GroundingDinoForObjectDetection.from_pretrained(checkpoint).eval()
+    with torch.inference_mode():
+        outputs = model(**inputs)
+    found = detector._backend.score(detector._backend.encode(IMAGES[:2]), captions)
+    for row, own in enumerate(found):
+        np.testing.assert_array_equal(own.scores, outputs.logits[row].sigmoid().numpy())
+        np.testing.assert_array_equal(own.boxes, outputs.pred_boxes[row].numpy())
+
+
 def test_a_folder_of_another_architecture_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "owlvit"}))
     with pytest.raises(InputError, match="of type 'owlvit', expected 'grounding-dino'"):

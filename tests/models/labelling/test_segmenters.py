@@ -49,7 +49,7 @@ class Checkpoint:
     def prepared(self, image, boxes):
         if self.kind == "sam2":
             pixels, scaled = stretched(image, boxes)
-            ours = build(self.config()).backend.square(image).pixels
+            ours = build(self.config()).backend.squares([image])[0].pixels
             assert (pixels - ours).abs().max() < 1 / 255 / 0.22  # a level: Pillow rounds
             return ours, scaled
         processor = SamProcessor.from_pretrained(self.path)

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 from models.painting.config import PainterConfig
 from models.painting.painters import DiffusionPairPainter
 from models.painting.tokens import PipelineTokens
+from models.processors import image_processor_class
 from models.profiles import load_profile
 from models.protocols import ImageRequest, PairRequest
 from storage.errors import InputError
@@ -189,7 +190,8 @@ def test_the_safety_checker_lets_a_pair_pass(build_pipeline, tmp_path, painted):
 
 
 def test_the_safety_checker_sees_what_the_library_shows_it(build_pipeline, tmp_path):
-    painter = DiffusionPairPainter(config(build_pipeline(tmp_path, safety_threshold=2.0)))
+    model = build_pipeline(tmp_path, safety_threshold=2.0)
+    painter = DiffusionPairPainter(config(model))
     decoded, seen = [], []
     painter.loaded.pipeline.vae.decoder.register_forward_hook(
         lambda _module, _inputs, pixels: decoded.append(pixels)
@@ -199,7 +201,10 @@ def test_the_safety_checker_sees_what_the_library_shows_it(build_pipeline, tmp_p
     )
     painter.paint(REQUESTS[:1])
     pictures = painter.loaded.pipeline.image_processor.postprocess(decoded[0], output_type="pil")
-    expected = painter.loaded.checker._extractor(pictures, return_tensors="pt")["pixel_values"]
+    extractor = image_processor_class("CLIPImageProcessor").from_pretrained(
+        model, subfolder="feature_extractor"
+    )
+    expected = extractor(pictures, return_tensors="pt")["pixel_values"]
     assert torch.equal(seen[0], expected)
 
 
