@@ -81,6 +81,11 @@ class ZeroShotConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         return self
 
 
+ARITHMETIC = {"arithmetic": "opencv"}
+"""What computes views, as an identity says it; that of a run that began before says nothing, and
+its views are Pillow's."""
+
+
 class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How views differ from the stored images."""
 
@@ -159,7 +164,7 @@ class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_d
 
     def identity(self) -> dict[str, Any]:
         """Say what the views depend on."""
-        found = self.model_dump(mode="json")
+        found = self.model_dump(mode="json") | ARITHMETIC
         for name, parts in self.added_later.items():
             if not found[name]:
                 for unused in (name, *parts):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,8 +23,14 @@ from storage.identity import derive_seed, digest
 from storage.locks import hold_folder
 from storage.paths import local_path
 from storage.vocabulary import Vocabulary, load_vocabulary
-from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
-from training.config import OptimiserConfig, TrainingConfig
+from training.checkpoints import (
+    Checkpoint,
+    read_checkpoint_record,
+    restore_checkpoint,
+    save_checkpoint,
+    set_later_aside,
+)
+from training.config import ARITHMETIC, OptimiserConfig, TrainingConfig
 from training.data import Batch, Batches, BatchPlan, SampleFiles, find_sources
 from training.disk import explain_no_room
 from training.divergence import diverged, lower_settings, not_finite
@@ -80,6 +86,11 @@ def train_student(
         hold_folder(out) if processes.is_first else nullcontext(),
     ):
         share = _Share.of(config.optimiser, processes)
+        finished = find_finished(config, meta)
+        if finished is not None:
+            processes.wait()
+            return finished
+        _refuse_earlier_views(config, meta)
         start = restore_checkpoint(out / CHECKPOINT_FOLDER, meta, config.resume_from)
         first = start.step if start else 0
         if first < config.optimiser.steps:
@@ -125,6 +136,54 @@ def student_run_identity(
     if len(sources) > 1:
         found["dataset"]["shards"] = [len(own) for own in sources]
     return found
+
+
+def find_finished(config: TrainingConfig, meta: Mapping[str, Any]) -> Path | None:
+    """The last checkpoint of a run that is over, if it was made of the same data and settings.
+
+    A run that is to go on from a chosen checkpoint is not over. One that ended when Pillow computed
+    the views is.
+
+    Args:
+        config: The run.
+        meta: Its `student_run_identity`.
+
+    Raises:
+        DataError: If that checkpoint is damaged.
+    """
+    checkpoints = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)
+    if not checkpoints or config.resume_from is not None:
+        return None
+    record = read_checkpoint_record(checkpoints[-1])
+    known = {digest(meta), digest(_with_earlier_views(meta))}
+    is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] in known
+    return checkpoints[-1] if is_over else None
+
+
+def _with_earlier_views(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of the same run when Pillow computed its views."""
+    views = meta["config"]["augmentation"]
+    earlier = {name: value for name, value in views.items() if name not in ARITHMETIC}
+    return {**meta, "config": {**meta["config"], "augmentation": earlier}}
+
+
+def _refuse_earlier_views(config: TrainingConfig, meta: Mapping[str, Any]) -> None:
+    """Refuse to go on with other views than a run has begun with.
+
+    Raises:
+        DataError: If the checkpoint is damaged.
+        InputError: If its views were computed by Pillow.
+    """
+    present = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)[-1:]
+    chosen = present if config.resume_from is None else [local_path(config.resume_from)]
+    for path in chosen:
+        if read_checkpoint_record(path)["fingerprint"] == digest(_with_earlier_views(meta)):
+            message = (
+                f"checkpoint {path} is of an earlier version, whose views were computed by Pillow: "
+                "OpenCV computes them now, and one run would have both; train into another out "
+                "folder, or end the run with the version that began it"
+            )
+            raise InputError(message)
 
 
 @dataclass(frozen=True)
