@@ -24,8 +24,9 @@ from benchmarks.results_file import write_results
 from storage.shards import pack
 from storage.vocabulary import load_vocabulary
 from training.augmentation import augment
+from training.batch_room import Batch
 from training.config import AugmentationConfig, NegativesConfig
-from training.data import Batch, Batches, BatchPlan, SampleFiles, find_shards
+from training.data import Batches, BatchPlan, SampleFiles, find_shards
 from training.sampling import BACKGROUND, IGNORE
 
 SAMPLES = 64

@@ -253,7 +253,7 @@ def _finish(
 def _finish_labels(
     labels: _Labels, side: int, *, flip: bool
 ) -> UInt16[np.ndarray, "{side} {side}"]:
-    labels = labels[:, ::-1] if flip else labels
+    labels = _cv2.flip(labels, 1) if flip else labels
     if labels.shape == (side, side):
         return labels
     canvas = np.full((side, side), IGNORE_LABEL, np.uint16)
