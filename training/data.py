@@ -323,6 +323,10 @@ class SampleFiles:
         there = path.is_file() and path.stat().st_size == shard.num_bytes
         return not there or shard.series in self._mingled
 
+    def _is_vouched_for(self, shard: ShardFile) -> bool:
+        """Whether records say that no other shard has its keys."""
+        return all(each.series for each in self._shards) and shard.series not in self._mingled
+
     def _shown(self, shard: ShardFile, classes: Mapping[str, tuple[int, ...]]) -> set[str]:
         """Keys of the samples of a shard that are trained on, by their classes."""
         return {
@@ -360,7 +364,8 @@ class SampleFiles:
                 f"{shard.num_samples}: verify the dataset"
             )
             raise DataError(message)
-        self._keys.add(found, shard.path)
+        if not self._is_vouched_for(shard):
+            self._keys.add(found, shard.path)
         if strange := sorted(shard.excluded.difference(found)):
             raise _other_samples(shard, strange[0])
         wanted = found.keys() - shard.excluded
