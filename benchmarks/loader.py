@@ -9,8 +9,10 @@ children included: a second thread should add nothing to them.
 
 import random
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from training.sampling import BACKGROUND, IGNORE
 SAMPLES = 64
 BATCH = 16
 NAMES = 100
+_SETTLED_SECONDS = 0.2
 
 PLAN = BatchPlan(
     side=SIDE,
@@ -94,6 +97,8 @@ def released_item(samples: SampleFiles, steps: Steps, position: int) -> Item:
 
 def loaded(make: Callable[[int], Item]) -> list[Item]:
     """Have one worker make all samples and collate them."""
+    # A thread that is about to end may hold a lock of OpenCV, which a fork would keep for ever.
+    time.sleep(_SETTLED_SECONDS)
     return list(DataLoader(Samples(make), batch_size=BATCH, num_workers=1))
 
 
@@ -113,14 +118,14 @@ def kept(batches: Batches, threads: int) -> list[Item]:
     ]
 
 
-def webdataset_item(parts: dict[str, Any]) -> tuple[np.ndarray, ...]:
-    """Decode a sample and make its view by mmsegmentation's steps."""
+def webdataset_item(parts: dict[str, Any], positions: Iterator[int]) -> tuple[np.ndarray, ...]:
+    """Decode the next sample and make its view by mmsegmentation's steps."""
     pair = LabelledPair(
         decode_image(parts["jpg"]),
         decode_image(parts["cf.jpg"]),
         decode_label_map(parts["mask.png"]),
     )
-    rng = np.random.default_rng()
+    rng = np.random.default_rng((0, next(positions)))
     view = MMSEGMENTATION.transformed(pair, SIDE, AugmentationConfig(), rng)
     images = (pixels.transpose(2, 0, 1).copy() for pixels in (view.image, view.counterfactual))
     return *images, view.labels
@@ -129,7 +134,8 @@ def webdataset_item(parts: dict[str, Any]) -> tuple[np.ndarray, ...]:
 def of_webdataset(tar: Path) -> None:
     """Have webdataset read, decode, transform and collate all samples in this process."""
     dataset = webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False)
-    for _ in dataset.map(webdataset_item).batched(BATCH):
+    make = partial(webdataset_item, positions=count())
+    for _ in dataset.map(make).batched(BATCH):
         pass
 
 

@@ -220,8 +220,8 @@ def _is_good(crop: Crop, labels: _Labels, most: float, wanted: float | None) -> 
     shown = crop.cut_labels(labels, stride)
     shown = shown[(shown != BACKGROUND_LABEL) & (shown != IGNORE_LABEL)]
     if wanted is None:
-        counts = np.unique(shown, return_counts=True)[1]
-        return bool(len(counts) > 1 and counts.max() < most * counts.sum())
+        counts = np.bincount(shown)
+        return bool(np.count_nonzero(counts) > 1 and counts.max() < most * len(shown))
     area = len(shown) * stride**2 / (crop.scale_y * crop.scale_x)
     return bool(area >= wanted)
 

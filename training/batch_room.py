@@ -63,10 +63,12 @@ class BatchRoom:
         self._class_ids = room(size, names, dtype=torch.int64)
         self._flags = room(2, size, names, dtype=torch.bool)  # active, present
         self._paired = np.zeros(size, np.bool_)
+        parts = (self._images, self._targets, self._class_ids, self._flags)
+        self._written = tuple(part.numpy() for part in parts)  # the same memory
 
     def targets(self, place: int) -> Int[np.ndarray, "side side"]:
         """Where the targets of a sample are to be written."""
-        return self._targets[place].numpy()
+        return self._written[1][place]
 
     def put(
         self,
@@ -86,13 +88,13 @@ class BatchRoom:
             active: Which of them may teach.
             present: Which of them its targets show.
         """
-        self._images[0, place].numpy()[:] = view.image
+        images, _, names, flags = self._written
+        images[0, place] = view.image
         self._paired[place] = view.counterfactual is not None
         if view.counterfactual is not None:
-            self._images[1, place].numpy()[:] = view.counterfactual
-        self._class_ids[place].numpy()[:] = class_ids
-        for flags, found in zip(self._flags, (active, present), strict=True):
-            flags[place].numpy()[:] = found
+            images[1, place] = view.counterfactual
+        names[place] = class_ids
+        flags[0, place], flags[1, place] = active, present
 
     def batch(self) -> Batch:
         """The batch, once every sample is there; it lasts until the room is used again."""

@@ -111,7 +111,9 @@ def remap(
     table[IGNORE_LABEL] = IGNORE
     table[class_ids + 1] = np.arange(len(class_ids), dtype=np.int16)
     np.take(table, labels, out=out, mode="wrap")  # without a buffer; no label is out of bounds
-    return np.isin(class_ids + 1, shown)
+    is_shown = np.zeros(IGNORE_LABEL + 1, np.bool_)
+    is_shown[shown] = True
+    return is_shown[class_ids + 1]
 
 
 def _distinct(labels: UInt16[np.ndarray, "height width"]) -> UInt16[np.ndarray, " found"]:
