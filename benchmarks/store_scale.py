@@ -28,6 +28,7 @@ from storage.verification import verify_records
 
 SHARDS = (400, 10_000)
 SAMPLES = 1000
+WRITTEN = SAMPLES - 60
 BEFORE = {
     ("status", 400): {"seconds": 0.11},
     ("verify", 400): {"seconds": 0.14},
@@ -38,17 +39,27 @@ BEFORE = {
 _HASHED_BYTES = 2**30
 
 
-def fabricate(root: Path, shards: int) -> GenerationParameters:
-    """Write a dataset of finished shards, as if the miniature profile had made them."""
+def fabricate(
+    root: Path, shards: int, tar: bytes = bytes(1024), manifest: bytes = bytes(512)
+) -> GenerationParameters:
+    """Write a dataset of finished shards, as if the miniature profile had made them.
+
+    Args:
+        root: Where.
+        shards: How many.
+        tar: The tar of each of them, once on the disk.
+        manifest: Its manifest, likewise.
+    """
     parameters = GenerationParameters(
         root=str(root), samples=shards * SAMPLES, samples_per_shard=SAMPLES
     )
     with prepare(parameters) as run:
         classes = {i: {"planned": 150, "written": 140} for i in run.classes.class_ids}
         counts = Counts(
-            requested=SAMPLES, written=SAMPLES - 60, rejected={Reason.CLASS_NOT_FOUND: 60}
+            requested=SAMPLES, written=WRITTEN, rejected={Reason.CLASS_NOT_FOUND: SAMPLES - WRITTEN}
         )
-        payload = Payload(bytes(1024), bytes(512), seconds=1.5)
+        payload = Payload(tar, manifest, seconds=1.5)
+        files: dict[str, Path] = {}
         for wanted in run.planned:
             work = run.work(wanted)
             about = {
@@ -65,14 +76,26 @@ def fabricate(root: Path, shards: int) -> GenerationParameters:
                 counts,
             )
             _write(root / record_path(record), record.encode())
-            _write(root / shard_path(wanted.name), payload.data)
-            _write(root / manifest_path(wanted.name), payload.manifest)
+            for path, data in (
+                (root / shard_path(wanted.name), tar),
+                (root / manifest_path(wanted.name), manifest),
+            ):
+                _link(files.setdefault(path.suffix, path), path, data)
     return parameters
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+def _link(first: Path, path: Path, data: bytes) -> None:
+    """Write a file, or give it another name."""
+    if first == path:
+        _write(path, data)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.hardlink_to(first)
 
 
 def measure(shards: int, folder: Path) -> list[dict[str, Any]]:

@@ -103,6 +103,7 @@ class _Memory:
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._lock = threading.Lock()
+        self._hashing: dict[str, threading.Lock] = {}
         self._known = dict(_lines(file)) if file else {}
 
     def digest(self, file: io.BufferedIOBase, descriptor: int) -> str:
@@ -112,7 +113,11 @@ class _Memory:
         if known:
             return known
         with self._lock:
-            return self._known.get(state) or self._learn(file, descriptor)
+            own = self._hashing.setdefault(state, threading.Lock())
+        with own:  # several threads hash several files at a time, and each of them once
+            found = self._known.get(state) or self._learn(file, descriptor)
+        self._hashing.pop(state, None)
+        return found
 
     def _learn(self, file: io.BufferedIOBase, descriptor: int) -> str:
         stat = os.fstat(descriptor)

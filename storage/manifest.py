@@ -193,6 +193,23 @@ def decode_manifest(data: bytes, *, name: str = "manifest") -> list[ManifestRow]
         raise DataError(message) from error
 
 
+def read_classes(data: bytes, *, name: str = "manifest") -> dict[str, tuple[int, ...]]:
+    """Read which classes the written samples of a manifest have, without the rest of it.
+
+    Args:
+        data: What `encode_manifest` wrote.
+        name: What messages call it.
+
+    Returns:
+        Vocabulary indices by sample key.
+
+    Raises:
+        DataError: See `decode_manifest`; rows are not checked.
+    """
+    rows = read_parquet(data, SCHEMA, name, columns=["key", "status", "class_ids"])
+    return {row["key"]: tuple(row["class_ids"]) for row in rows if row["status"] == "written"}
+
+
 def count_outcomes(data: bytes, *, name: str = "manifest") -> Counter[tuple[str, str]]:
     """Count the samples of a manifest by class name and status.
 

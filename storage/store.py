@@ -22,7 +22,7 @@ from storage.layout import (
 )
 from storage.leases import Lease, take_lease, wait_for_lease
 from storage.local_objects import LocalObjects
-from storage.manifest import ManifestRow, decode_manifest
+from storage.manifest import ManifestRow, decode_manifest, read_classes
 from storage.objects import ObjectStore, open_objects
 from storage.pairs import EncodedPair, iterate_pairs, read_pair_rows
 from storage.payloads import Payload, check_payload, describe_payload
@@ -381,11 +381,20 @@ class Store:
 
     def manifest(self, commit: Commit) -> list[ManifestRow]:
         """Read the manifest of a finished shard, checked like `read`."""
+        data, name = self._manifest(commit)
+        return decode_manifest(data, name=name)
+
+    def written_classes(self, commit: Commit) -> dict[str, tuple[int, ...]]:
+        """Classes of the samples in a finished shard's tar by key, from its manifest."""
+        data, name = self._manifest(commit)
+        return read_classes(data, name=name)
+
+    def _manifest(self, commit: Commit) -> tuple[bytes, str]:
+        """The bytes of a manifest, and its path."""
         if commit.manifest is None:
             message = f"the record of {commit.stage} of {commit.shard} has no manifest"
             raise InputError(message)
-        data = read_whole(self.objects, commit, commit.manifest)
-        return decode_manifest(data, name=commit.manifest.path)
+        return read_whole(self.objects, commit, commit.manifest), commit.manifest.path
 
     def commits(self, stage: Stage | None = None) -> list[Commit]:
         """List commit records, by stage, shard or cell, and key; bytes are not looked at.

@@ -10,7 +10,6 @@ and that is what background says (`LabelledImage.judged_class_ids`).
 
 import hashlib
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pydantic import BaseModel
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.benchmarks.folders import LabelledImages
+from models.threads import usable_cores
 from storage.checked_tars import open_tar
 from storage.class_sets import BenchmarkClasses
 from storage.codecs import decode_image, encode_image, encode_label_map
@@ -235,7 +235,7 @@ def _import(source: LabelledImages, job: ImportJob, folder: Path) -> Path:
     done: dict[str, ImportedTar] = {}
     faults: list[str] = []
     starts = range(0, len(source.keys), IMAGES_PER_TAR)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for number, start in enumerate(starts):
             name = f"train-{number:06d}.tar"
             known = read_imported_tar(own / f"{name}.json")

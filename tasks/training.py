@@ -14,10 +14,15 @@ from storage.paths import local_path
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.steps import RunStep
-from training.checkpoints import read_checkpoint_record
 from training.config import TrainingConfig
 from training.data import find_shards, find_sources
-from training.loop import CHECKPOINT_FOLDER, StepMetrics, student_run_identity, train_student
+from training.loop import (
+    CHECKPOINT_FOLDER,
+    StepMetrics,
+    find_finished,
+    student_run_identity,
+    train_student,
+)
 
 
 class StudentTraining(RunStep[Path]):
@@ -127,13 +132,8 @@ def find_trained_student(config: TrainingConfig) -> Path | None:
         DataError: If that checkpoint is damaged.
         InputError: If shards or weights are missing.
     """
-    checkpoints = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)
-    if not checkpoints or config.resume_from is not None:
-        return None
     meta = student_run_identity(config, load_vocabulary(config.vocabulary), find_sources(config))
-    record = read_checkpoint_record(checkpoints[-1])
-    is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] == digest(meta)
-    return checkpoints[-1] if is_over else None
+    return find_finished(config, meta)
 
 
 def write_document(text: str, folder: Path, kind: str) -> Path:

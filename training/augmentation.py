@@ -1,22 +1,31 @@
 """Random views of a pair: one geometry for both images and the mask, separate colours for each.
 
 The recipe is the released one (ZegCLIP's): resize by 0.5 to 2, crop, flip, distort colours, pad.
-Only the part of an image that ends up in the crop is ever resized.
+Images are enlarged and colours turned as mmsegmentation does it, by OpenCV; what is shrunk is
+averaged by Pillow, where mmsegmentation leaves pixels out.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
+from models.opencv import load_opencv
 from storage.errors import InputError
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 from training.config import AugmentationConfig
 
+_cv2 = load_opencv()
+
+_HUES = 180
+"""OpenCV's levels of hue: 2 degrees each, so that a circle fits into 8 bits."""
 _LEVELS = np.arange(256, dtype=np.float32)
 _CHECK_SIDE = 64
 _KEPT_SHARE = 0.25
+_WHOLE_AREA = 8
+"""Areas of the crop that an enlarged image may have to be enlarged whole: OpenCV does that faster
+than Pillow cuts out of it. The two differ by one level at most."""
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 _Labels = UInt16[np.ndarray, "height width"]
@@ -57,13 +66,19 @@ class Crop:
     scale_y: float
     scale_x: float
 
-    def cut(self, image: Image.Image) -> Image.Image:
-        """Resize the crop out of an image, bilinearly."""
+    def cut(self, image: Pixels) -> UInt8[np.ndarray, "cut_height cut_width 3"]:
+        """Resize the crop out of an image, bilinearly; what is shrunk is averaged."""
+        height, width = image.shape[:2]
+        rows, columns = round(height * self.scale_y), round(width * self.scale_x)
+        enlarged = rows >= height and columns >= width
+        if enlarged and rows * columns <= _WHOLE_AREA * self.height * self.width:
+            whole = _cv2.resize(image, (columns, rows), interpolation=_cv2.INTER_LINEAR)
+            return whole[self.top : self.top + self.height, self.left : self.left + self.width]
         left, top = self.left / self.scale_x, self.top / self.scale_y
-        right = min((self.left + self.width) / self.scale_x, image.width)
-        bottom = min((self.top + self.height) / self.scale_y, image.height)
+        right = min((self.left + self.width) / self.scale_x, width)
+        bottom = min((self.top + self.height) / self.scale_y, height)
         size, box = (self.width, self.height), (left, top, right, bottom)
-        return image.resize(size, Image.Resampling.BILINEAR, box)
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box))
 
     def cut_labels(
         self, labels: _Labels, stride: int = 1
@@ -71,7 +86,8 @@ class Crop:
         """Take the nearest stored label of every `stride`-th pixel of the crop."""
         rows = self._nearest(self.top, self.height, stride, self.scale_y, labels.shape[0])
         columns = self._nearest(self.left, self.width, stride, self.scale_x, labels.shape[1])
-        return labels[rows[:, None], columns]
+        # one axis after the other is several times faster than both at once
+        return labels.take(rows, axis=0).take(columns, axis=1)
 
     @staticmethod
     def _nearest(first: int, count: int, stride: int, scale: float, limit: int) -> np.ndarray:
@@ -132,25 +148,27 @@ class _Colours:
     hue: float
     contrast_first: bool
 
-    def apply(self, image: Image.Image) -> Image.Image:
+    def apply(self, image: Pixels) -> Pixels:
         """Distort by tables of 256 levels, which rounds after every step as the released code."""
-        # A table has the new level of each old one; `point` takes those of the 3 channels in a row.
+        # A table has the new level of each old one.
         levels = np.clip(_LEVELS + self.brightness, 0, 255).round()
-        contrasted = _table(levels * self.contrast if self.contrast_first else levels)
-        image = image.point(contrasted * 3)
+        image = _looked_up(image, levels * self.contrast if self.contrast_first else levels)
         if (self.saturation, self.hue) != (1.0, 0.0):
-            # Hue is a circle: 360 degrees are 256 levels, and what leaves at the top comes back in.
-            hues = ((np.arange(256) + round(self.hue * 256 / 360)) % 256).tolist()
-            saturations = _table(_LEVELS * self.saturation)
-            values = list(range(256))
-            image = image.convert("HSV").point(hues + saturations + values).convert("RGB")
-        if not self.contrast_first and self.contrast != 1.0:
-            image = image.point(_table(_LEVELS * self.contrast) * 3)
+            turned = (_LEVELS + round(self.hue * _HUES / 360)) % _HUES
+            table = np.stack([turned, _LEVELS * self.saturation, _LEVELS], axis=1)  # (256, 3)
+            image = _cv2.cvtColor(image, _cv2.COLOR_RGB2HSV)
+            image = _cv2.cvtColor(_looked_up(image, table), _cv2.COLOR_HSV2RGB)
+        return image if self.contrast_first else _looked_up(image, _LEVELS * self.contrast)
+
+
+def _looked_up(
+    image: Pixels, levels: Float32[np.ndarray, "256"] | Float32[np.ndarray, "256 3"]
+) -> Pixels:
+    """Put a new level in place of each old one, by one table or by one a channel."""
+    table = np.clip(levels, 0, 255).round().astype(np.uint8)
+    if table.ndim == 1 and np.array_equal(table, _LEVELS):
         return image
-
-
-def _table(levels: np.ndarray) -> list[int]:
-    return np.clip(levels, 0, 255).round().astype(int).tolist()
+    return _cv2.LUT(image, table.reshape(1, 256, -1))
 
 
 def _draw_colours(config: AugmentationConfig, rng: np.random.Generator) -> _Colours:
@@ -173,6 +191,7 @@ def _draw_crop(
     scale = rng.uniform(config.min_scale, config.max_scale) * side / min(height, width)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     crop = Crop(0, 0, min(side, rows), min(side, columns), rows / height, columns / width)
+    wanted = _KEPT_SHARE * _num_labelled(labels) if config.crop_rule == "object" else None
     for _ in range(config.crop_tries):
         crop = Crop(
             int(rng.integers(rows - crop.height + 1)),
@@ -182,22 +201,33 @@ def _draw_crop(
             crop.scale_y,
             crop.scale_x,
         )
-        if _is_good(crop, labels, config):
+        if _is_good(crop, labels, config.max_class_share, wanted):
             break
     return crop
 
 
-def _is_good(crop: Crop, labels: _Labels, config: AugmentationConfig) -> bool:
-    """Judge a crop on a coarse grid, which is exact enough for a share."""
+def _is_good(crop: Crop, labels: _Labels, most: float, wanted: float | None) -> bool:
+    """Judge a crop on a coarse grid, which is exact enough for a share.
+
+    Args:
+        crop: The crop.
+        labels: Stored labels.
+        most: Share of the labelled pixels that one of at least two classes may have.
+        wanted: Labelled pixels that must be shown, in pixels of the stored labels; if it is given,
+            that is all that counts.
+    """
     stride = max(1, min(crop.height, crop.width) // _CHECK_SIDE)
     shown = crop.cut_labels(labels, stride)
     shown = shown[(shown != BACKGROUND_LABEL) & (shown != IGNORE_LABEL)]
-    if config.crop_rule == "released":
-        counts = np.unique(shown, return_counts=True)[1]
-        return bool(len(counts) > 1 and counts.max() < config.max_class_share * counts.sum())
-    labelled = np.count_nonzero((labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL))
+    if wanted is None:
+        counts = np.bincount(shown)
+        return bool(np.count_nonzero(counts) > 1 and counts.max() < most * len(shown))
     area = len(shown) * stride**2 / (crop.scale_y * crop.scale_x)
-    return bool(area >= _KEPT_SHARE * labelled)
+    return bool(area >= wanted)
+
+
+def _num_labelled(labels: _Labels) -> int:
+    return int(np.count_nonzero((labels != BACKGROUND_LABEL) & (labels != IGNORE_LABEL)))
 
 
 def _finish(
@@ -209,19 +239,23 @@ def _finish(
     flip: bool,
     padding: tuple[int, int, int],
 ) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    found = np.asarray(colours.apply(crop.cut(Image.fromarray(pixels))))
-    found = found[:, ::-1] if flip else found
+    found = crop.cut(pixels)
+    found = colours.apply(_cv2.flip(found, 1) if flip else found)
     if found.shape == (side, side, 3):
         return found
     canvas = np.empty((side, side, 3), np.uint8)
-    canvas[:] = padding
     canvas[: crop.height, : crop.width] = found
+    canvas[crop.height :] = padding
+    canvas[: crop.height, crop.width :] = padding
     return canvas
 
 
 def _finish_labels(
     labels: _Labels, side: int, *, flip: bool
 ) -> UInt16[np.ndarray, "{side} {side}"]:
+    labels = _cv2.flip(labels, 1) if flip else labels
+    if labels.shape == (side, side):
+        return labels
     canvas = np.full((side, side), IGNORE_LABEL, np.uint16)
-    canvas[: labels.shape[0], : labels.shape[1]] = labels[:, ::-1] if flip else labels
+    canvas[: labels.shape[0], : labels.shape[1]] = labels
     return canvas

@@ -81,6 +81,11 @@ class ZeroShotConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         return self
 
 
+ARITHMETIC = {"arithmetic": "opencv"}
+"""What computes views, as an identity says it; that of a run that began before says nothing, and
+its views are Pillow's."""
+
+
 class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """How views differ from the stored images."""
 
@@ -159,7 +164,7 @@ class AugmentationConfig(BaseModel, frozen=True, extra="forbid", use_attribute_d
 
     def identity(self) -> dict[str, Any]:
         """Say what the views depend on."""
-        found = self.model_dump(mode="json")
+        found = self.model_dump(mode="json") | ARITHMETIC
         for name, parts in self.added_later.items():
             if not found[name]:
                 for unused in (name, *parts):
@@ -272,8 +277,10 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     compile: bool = True
     """On a GPU, compile the student's layers in the first step, which takes about half a minute;
     steps are shorter from then on. Losses differ by rounding."""
-    threads: int = Field(default=4, ge=0)
-    """Threads that read, decode and augment; 0 does it between the updates."""
+    threads: int | None = Field(default=None, ge=0)
+    """Threads that read, decode and augment; 0 does it between the updates. Empty means as many as
+    there are cores that this process may use; processes of one machine share them. Batches are the
+    same for every number."""
     cache_bytes: int = Field(default=2 * 1024**3, ge=0)
     """Decoded pairs are kept in memory if all of them need no more than this."""
     mixed_shards: int | None = Field(default=None, gt=0)

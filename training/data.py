@@ -5,18 +5,19 @@ restarts there are. A sample is read at once, decoded, and kept if all fit in me
 """
 
 import math
+import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Int, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
@@ -40,12 +41,14 @@ from storage.shards import read_index
 from storage.store import Store
 from storage.vocabulary import Vocabulary
 from training.augmentation import LabelledPair, augment
+from training.batch_room import Batch, BatchRoom
 from training.config import AugmentationConfig, NegativesConfig, TrainingConfig
 from training.disturbances import disturb
 from training.epochs import Epochs, MixedEpochs
 from training.negatives import Exclusions
-from training.sampling import IGNORE, remap, sample_subsets
+from training.sampling import remap, sample_subsets
 from training.shard_cache import ShardCache, ShardFile
+from training.shard_index import ShardIndex
 from training.splicing import SampleTile, draw_grid, draw_tiles, splice
 
 _PREFETCH = 3
@@ -78,29 +81,6 @@ class Stored:
     class_ids: tuple[int, ...]
     text: str
     judged_class_ids: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The inputs of one pass through the network, on the CPU.
-
-    Attributes:
-        image: Positive images, RGB levels.
-        counterfactual: Counterfactual images of the same views, of the images that have one.
-        twins: Which images these are: their places in the batch, ascending.
-        targets: Position of each pixel's class in the image's names, or a negative number.
-        class_ids: Vocabulary indices of the names, the image's own first.
-        active: Names that may teach the image anything.
-        num_present: (image, class) pairs of which the targets show at least one pixel.
-    """
-
-    image: UInt8[Tensor, "batch 3 side side"]
-    counterfactual: UInt8[Tensor, "pairs 3 side side"]
-    twins: Int[Tensor, " pairs"]
-    targets: Int[Tensor, "batch side side"]
-    class_ids: Int[Tensor, "batch m"]
-    active: Bool[Tensor, "batch m"]
-    num_present: int
 
 
 @dataclass(frozen=True)
@@ -225,6 +205,8 @@ def _committed_shards(
             ref.size,
             shard.samples,
             excluded_of(store, shard.commit, excluded),
+            shard.commit.slice_id,
+            partial(store.written_classes, shard.commit) if shard.commit.manifest else None,
         )
         for shard in shards
         if shard.path is not None
@@ -258,13 +240,14 @@ class SampleFiles:
         vocabulary: What their class indices mean.
         cache_bytes: Decoded samples are kept if all of them need no more than this.
         shard_cache: Where remote shards are kept.
-        left_out: Samples of which all classes are among these are skipped. To find them, the JSON
-            of every sample is read at once, for which remote shards are fetched.
+        left_out: Samples of which all classes are among these are skipped. Where no manifest says
+            which classes samples have, the JSON of each one is read at once for that.
 
     Raises:
-        DataError: If a local tar is cut or not what was committed, a sample misses a member, or two
-            tars hold a sample of one key; remote ones are checked when they are fetched.
-        InputError: If a shard is remote and there is no cache.
+        DataError: If a local tar is not what was committed by its size, or it has no record and is
+            cut, or a sample in it misses a member, or two such tars hold a sample of one key. The
+            tars of records are looked into when they are opened first.
+        InputError: If a shard is remote and there is no cache, or a local one is gone.
     """
 
     def __init__(
@@ -280,8 +263,10 @@ class SampleFiles:
         self._left_out = frozenset(left_out)
         self._shards = list(shards)
         self._cache = shard_cache
-        self._indexes: dict[int, list[tuple[str, Members]]] = {}
+        self._indexes: dict[int, ShardIndex] = {}
+        self._opening = [threading.Lock() for _ in shards]
         self._keys = UniqueKeys()
+        self._mingled = _mingled(shards)
         self.sizes = tuple(self._count(number) for number in range(len(shards)))
         self._ends = list(accumulate(self.sizes))
         self._cache_bytes = cache_bytes
@@ -316,14 +301,40 @@ class SampleFiles:
         return size * len(self) <= self._cache_bytes
 
     def _count(self, number: int) -> int:
-        """Samples of a shard; a remote one is not read for that."""
+        """Samples of a shard, from its record if that can be."""
         shard = self._shards[number]
         if shard.is_remote and self._cache is None and shard.num_samples is not None:
             message = f"{shard.path} is in an object store: give a shard_cache to keep it in"
             raise InputError(message)
-        if not shard.is_remote or shard.num_samples is None or self._left_out:
+        if self._is_read_at_once(shard):
             return len(self._index(number))
-        return shard.num_samples - len(shard.excluded)
+        if self._left_out and shard.classes is not None:
+            return len(self._shown(shard, shard.classes()))
+        return cast("int", shard.num_samples) - len(shard.excluded)
+
+    def _is_read_at_once(self, shard: ShardFile) -> bool:
+        """Whether a shard is looked into before anything is asked for."""
+        if shard.num_samples is None or (self._left_out and shard.classes is None):
+            return True
+        if shard.is_remote:
+            return False
+        # what is wrong at first sight is told at once
+        path = Path(shard.path)
+        there = path.is_file() and path.stat().st_size == shard.num_bytes
+        return not there or shard.series in self._mingled
+
+    def _is_vouched_for(self, shard: ShardFile) -> bool:
+        """Whether records say that no other shard has its keys."""
+        return all(each.series for each in self._shards) and shard.series not in self._mingled
+
+    def _shown(self, shard: ShardFile, classes: Mapping[str, tuple[int, ...]]) -> set[str]:
+        """Keys of the samples of a shard that are trained on, by their classes."""
+        return {
+            key
+            for key, class_ids in classes.items()
+            if key not in shard.excluded
+            and (not class_ids or not self._left_out.issuperset(class_ids))
+        }
 
     def _read_index(self, shard: ShardFile) -> dict[str, Members]:
         """Index a shard; one that the cache lets go before it is opened is fetched again."""
@@ -337,32 +348,46 @@ class SampleFiles:
                 if str(local) == shard.path or Path(local).exists():
                     raise
 
-    def _index(self, number: int) -> list[tuple[str, Members]]:
-        """Key of each sample of a shard, and where its members are."""
-        if number not in self._indexes:
-            shard = self._shards[number]
-            found = self._read_index(shard)
-            if shard.num_samples not in {None, len(found)}:
-                message = (
-                    f"{shard.path} holds {len(found)} samples, but its commit record says "
-                    f"{shard.num_samples}: verify the dataset"
-                )
-                raise DataError(message)
-            self._keys.add(found, shard.path)
-            self._indexes[number] = [
-                (key, members)
-                for key, members in found.items()
-                if key not in shard.excluded
-                and (not self._left_out or self._is_shown(shard, key, members))
-            ]
-        return self._indexes[number]
+    def _index(self, number: int) -> ShardIndex:
+        """Where the samples of a shard are; the shard is looked into if it has not been."""
+        with self._opening[number]:
+            if number not in self._indexes:
+                self._indexes[number] = self._open(self._shards[number])
+            return self._indexes[number]
 
-    def _is_shown(self, shard: ShardFile, key: str, members: Members) -> bool:
-        """Whether a sample has a class that is not left out, or none at all."""
+    def _open(self, shard: ShardFile) -> ShardIndex:
+        """Look into a shard, and hold what is there against its record."""
+        found = self._read_index(shard)
+        if shard.num_samples not in {None, len(found)}:
+            message = (
+                f"{shard.path} holds {len(found)} samples, but its commit record says "
+                f"{shard.num_samples}: verify the dataset"
+            )
+            raise DataError(message)
+        if not self._is_vouched_for(shard):
+            self._keys.add(found, shard.path)
+        if strange := sorted(shard.excluded.difference(found)):
+            raise _other_samples(shard, strange[0])
+        wanted = found.keys() - shard.excluded
+        if self._left_out:
+            wanted = self._shown(shard, self._classes(shard, found))
+        return ShardIndex({key: members for key, members in found.items() if key in wanted})
+
+    def _classes(
+        self, shard: ShardFile, found: Mapping[str, Members]
+    ) -> Mapping[str, tuple[int, ...]]:
+        """Classes of each sample of a shard: from its manifest, or from the samples themselves."""
+        if shard.classes is None:
+            return {key: self._own_classes(shard, key, found[key]) for key in found}
+        classes = shard.classes()
+        if strange := sorted(classes.keys() ^ found.keys()):
+            raise _other_samples(shard, strange[0])
+        return classes
+
+    def _own_classes(self, shard: ShardFile, key: str, members: Members) -> tuple[int, ...]:
         extension = sample_parts(members).about
         data = self._read(shard, *members[extension])
-        class_ids = read_about(data, extension, key, shard.path).class_ids
-        return not class_ids or not self._left_out.issuperset(class_ids)
+        return read_about(data, extension, key, shard.path).class_ids
 
     def _local(self, shard: ShardFile) -> str | Path:
         return self._cache.fetch(shard) if self._cache and shard.is_remote else shard.path
@@ -377,9 +402,9 @@ class SampleFiles:
     def _decode(self, index: int) -> Stored:
         number = bisect_right(self._ends, index)
         shard = self._shards[number]
-        key, members = self._index(number)[index - self._ends[number] + self.sizes[number]]
-        which = sample_parts(members)
-        places = [members[extension] for extension in which.every]
+        found = self._index(number)
+        place = index - self._ends[number] + self.sizes[number]
+        key, which, places = found.keys[place], found.parts(place), found.extents(place)
         first = min(offset for offset, _ in places)
         last = max(offset + size for offset, size in places)
         # The members of a sample lie side by side, so that one read brings them all.
@@ -416,6 +441,25 @@ class SampleFiles:
         return Stored(pair, about.class_ids, text, judged)
 
 
+def _mingled(shards: Sequence[ShardFile]) -> set[str]:
+    """Series of which there are shards in several folders: two may hold a sample of one key.
+
+    Within a folder a record vouches for that. Where the series is not known it may be any.
+    """
+    folders: dict[str, set[str]] = {}
+    for shard in shards:
+        folders.setdefault(shard.series, set()).add(shard.folder)
+    several = len({shard.folder for shard in shards}) > 1
+    return {series for series, own in folders.items() if len(own) > 1 or (several and not series)}
+
+
+def _other_samples(shard: ShardFile, key: str) -> DataError:
+    return DataError(
+        f"{shard.path} and its manifest do not have the same samples: {key} is in one of them "
+        "alone; verify the dataset"
+    )
+
+
 class Batches:
     """Batches by position.
 
@@ -445,73 +489,95 @@ class Batches:
         self._exclusions = Exclusions(samples.vocabulary, plan.negatives)
         self._needed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
-    def batch(self, first: int, size: int, pool: ThreadPoolExecutor | None = None) -> Batch:
+    def batch(self, first: int, size: int) -> Batch:
         """Make the batch of `size` positions from `first` on; the same whenever it is asked for."""
-        self._prefetch(first)
-        positions = range(first, first + size)
-        drawn = list(pool.map(self._draw, positions) if pool else map(self._draw, positions))
-        number = len(self.samples.vocabulary)
-        subsets = sample_subsets(
-            [own.class_ids for own in drawn],
-            number,
-            self.plan.classes_per_image,
-            np.array([own.seed for own in drawn], np.uint64),
-            [own.excluded for own in drawn],
-            () if self.plan.names_known else self.plan.left_out,
-        )
-        targets = remap(np.stack([own.pair.labels for own in drawn]), subsets, number)
-        image = _channels_first([own.pair.image for own in drawn])
-        others = [own.pair.counterfactual for own in drawn if own.pair.counterfactual is not None]
-        return Batch(
-            image=image,
-            counterfactual=_channels_first(others) if others else image[:0],
-            twins=torch.tensor(
-                [k for k, own in enumerate(drawn) if own.pair.counterfactual is not None],
-                dtype=torch.long,
-            ),
-            targets=torch.from_numpy(targets),
-            class_ids=torch.from_numpy(np.ascontiguousarray(subsets.class_ids)),
-            active=torch.from_numpy(subsets.active),
-            num_present=sum(_count_present(own_targets) for own_targets in targets),
-        )
+        self._enter(first, ())
+        room = self._room(size)
+        for place in range(size):
+            self._fill(room, place, first + place)
+        return room.batch()
 
     def stream(
-        self, firsts: Iterator[Sequence[int]], size: int, threads: int
+        self, firsts: Iterator[Sequence[int]], size: int, threads: int, *, pinned: bool = False
     ) -> Generator[list[Batch]]:
-        """Make lists of batches ahead of their use.
+        """Make lists of batches ahead of their use; each lasts until the next one is asked for.
 
         Args:
             firsts: First positions of the batches of each step.
             size: Samples a batch.
             threads: Threads that make views; 0 makes them when they are asked for.
+            pinned: Whether batches are in pinned memory.
         """
         if not threads:
             for step in firsts:
                 yield [self.batch(first, size) for first in step]
             return
-        with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as assembler:
-            ahead: deque[Future[list[Batch]]] = deque()
+        free: list[BatchRoom] = []
+        with ThreadPoolExecutor(threads, "views") as pool:
+            ahead: deque[list[_Begun]] = deque()
 
-            def assemble(step: Sequence[int]) -> list[Batch]:
-                return [self.batch(first, size, pool) for first in step]
+            def begin(first: int) -> None:
+                room = free.pop() if free else self._room(size, pinned=pinned)
+                before = [work for each in chain(*ahead) for work in each.work]
+                entered = pool.submit(self._enter_and_fill, room, first, before)
+                rest = (pool.submit(self._fill, room, k, first + k) for k in range(1, size))
+                ahead[-1].append(_Begun(room, [entered, *rest]))
 
             try:
                 for step in firsts:
-                    ahead.append(assembler.submit(assemble, step))
+                    ahead.append([])
+                    for first in step:
+                        begin(first)
                     if len(ahead) > _PREFETCH:
-                        yield ahead.popleft().result()
+                        yield from _handed(ahead.popleft(), free)
                 while ahead:
-                    yield ahead.popleft().result()
+                    yield from _handed(ahead.popleft(), free)
             finally:
-                for future in ahead:
-                    future.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
 
-    def _prefetch(self, position: int) -> None:
-        """Fetch the window of a position and the next one, as soon as the first is entered."""
+    def _room(self, size: int, *, pinned: bool = False) -> BatchRoom:
+        plan = self.plan
+        left_out = () if plan.names_known else plan.left_out
+        names = min(plan.classes_per_image, len(self.samples.vocabulary) - len(left_out))
+        return BatchRoom(size, plan.side, names, pinned=pinned)
+
+    def _enter_and_fill(
+        self, room: BatchRoom, first: int, before: Sequence["Future[None]"]
+    ) -> None:
+        """Make the first sample of a batch, after seeing to the shards that the batch needs."""
+        self._enter(first, before)
+        self._fill(room, 0, first)
+
+    def _enter(self, position: int, before: Sequence["Future[None]"]) -> None:
+        """Fetch the window of a position and the next one, as soon as the first is entered.
+
+        What is no longer needed may go then, so that all who read the last window must be through.
+
+        Args:
+            position: Where a batch begins.
+            before: What is made for earlier batches; threads began with it before.
+        """
         needed = self._epochs.needed(position)
         if needed != self._needed:
+            wait(before)
             self._needed = needed
             self.samples.prefetch(dict.fromkeys(n for window in needed for n in window))
+
+    def _fill(self, room: BatchRoom, place: int, position: int) -> None:
+        """Write what a position of the run shows into its place."""
+        own, plan = self._draw(position), self.plan
+        number = len(self.samples.vocabulary)
+        subset = sample_subsets(
+            [own.class_ids],
+            number,
+            plan.classes_per_image,
+            np.array([own.seed], np.uint64),
+            [own.excluded],
+            () if plan.names_known else plan.left_out,
+        )
+        [names], [active] = subset.class_ids, subset.active
+        present = remap(own.pair.labels, names, number, room.targets(place))
+        room.put(place, own.pair, names, active=active, present=present)
 
     def _draw(self, position: int) -> "_Drawn":
         """What a position of the run shows."""
@@ -595,6 +661,26 @@ def _epochs(samples: SampleFiles, plan: BatchPlan, sources: Sequence[int]) -> Ep
 
 
 @dataclass(frozen=True)
+class _Begun:
+    """A batch that is being made, and what makes its samples, in their order."""
+
+    room: BatchRoom
+    work: list["Future[None]"]
+
+    def batch(self) -> Batch:
+        """Wait for it; the first error of its samples is raised."""
+        for each in self.work:
+            each.result()
+        return self.room.batch()
+
+
+def _handed(step: list[_Begun], free: list[BatchRoom]) -> Generator[list[Batch]]:
+    """Hand out the batches of a step; their room is free when the next step is asked for."""
+    yield [each.batch() for each in step]
+    free += (each.room for each in step)
+
+
+@dataclass(frozen=True)
 class _Drawn:
     """A random view, its classes, what must not be their negatives, and the seed of its names."""
 
@@ -602,13 +688,3 @@ class _Drawn:
     class_ids: tuple[int, ...]
     excluded: tuple[int, ...]
     seed: int
-
-
-def _count_present(targets: np.ndarray) -> int:
-    """Classes with a pixel in one image."""
-    counts = np.bincount(targets.ravel() - IGNORE)
-    return int(np.count_nonzero(counts[-IGNORE:]))
-
-
-def _channels_first(images: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from models.finiteness import find_not_finite
 from models.student.text_embeddings import load_embeddings
 from models.student.trained import list_checkpoints, load_weights
 from models.student.zegclip import ZegClip
+from models.threads import usable_cores
 from models.weights import weights_identity
 from storage.class_groups import left_out_ids
 from storage.errors import InputError
@@ -23,14 +24,21 @@ from storage.identity import derive_seed, digest
 from storage.locks import hold_folder
 from storage.paths import local_path
 from storage.vocabulary import Vocabulary, load_vocabulary
-from training.checkpoints import Checkpoint, restore_checkpoint, save_checkpoint, set_later_aside
-from training.config import OptimiserConfig, TrainingConfig
-from training.data import Batch, Batches, BatchPlan, SampleFiles, find_sources
+from training.batch_room import Batch
+from training.checkpoints import (
+    Checkpoint,
+    read_checkpoint_record,
+    restore_checkpoint,
+    save_checkpoint,
+    set_later_aside,
+)
+from training.config import ARITHMETIC, OptimiserConfig, TrainingConfig
+from training.data import Batches, BatchPlan, SampleFiles, find_sources
 from training.disk import explain_no_room
 from training.divergence import diverged, lower_settings, not_finite
-from training.losses import count_present, counterfactual_loss, mask_losses, weighted_sum
+from training.losses import counterfactual_loss, mask_losses, presence, weighted_sum
 from training.metrics import MetricsLog
-from training.processes import Processes, join_processes
+from training.processes import Processes, join_processes, processes_here
 from training.self_training import own_labels
 from training.shard_cache import ShardCache, ShardFile
 from training.shares import source_shares
@@ -80,6 +88,11 @@ def train_student(
         hold_folder(out) if processes.is_first else nullcontext(),
     ):
         share = _Share.of(config.optimiser, processes)
+        finished = find_finished(config, meta)
+        if finished is not None:
+            processes.wait()
+            return finished
+        _refuse_earlier_views(config, meta)
         start = restore_checkpoint(out / CHECKPOINT_FOLDER, meta, config.resume_from)
         first = start.step if start else 0
         if first < config.optimiser.steps:
@@ -91,7 +104,7 @@ def train_student(
                 _log.info("going on from step %d of %d", first, config.optimiser.steps)
             with _shard_cache(config, sources) as cache:
                 parts = _parts(config, vocabulary, left_out, sources, cache)
-                ahead = _stream(parts, share, first, config.threads)
+                ahead = _stream(parts, share, first, view_threads(config), processes.device)
                 _run(learner, ahead, share, out, meta, first, on_step)
         processes.wait()
     return list_checkpoints(out / CHECKPOINT_FOLDER)[-1]
@@ -125,6 +138,54 @@ def student_run_identity(
     if len(sources) > 1:
         found["dataset"]["shards"] = [len(own) for own in sources]
     return found
+
+
+def find_finished(config: TrainingConfig, meta: Mapping[str, Any]) -> Path | None:
+    """The last checkpoint of a run that is over, if it was made of the same data and settings.
+
+    A run that is to go on from a chosen checkpoint is not over. One that ended when Pillow computed
+    the views is.
+
+    Args:
+        config: The run.
+        meta: Its `student_run_identity`.
+
+    Raises:
+        DataError: If that checkpoint is damaged.
+    """
+    checkpoints = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)
+    if not checkpoints or config.resume_from is not None:
+        return None
+    record = read_checkpoint_record(checkpoints[-1])
+    known = {digest(meta), digest(_with_earlier_views(meta))}
+    is_over = record["step"] >= config.optimiser.steps and record["fingerprint"] in known
+    return checkpoints[-1] if is_over else None
+
+
+def _with_earlier_views(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of the same run when Pillow computed its views."""
+    views = meta["config"]["augmentation"]
+    earlier = {name: value for name, value in views.items() if name not in ARITHMETIC}
+    return {**meta, "config": {**meta["config"], "augmentation": earlier}}
+
+
+def _refuse_earlier_views(config: TrainingConfig, meta: Mapping[str, Any]) -> None:
+    """Refuse to go on with other views than a run has begun with.
+
+    Raises:
+        DataError: If the checkpoint is damaged.
+        InputError: If its views were computed by Pillow.
+    """
+    present = list_checkpoints(local_path(config.out) / CHECKPOINT_FOLDER)[-1:]
+    chosen = present if config.resume_from is None else [local_path(config.resume_from)]
+    for path in chosen:
+        if read_checkpoint_record(path)["fingerprint"] == digest(_with_earlier_views(meta)):
+            message = (
+                f"checkpoint {path} is of an earlier version, whose views were computed by Pillow: "
+                "OpenCV computes them now, and one run would have both; train into another out "
+                "folder, or end the run with the version that began it"
+            )
+            raise InputError(message)
 
 
 @dataclass(frozen=True)
@@ -189,10 +250,13 @@ class StudentLearner:
             self.student.compile_layers()
         self.parameters = dict(self.student.trainable_parameters())
         self.average = self._copied() if config.optimiser.average is not None else None
+        # One kernel instead of many on a GPU; None is torch's own choice.
+        self._fused = True if processes.device.type == "cuda" else None
         self.optimiser = _OPTIMISERS[config.optimiser.kind](
             self.parameters.values(),
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
+            fused=self._fused,
         )
         self.text = load_embeddings(
             config.student.clip,
@@ -202,7 +266,7 @@ class StudentLearner:
             folder=local_path(config.out) / "text",
         ).to(processes.device)
         left_out = left_out_ids(vocabulary, config.zero_shot.left_out)
-        self.left_out = torch.tensor(left_out, dtype=torch.long, device=processes.device)
+        self.left_out = torch.tensor(left_out, dtype=torch.long)
         bfloat16 = config.precision == "bfloat16" or (
             config.precision == "auto" and processes.device.type == "cuda"
         )
@@ -213,7 +277,9 @@ class StudentLearner:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up the state of a checkpoint."""
         load_weights(self.student, checkpoint.weights)
-        self.optimiser.load_state_dict(dict(checkpoint.optimiser))
+        # A checkpoint may be of another device, and must not say how this one computes.
+        groups = [group | {"fused": self._fused} for group in checkpoint.optimiser["param_groups"]]
+        self.optimiser.load_state_dict({**checkpoint.optimiser, "param_groups": groups})
         if self.average is not None and checkpoint.average is not None:
             for name, tensor in checkpoint.average.items():
                 self.average[name].copy_(tensor)
@@ -244,11 +310,11 @@ class StudentLearner:
         self.optimiser.zero_grad(set_to_none=True)
         if step >= self.config.names_known_from:
             batches = [self._named(batch) for batch in batches]
-        present = self._mean_present(batches, share.count)
+        num_present = self._mean_present(batches, share.count)
         sums: dict[str, Tensor] = {}
         for number, batch in zip(share.own, batches, strict=True):
             torch.manual_seed(derive_seed("update", self.config.seed, step, number))
-            terms = self._losses(batch, present)
+            terms = self._losses(batch, num_present)
             loss = weighted_sum(terms, self.config.losses)
             (loss / len(batches)).backward()
             for name, value in {"loss": loss, **terms}.items():
@@ -296,7 +362,7 @@ class StudentLearner:
         name = find_not_finite(self.parameters | averages)
         self._refuse(step, [f"the weight {name} is not finite"] if name else [])
 
-    def _losses(self, batch: Batch, present: Tensor) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, num_present: Tensor) -> dict[str, Tensor]:
         """Terms of one micro-batch, without weights."""
         device, config = self.processes.device, self.config.losses
         image = batch.image.to(device, non_blocking=True)
@@ -312,7 +378,9 @@ class StudentLearner:
             logits = self.student.scores(patches, cls, text)
         targets = batch.targets.to(device, non_blocking=True)
         active = batch.active.to(device, non_blocking=True)
-        terms = mask_losses(logits, targets, config, active=active, num_present=present)
+        terms = mask_losses(
+            logits, targets, config, active=active, present=batch.present, num_present=num_present
+        )
         if other is not None:
             own = cls if len(other) == len(cls) else cls[batch.twins.to(device)]
             terms["counterfactual"] = counterfactual_loss(own, other, len(cls))
@@ -325,17 +393,16 @@ class StudentLearner:
     def _named(self, batch: Batch) -> Batch:
         """A batch of which the student itself has named the background."""
         device = self.processes.device
-        class_ids = batch.class_ids.to(device)
+        text = self.text[batch.class_ids.to(device)]
         self.student.eval()  # a teacher without dropout
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
             patches, cls = self.student.encode(self.student.normalise(batch.image.to(device)))
-            logits = self.student.scores(patches, cls, self.text[class_ids])
+            logits = self.student.scores(patches, cls, text)
         self.student.train()
-        unseen = torch.isin(class_ids, self.left_out)
+        unseen = torch.isin(batch.class_ids, self.left_out)
         least = self.config.zero_shot.least_score
         targets = own_labels(logits, batch.targets.to(device), unseen, least)
-        present = int(count_present(targets, logits.shape[1]))
-        return replace(batch, targets=targets, num_present=present)
+        return replace(batch, targets=targets, present=presence(targets, logits.shape[1]).cpu())
 
     def _mean_present(self, batches: Sequence[Batch], count: int) -> Tensor:
         """Present classes a micro-batch, averaged over the whole batch: the released divisor."""
@@ -388,8 +455,15 @@ def _parts(
     ]
 
 
+def view_threads(config: TrainingConfig) -> int:
+    """Threads that make views in this process."""
+    if config.threads is not None:
+        return config.threads
+    return max(1, usable_cores() // processes_here())
+
+
 def _stream(
-    parts: Sequence[_Part], share: _Share, first: int, threads: int
+    parts: Sequence[_Part], share: _Share, first: int, threads: int, device: torch.device
 ) -> Generator[list[Batch]]:
     """The batches of all updates from the first one on; there is one at least.
 
@@ -405,7 +479,8 @@ def _stream(
         for number, (part, steps) in enumerate(left):
             own = part.open() if number else own
             positions = share.positions(steps.start, steps.stop)
-            yield from own.stream(positions, share.size, threads)
+            pinned = device.type == "cuda" and threads > 0
+            yield from own.stream(positions, share.size, threads, pinned=pinned)
 
     return batches()
 

@@ -50,6 +50,7 @@ def mask_losses(
     config: LossConfig,
     *,
     active: Bool[Tensor, "batch queries"] | None = None,
+    present: Bool[Tensor, "batch queries"] | None = None,
     num_present: Tensor | float | None = None,
 ) -> dict[str, Tensor]:
     """Mask and dice losses without weights, streamed over the queries.
@@ -67,6 +68,8 @@ def mask_losses(
         targets: Position in the subset, or a negative number.
         config: Normalisation and what ignored pixels mean.
         active: Queries that count; None means all.
+        present: Which queries have a pixel; on the CPU if that is known there, so that nobody waits
+            for a GPU to say it. None looks at the targets.
         num_present: Divisor of the released normalisation, to be given when the batch is a part of
             a larger one; nothing counts the (image, present class) pairs of this batch.
 
@@ -75,16 +78,20 @@ def mask_losses(
     """
     batch, queries = logits.shape[:2]
     valid = targets != IGNORE if config.ignored_pixels == "mask" else None
+    if present is None:
+        present = presence(targets, queries)
     pixel_weights = _pixel_weights(logits, valid, active, targets[0].numel())
     if config.normalisation == "paper":
-        focal = _streamed(logits, targets, valid, pixel_weights, _focal)
-        dice = _streamed(logits, targets, valid, _row_weights(logits, active), _squared_dice)
+        focal = _streamed(logits, targets, valid, present, pixel_weights, _focal)
+        row_weights = _row_weights(logits, active)
+        dice = _streamed(logits, targets, valid, present, row_weights, _squared_dice)
         return {"mask": focal / (batch * queries), "dice": dice / (batch * queries)}
-    focal = _streamed(logits, targets, valid, pixel_weights, partial(_focal, alpha=FOCAL_ALPHA))
+    balanced = partial(_focal, alpha=FOCAL_ALPHA)
+    focal = _streamed(logits, targets, valid, present, pixel_weights, balanced)
     if num_present is None:
-        num_present = count_present(targets, queries)
+        num_present = present.sum().float()
     divisor = torch.as_tensor(num_present, device=logits.device).clamp(min=1)
-    dice = _present_dice(logits, targets, valid)
+    dice = _present_dice(logits, targets, valid, present)
     return {"mask": focal / divisor, "dice": dice / divisor}
 
 
@@ -107,9 +114,12 @@ def counterfactual_loss(
     return likeness.sum() / images
 
 
-def count_present(targets: Targets, queries: int) -> Tensor:
-    """How many (image, class) pairs of a batch have at least one pixel."""
-    return _presence(targets, queries).sum().float()
+def presence(targets: Targets, queries: int) -> Bool[Tensor, "batch queries"]:
+    """Which class of its subset has a pixel in the image."""
+    # Place 0 stands for every negative number, place q + 1 for query q.
+    index = targets.flatten(1).long().clamp(min=-1) + 1  # (B, H * W)
+    seen = torch.zeros(len(targets), queries + 1, dtype=torch.bool, device=targets.device)
+    return seen.scatter_(1, index, value=True)[:, 1:]  # (B, Q)
 
 
 def weighted_sum(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
@@ -123,23 +133,29 @@ def weighted_sum(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
 
 
 def _streamed(
-    logits: Tensor, targets: Tensor, valid: Tensor | None, weights: Tensor, row_loss: _RowLoss
+    logits: Tensor,
+    targets: Tensor,
+    valid: Tensor | None,
+    present: Tensor,
+    weights: Tensor,
+    row_loss: _RowLoss,
 ) -> Tensor:
     """Weighted sum of the losses of all queries."""
     # Enlarging is a matrix product, which autocast would do in less than float32.
     with torch.autocast(logits.device.type, enabled=False):
-        return _Streamed.apply(logits.float(), targets, valid, weights, row_loss)
+        return _Streamed.apply(logits.float(), targets, valid, present, weights, row_loss)
 
 
 class _Streamed(torch.autograd.Function):
     """Weighted sum of a loss over all queries, with the gradient taken on the way."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913
         ctx: Any,
         logits: Tensor,
         targets: Tensor,
         valid: Tensor | None,
+        present: Tensor,
         weights: Tensor,
         row_loss: _RowLoss,
     ) -> Tensor:
@@ -150,6 +166,7 @@ class _Streamed(torch.autograd.Function):
             logits: Small logits, (B, Q, h, w).
             targets: Positions, (B, H, W).
             valid: Pixels that count, (B, H, W), or nothing for all.
+            present: Queries that have a pixel, (B, Q), on whatever device.
             weights: What the loss of a query is multiplied by, (B, Q).
             row_loss: The loss.
         """
@@ -159,7 +176,7 @@ class _Streamed(torch.autograd.Function):
         rows, weights = logits.flatten(0, 1), weights.flatten()  # (B * Q, h, w), (B * Q,)
         gradient = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         losses = torch.empty_like(weights)  # (B * Q,)
-        for part, shown in _chunks(targets, queries):
+        for part, shown in _chunks(targets, present):
             image, query = part // queries, part % queries  # (R,) each
             positive = targets[image] == query[:, None, None] if shown else None  # (R, H, W)
             kept = None if counted is None else counted[image]  # (R, H, W)
@@ -173,7 +190,7 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the gradient that `forward` has taken."""
         (gradient,) = ctx.saved_tensors
-        return gradient * outer[0], None, None, None, None
+        return gradient * outer[0], None, None, None, None, None
 
 
 def _focal(
@@ -231,16 +248,16 @@ def _squared_dice(
     return 1.0 - share, slope.mul_(p).mul_(falls)
 
 
-def _chunks(targets: Tensor, queries: int) -> Iterator[tuple[Tensor, bool]]:
+def _chunks(targets: Tensor, present: Tensor) -> Iterator[tuple[Tensor, bool]]:
     """(image, query) pairs as numbers image * Q + query, a few at a time.
 
     Pairs without a pixel are by far the most and take less work; they come by themselves, with
     False.
     """
     chunk = max(1, _CHUNK_VALUES.get(targets.device.type, 2**18) // targets[0].numel())  # R
-    present = _presence(targets, queries).flatten()  # (B * Q,)
     for shown in (True, False):
-        for part in (present == shown).nonzero()[:, 0].split(chunk):
+        pairs = (present.flatten() == shown).nonzero()[:, 0].to(targets.device)  # (P,)
+        for part in pairs.split(chunk):
             if len(part):
                 yield part, shown
 
@@ -291,17 +308,9 @@ def _row_weights(logits: Tensor, active: Tensor | None) -> Tensor:
     return ones if active is None else ones * active
 
 
-def _presence(targets: Tensor, queries: int) -> Tensor:
-    """Which class of its subset has a pixel in the image; (batch, queries)."""
-    # Place 0 stands for every negative number, place q + 1 for query q.
-    index = targets.flatten(1).long().clamp(min=-1) + 1  # (B, H * W)
-    seen = torch.zeros(len(targets), queries + 1, dtype=torch.bool, device=targets.device)
-    return seen.scatter_(1, index, value=True)[:, 1:]  # (B, Q)
-
-
-def _present_dice(logits: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
+def _present_dice(logits: Tensor, targets: Tensor, valid: Tensor | None, present: Tensor) -> Tensor:
     """Released dice loss: linear, with 1 added to both sides, summed over present classes."""
-    image, query = _presence(targets, logits.shape[1]).nonzero(as_tuple=True)  # (P,) each
+    image, query = present.nonzero().to(targets.device).unbind(1)  # (P,) each
     if not len(image):
         return logits.float().sum() * 0.0
     low = logits[image, query][:, None].float()  # (P, 1, h, w)

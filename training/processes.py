@@ -54,6 +54,11 @@ class Processes:
             distributed.barrier()
 
 
+def processes_here() -> int:
+    """Processes of the run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
     """Join the other processes that torchrun has started, or be the only one.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt16, UInt64
+from jaxtyping import Bool, Int, Int16, UInt16, UInt64
 
 from storage.errors import DataError
 from storage.records import IGNORE_LABEL
@@ -18,7 +18,6 @@ BACKGROUND = -1
 IGNORE = -2
 """Target of a pixel about which nothing is known, padding included."""
 
-_UNKNOWN = -3
 _OTHER = np.uint64(1 << 62)
 _EXCLUDED = np.uint64(1 << 63)
 _LEFT_OUT = np.uint64(3 << 62)
@@ -80,37 +79,48 @@ def sample_subsets(
 
 
 def remap(
-    labels: UInt16[np.ndarray, "batch height width"], subsets: Subsets, num_classes: int
-) -> Int[np.ndarray, "batch height width"]:
-    """Turn stored labels into positions of each image's subset.
+    labels: UInt16[np.ndarray, "height width"],
+    class_ids: Int[np.ndarray, " m"],
+    num_classes: int,
+    out: Int16[np.ndarray, "height width"],
+) -> Bool[np.ndarray, " m"]:
+    """Turn the stored labels of an image into positions of its subset.
 
     Args:
         labels: Class index plus one, 0 for background, 65535 for ignored pixels.
-        subsets: What was drawn for the same images.
+        class_ids: The image's names.
         num_classes: Size N of the vocabulary.
+        out: Gets the position in the subset, `BACKGROUND` or `IGNORE`. A class outside the subset
+            is background for all names in it.
 
     Returns:
-        Position in the subset, `BACKGROUND` or `IGNORE`. A class outside the subset is background
-        for all names in it.
+        Which names have a pixel.
 
     Raises:
         DataError: If a label names no class of the vocabulary.
     """
-    batch, size = subsets.class_ids.shape
-    # For each image the target of every label that 16 bits can hold: (batch, 65536).
-    table = np.full((batch, IGNORE_LABEL + 1), _UNKNOWN, np.int16)
-    table[:, : num_classes + 1] = BACKGROUND
-    table[:, IGNORE_LABEL] = IGNORE
-    np.put_along_axis(table, subsets.class_ids + 1, np.arange(size, dtype=np.int16)[None], axis=1)
-    targets = np.stack([own.take(image) for own, image in zip(table, labels, strict=True)])
-    if targets.min(initial=0) == _UNKNOWN:
-        found = labels[targets == _UNKNOWN].max()
+    shown = _distinct(labels)
+    unknown = shown[(shown > num_classes) & (shown != IGNORE_LABEL)]
+    if len(unknown):
         message = (
-            f"a mask holds the label {found}, expected at most {num_classes}, the size of the "
-            "vocabulary: verify the shards, or name their vocabulary"
+            f"a mask holds the label {unknown.max()}, expected at most {num_classes}, the size of "
+            "the vocabulary: verify the shards, or name their vocabulary"
         )
         raise DataError(message)
-    return targets
+    table = np.full(IGNORE_LABEL + 1, BACKGROUND, np.int16)  # of every label that 16 bits can hold
+    table[IGNORE_LABEL] = IGNORE
+    table[class_ids + 1] = np.arange(len(class_ids), dtype=np.int16)
+    np.take(table, labels, out=out, mode="wrap")  # without a buffer; no label is out of bounds
+    is_shown = np.zeros(IGNORE_LABEL + 1, np.bool_)
+    is_shown[shown] = True
+    return is_shown[class_ids + 1]
+
+
+def _distinct(labels: UInt16[np.ndarray, "height width"]) -> UInt16[np.ndarray, " found"]:
+    """The labels of a map, by looking at the beginnings of runs alone."""
+    flat = labels.ravel()
+    begins = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return np.unique(np.append(flat[begins], flat[:1]))
 
 
 def _mark(rank: np.ndarray, ids: Sequence[Sequence[int]], value: np.uint64) -> None:

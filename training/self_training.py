@@ -26,14 +26,15 @@ def own_labels(
     Args:
         logits: Mask logits at the patch grid.
         targets: Positions in the image's names, or a negative number.
-        unseen: Which of the names have no masks; as many in each image.
+        unseen: Which of the names have no masks; as many in each image. On the CPU, so that nobody
+            waits for a GPU.
         least_score: Sigmoid score in [0, 1) that the best of them must have; where it has less, the
             class is unknown. Background would be wrong there: it is a negative for the very names
             whose objects it may show.
     """
     labelled = targets.clone()
     for image, (low, own) in enumerate(zip(logits, unseen, strict=True)):
-        places = own.nonzero()[:, 0]  # (U,)
+        places = own.nonzero()[:, 0].to(logits.device)  # (U,)
         # One image at a time: (U, H, W) for a whole batch would be large.
         large = F.interpolate(
             low[places][None].float(), size=targets.shape[1:], mode="bilinear", align_corners=False

@@ -10,9 +10,9 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Self
@@ -39,6 +39,9 @@ class ShardFile:
         num_bytes: Size of the tar.
         num_samples: Samples in it, if a commit record says so.
         excluded: Keys of samples in it that are left out.
+        series: What the keys of all its samples begin with, and those of no other shard of its
+            folder that names another series; nothing if that is not known.
+        classes: Reads which classes its samples have, by key, if a manifest says so.
     """
 
     path: str
@@ -46,11 +49,20 @@ class ShardFile:
     num_bytes: int
     num_samples: int | None = None
     excluded: frozenset[str] = frozenset()
+    series: str = ""
+    classes: Callable[[], Mapping[str, tuple[int, ...]]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def fingerprint(self) -> str:
         """Stands for the samples that are trained on: the identity unless some are left out."""
         return digest([self.identity, sorted(self.excluded)]) if self.excluded else self.identity
+
+    @property
+    def folder(self) -> str:
+        """Path or URL of the folder that it is in."""
+        return self.path.rpartition("/")[0]
 
     @property
     def is_remote(self) -> bool:

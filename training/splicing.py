@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
 from training.augmentation import Crop, LabelledPair
@@ -137,8 +136,7 @@ def _fitted(
     def shown(pixels: UInt8[np.ndarray, "_ _ 3"]) -> UInt8[np.ndarray, "_ _ 3"]:
         found = np.empty((*size, 3), np.uint8)
         found[:] = padding
-        part = crop.cut(Image.fromarray(pixels))
-        found[top : top + height, left : left + width] = np.asarray(part)
+        found[top : top + height, left : left + width] = crop.cut(pixels)
         return found
 
     twin = pair.counterfactual

@@ -4,7 +4,6 @@ A pass over a benchmark takes hours; a label map that cannot be read near its en
 without any class, must not be found out by it.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 from evaluation.benchmarks.contract import Benchmark, scored_names
 from evaluation.benchmarks.open_images import OpenImages
 from evaluation.scoring.progress import ScoringProgress
+from models.threads import usable_cores
 from storage.class_sets import BenchmarkClasses
 from storage.errors import DataError, EngineError
 from storage.records import IGNORE_LABEL
@@ -141,7 +141,7 @@ def _opened(
     if len(keys):
         _count(benchmark, keys[0])  # what is read when first asked for is read once, not by all
     progress = ScoringProgress(f"opening {benchmark.split}", len(keys))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         try:
             read = pool.map(lambda key: _count(benchmark, key), keys)
             for number, found in enumerate(read, start=1):

@@ -16,10 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from models.closed_sets.packages import INSTALL
+from models.opencv import INSTALL_OPENCV
 from storage.errors import InputError
 
 _OPERATORS = "mmcv._ext"
-_HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"
 
 
 class _NoOperators(ModuleType):
@@ -56,7 +56,8 @@ def _importing() -> Iterator[None]:
         finally:
             del sys.modules[_OPERATORS]
     except ImportError as error:
-        way = f"on a machine without a display: {_HEADLESS}" if "libGL" in str(error) else INSTALL
+        headless = f"on a machine without a display: {INSTALL_OPENCV}"
+        way = headless if "libGL" in str(error) else INSTALL
         message = f"mmsegmentation cannot be used ({error}); install it with: {way}"
         raise InputError(message) from error
 

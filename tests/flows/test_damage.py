@@ -147,11 +147,11 @@ def test_training_reports_and_exports_refuse_a_tar_that_is_not_what_was_committe
     copy, here, tmp_path, kind
 ):
     """Damage that keeps the size."""
-    SampleFiles(find_shards(str(copy)), load_vocabulary("miniature"))  # and it is remembered
+    list(SampleFiles(find_shards(str(copy)), load_vocabulary("miniature")))  # and it is remembered
     SILENT[kind](copy)
     words = "data/train-.*sha256 is .*'magicseg verify --deep --repair'"
     with pytest.raises(DataError, match=words):
-        SampleFiles(find_shards(str(copy)), load_vocabulary("miniature"))
+        list(SampleFiles(find_shards(str(copy)), load_vocabulary("miniature")))
     classes, out = ("--classes", "miniature"), ("--out", tmp_path / "out")
     for command in (
         ("report", "--dataset", copy, "--out", tmp_path / "page.html"),

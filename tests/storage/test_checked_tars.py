@@ -1,7 +1,9 @@
 """A tar that was committed is read only if it is what was committed."""
 
+import hashlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -47,6 +49,19 @@ def test_a_whole_tar_is_hashed_once(shard, memory):
     assert len(read_index(shard.path, shard.sha256)) == 3
     [line] = memory.read_text().splitlines()
     assert line.startswith(shard.sha256)
+
+
+def test_threads_that_open_tars_at_once_hash_each_of_them_once(tmp_path, memory):
+    digests = {}
+    for number in range(4):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(bytes([number]) * 100_000)
+        digests[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+    with ThreadPoolExecutor(8) as pool:
+        for file in pool.map(lambda path: open_tar(path, digests[path]), [*digests] * 8):
+            file.close()
+    lines = memory.read_text().splitlines()
+    assert sorted(line[:64] for line in lines) == sorted(digests.values())
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "after it was known to be whole"])

@@ -12,6 +12,7 @@ from storage.manifest import (
     decode_manifest,
     describe_samples,
     encode_manifest,
+    read_classes,
 )
 from storage.records import Prompt
 
@@ -70,6 +71,14 @@ def test_samples_are_counted_by_class_and_fate(rows):
         ("train", "written"): 1,
         ("train", "rejected"): 2,
     }
+
+
+def test_the_classes_of_what_was_written_are_read_alone(rows):
+    written = {row.key: row.class_ids for row in rows if row.status == "written"}
+    assert len(written) == 2
+    assert read_classes(encode_manifest(rows)) == written
+    with pytest.raises(DataError, match="m is not a readable Parquet file"):
+        read_classes(encode_manifest(rows)[:-9], name="m")
 
 
 def test_a_planned_sample_without_a_fate_is_told(sample, plan_of, names):

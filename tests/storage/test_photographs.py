@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,8 +12,6 @@ from png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, write_png
 from storage.errors import DataError, InputError
 from storage.orientation import read_orientation
 from storage.photographs import decode_photograph, read_photograph
-
-cv2 = pytest.importorskip("cv2")  # which the environment of the oldest versions does not have
 
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 

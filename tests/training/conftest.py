@@ -12,6 +12,7 @@ from storage.manifest import ManifestRow, encode_manifest
 from storage.payloads import Payload
 from storage.records import Mention, Reason, Stage
 from storage.shards import Sample, pack
+from training.batch_room import Batch
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +94,13 @@ def committed_shard(store, number, samples, num_lost):
     shard = f"0badcafe-{number:06d}"
     rows = [
         ManifestRow(
-            key=f"{number}{i:015x}",
+            key=samples[i].key if i < len(samples) else f"{number}{i:015x}",
             shard=shard,
             index=i,
             seed=i,
             status="written" if i < len(samples) else "rejected",
-            class_ids=(0,),
-            class_names=("balloon",),
+            class_ids=samples[i].class_ids if i < len(samples) else (0,),
+            class_names=samples[i].class_names if i < len(samples) else ("balloon",),
         )
         for i in range(len(samples) + num_lost)
     ]
@@ -117,6 +118,21 @@ def committed_shard(store, number, samples, num_lost):
 def commit_shard():
     """Commits a shard: store, number, samples, and how many more were lost."""
     return committed_shard
+
+
+def kept_batches(stream):
+    """All batches of a stream, copied: the room of each is used again."""
+    return [
+        Batch(**{name: part.clone() for name, part in vars(batch).items()})
+        for step in stream
+        for batch in step
+    ]
+
+
+@pytest.fixture
+def kept():
+    """Copies all batches of a stream into a list."""
+    return kept_batches
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from storage.metrics import read_metrics
 from storage.shards import pack
 from storage.vocabulary import load_vocabulary
 from training.config import OptimiserConfig, TrainingConfig
-from training.loop import train_student
+from training.loop import StudentLearner, train_student
+from training.processes import Processes
 
 
 def weights(path):
@@ -88,6 +90,21 @@ def test_a_finished_run_does_nothing_more(settings):
     stamp = first.stat().st_mtime_ns
     assert train_student(config, stop_after(0)) == first
     assert first.stat().st_mtime_ns == stamp
+
+
+def test_a_checkpoint_does_not_say_how_the_optimiser_computes(settings):
+    """One of a GPU, whose kernels are fused, goes on on a CPU as one of a CPU."""
+    config = TrainingConfig(**settings)
+    learner = StudentLearner(
+        config, load_vocabulary("miniature"), Processes(0, 1, torch.device("cpu"))
+    )
+    [group] = learner.optimiser.param_groups
+    assert group["fused"] is None
+    state = learner.checkpoint(0, {})
+    fused = [{**each, "fused": True, "lr": 0.5} for each in state.optimiser["param_groups"]]
+    learner.restore(replace(state, optimiser={**state.optimiser, "param_groups": fused}))
+    [group] = learner.optimiser.param_groups
+    assert (group["fused"], group["lr"]) == (None, 0.5)
 
 
 def test_micro_batches_give_the_update_of_the_whole_batch(settings, tmp_path):

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from training.losses import (
     _CHUNK_VALUES,
     LossConfig,
-    count_present,
     counterfactual_loss,
     mask_losses,
+    presence,
     weighted_sum,
 )
 from training.sampling import BACKGROUND, IGNORE
@@ -207,10 +207,26 @@ def test_background_only_images_give_finite_losses_and_a_gradient():
     assert (logits.grad > 0).all()
 
 
+@pytest.mark.parametrize("normalisation", ["released", "paper"])
+def test_it_makes_no_difference_who_looks_which_classes_are_there(normalisation):
+    logits, label = random_case()
+    targets = torch.where(label == 255, BACKGROUND, label)
+    config = LossConfig(normalisation=normalisation)
+    there = presence(targets, logits.shape[1])
+    assert there.any()
+    assert not there.all()
+    found, given = (
+        mask_losses(logits, targets, config),
+        mask_losses(logits, targets, config, present=there),
+    )
+    assert found["mask"] == given["mask"]
+    assert found["dice"] == given["dice"]
+
+
 def test_parts_of_a_batch_add_up_to_the_whole():
     logits, label = random_case()
     targets = torch.where(label == 255, BACKGROUND, label)
-    total = count_present(targets, 7)
+    total = presence(targets, 7).sum()
     whole = mask_losses(logits, targets, LossConfig())
     parts = [
         mask_losses(logits[i : i + 1], targets[i : i + 1], LossConfig(), num_present=total)

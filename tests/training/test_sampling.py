@@ -60,28 +60,54 @@ def test_an_own_class_is_never_excluded():
     assert found.active[0].all()
 
 
+def mapped(labels, class_ids, num_classes):
+    """Targets of an image, and the places of the names that it shows."""
+    labels = np.array(labels, np.uint16)
+    out = np.full(labels.shape, 99, np.int16)
+    present = remap(labels, class_ids, num_classes, out)
+    return out.tolist(), np.flatnonzero(present).tolist()
+
+
 def test_labels_become_positions():
     subsets = sample_subsets([(2, 9), (5,)], 12, 5, seeds(1, 2))
-    labels = np.array([[[0, 3], [10, IGNORE_LABEL]], [[6, 0], [0, 6]]], np.uint16)
-    found = remap(labels, subsets, 12)
     position = {int(c): i for i, c in enumerate(subsets.class_ids[0])}
-    expected = [[BACKGROUND, position[2]], [position[9], IGNORE]]
-    assert found[0].tolist() == expected
-    assert found[1].tolist() == [[0, BACKGROUND], [BACKGROUND, 0]]
+    found, present = mapped([[0, 3], [10, IGNORE_LABEL]], subsets.class_ids[0], 12)
+    assert found == [[BACKGROUND, position[2]], [position[9], IGNORE]]
+    assert present == [0, 1]
+    found, present = mapped([[6, 0], [0, 6]], subsets.class_ids[1], 12)
+    assert found == [[0, BACKGROUND], [BACKGROUND, 0]]
+    assert present == [0]
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_labels_of_every_kind_become_positions(flipped):
+    """Beside a comparison of each label with each name."""
+    rng = np.random.default_rng(5)
+    for shape in ((1, 1), (1, 7), (6, 1), (9, 13)):
+        labels = rng.choice([0, 1, 3, 4, 20, IGNORE_LABEL], shape).astype(np.uint16)
+        labels = labels[:, ::-1] if flipped else labels
+        names = rng.permutation(20)[:8]
+        expected = np.full(shape, BACKGROUND)
+        expected[labels == IGNORE_LABEL] = IGNORE
+        for place, name in enumerate(names):
+            expected[labels == name + 1] = place
+        found, present = mapped(labels, names, 20)
+        assert found == expected.tolist()
+        assert present == [k for k in range(8) if (expected == k).any()]
 
 
 def test_a_class_that_was_not_drawn_is_background():
     subsets = sample_subsets([(2, 9)], 12, 1, seeds(1))
     other = 9 if subsets.class_ids[0, 0] == 2 else 2
-    assert remap(np.array([[[other + 1]]], np.uint16), subsets, 12).item() == BACKGROUND
+    assert mapped([[other + 1]], subsets.class_ids[0], 12) == ([[BACKGROUND]], [])
 
 
 def test_the_255th_class_is_a_class_like_any_other():
     subsets = sample_subsets([(254,)], 1205, 3, seeds(1))
-    assert remap(np.array([[[255]]], np.uint16), subsets, 1205).item() == 0
+    assert mapped([[255]], subsets.class_ids[0], 1205) == ([[0]], [0])
 
 
 def test_a_label_beyond_the_vocabulary_is_refused():
     subsets = sample_subsets([(2,)], 12, 3, seeds(1))
     with pytest.raises(DataError, match="label 13, expected at most 12"):
-        remap(np.array([[[13]]], np.uint16), subsets, 12)
+        mapped([[0, 13, IGNORE_LABEL]], subsets.class_ids[0], 12)

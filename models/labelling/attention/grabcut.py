@@ -1,39 +1,18 @@
 """GrabCut of OpenCV: a refinement of masks by the colours of the image.
 
 Rother, Kolmogorov and Blake (SIGGRAPH 2004). It learns the colours of object and background in
-each image, and needs the package `opencv-python-headless` (extra `grabcut`).
+each image.
 """
-
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt16
 
 from models.labelling.attention.thresholds import Seeds
-from models.loading import LOADING
-from storage.errors import InputError
+from models.opencv import load_opencv
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-
-INSTALL_GRABCUT = "pip install 'magicseg-engine[grabcut]'"
-"""What brings OpenCV."""
 
 _SURE_BACKGROUND, _SURE_FOREGROUND, _BACKGROUND, _FOREGROUND = range(4)  # OpenCV's numbers
 _MODEL = (1, 65)  # 5 Gaussians of 13 values
-
-
-def require_grabcut() -> Any:
-    """Import OpenCV.
-
-    Raises:
-        InputError: If it is not there, or cannot be loaded; says how to get it.
-    """
-    try:
-        with LOADING:
-            import cv2
-    except ImportError as error:
-        message = f"GrabCut needs OpenCV, which cannot be loaded ({error}); {INSTALL_GRABCUT}"
-        raise InputError(message) from error
-    return cv2
 
 
 def grabcut_mask(
@@ -59,7 +38,7 @@ def grabcut_mask(
         else, from which colours could be learned.
 
     Raises:
-        InputError: If OpenCV is missing.
+        InputError: If OpenCV cannot be loaded.
     """
     marks = np.where(mask, _FOREGROUND, _BACKGROUND).astype(np.uint8)
     if seeds is not None:
@@ -68,7 +47,7 @@ def grabcut_mask(
     inside = np.isin(marks, (_FOREGROUND, _SURE_FOREGROUND))
     if inside.all() or not inside.any():
         return inside
-    cv2 = require_grabcut()
+    cv2 = load_opencv()
     cv2.setRNGSeed(0)
     models = np.zeros(_MODEL), np.zeros(_MODEL)
     pixels = np.ascontiguousarray(image)
@@ -93,7 +72,7 @@ def grabcut_labels(
         iterations: Rounds for each class.
 
     Raises:
-        InputError: If OpenCV is missing.
+        InputError: If OpenCV cannot be loaded.
     """
     found = np.where(labels == IGNORE_LABEL, BACKGROUND_LABEL, labels).astype(np.uint16)
     for label in np.unique(found).tolist():

@@ -11,8 +11,9 @@ from models.labelling.attention.dense_crf import (
     two_label_energies,
 )
 from models.labelling.attention.final_threshold import FINAL_CERTAINTY, fill_holes
-from models.labelling.attention.grabcut import grabcut_mask, require_grabcut
+from models.labelling.attention.grabcut import grabcut_mask
 from models.labelling.attention.thresholds import Seeds
+from models.opencv import load_opencv
 
 _PUBLISHED_SIDE = 512
 """Pixels of a side of the images that distances in pixels were published for."""
@@ -28,13 +29,13 @@ class Refiner:
         kind: By what.
 
     Raises:
-        InputError: If a package is missing.
+        InputError: If OpenCV is needed and cannot be loaded.
     """
 
     def __init__(self, kind: Refinement) -> None:
         self._kind = kind
         if kind == "grabcut":
-            require_grabcut()
+            load_opencv()  # so that it is missed at once
 
     def refined(
         self,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.loading import LOADING
+from models.opencv import INSTALL_OPENCV
 from storage.errors import InputError
 
 INSTALL_ORIGINAL = "pip install 'magicseg-engine[original]'"
@@ -20,7 +21,6 @@ _DETECTOR = ("groundingdino", "torchvision", "timm", "cv2", "matplotlib", "addic
 _SEGMENTER = ("segment_anything", "torchvision")
 _TOO_NEW = 5
 _OWN = f"make an environment of its own for it, and in that: {INSTALL_ORIGINAL}"
-_HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"
 
 
 def require_detector_packages() -> None:
@@ -67,7 +67,8 @@ def original_module(name: str) -> Any:
         with LOADING:
             return import_module(name)
     except ImportError as error:
-        way = f"on a machine without a display: {_HEADLESS}" if "libGL" in str(error) else _OWN
+        headless = f"on a machine without a display: {INSTALL_OPENCV}"
+        way = headless if "libGL" in str(error) else _OWN
         message = f"{name} cannot be loaded ({error}); {way}"
         raise InputError(message) from error
 

@@ -3,11 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from models.labelling.attention.grabcut import grabcut_labels, grabcut_mask, require_grabcut
+from models.labelling.attention.grabcut import grabcut_labels, grabcut_mask
 from models.labelling.attention.thresholds import Seeds
-from storage.errors import InputError
-
-pytest.importorskip("cv2")  # which the environment of the oldest versions does not have
 
 
 def scene(noise=6.0):
@@ -88,9 +85,3 @@ def test_an_image_of_one_colour_and_few_pixels_can_be_cut(pixels):
     mask = np.zeros((3, 3), bool)
     mask.flat[:pixels] = True
     assert grabcut_mask(np.zeros((3, 3, 3), np.uint8), mask).shape == (3, 3)
-
-
-def test_a_missing_package_is_named_with_what_brings_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    with pytest.raises(InputError, match=r"pip install 'magicseg-engine\[grabcut\]'"):
-        require_grabcut()

@@ -143,8 +143,6 @@ def test_maps_that_say_nothing_find_nothing(maps):
 
 @pytest.mark.parametrize("refine", ["grabcut", "crf"])
 def test_masks_move_to_the_edges_of_the_image(refine):
-    if refine == "grabcut":
-        pytest.importorskip("cv2")
     side = 64
     image = np.full((side, side, 3), 200, np.uint8)
     image[16:48, 16:48] = (200, 30, 30)
