@@ -22,6 +22,10 @@ QUICK = (
     "flops",
     "shard_write",
     "shard_read",
+    "training_start",
+    "resume_scan",
+    "preparation",
+    "startup",
     "orchestration",
     "busy",
 )

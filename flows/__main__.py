@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,8 @@ from storage.exit_codes import EXIT_INTERRUPTED
 
 EXIT_READER_GONE = 128 + signal.SIGPIPE
 """What a shell reports for a program whose output is no longer read."""
+
+_AGAIN_SECONDS = 0.05
 
 _ENVIRONMENT = {
     # What these libraries say about themselves is no news to our users.
@@ -31,6 +34,8 @@ _ENVIRONMENT = {
 def main() -> None:
     """Run the command line of this process; always ends in SystemExit."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _prepare_output()
@@ -52,8 +57,26 @@ def _run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; a moment later, if something is being imported just now.
+
+    In the midst of an import it can get lost, because libraries catch everything there, or leave
+    the lock of all imports held, and a thread that imports beside this one would never end.
+    """
+    if _is_importing(frame):
+        again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, [number])
+        again.daemon = True
+        again.start()
+        return
     raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _prepare_output() -> None:

@@ -5,6 +5,7 @@ the kernel sees to even if the parent is killed.
 """
 
 import atexit
+import gc
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from flows.empty_database import NAME, begin_with_empty, forget_empty, keep_empty
 from storage.errors import EngineError, InputError, TransientError
 
 _START_SECONDS = 180.0
@@ -38,11 +40,45 @@ _SERVER_SETTINGS = {
     "PREFECT_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    # It watches over workers, and nobody else's can find this server.
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
 }
 
 
-def ensure_server(home: Path) -> str:
-    """Run a Prefect server until this process ends, unless PREFECT_API_URL names one.
+class StartedServer:
+    """A server that may still be starting, and whose API has an address all the same.
+
+    Args:
+        address: Of its API.
+        own: The process and its home, unless somebody else runs the server.
+
+    Attributes:
+        address: As given.
+    """
+
+    def __init__(self, address: str, own: "_OwnServer | None" = None) -> None:
+        self.address = address
+        self._own = own
+
+    def wait(self) -> str:
+        """Wait until it answers, and return its address.
+
+        Raises:
+            EngineError: It does not start.
+        """
+        if self._own is not None:
+            try:
+                self._own.wait()
+            except BaseException:
+                os.environ.pop("PREFECT_API_URL", None)  # nobody may look for it there
+                raise
+            self._own = None
+            _checked.add(self.address)
+        return self.address
+
+
+def start_server(home: Path) -> StartedServer:
+    """Begin to run a Prefect server until this process ends, unless PREFECT_API_URL names one.
 
     Prefect reads most settings when it is imported, so call this before; further calls keep the
     server of the first one.
@@ -51,36 +87,115 @@ def ensure_server(home: Path) -> str:
         home: Folder of the database; made private, because run parameters are readable in it.
 
     Returns:
-        Address of the server's API.
+        The server, which is to be waited for before it is asked anything.
+
+    Raises:
+        InputError: PREFECT_API_URL is no address of a Prefect API.
+        TransientError: Nobody answers at PREFECT_API_URL.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if url := os.environ.get("PREFECT_API_URL"):
+        return StartedServer(url if url in _checked else check_server(url))
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    os.environ["PREFECT_HOME"] = str(home.absolute())
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    own = _OwnServer(home)
+    url = os.environ["PREFECT_API_URL"] = f"{own.origin}/api"
+    return StartedServer(url, own)
+
+
+def ensure_server(home: Path) -> str:
+    """Start a server as `start_server` does, and wait until it answers.
+
+    Returns:
+        Address of its API.
 
     Raises:
         EngineError: The server does not start.
         InputError: PREFECT_API_URL is no address of a Prefect API.
         TransientError: Nobody answers at PREFECT_API_URL.
     """
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url if url in _checked else check_server(url)
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    port = _free_port()
-    os.environ["PREFECT_HOME"] = str(home.absolute())
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    log = home / "server.log"
-    with log.open("w", encoding="utf-8") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "flows.embedded_server", str(port)],
-            env=os.environ | _SERVER_SETTINGS,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+    return start_server(home).wait()
+
+
+class _OwnServer:
+    """The process of a private server; ends with this process.
+
+    Args:
+        home: Folder of its database.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._port = _free_port()
+        self.origin = f"http://127.0.0.1:{self._port}"
+        self._is_new = not (home / NAME).exists()
+        self._begun_with_copy = begin_with_empty(home)
+        self._process = self._start()
+        atexit.register(self.stop)
+
+    def wait(self) -> None:
+        """Wait until it answers.
+
+        A server that cannot work with the copy of an empty database gets one more try without it.
+
+        Raises:
+            EngineError: It does not start.
+        """
+        try:
+            self._wait_until_healthy()
+        except EngineError:
+            if not self._begun_with_copy:
+                raise
+            self.stop()
+            forget_empty(self._home)
+            self._begun_with_copy = False
+            self._process = self._start()
+            self._wait_until_healthy()
+        if self._is_new and not self._begun_with_copy:
+            keep_empty(self._home)
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def _log(self) -> Path:
+        return self._home / "server.log"
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with self._log.open("w", encoding="utf-8") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.embedded_server", str(self._port)],
+                env=os.environ | _SERVER_SETTINGS,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _wait_until_healthy(self) -> None:
+        url = f"{self.origin}/api/health"
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback address
+                    if answer.status == 200:
+                        return
+            except (URLError, OSError):
+                time.sleep(0.1)
+        message = (
+            f"the Prefect server did not start ({url}); its output is in {self._log}. Start one "
+            "yourself with `prefect server start`, and set PREFECT_API_URL"
         )
-    atexit.register(_stop, server)
-    _wait_until_healthy(server, f"http://127.0.0.1:{port}/api/health", log)
-    url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    _checked.add(url)
-    return url
+        raise EngineError(message)
 
 
 def check_server(url: str, called: str = "PREFECT_API_URL") -> str:
@@ -150,32 +265,6 @@ def _ask_version(url: str) -> None:
             client.raise_for_api_version_mismatch()
 
 
-def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback address
-                if answer.status == 200:
-                    return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    message = (
-        f"the Prefect server did not start ({url}); its output is in {log}. Start one yourself "
-        "with `prefect server start`, and set PREFECT_API_URL"
-    )
-    raise EngineError(message)
-
-
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    if server.stdin is not None:
-        server.stdin.close()
-    try:
-        server.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -189,11 +278,18 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Serve on the loopback interface until the standard input closes."""
+    gc.disable()  # what imports leave is no garbage, and to look through it takes a quarter of them
     import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            gc.freeze()
+            gc.enable()
 
     # An interruption at the terminal reaches the parent too, which ends us when it is ready.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    uvicorn.run(
+    config = uvicorn.Config(
         "prefect.server.api.server:create_app",
         factory=True,
         host="127.0.0.1",
@@ -201,6 +297,7 @@ def main() -> None:
         log_level="error",
         lifespan="on",
     )
+    Server(config).run()
 
 
 if __name__ == "__main__":

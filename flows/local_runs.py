@@ -1,21 +1,13 @@
 """Generation that starts from a terminal: checks first, then a server, progress, and a summary."""
 
 import logging
-from pathlib import Path
 
 from rich.console import Console
 
-from flows.display import SampleCounts, show_progress
-from flows.embedded_server import ensure_server
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import GenerationRun, open_run, prepare
-from flows.live_money import LiveMoney
-from flows.log_files import log_file
 from flows.quota_words import print_quota
 from flows.quotas import Survey, try_survey
-from flows.score_tables import yield_table
-from storage.paths import local_path
-from storage.records import Stage
 from tasks.resident import ResidentModels
 
 _log = logging.getLogger(__name__)
@@ -48,8 +40,11 @@ def generate_locally(
         found.require_samples(there)
         return
     with prepare(parameters, models) as run:
-        _describe_work(run, try_survey(run), console)
-        _generate(run, console)
+        found = try_survey(run)
+        _describe_work(run, found, console)
+        from flows.local_flow import run_flow  # what only work needs is loaded for it alone
+
+        run_flow(run, found, console)
 
 
 def _describe_work(run: GenerationRun, found: Survey | None, console: Console) -> None:
@@ -70,41 +65,3 @@ def _describe_work(run: GenerationRun, found: Survey | None, console: Console) -
     console.print(words, soft_wrap=True)
     if found is not None and not num_todo:
         print_quota(found.quota, console)
-
-
-def _generate(run: GenerationRun, console: Console) -> None:
-    """Run the flow on a server, with progress, and say what came of it."""
-    folder = _engine_folder(run.parameters.root)
-    with log_file(folder):
-        address = ensure_server(folder / "prefect")
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        from flows.generate_dataset import generate_dataset
-        from flows.generation_form import form_values
-
-        counts = SampleCounts(run.sizes, run.keys.stages)
-        money = LiveMoney(run, lambda: counts.share_of(Stage.PROMPTS))
-        # An earlier command of this process may have imported Prefect before there was a server.
-        with (
-            temporary_settings({PREFECT_API_URL: address}),
-            show_progress(run.machine.progress, counts, console, money.words),
-            run.handed_on(),
-        ):
-            summary = generate_dataset(**form_values(run.parameters))
-    console.print(yield_table(summary.written, summary.requested, summary.dropped))
-    print_quota(summary.quota, console)
-    executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
-    cached = counts.cached() + summary.finished_before * len(counts.stages)
-    if cost := money.words(now=True):
-        console.print(f"writer: {cost}", markup=False, soft_wrap=True)
-    console.print(
-        f"executed: {executed or 'nothing'} shards; {cached} stages were committed before",
-        soft_wrap=True,
-    )
-
-
-def _engine_folder(root: str) -> Path:
-    """Where a local run keeps its database and logs: in the store, if that is a folder."""
-    if "://" in root:
-        return Path.home() / ".cache" / "magicseg"
-    return local_path(root) / ".engine"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.folders import NETWORK_CONFIG, SENTENCEPIECE_FILES, require_vocabulary
+from models.loading import importing
 from models.weights import Weights, loading, require_marker, way_out
 from storage.errors import InputError
 
@@ -38,13 +39,14 @@ def load_whole_tokenizer(
     Raises:
         InputError: If its class is unknown or its vocabulary is missing or damaged.
     """
-    import transformers
-
     if weights.folder is not None:
         require_vocabulary(weights.folder / part)
         _require_reader(weights.folder / part)
     name = _FAST.get(name, name)
-    kind = getattr(transformers, name, None)
+    with importing():
+        import transformers
+
+        kind = getattr(transformers, name, None)
     if kind is None:
         message = f"tokenizer {name!r} of {weights.source!r} is no class of transformers"
         raise InputError(message)

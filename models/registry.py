@@ -23,7 +23,7 @@ from models.labelling.config import (
 )
 from models.labelling.original.config import OriginalDetectorConfig, OriginalSegmenterConfig
 from models.labelling.sam3_config import Sam3Config
-from models.loading import LOADING
+from models.loading import LOADING, importing
 from models.painting.config import InpainterConfig, PainterConfig
 from models.protocols import TokenCounter
 from models.writing.caption_writer import CaptionWriterConfig
@@ -283,7 +283,8 @@ def _default_mark(kind: Kind) -> str:
 
 def _load(place: str) -> Any:
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    with importing():
+        return getattr(import_module(module), name)
 
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from pathlib import Path
 from storage.checks import DEEP_WAY_OUT
 from storage.errors import DataError
 from storage.objects import open_file
+from storage.paths import cache_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LINE = re.compile(r"([0-9a-f]{64}) (\d+ \d+ \d+ \d+ \d+)")
@@ -79,13 +80,8 @@ def _hash(file: io.BufferedIOBase) -> str:
 
 def _memory_file() -> Path | None:
     """Where digests are remembered: in the user's cache folder, if there is one."""
-    folder = os.environ.get("XDG_CACHE_HOME") or ""
-    if Path(folder).is_absolute():
-        return Path(folder) / "magicseg" / "tars.txt"
-    try:
-        return Path.home() / ".cache" / "magicseg" / "tars.txt"
-    except RuntimeError:  # no home at all
-        return None
+    folder = cache_folder()
+    return None if folder is None else folder / "tars.txt"
 
 
 @cache

@@ -52,6 +52,17 @@ def absolute_path(text: str | Path, what: str = "the path") -> Path:
         raise InputError(message) from error
 
 
+def cache_folder() -> Path | None:
+    """Where this user's programs keep what can be made again; nothing where there is no home."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    if not folder.is_absolute():
+        try:
+            folder = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return folder / "magicseg"
+
+
 def check_place(text: str, what: str) -> str:
     """Check a path or a URL, and return it as it was written.
 

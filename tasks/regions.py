@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
-from scipy.ndimage import distance_transform_edt
 
 __all__ = ["blend", "soft_region"]
 
@@ -21,6 +20,9 @@ def soft_region(
         How much of the new picture each pixel gets: 1 on the object, 0 outside the region, and in
         its last `feather` pixels something between.
     """
+    # most runs paint over nothing, and need not wait for the library
+    from scipy.ndimage import distance_transform_edt
+
     distance = np.asarray(distance_transform_edt(~mask))
     return np.clip((grow + 1 - distance) / (feather + 1), 0, 1).astype(np.float32)
 

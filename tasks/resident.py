@@ -13,10 +13,15 @@ from storage.objects import ObjectStore
 
 
 class ResidentModels:
-    """The models of a run, or of several runs that follow one another; threads may share it."""
+    """The models of a run, or of several runs that follow one another; threads may share it.
+
+    A thread that asks for a model which another one is building waits for it. If that fails, it
+    tries again itself, so that the error comes to whoever needs the model.
+    """
 
     def __init__(self) -> None:
-        self._building = threading.RLock()
+        self._guard = threading.Lock()
+        self._building: dict[Hashable, threading.Lock] = {}
         self._built: dict[Hashable, Any] = {}
 
     def model(self, config: Any, objects: ObjectStore) -> Any:
@@ -43,14 +48,21 @@ class ResidentModels:
         return self._once(("tokens", *_identity(config)), lambda: build_tokens(config))
 
     def release(self) -> None:
-        """Let go of all models, so that a training on the same device has their memory."""
-        with self._building:
+        """Let go of all models, so that a training on the same device has their memory.
+
+        Nobody may be building one.
+        """
+        with self._guard:
+            had_some = bool(self._built)
             self._built.clear()
-        gc.collect()
-        free_device_memory()
+        if had_some:  # to look for a device's memory would load torch
+            gc.collect()
+            free_device_memory()
 
     def _once(self, place: Hashable, make: Callable[[], Any]) -> Any:
-        with self._building:
+        with self._guard:
+            building = self._building.setdefault(place, threading.Lock())
+        with building:
             if place not in self._built:
                 self._built[place] = make()
             return self._built[place]

@@ -19,6 +19,7 @@ from flows.commands.app import (
     say,
     show_examples,
 )
+from models.loading import importing
 from storage.errors import InputError
 from storage.exit_codes import EXIT_WORK_LEFT
 
@@ -58,7 +59,8 @@ class GenerationOptions:
             InputError: If the file cannot be read, or something is unknown, missing or does not
                 fit.
         """
-        from flows.generation_parameters import GenerationParameters
+        with importing():
+            from flows.generation_parameters import GenerationParameters
         from storage.documents import read_assignments, read_parameters
 
         given: dict[str, Any] = asdict(self)
@@ -90,7 +92,8 @@ def plan(
         wanted: What to plan.
         json_: Print JSON.
     """
-    from flows.generation_plan import describe_plan, print_plan
+    with importing():
+        from flows.generation_plan import describe_plan, print_plan
 
     described = describe_plan(wanted.parameters(file))
     if json_:
@@ -153,7 +156,8 @@ def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOption
         file: YAML file with generation parameters.
         wanted: What to generate.
     """
-    from flows.local_runs import generate_locally
+    with importing():
+        from flows.local_runs import generate_locally
 
     generate_locally(wanted.parameters(file), console)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from models.folders import pipeline_parts
+from models.loading import importing
 from models.networks import load_part
 from models.painting.config import CHECKER_PARTS, SamplingConfig
 from models.painting.families import FAMILIES, INPAINTING, Family, family_of
@@ -117,9 +118,10 @@ def load_pipeline(
 
 def pipeline_class(name: str) -> Any:
     """A pipeline's class."""
-    import diffusers
+    with importing():  # the library does so when it is asked for a name
+        import diffusers
 
-    return getattr(diffusers, name)
+        return getattr(diffusers, name)
 
 
 def _needed(make: Any, family: Family, index: dict[str, Any]) -> list[str]:

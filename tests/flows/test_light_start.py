@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks.store_scale import fabricate
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
@@ -23,10 +24,11 @@ finally:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A dataset that has begun, a run, and a benchmark."""
+    """A dataset that has begun, one that is finished, a run, and a benchmark."""
     folder = tmp_path_factory.mktemp("place")
     with prepare(GenerationParameters(root=str(folder / "d"), samples=8)):
         pass
+    fabricate(folder / "finished", 1)
     (folder / "run").mkdir()
     (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
     write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=2, num_test=0), folder / "b")
@@ -60,6 +62,8 @@ def modules_of(place, tmp_path):
         "plan --root new --samples 380000",
         "plan --root d --samples 8",
         "plan --root d --samples 8 --json",
+        "plan --root finished --samples 1000 --set samples_per_shard=1000",
+        "generate --root finished --samples 1000 --set samples_per_shard=1000",
         "status d",
         "status d --json",
         "ledger show d",
@@ -80,3 +84,31 @@ def test_a_command_that_looks_loads_no_network_library(modules_of, line):
 
 def test_help_loads_no_library_of_data_either(modules_of):
     assert not {"numpy", "pydantic", "pyarrow", "obstore"} & modules_of("plan --help")
+
+
+def test_prefect_and_the_networks_are_imported_side_by_side_without_each_other():
+    code = "import sys, flows.generate_dataset, flows.local_flow; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(done.stdout.split())
+    assert "prefect" in loaded
+    assert not HEAVY & loaded
+
+
+def test_a_run_that_ends_before_any_model_is_needed_loads_no_network_library(tmp_path):
+    code = (
+        "import sys\n"
+        "from flows.generation_parameters import GenerationParameters\n"
+        "from flows.generation_run import prepare\n"
+        "with prepare(GenerationParameters(root=sys.argv[1], samples=8)):\n"
+        "    pass\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not HEAVY & set(done.stdout.split())

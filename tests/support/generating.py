@@ -38,7 +38,8 @@ def serve() -> None:
     from storage.objects import open_objects
     from tasks.resident import ResidentModels
 
-    importlib.import_module("flows.generate_dataset")  # which the runs import late
+    for late in ("flows.local_flow", "flows.generate_dataset"):  # which the runs import late
+        importlib.import_module(late)
     models, console = ResidentModels(), Console(file=sys.stderr)
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
