@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,8 @@ EXIT_READER_GONE = 128 + signal.SIGPIPE
 """What a shell reports for a program whose output is no longer read."""
 
 _AGAIN_SECONDS = 0.05
+_PATIENCE_SECONDS = 10.0
+"""Longer than the libraries of one step take to be imported."""
 
 _ENVIRONMENT = {
     # What these libraries say about themselves is no news to our users.
@@ -33,9 +36,10 @@ _ENVIRONMENT = {
 
 def main() -> None:
     """Run the command line of this process; always ends in SystemExit."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption = Interruption()
+    signal.signal(signal.SIGTERM, interruption)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, interruption)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _prepare_output()
@@ -57,18 +61,29 @@ def _run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; a moment later, if something is being imported just now.
+class Interruption:
+    """Handles a signal by KeyboardInterrupt; some seconds later, if threads import side by side.
 
     In the midst of an import it can get lost, because libraries catch everything there, or leave
-    the lock of all imports held, and a thread that imports beside this one would never end.
+    the lock of all imports held, and a thread that imports beside this one would never end. An
+    import that hangs is interrupted after all.
     """
-    if _is_importing(frame):
-        again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, [number])
-        again.daemon = True
-        again.start()
-        return
-    raise KeyboardInterrupt
+
+    def __init__(self) -> None:
+        self._latest: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, or have the signal sent again in a moment."""
+        now = time.monotonic()
+        if self._latest is None and threading.active_count() > 1:
+            self._latest = now + _PATIENCE_SECONDS
+        if self._latest is not None and now < self._latest and _is_importing(frame):
+            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, [number])
+            again.daemon = True
+            again.start()
+            return
+        self._latest = None
+        raise KeyboardInterrupt
 
 
 def _is_importing(frame: FrameType | None) -> bool:
