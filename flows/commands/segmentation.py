@@ -1,0 +1,56 @@
+"""The command that uses a trained student: segment."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.app import Flag, LocalPath, Settings, app, console, say, show_examples
+
+Words = Annotated[tuple[str, ...], Parameter(name="--word", negative="", show_default=False)]
+"""Words to find; the option may be repeated."""
+
+
+@app.command(
+    help_epilogue=show_examples(
+        'magicseg segment photo.jpg --word cat --word "red boat" --run runs/mine-run \\',
+        "    --out found",
+        'magicseg segment holiday "more/**/*.png" --word cat --run runs/mine-run \\',
+        "    --out found-cats --heat --set inference.threshold=0.5",
+    )
+)
+def segment(
+    images: tuple[LocalPath, ...],
+    /,
+    *,
+    word: Words = (),
+    run: LocalPath,
+    out: LocalPath,
+    profile: str = "miniature",
+    heat: Flag = False,
+    set_: Settings = (),
+) -> None:
+    """Find what words name in pictures, with a trained student.
+
+    For each picture a label map, an overlay with a legend, and a JSON file with masks, areas and
+    scores are written; what is there already is not made again.
+
+    Args:
+        images: JPEG or PNG files, folders of them, or globs.
+        word: A word or a short phrase without an article; may be repeated.
+        run: Folder of the training run.
+        out: Folder for what is found; one for each choice of words, run and settings.
+        profile: Profile that the student was trained with: its windows, background rule and
+            threshold are taken.
+        heat: Write the scores of each word as a grey picture too.
+        set_: Settings that differ from the profile's, as name=value, such as
+            inference.threshold=0.5 or inference.background=softmax; may be repeated.
+    """
+    from flows.picture_lists import list_pictures
+    from flows.segmentation import Segmenting
+    from storage.documents import nest, read_assignments
+
+    settings = nest(read_assignments(set_))
+    pictures = list_pictures(images)
+    segmenting = Segmenting(word, run, profile=profile, settings=settings, out=out, heat=heat)
+    with console.status("segmenting"):
+        segmenting.answer(pictures, say)
