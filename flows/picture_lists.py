@@ -40,13 +40,13 @@ def _pictures_of(place: Path) -> Iterator[Path]:
     if place.is_file():
         yield place
     elif place.is_dir():
-        yield from _required(place, _pictures_in(place), "no JPEG or PNG file")
+        yield from _required(place, _pictures_in(place), "holds no JPEG or PNG file")
     elif place.exists():
         message = f"{place} is no ordinary file, expected a picture; give another path"
         raise InputError(message)
     elif glob.has_magic(str(place)):
         paths = sorted(map(Path, glob.glob(str(place), recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        yield from _required(place, [path for path in paths if path.is_file()], "no file")
+        yield from _required(place, [path for path in paths if path.is_file()], "matches no file")
     else:
         message = (
             f"{place} does not exist, expected a picture, a folder or a glob; words are given by "
@@ -65,6 +65,6 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 def _required(place: Path, found: list[Path], what: str) -> list[Path]:
     if not found:
-        message = f"{place} holds {what}; give another path"
+        message = f"{place} {what}; give another path"
         raise InputError(message)
     return found

@@ -113,8 +113,8 @@ class Segmenting:
 
     Raises:
         DataError: If the checkpoint is damaged.
-        InputError: If words or settings mean nothing, there is no checkpoint, or the student is of
-            another profile.
+        InputError: If words or settings mean nothing, the folder holds something else, there is no
+            checkpoint, or the student is of another profile.
     """
 
     def __init__(
@@ -132,6 +132,7 @@ class Segmenting:
         self._out = out
         self._heat = heat
         words = checked_words(words)
+        refuse_other_files(out, "results of 'magicseg segment'", marks=(ASKED_FILE,))
         about = describe_student(run)
         _refuse_other_profile(about, run, profile)
         self._asked = Asked(
@@ -149,10 +150,9 @@ class Segmenting:
 
         Raises:
             IncompleteError: Some have no result; names them. The others have theirs.
-            InputError: The folder holds the answers to another question, or something else.
+            InputError: The folder holds the answers to another question.
             LeaseHeldError: Somebody else is at work in the folder.
         """
-        refuse_other_files(self._out, "results of 'magicseg segment'", marks=(ASKED_FILE,))
         failed: list[str] = []
         with hold_folder(self._out):
             self._claim()

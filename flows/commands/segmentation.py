@@ -6,23 +6,23 @@ from cyclopts import Parameter
 
 from flows.commands.app import Flag, LocalPath, Settings, app, console, say, show_examples
 
-Words = Annotated[tuple[str, ...], Parameter(name="--word", negative="", show_default=False)]
+AskedWords = Annotated[tuple[str, ...], Parameter(name="--word", negative="", show_default=False)]
 """Words to find; the option may be repeated."""
 
 
 @app.command(
     help_epilogue=show_examples(
-        'magicseg segment photo.jpg --word cat --word "red boat" --run runs/mine-run \\',
-        "    --out found",
-        'magicseg segment holiday "more/**/*.png" --word cat --run runs/mine-run \\',
-        "    --out found-cats --heat --set inference.threshold=0.5",
+        'magicseg segment photo.jpg --word cat --word "red boat" \\',
+        "    --run runs/mine-run --out found",
+        'magicseg segment holiday "more/**/*.png" --word cat --heat \\',
+        "    --run runs/mine-run --out found-cats --set inference.threshold=0.5",
     )
 )
 def segment(
     images: tuple[LocalPath, ...],
     /,
     *,
-    word: Words = (),
+    word: AskedWords = (),
     run: LocalPath,
     out: LocalPath,
     profile: str = "miniature",
