@@ -23,6 +23,7 @@ from evaluation.scoring.predictors import StudentPredictor, TextRows, TextSegmen
 from models.devices import pick_device
 from models.profiles import load_profile
 from models.student.config import StudentConfig
+from models.student.released import load_released
 from models.student.text_embeddings import TextEmbedder, TextEncoder
 from models.student.trained import load_student
 from storage.documents import validate
@@ -107,6 +108,35 @@ class ImageSegmenter:
         student, meta = load_student(run)
         clip = StudentConfig.model_validate(meta["config"]["student"])
         encoder = TextEncoder.load(clip.clip, clip.revision)
+        return cls(student.to(place), encoder.to(place), settings)
+
+    @classmethod
+    def load_checkpoint(
+        cls,
+        file: str | Path,
+        *,
+        profile: str,
+        config: ScoringConfig | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Load a released ZegCLIP checkpoint.
+
+        Args:
+            file: The authors' file, see `models.student.released.load_released`.
+            profile: Name or YAML file of a profile whose student stands on the same CLIP, such as
+                `sd15`: words are read by that one.
+            config: Scoring settings instead of the profile's.
+            device: auto, cpu, cuda, cuda:1 ...
+
+        Raises:
+            InputError: If the file is no such checkpoint or stands on another CLIP, CLIP's weights
+                are missing, or a setting does not fit.
+        """
+        place = pick_device(device)
+        settings = config or scoring_settings(profile)
+        own = load_profile(profile).student
+        student = load_released(file, own)
+        encoder = TextEncoder.load(own.clip, own.revision)
         return cls(student.to(place), encoder.to(place), settings)
 
     def segment(

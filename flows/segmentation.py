@@ -8,6 +8,7 @@ pictures of the same name never meet; its record is written last and says that t
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.results import slug
 from evaluation.segment import ImageSegmenter, Segmentation, checked_words
 from models.profiles import load_profile
+from models.student.released import released_digest
 from models.student.trained import describe_student
 from storage.codecs import encode_label_map, encode_rle
 from storage.documents import merge, validate
@@ -99,13 +101,107 @@ class Found(Record, frozen=True):
     """The question."""
 
 
+@dataclass(frozen=True)
+class RunStudent:
+    """The student of a training run.
+
+    Attributes:
+        run: Folder of the run.
+        profile: Profile that it was trained with.
+    """
+
+    run: Path
+    profile: str
+
+    def fingerprint(self) -> str:
+        """What stands for its weights.
+
+        Raises:
+            DataError: If the checkpoint is damaged.
+            InputError: If there is none, or the student is of another profile.
+        """
+        about = describe_student(self.run)
+        _refuse_other_profile(about, self.run, self.profile)
+        return f"{about['fingerprint']}@{about['step']}"
+
+    def load(self, config: ScoringConfig) -> ImageSegmenter:
+        """Load it."""
+        return ImageSegmenter.load(self.run, config=config)
+
+
+@dataclass(frozen=True)
+class ReleasedStudent:
+    """A released ZegCLIP checkpoint.
+
+    Attributes:
+        file: The file.
+        profile: Profile whose student stands on the same CLIP.
+    """
+
+    file: Path
+    profile: str
+
+    def fingerprint(self) -> str:
+        """What stands for its weights.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        return f"{released_digest(self.file)}@released"
+
+    def load(self, config: ScoringConfig) -> ImageSegmenter:
+        """Load it.
+
+        Raises:
+            InputError: If it is no such checkpoint, or stands on another CLIP.
+        """
+        return ImageSegmenter.load_checkpoint(self.file, profile=self.profile, config=config)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture's file.
+
+    Attributes:
+        path: Where it is.
+        data: Its bytes.
+        sha256: Their digest.
+    """
+
+    path: Path
+    data: bytes
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> "_Picture":
+        """Read a file; of what is no picture only the first bytes.
+
+        Raises:
+            DataError: It is no picture.
+            InputError: It cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                start = file.read(_SIGNATURE_BYTES)
+                image_format(start, str(path))
+                data = start + file.read()
+        except OSError as error:
+            message = f"{path} cannot be read ({error.strerror}); give another path"
+            raise InputError(message) from error
+        return cls(path, data, hashlib.sha256(data).hexdigest())
+
+    @property
+    def stem(self) -> str:
+        """How the names of its results begin."""
+        return f"{slug(self.path.stem)[:_NAME_LETTERS]}-{self.sha256[:_DIGITS]}"
+
+
 class Segmenting:
     """A question about pictures, and the folder for the answers.
 
     Args:
         words: What to find.
-        run: Folder of the student's run.
-        profile: Profile that the student was trained with.
+        student: What finds them.
         settings: Scoring settings that differ from the profile's: of `inference`, `templates` and
             `background_words`.
         out: Folder for the results; made if missing.
@@ -120,26 +216,19 @@ class Segmenting:
     def __init__(
         self,
         words: Sequence[str],
-        run: Path,
+        student: RunStudent | ReleasedStudent,
         *,
-        profile: str,
         settings: dict[str, Any],
         out: Path,
         heat: bool,
     ) -> None:
-        self._config = segmenting_settings(profile, settings)
-        self._run = run
+        self._config = segmenting_settings(student.profile, settings)
+        self._student = student
         self._out = out
         self._heat = heat
         words = checked_words(words)
         refuse_other_files(out, "results of 'magicseg segment'", marks=(ASKED_FILE,))
-        about = describe_student(run)
-        _refuse_other_profile(about, run, profile)
-        self._asked = Asked(
-            words=words,
-            student=f"{about['fingerprint']}@{about['step']}",
-            rule=_rule(self._config),
-        )
+        self._asked = Asked(words=words, student=student.fingerprint(), rule=_rule(self._config))
 
     def answer(self, pictures: Sequence[Path], tell: Callable[[str], None]) -> None:
         """Segment pictures; what is there already is found.
@@ -155,13 +244,13 @@ class Segmenting:
         """
         failed: list[str] = []
         with hold_folder(self._out):
-            self._claim()
-            for picture in pictures:
-                try:
-                    tell(self._answer_one(picture))
-                except EngineError as error:
-                    failed.append(f"{picture}: {error}")
-                    tell(f"{picture}: failed")
+            self._refuse_other_question()
+            for path in pictures:
+                outcome = self._answer_one(path)
+                if isinstance(outcome, EngineError):
+                    failed.append(f"{path}: {outcome}")
+                    outcome = f"{path}: failed"
+                tell(outcome)
         if failed:
             message = (
                 f"{len(failed)} of {len(pictures)} pictures have no result, the others have theirs "
@@ -169,11 +258,33 @@ class Segmenting:
             )
             raise IncompleteError(message)
 
+    def _answer_one(self, path: Path) -> str | EngineError:
+        """Find or make the answer for a picture: a line about it, or what is wrong with it."""
+        try:
+            picture = _Picture.read(path)
+        except EngineError as error:
+            return error
+        record = self._out / f"{picture.stem}.json"
+        if (there := self._found(record, picture)) is not None:
+            return f"{path}: {_shares(there)} (was there, {record})"
+        segmenter = self._segmenter  # one that cannot be loaded stops everything
+        self._claim()
+        try:
+            found = self._make(picture, segmenter)
+        except EngineError as error:
+            return error
+        _write(record, found)
+        return f"{path}: {_shares(found)} ({record})"
+
     def _claim(self) -> None:
-        """Say in the folder which question its results answer, or refuse another one's folder."""
+        """Say in the folder which question its results answer."""
         file = self._out / ASKED_FILE
         if not file.exists():
             _write(file, self._asked)
+
+    def _refuse_other_question(self) -> None:
+        file = self._out / ASKED_FILE
+        if not file.exists():
             return
         there = _read(Asked, file)
         if there != self._asked:
@@ -184,18 +295,7 @@ class Segmenting:
             )
             raise InputError(message)
 
-    def _answer_one(self, picture: Path) -> str:
-        data = _read_bytes(picture)
-        sha256 = hashlib.sha256(data).hexdigest()
-        stem = f"{slug(picture.stem)[:_NAME_LETTERS]}-{sha256[:_DIGITS]}"
-        record = self._out / f"{stem}.json"
-        if (there := self._found(record, sha256)) is not None:
-            return f"{picture}: {_shares(there)} (was there, {record})"
-        found = self._make(picture, data, sha256, stem)
-        _write(record, found)
-        return f"{picture}: {_shares(found)} ({record})"
-
-    def _found(self, record: Path, sha256: str) -> Found | None:
+    def _found(self, record: Path, picture: _Picture) -> Found | None:
         """The record of a picture if it is there and all its files are whole."""
         if not record.is_file():
             return None
@@ -203,13 +303,13 @@ class Segmenting:
             found = _read(Found, record)
         except DataError:  # cut by whoever copied it: it is made again
             return None
-        if (found.asked, found.sha256) != (self._asked, sha256) or found.heat < self._heat:
+        if (found.asked, found.sha256) != (self._asked, picture.sha256) or found.heat < self._heat:
             return None
         whole = all(_digest(self._out / name) == found.files[name] for name in found.files)
         return found if whole else None
 
-    def _make(self, picture: Path, data: bytes, sha256: str, stem: str) -> Found:
-        image = decode_photograph(data, str(picture))
+    def _make(self, picture: _Picture, segmenter: ImageSegmenter) -> Found:
+        image = decode_photograph(picture.data, str(picture.path))
         files: dict[str, str] = {}
 
         def keep(name: str, contents: bytes) -> None:
@@ -223,18 +323,18 @@ class Segmenting:
             best[word] = float(scores.max())
             if self._heat:
                 number = len(best)
-                name = f"{stem}.heat-{number:03}-{slug(word)[:_WORD_LETTERS]}.png"
+                name = f"{picture.stem}.heat-{number:03}-{slug(word)[:_WORD_LETTERS]}.png"
                 keep(name, draw_heat(scores))
 
-        result = self._segmenter.segment(image, self._asked.words, watch=watch)
+        result = segmenter.segment(image, self._asked.words, watch=watch)
         words = _describe_words(result, best)
         legend = [LegendEntry(each.word, each.label, each.share) for each in words]
-        keep(f"{stem}.labels.png", encode_label_map(result.labels))
-        keep(f"{stem}.overlay.png", draw_overlay(image, result.labels, legend))
+        keep(f"{picture.stem}.labels.png", encode_label_map(result.labels))
+        keep(f"{picture.stem}.overlay.png", draw_overlay(image, result.labels, legend))
         height, width = result.labels.shape
         return Found(
-            picture=_readable(picture),
-            sha256=sha256,
+            picture=_readable(picture.path),
+            sha256=picture.sha256,
             width=width,
             height=height,
             background=self._config.inference.background,
@@ -249,7 +349,7 @@ class Segmenting:
     @cached_property
     def _segmenter(self) -> ImageSegmenter:
         """Loaded for the first picture that has no result yet."""
-        return ImageSegmenter.load(self._run, config=self._config)
+        return self._student.load(self._config)
 
 
 def segmenting_settings(profile: str, settings: dict[str, Any]) -> ScoringConfig:
@@ -317,18 +417,6 @@ def _shares(found: Found) -> str:
     shown = [f"{each.word} {each.share:.1%}" for each in found.words if each.area]
     more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
     return ", ".join(shown[:5]) + more if shown else "nothing found"
-
-
-def _read_bytes(picture: Path) -> bytes:
-    """The bytes of a picture; of what is none only the first are read."""
-    try:
-        with picture.open("rb") as file:
-            start = file.read(_SIGNATURE_BYTES)
-            image_format(start, str(picture))
-            return start + file.read()
-    except OSError as error:
-        message = f"{picture} cannot be read ({error.strerror}); give another path"
-        raise InputError(message) from error
 
 
 def _digest(file: Path) -> str:

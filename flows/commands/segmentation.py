@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.commands.app import Flag, LocalPath, Settings, app, console, say, show_examples
+from storage.errors import InputError
 
 AskedWords = Annotated[tuple[str, ...], Parameter(name="--word", negative="", show_default=False)]
 """Words to find; the option may be repeated."""
@@ -23,7 +24,8 @@ def segment(
     /,
     *,
     word: AskedWords = (),
-    run: LocalPath,
+    run: LocalPath | None = None,
+    checkpoint: LocalPath | None = None,
     out: LocalPath,
     profile: str = "miniature",
     heat: Flag = False,
@@ -37,7 +39,9 @@ def segment(
     Args:
         images: JPEG or PNG files, folders of them, or globs.
         word: A word or a short phrase without an article; may be repeated.
-        run: Folder of the training run.
+        run: Folder of the training run whose student looks.
+        checkpoint: Instead of a run: a released ZegCLIP checkpoint (.pth); the profile is one whose
+            student stands on the same CLIP, such as sd15.
         out: Folder for what is found; one for each choice of words, run and settings.
         profile: Profile that the student was trained with: its windows, background rule and
             threshold are taken.
@@ -46,11 +50,18 @@ def segment(
             inference.threshold=0.5 or inference.background=softmax; may be repeated.
     """
     from flows.picture_lists import list_pictures
-    from flows.segmentation import Segmenting
+    from flows.segmentation import ReleasedStudent, RunStudent, Segmenting
     from storage.documents import nest, read_assignments
 
+    if run is not None and checkpoint is None:
+        student = RunStudent(run, profile)
+    elif checkpoint is not None and run is None:
+        student = ReleasedStudent(checkpoint, profile)
+    else:
+        message = "a student is needed: give either --run or --checkpoint"
+        raise InputError(message)
     settings = nest(read_assignments(set_))
     pictures = list_pictures(images)
-    segmenting = Segmenting(word, run, profile=profile, settings=settings, out=out, heat=heat)
+    segmenting = Segmenting(word, student, settings=settings, out=out, heat=heat)
     with console.status("segmenting"):
         segmenting.answer(pictures, say)

@@ -6,23 +6,28 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.on_labels import score_student
 from evaluation.scoring.results import Subject
-from evaluation.segment import scoring_settings
+from evaluation.segment import ImageSegmenter, scoring_settings
 from hostile import png_of
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import render, sample_scene
 from models.student.text_embeddings import TextEncoder
 from models.student.trained import load_student
+from models.student.zegclip import ZegClip
+from released import released_tensors
 from runs import write_run
 from storage.codecs import decode_label_map, decode_rle, encode_image
+from storage.locks import hold_folder
 from storage.photographs import read_photograph
 
 EXIF_TURNED = 6  # shown by a quarter turn
@@ -320,12 +325,73 @@ def test_a_name_that_is_no_utf8_is_shown_as_such(segment, photo, tmp_path):
     assert record["picture"].endswith("caf\ufffd [1].png")
 
 
-def test_a_diverged_student_makes_nothing(type_line, photo, tmp_path):
+def test_a_diverged_student_makes_nothing_and_claims_no_folder(segment, type_line, photo, tmp_path):
     run = write_run(tmp_path / "nan", nan=True)
     line = ("segment", photo, "--word", "cat", "--run", run, "--out", tmp_path / "out")
     code, said = type_line(*line)
-    assert code != 0
-    assert "its training had diverged" in " ".join(said.split())
+    assert (code, "its training had diverged" in " ".join(said.split())) == (2, True)
+    assert segment(photo, "--word", "dog")[0] == 0
+
+
+def test_a_folder_at_which_somebody_is_at_work_is_left_alone(segment, photo, tmp_path):
+    with hold_folder(tmp_path / "out"):
+        code, said = segment(photo, "--word", "cat")
+    assert (code, "somebody is at work" in said) == (3, True)
+    assert not records(tmp_path / "out")
+
+
+@pytest.fixture
+def ask_released(type_line, photo, tmp_path):
+    """Ask a file of tensors, with its profile: exit code, and what it said."""
+
+    def run(contents, *more):
+        torch.save(contents, tmp_path / "released.pth")
+        line = ("--checkpoint", tmp_path / "released.pth", "--out", tmp_path / "out")
+        code, said = type_line("segment", photo, "--word", "cat", "--word", "boat", *line, *more)
+        return code, " ".join(said.split())
+
+    return run
+
+
+GEOMETRY = {"width": 96, "embed": 64, "depth": 4, "tokens": 4, "patch": 8, "side": 8}
+"""Of the CLIP that ships with the engine."""
+
+
+def test_a_released_checkpoint_finds_what_its_network_finds(ask_released, photo, tmp_path):
+    tensors = {f"module.{name}": each for name, each in released_tensors(**GEOMETRY).items()}
+    code, said = ask_released({"meta": {"epoch": 3}, "state_dict": tensors})
+    assert code == 0, said
+    network = ZegClip.from_upstream(
+        tensors, image_size=64, patch_size=8, vision_heads=4, decoder_heads=4
+    )
+    segmenter = ImageSegmenter(
+        network, TextEncoder.load("weights:clip"), scoring_settings("miniature")
+    )
+    expected = segmenter.segment(read_photograph(photo), ["cat", "boat"])
+    np.testing.assert_array_equal(labels_of(tmp_path / "out"), expected.labels)
+    assert "was there" in ask_released({"meta": {"epoch": 3}, "state_dict": tensors})[1]
+    assert "other settings (student)" in ask_released(tensors)[1]  # another file
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        ({}, "holds no tensors by name"),
+        ([1], "holds no tensors by name"),
+        ({"state_dict": {"x": 3}}, "holds no tensors by name"),
+        ({"state_dict": {"x": torch.zeros(1)}}, "expected the names of a released ZegCLIP"),
+        (released_tensors(**{**GEOMETRY, "embed": 32}), "whose student stands on the same CLIP"),
+        (
+            released_tensors(**GEOMETRY) | {"backbone.class_embedding": torch.full((96,), np.nan)},
+            "not finite",
+        ),
+        (Path("code"), "cannot be read as tensors"),
+    ],
+    ids=["nothing", "a list", "numbers", "another network", "another CLIP", "diverged", "code"],
+)
+def test_what_is_no_released_checkpoint_is_refused(ask_released, contents, reason):
+    code, said = ask_released(contents)
+    assert (code, reason in said) == (2, True), said
 
 
 MEASURED = """
