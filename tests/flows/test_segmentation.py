@@ -15,18 +15,21 @@ from PIL import Image
 
 from evaluation.benchmarks.catalogue import open_benchmark
 from evaluation.benchmarks.contract import BenchmarkConfig
+from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.on_labels import score_student
 from evaluation.scoring.results import Subject
 from evaluation.segment import ImageSegmenter, scoring_settings
 from hostile import png_of
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import render, sample_scene
+from models.profiles import load_profile
 from models.student.text_embeddings import TextEncoder
 from models.student.trained import load_student
 from models.student.zegclip import ZegClip
 from released import released_tensors
 from runs import write_run
 from storage.codecs import decode_label_map, decode_rle, encode_image
+from storage.documents import merge, validate
 from storage.locks import hold_folder
 from storage.photographs import read_photograph
 
@@ -82,7 +85,18 @@ def stamps(out):
     return {file.name: file.stat().st_mtime_ns for file in out.glob("[!.]*")}
 
 
-def test_the_label_map_is_what_evaluate_predicts(segment, trained, tmp_path):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"background": "softmax", "softmax_scale": 10, "overlap": "logits"},
+        {"background": "words", "threshold": 0.1},
+        {"background": "groupvit", "short_side": 64, "window": 48, "stride": 32},
+        {"background": "constant", "short_side": 64, "window": 48, "stride": 32},
+    ],
+    ids=lambda changed: changed.get("background", "the profile's"),
+)
+def test_the_label_map_is_what_evaluate_predicts(segment, trained, tmp_path, changed):
     write_benchmark(DrawnBenchmarkConfig(num_train=0, num_val=4, num_test=0), tmp_path / "b")
     benchmark = open_benchmark(BenchmarkConfig(name="miniature", root=tmp_path / "b"))
     student, about = load_student(trained)
@@ -91,12 +105,19 @@ def test_the_label_map_is_what_evaluate_predicts(segment, trained, tmp_path):
         TextEncoder.load(about["config"]["student"]["clip"]),
         benchmark,
         subject=Subject(kind="student", name="student", fingerprint="f"),
-        config=scoring_settings("miniature"),
+        config=validate(
+            ScoringConfig,
+            merge(load_profile("miniature").scoring, {"inference": changed}),
+            "scoring settings",
+        ),
         out=tmp_path / "scores",
     )
     assert len(scores.examples) == 4
     words = [word for own in benchmark.classes.phrases for word in ("--word", own[0])]
-    assert segment(tmp_path / "b" / "JPEGImages", *words)[0] == 0
+    settings = [
+        part for name, value in changed.items() for part in ("--set", f"inference.{name}={value}")
+    ]
+    assert segment(tmp_path / "b" / "JPEGImages", *words, *settings, "--heat")[0] == 0
     for example in scores.examples:
         [mine] = (tmp_path / "out").glob(f"{example.key}-*.labels.png")
         assert mine.read_bytes() == (tmp_path / "scores" / example.prediction).read_bytes()
