@@ -7,12 +7,13 @@ found = segmenter.segment(image, ["cat", "red boat"])
 found.labels == 2  # where the red boat is
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
 from jaxtyping import Float32, UInt16
 
 from evaluation.scoring.background import apply_background
@@ -22,6 +23,7 @@ from evaluation.scoring.predictors import StudentPredictor, TextRows, TextSegmen
 from models.devices import pick_device
 from models.profiles import load_profile
 from models.student.config import StudentConfig
+from models.student.released import load_released
 from models.student.text_embeddings import TextEmbedder, TextEncoder
 from models.student.trained import load_student
 from storage.documents import validate
@@ -29,6 +31,10 @@ from storage.errors import InputError
 from storage.records import IGNORE_LABEL
 
 __all__ = ["ImageSegmenter", "Segmentation", "scoring_settings"]
+
+
+WordWatch = Callable[[str, Float32[np.ndarray, "height width"]], None]
+"""What is told each word with its scores in [0, 1] at every pixel, one word after another."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +110,60 @@ class ImageSegmenter:
         encoder = TextEncoder.load(clip.clip, clip.revision)
         return cls(student.to(place), encoder.to(place), settings)
 
-    def segment(self, image: np.ndarray, words: Sequence[str]) -> Segmentation:
+    @classmethod
+    def load_checkpoint(
+        cls,
+        file: str | Path,
+        *,
+        profile: str,
+        config: ScoringConfig | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Load a released ZegCLIP checkpoint.
+
+        Args:
+            file: The authors' file, see `models.student.released.load_released`.
+            profile: Name or YAML file of a profile whose student stands on the same CLIP, such as
+                `sd15`: words are read by that one.
+            config: Scoring settings instead of the profile's.
+            device: auto, cpu, cuda, cuda:1 ...
+
+        Raises:
+            InputError: If the file is no such checkpoint or stands on another CLIP, CLIP's weights
+                are missing, or a setting does not fit.
+        """
+        place = pick_device(device)
+        settings = config or scoring_settings(profile)
+        own = load_profile(profile).student
+        student = load_released(file, own)
+        encoder = TextEncoder.load(own.clip, own.revision)
+        return cls(student.to(place), encoder.to(place), settings)
+
+    def segment(
+        self, image: np.ndarray, words: Sequence[str], *, watch: WordWatch | None = None
+    ) -> Segmentation:
         """Find what words name.
 
         Args:
             image: RGB, bytes of shape (height, width, 3), of any size.
             words: Any words or short phrases without an article, each once.
+            watch: Told the scores of each word; for heat maps. Only one map is held at a time,
+                however many words there are.
 
         Raises:
-            InputError: If the image is no RGB image of bytes, a word is empty or stands there
-                twice, or the network's answer is not finite.
+            InputError: If the image is no RGB image of bytes or too thin for the windows, a word is
+                empty or stands there twice, or the network's answer is not finite.
         """
         _refuse_image(image)
-        asked = _checked_words(words)
+        asked = checked_words(words)
         inference = self.config.inference
         predictor = StudentPredictor(self._student, self._rows(asked), inference)
-        found = predictor.predict(image)
+
+        def tell(position: int, scores: torch.Tensor) -> None:
+            if watch is not None:
+                watch(asked[position], scores.cpu().numpy())
+
+        found = predictor.predict(image, watch=None if watch is None else tell)
         labels = apply_background(found, inference.background, inference.threshold, background=True)
         return Segmentation(asked, labels.astype(np.uint16), found.best)
 
@@ -145,13 +189,21 @@ def scoring_settings(profile: str | None) -> ScoringConfig:
     return validate(ScoringConfig, document, f"scoring settings of {profile}")
 
 
-def _checked_words(words: Sequence[str]) -> tuple[str, ...]:
+def checked_words(words: Sequence[str]) -> tuple[str, ...]:
+    """Words as they are asked for: each once, with single spaces.
+
+    Raises:
+        InputError: If there are none or too many, one is empty or no text, or stands there twice.
+    """
     if isinstance(words, str):
         message = f"words are the text {words!r}, expected a list of texts such as [{words!r}]"
         raise InputError(message)
     asked = tuple(" ".join(word.split()) for word in words)
     if not asked or not all(asked) or len(set(asked)) < len(asked):
         message = f"words are {list(words)}, expected one or more, none empty and each once"
+        raise InputError(message)
+    if any(0xD800 <= ord(letter) < 0xE000 for word in asked for letter in word):
+        message = f"words are {list(words)}, expected text: one of them is not UTF-8"
         raise InputError(message)
     if len(asked) >= IGNORE_LABEL:
         message = f"{len(asked)} words are too many, expected at most {IGNORE_LABEL - 1}"

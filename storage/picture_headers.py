@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from storage.errors import DataError
 
-MAX_PIXELS = 8192 * 8192
-"""Most pixels of a picture, a label map or a mask: 192 MiB of RGB. Below the number from which
+MAX_PIXELS = 10_000 * 8_000
+"""Most pixels of a picture, a label map or a mask: 229 MiB of RGB. Below the number from which
 Pillow warns."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"

@@ -31,8 +31,8 @@ _MAX_SHARDS = 8
 _SAMPLES_PER_SHARD = 200
 _OPACITY = 0.55
 _GOLDEN = 0.6180339887
-_PAPER, _INK, _QUIET = (252, 252, 250), (28, 28, 34), (118, 118, 128)
-_GAP, _LINE = 6, 15
+PAPER, INK, QUIET = (252, 252, 250), (28, 28, 34), (118, 118, 128)
+GAP, LINE = 6, 15
 _MIN_TILE = 24
 _IGNORED_GREY = 128
 _FADED = 200.0
@@ -167,9 +167,9 @@ def draw_sheet(quadruplets: Sequence[Quadruplet], *, tile: int, columns: int = 3
         _Cell(
             (each.image, each.counterfactual, each.overlay),
             (
-                (", ".join(each.sample.class_names), _INK),
-                (each.sample.text, _INK),
-                (each.sample.counterfactual_text, _QUIET),
+                (", ".join(each.sample.class_names), INK),
+                (each.sample.text, INK),
+                (each.sample.counterfactual_text, QUIET),
             ),
         )
         for each in quadruplets
@@ -189,13 +189,13 @@ def _draw_cells(cells: Sequence[_Cell], tile: int, columns: int) -> bytes:
     """Draw cells of the same form in columns."""
     across, down = len(cells[0].pictures), len(cells[0].lines)
     columns = min(columns, len(cells))
-    width, height = across * tile + (across - 1) * _GAP, tile + down * _LINE + 2 * _GAP
+    width, height = across * tile + (across - 1) * GAP, tile + down * LINE + 2 * GAP
     rows = -(-len(cells) // columns)
-    size = (columns * (width + 2 * _GAP) + 2 * _GAP, rows * (height + _GAP) + 2 * _GAP)
-    sheet = Image.new("RGB", size, _PAPER)
+    size = (columns * (width + 2 * GAP) + 2 * GAP, rows * (height + GAP) + 2 * GAP)
+    sheet = Image.new("RGB", size, PAPER)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
-        corner = (2 * _GAP + column * (width + 2 * _GAP), 2 * _GAP + row * (height + _GAP))
+        corner = (2 * GAP + column * (width + 2 * GAP), 2 * GAP + row * (height + GAP))
         _draw_cell(sheet, corner, cell, tile)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
@@ -228,7 +228,7 @@ def draw_pairs(pairs: Sequence[PairPicture], *, tile: int, columns: int = 3) -> 
     cells = [
         _Cell(
             (pair.image, pair.counterfactual),
-            ((pair.text, _INK), (pair.counterfactual_text, _QUIET)),
+            ((pair.text, INK), (pair.counterfactual_text, QUIET)),
         )
         for pair in pairs
     ]
@@ -262,7 +262,7 @@ def draw_labelled(
     """
     legend = " | ".join(("image", *names))
     cells = [
-        _Cell((each.image, *_overlays(each)), ((each.text, _INK), (legend, _QUIET)))
+        _Cell((each.image, *_overlays(each)), ((each.text, INK), (legend, QUIET)))
         for each in scenes
     ]
     return _draw_cells(cells, tile, columns)
@@ -288,17 +288,17 @@ def resized(image: UInt8[np.ndarray, "height width 3"], side: int) -> Image.Imag
 def _draw_cell(sheet: Image.Image, corner: tuple[int, int], cell: _Cell, tile: int) -> None:
     left, top = corner
     for index, picture in enumerate(cell.pictures):
-        sheet.paste(resized(picture, tile), (left + index * (tile + _GAP), top))
+        sheet.paste(resized(picture, tile), (left + index * (tile + GAP), top))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
     across = len(cell.pictures)
-    width, below = across * tile + (across - 1) * _GAP, top + tile + _GAP
+    width, below = across * tile + (across - 1) * GAP, top + tile + GAP
     for index, (text, colour) in enumerate(cell.lines):
-        shown = _cut(text, draw, font, width)
-        draw.text((left, below + index * _LINE), shown, fill=colour, font=font)
+        shown = cut_text(text, draw, font, width)
+        draw.text((left, below + index * LINE), shown, fill=colour, font=font)
 
 
-def _cut(
+def cut_text(
     text: str,
     draw: ImageDraw.ImageDraw,
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,

@@ -30,6 +30,13 @@ __all__ = ["Predictor", "StudentPredictor", "TextRows"]
 
 _NEAREST = 5
 
+_MAP_VALUES = 2**27
+"""Most values of a chunk's maps, 512 MiB of float32, unless a single class has more: what is held
+for a large photograph must not grow with the number of classes."""
+
+Watch = Callable[[int, Float[torch.Tensor, "height width"]], None]
+"""What is told each class's position and its scores at the image's own size."""
+
 _Maps = Float[torch.Tensor, "maps classes height width"]
 
 
@@ -181,9 +188,18 @@ class StudentPredictor:
         self._seen = frozenset(seen) if config.seen_offset else frozenset[int]()
 
     def predict(
-        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+        self,
+        image: UInt8[np.ndarray, "height width 3"],
+        candidates: Sequence[int] | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> ScoreMap:
         """Find the best class of every pixel of one image.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes that may be predicted; all if not given.
+            watch: Told the scores of each class; changes nothing.
 
         Raises:
             InputError: If the student's logits are not finite.
@@ -193,6 +209,9 @@ class StudentPredictor:
         best = torch.zeros(image.shape[:2], device=device)
         row = torch.full(image.shape[:2], -1, dtype=torch.int32, device=device)
         for own, plain in self._scored(image, rows):
+            if watch is not None:
+                for owner, single in _by_class(plain, rows.owners[own]):
+                    watch(owner, single)
             scores = self._offset(plain, rows.owners[own])
             value, place = scores.max(dim=0)  # (C, rows, columns) -> (rows, columns) each
             # Strictly greater, so that the lowest of equal classes stays.
@@ -224,11 +243,9 @@ class StudentPredictor:
         """
         rows = self._rows.among(candidates)
         for own, scores in self._scored(image, rows):
-            owners = torch.tensor(rows.owners[own])
-            found = [owner for owner in owners.unique().tolist() if owner != BACKGROUND_WORD]
+            found = dict(_by_class(scores, rows.owners[own]))
             if found:
-                best = [scores[owners == owner].amax(dim=0) for owner in found]
-                yield ClassScores(tuple(found), torch.stack(best))
+                yield ClassScores(tuple(found), torch.stack(list(found.values())))
 
     def _scored(
         self, image: UInt8[np.ndarray, "height width 3"], rows: TextRows
@@ -247,7 +264,8 @@ class StudentPredictor:
             large = view.enlarged(logits[:, own])  # (V, C, H, W)
             return large if by_window else view.merged(large)  # or (1, C, rows, columns)
 
-        chunks = list(rows.chunks(config.class_chunk))
+        pixels = max(image.shape[0] * image.shape[1], len(logits) * view.window_pixels)
+        chunks = list(rows.chunks(min(config.class_chunk, max(1, _MAP_VALUES // pixels))))
         score = _scoring(config, maps, chunks, nearest)
         for own in chunks:
             scores = score(own)
@@ -266,6 +284,18 @@ class StudentPredictor:
             top = alike.topk(min(_NEAREST, len(rows.owners)), dim=1).indices  # (v, at most 5)
             nearest.append(torch.zeros_like(alike, dtype=torch.bool).scatter(1, top, value=True))
         return torch.cat(logits).float(), torch.cat(nearest)
+
+
+def _by_class(
+    scores: Float[torch.Tensor, "chunk height width"], owners: Sequence[int]
+) -> Iterator[tuple[int, Float[torch.Tensor, "height width"]]]:
+    """The classes of a chunk, each with the best of its rows; background words are left out."""
+    start = 0
+    for owner, own in groupby(owners):
+        stop = start + sum(1 for _ in own)
+        if owner != BACKGROUND_WORD:
+            yield owner, scores[start:stop].amax(dim=0)
+        start = stop
 
 
 def require_finite(values: torch.Tensor, what: str) -> None:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 
 from evaluation.scoring.config import ViewConfig
+from storage.errors import InputError
+from storage.picture_headers import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,23 @@ class View:
         original: Rows and columns of the image.
         config: Sizes of what is shown.
         patch_size: Side of the network's patches; what is shown whole is rounded to them.
+
+    Raises:
+        InputError: If the image is so thin that it would be shown too large.
     """
 
     def __init__(self, original: tuple[int, int], config: ViewConfig, patch_size: int) -> None:
         self._original = original
         self._shown = _shown_size(original, config, patch_size)
+        _refuse_thin(original, self._shown)
         self._windows = _windows(self._shown, config)
         first = self._windows[0]
         self._side = (first.stop_row - first.row, first.stop_column - first.column)
+
+    @property
+    def window_pixels(self) -> int:
+        """Pixels of one window."""
+        return self._side[0] * self._side[1]
 
     def resized(
         self, image: UInt8[np.ndarray, "height width 3"]
@@ -95,6 +106,17 @@ def _shown_size(original: tuple[int, int], config: ViewConfig, patch_size: int) 
     scale = max(scale, config.window / short)
     rows, columns = (max(config.window, int(side * scale + 0.5)) for side in original)
     return rows, columns
+
+
+def _refuse_thin(original: tuple[int, int], shown: tuple[int, int]) -> None:
+    """Refuse what would fill the memory: a line of pixels becomes as high as a window."""
+    if shown[0] * shown[1] > MAX_PIXELS:
+        message = (
+            f"an image of {original[1]} x {original[0]} pixels would be shown at {shown[1]} x "
+            f"{shown[0]}, expected at most {MAX_PIXELS} pixels: it is too thin for windows, cut it "
+            "or set inference.window to null"
+        )
+        raise InputError(message)
 
 
 def _windows(size: tuple[int, int], config: ViewConfig) -> Sequence[_Window]:

@@ -261,7 +261,7 @@ PARTS = {
     ),
     "a huge mask": (
         replaced(MASK, always(png_of(2**31 - 1, 2**31 - 1, depth=16, colours=0))),
-        f"{KEY}.mask.png is to have 2147483647 x 2147483647 pixels, expected 1 to 67108864",
+        f"{KEY}.mask.png is to have 2147483647 x 2147483647 pixels, expected 1 to 80000000",
     ),
     "an image of no pixel": (replaced(PNG, always(png_of(0, 0))), "is to have 0 x 0 pixels"),
     "a counterfactual of no row": (replaced(CF, always(png_of(16, 0))), "cf.png is to have 16 x 0"),

@@ -239,6 +239,30 @@ def test_the_scores_of_the_classes_have_the_best_score_as_their_maximum(
     assert all(len(chunk.class_ids) <= 2 for chunk in chunks)
 
 
+@pytest.mark.parametrize("rule", ["raw", "softmax", "words", "groupvit"])
+def test_who_watches_is_told_every_class_once_and_changes_nothing(rule: str) -> None:
+    student, image = LinearStudent(9), picture(40, 27)
+    owners = (-1, 0, 1, 1, 1, 3, 4, 5, 6) if rule == "words" else None
+    options = {"window": 32, "stride": 20, "short_side": 32, "background": rule}
+    predictor = predictor_of(student, owners, class_chunk=2, **options)
+    told: dict[int, torch.Tensor] = {}
+    found = predictor.predict(image, watch=lambda owner, scores: told.update({owner: scores}))
+    expected = predictor.predict(image)
+    np.testing.assert_array_equal(found.index, expected.index)
+    np.testing.assert_array_equal(found.best, expected.best)
+    for chunk in predictor.class_scores(image):
+        for class_id, scores in zip(chunk.class_ids, chunk.scores, strict=True):
+            torch.testing.assert_close(told.pop(class_id), scores, rtol=0, atol=0)
+    assert not told
+
+
+def test_an_image_that_windows_would_blow_up_is_refused() -> None:
+    thin = np.zeros((1, 200_000, 3), np.uint8)
+    with pytest.raises(InputError, match="200000 x 1 pixels would be shown at 102400000 x 512"):
+        predict(LinearStudent(2), thin, window=512)
+    assert predict(LinearStudent(2), thin, window=None, long_side=64).index.shape == (1, 200_000)
+
+
 def test_rows_that_do_not_fit_their_owners_are_refused() -> None:
     with pytest.raises(ValueError, match="3 rows came with 2 owners"):
         TextRows(torch.zeros(3, 4), (0, 1))

@@ -7,6 +7,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from models.student.config import StudentConfig
 from models.student.zegclip import ZegClip
+from released import released_tensors
 from storage.errors import InputError
 
 WIDTH, EMBED, DEPTH, TOKENS, PATCH, SIDE = 32, 24, 3, 4, 16, 4
@@ -37,49 +38,9 @@ def text_vectors(count=5):
 
 
 def upstream_state_dict():
-    """Random weights under the names of a released checkpoint."""
-    shapes = {
-        "backbone.class_embedding": (WIDTH,),
-        "backbone.positional_embedding": (1 + SIDE**2, WIDTH),
-        "backbone.proj": (WIDTH, EMBED),
-        "backbone.prompt_embeddings": (1, TOKENS, WIDTH),
-        "backbone.deep_prompt_embeddings": (DEPTH - 1, TOKENS, WIDTH),
-        "backbone.conv1.weight": (WIDTH, 3, PATCH, PATCH),
-        "backbone.prompt_proj.weight": (WIDTH, WIDTH),
-        "backbone.prompt_proj.bias": (WIDTH,),
-        "decode_head.loss_decode.criterion.empty_weight": (6,),
-        "decode_head.q_proj.weight": (EMBED, 2 * EMBED),
-        "decode_head.q_proj.bias": (EMBED,),
-    }
-    for norm in ("ln_pre", "ln_post", "prompt_norm"):
-        shapes |= {f"backbone.{norm}.{leaf}": (WIDTH,) for leaf in ("weight", "bias")}
-    for i in range(DEPTH):
-        block = f"backbone.transformer.resblocks.{i}."
-        linear = {
-            "attn.in_proj_": (3 * WIDTH, WIDTH),
-            "attn.out_proj.": (WIDTH, WIDTH),
-            "mlp.c_fc.": (2 * WIDTH, WIDTH),
-            "mlp.c_proj.": (WIDTH, 2 * WIDTH),
-        }
-        for name, shape in linear.items():
-            shapes |= {f"{block}{name}weight": shape, f"{block}{name}bias": shape[:1]}
-        for norm in ("ln_1", "ln_2"):
-            shapes |= {f"{block}{norm}.{leaf}": (WIDTH,) for leaf in ("weight", "bias")}
-    for i in range(3):
-        layer = f"decode_head.decoder_1.layers.{i}."
-        linear = {
-            "self_attn.in_proj_": (3 * EMBED, EMBED),
-            "self_attn.out_proj.": (EMBED, EMBED),
-            "linear1.": (4 * EMBED, EMBED),
-            "linear2.": (EMBED, 4 * EMBED),
-            **{f"multihead_attn.{name}.": (EMBED, EMBED) for name in ("q", "k", "v", "proj")},
-        }
-        for name, shape in linear.items():
-            shapes |= {f"{layer}{name}weight": shape, f"{layer}{name}bias": shape[:1]}
-        for norm in ("norm1", "norm2", "norm3"):
-            shapes |= {f"{layer}{norm}.{leaf}": (EMBED,) for leaf in ("weight", "bias")}
-    torch.manual_seed(1)
-    return {name: 0.3 * torch.randn(shape) for name, shape in shapes.items()}
+    return released_tensors(
+        width=WIDTH, embed=EMBED, depth=DEPTH, tokens=TOKENS, patch=PATCH, side=SIDE
+    )
 
 
 def attend(q, k, v, heads):
