@@ -166,7 +166,7 @@ def test_training_reports_and_exports_refuse_a_tar_that_is_not_what_was_committe
 
 def test_the_training_command_ends_with_the_code_of_damaged_data(copy, run, tmp_path):
     DAMAGE["one bit in a tar"](copy)
-    steps = ("--set", "optimiser.steps=1", "--set", "optimiser.batch_size=2")
+    steps = ("--set", "optimiser.steps=3", "--set", "optimiser.batch_size=2")  # every sample
     code, _, said = run("train", "--dataset", copy, "--out", tmp_path / "run", *steps)
     assert code == 3, said
     assert "verify --deep --repair" in said

@@ -77,7 +77,7 @@ def test_classes_that_yield_little_get_extras_until_each_has_enough(make, strict
 
 
 def test_a_run_that_finds_nothing_stops_and_goes_on_as_it_is_told(make, strict, tmp_path):
-    wanted = {"profile": strict(0.92), "slice": "apple,star", "samples_per_shard": 2}
+    wanted = {"profile": strict(0.99), "slice": "apple,star", "samples_per_shard": 2}
     wanted |= {"samples": 8, "shards_in_flight": 1, "breaker_samples": 4}
     with pytest.raises(BreakerError, match=r"class-not-found.*breaker_samples=0") as stopped:
         make(tmp_path / "d", **wanted)
