@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,9 @@ def test_an_interrupt_while_libraries_load_ends_in_words(place, tmp_path):
         "class Slow(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
         "        if name == LIBRARY:\n"
-        f"            pathlib.Path({str(started)!r}).touch(); time.sleep(60)\n"
+        f"            pathlib.Path({str(started)!r}).touch()\n"
+        # In short sleeps: a signal that comes just before a sleep begins is handled after it.
+        "            for _ in range(600): time.sleep(0.1)\n"
         "sys.meta_path.insert(0, Slow())\n"
         "from flows.__main__ import main\n"
         "main()\n"
@@ -127,10 +130,15 @@ def test_an_interrupt_while_libraries_load_ends_in_words(place, tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            while not started.exists():
-                assert process.poll() is None, process.communicate()
-            process.send_signal(sent)
-            out, err = process.communicate(timeout=60)
+            try:
+                while not started.exists():
+                    assert process.poll() is None, process.communicate()
+                    time.sleep(0.01)
+                process.send_signal(sent)
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+                process.communicate()
             assert (process.returncode, out) == (130, ""), library
             assert err == (
                 "interrupted; what was finished is kept, run the command again to go on\n"
