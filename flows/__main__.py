@@ -78,12 +78,19 @@ class Interruption:
         if self._latest is None and threading.active_count() > 1:
             self._latest = now + _PATIENCE_SECONDS
         if self._latest is not None and now < self._latest and _is_importing(frame):
-            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, [number])
+            again = threading.Timer(_AGAIN_SECONDS, _send_to_main_thread, [number])
             again.daemon = True
             again.start()
             return
         self._latest = None
         raise KeyboardInterrupt
+
+
+def _send_to_main_thread(number: int) -> None:
+    # Sent to a thread of its own, the signal would not wake a main thread that waits.
+    main_thread = threading.main_thread().ident
+    if main_thread is not None:
+        signal.pthread_kill(main_thread, number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
