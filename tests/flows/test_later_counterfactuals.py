@@ -154,3 +154,6 @@ def test_it_does_not_go_with_recorded_attention(tmp_path):
     record = {"record": {"cross": [8], "cells": 8}}
     with pytest.raises(InputError, match=r"twins\.way is 'later' where the painter's attention"):
         assert parameters(tmp_path / "d", pairs=record, **LATER).recipe
+    # both ways out that the message names
+    assert parameters(tmp_path / "d", pairs=record, twins={"way": "paint"}).recipe
+    assert parameters(tmp_path / "d", **LATER).recipe
