@@ -91,7 +91,7 @@ class ClipScout:
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> Float[Tensor, "windows 3 side side"]:
         """Windows of an image at the network's size, normalised; each image by itself."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+        pixels = torch.tensor(image, device=self._device)
         pixels = pixels.permute(2, 0, 1).float() / 255  # (3, H, W)
         height, width = pixels.shape[1:]
         side = max(1, round(self._config.window * min(height, width)))
