@@ -8,13 +8,7 @@ from typing import Any, cast
 
 from storage.codecs import encode_label_map
 from storage.commits import Counts
-from storage.manifest import (
-    ManifestRow,
-    class_areas,
-    count_classes,
-    describe_samples,
-    encode_manifest,
-)
+from storage.manifest import class_areas, count_classes, describe_samples, encode_manifest
 from storage.pairs import EncodedPair
 from storage.payloads import Payload
 from storage.plan import ShardRange
@@ -118,7 +112,7 @@ def pack_shard(
     about = {
         "start": shard.start,
         "stop": shard.stop,
-        "classes": count_classes(_as_planned(described, planned)),
+        "classes": count_classes(described),
         "others": _count_others(samples),
         "stage_seconds": {each: round(sum(by.values()), 3) for each, by in seconds.items()},
         "device_seconds": {
@@ -246,13 +240,6 @@ def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
     """The classes that have a mask, in planned order."""
     present = {instance.class_id for instance in parts.masks.instances}
     return tuple(class_id for class_id in parts.planned.class_ids if class_id in present)
-
-
-def _as_planned(rows: Sequence[ManifestRow], planned: PlannedShard) -> Iterator[ManifestRow]:
-    """The rows without classes that nobody asked for: no quota is filled by them."""
-    for row, sample in zip(rows, planned.samples, strict=True):
-        own = tuple(class_id for class_id in row.class_ids if class_id in sample.class_ids)
-        yield row if own == row.class_ids else row.model_copy(update={"class_ids": own})
 
 
 def _count_others(samples: Sequence[Sample]) -> dict[int, int]:
