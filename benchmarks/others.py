@@ -41,7 +41,7 @@ from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.drawn_agreement import mask_iou
 from tasks.other_finder import OtherFinder
-from tasks.others import LabelledScene, find_others
+from tasks.others import SearchedScene, find_others
 from tasks.rules import OtherRules
 
 VOCABULARY = load_vocabulary("miniature")
@@ -85,7 +85,7 @@ def _finder() -> OtherFinder:
     return OtherFinder(VOCABULARY, build(finding), build(cutting), build(profile.scouting))
 
 
-def _told(key: str, scene: DrawnScene) -> LabelledScene:
+def _told(key: str, scene: DrawnScene) -> SearchedScene:
     """A drawn scene of which the first object is known."""
     mask = scene.masks[0]
     own = Instance(
@@ -97,7 +97,7 @@ def _told(key: str, scene: DrawnScene) -> LabelledScene:
         rle=encode_rle(mask),
     )
     masks = MaskSample(key=key, width=64, height=64, instances=(own,))
-    return LabelledScene(key, scene.picture, "", (own.class_id,), masks)
+    return SearchedScene(key, scene.picture, "", (own.class_id,), masks)
 
 
 def _drawn_figures(scenes: Sequence[DrawnScene], found: Sequence[Others]) -> dict[str, Any]:

@@ -39,14 +39,14 @@ from tasks.pipeline import HoldDevice
 from tasks.recipe import Recipe
 from tasks.rules import OtherRules
 
-__all__ = ["LabelledScene", "find_others", "lay_others"]
+__all__ = ["SearchedScene", "find_others", "lay_others"]
 
 _PIXEL_DIGITS = 2
 _SCORE_DIGITS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledScene:
+class SearchedScene:
     """An image with what is known of it.
 
     Attributes:
@@ -74,7 +74,7 @@ class LabelledScene:
 
 
 def find_others(
-    scenes: Sequence[LabelledScene],
+    scenes: Sequence[SearchedScene],
     finder: OtherFinder,
     rules: OtherRules,
     hold: HoldDevice = nullcontext,
@@ -134,7 +134,7 @@ def _question(
 
 
 def _judged(
-    scene: LabelledScene,
+    scene: SearchedScene,
     question: Question,
     found: FoundObjects | None,
     rules: OtherRules,
@@ -157,7 +157,7 @@ def _judged(
 
 
 def _instance(
-    scene: LabelledScene, question: Question, found: FoundObjects, row: int, rules: OtherRules
+    scene: SearchedScene, question: Question, found: FoundObjects, row: int, rules: OtherRules
 ) -> Instance | None:
     """One object, or nothing if it does not pass."""
     boxes, mask = found.boxes, np.asarray(found.cuts.masks[row])
@@ -214,7 +214,7 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
 def _make(work: PieceWork) -> Made:
     finder, rules = _finder(work), work.recipe.others
 
-    def look(step: Sequence[LabelledScene]) -> list[Others | Rejected]:
+    def look(step: Sequence[SearchedScene]) -> list[Others | Rejected]:
         return find_others(step, finder, rules, work.pipeline.turn)
 
     size = BATCHES_A_STEP * finder_of(work.recipe).batch_size
@@ -236,7 +236,7 @@ def _finder(work: PieceWork) -> OtherFinder:
     )
 
 
-def _scenes(work: PieceWork) -> Iterator[LabelledScene]:
+def _scenes(work: PieceWork) -> Iterator[SearchedScene]:
     prompts, _ = split_rows(work.rows(Stage.PROMPTS).values(), Prompt)
     masks, _ = split_rows(work.rows(Stage.MASKS).values(), MaskSample)
     texts: Mapping[str, str] = {each.key: each.text for each in prompts}
@@ -244,7 +244,7 @@ def _scenes(work: PieceWork) -> Iterator[LabelledScene]:
     classes = {sample.key: sample.class_ids for sample in work.samples}
     for stored in stored_images(work, twins=False):
         key = stored.key
-        yield LabelledScene(key, stored.image, texts[key], classes[key], own[key])
+        yield SearchedScene(key, stored.image, texts[key], classes[key], own[key])
 
 
 DECLARATION = Declaration(

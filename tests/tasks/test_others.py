@@ -10,7 +10,7 @@ from storage.codecs import decode_rle, encode_rle
 from storage.records import IGNORE_LABEL, Instance, MaskSample, Others, Reason, Stage
 from storage.vocabulary import load_vocabulary
 from tasks.other_finder import OtherFinder
-from tasks.others import LabelledScene, find_others, lay_others
+from tasks.others import SearchedScene, find_others, lay_others
 from tasks.rules import OtherRules
 
 VOCABULARY = load_vocabulary("miniature")
@@ -37,7 +37,7 @@ def scene_of(own, *hidden, text="", seed=3, key="k"):
     [found] = FakeDetector().detect([painted.image], [(phrase,)])
     [cut] = FakeSegmenter().segment([painted.image], [found.xyxy])
     masks = MaskSample(key=key, width=32, height=32, instances=(instance_of(own, cut.masks[0]),))
-    return LabelledScene(key, painted.image, text, (own,), masks)
+    return SearchedScene(key, painted.image, text, (own,), masks)
 
 
 def finder(**parts):
@@ -92,7 +92,7 @@ class Boxes:
 def plain_scene(own_mask, own=0):
     image = np.full((32, 32, 3), 99, np.uint8)
     masks = MaskSample(key="k", width=32, height=32, instances=(instance_of(own, own_mask),))
-    return LabelledScene("k", image, "", (own,), masks)
+    return SearchedScene("k", image, "", (own,), masks)
 
 
 def box_mask(left, top, right, bottom):
