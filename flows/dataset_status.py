@@ -7,10 +7,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
+from storage.card import count_others
 from storage.exclusions import count_excluded
 from storage.ledger import Ledger
 from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
+
+_MOST_OTHERS = 12
+"""Classes not asked for that a terminal names."""
 
 
 def describe_status(root: str) -> dict[str, Any]:
@@ -37,6 +41,7 @@ def describe_status(root: str) -> dict[str, Any]:
                 "written": status.written,
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
                 "excluded": excluded.get(status.slice_id, {}),
+                "others": count_others(store, [status]),
                 "degraded": status.degraded,
                 "bytes": status.num_bytes,
                 "seconds": {
@@ -104,6 +109,12 @@ def print_status(status: dict[str, Any], console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+        if part["others"]:
+            console.print(
+                f"samples with an object not asked for: {_counted(part['others'])}",
+                markup=False,
+                soft_wrap=True,
+            )
         if part["undelivered"]:
             failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
             console.print(
@@ -115,3 +126,11 @@ def print_status(status: dict[str, Any], console: Console) -> None:
         print_spending(status["spending"], console)
     for batch in status["batches"]:
         console.print(batch_words(batch), markup=False, soft_wrap=True)
+
+
+def _counted(found: dict[str, int]) -> str:
+    """The most frequent ones, and how many there are besides."""
+    shown = list(found.items())[:_MOST_OTHERS]
+    rest = len(found) - len(shown)
+    words = [f"{name} {count}" for name, count in shown]
+    return ", ".join([*words, *([f"and {rest} classes more"] if rest else [])])

@@ -9,7 +9,14 @@ from models.profiles import load_profile
 from models.registry import WriterConfig
 from storage.plan import DatasetSpec
 from tasks.recipe import Recipe
-from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules, TwinRules
+from tasks.rules import (
+    DetectionRules,
+    MaskRules,
+    OtherRules,
+    PairRules,
+    PromptRules,
+    TwinRules,
+)
 
 __all__ = ["AdvancedSettings", "GenerationParameters"]
 
@@ -51,6 +58,8 @@ class AdvancedSettings(BaseModel, frozen=True, extra="forbid", use_attribute_doc
     """When a mask is good enough."""
     twins: TwinRules = TwinRules()
     """How counterfactual images are made."""
+    others: OtherRules = OtherRules()
+    """Whether images are looked through for objects that nobody asked for."""
     min_yield: float = Field(default=0.25, ge=0, le=1)
     """A shard of several classes with a smaller share of written samples is degraded: training
     leaves it out."""
@@ -122,4 +131,5 @@ class GenerationParameters(AdvancedSettings, frozen=True):
             detections=self.detections,
             masks=self.masks,
             twins=self.twins,
+            others=self.others,
         )

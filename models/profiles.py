@@ -10,17 +10,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from models.labellers import AnyLabellerConfig, on_device, parts_of
+from models.labellers import AnyLabellerConfig, finding_part, on_device, parts_of
 from models.painting.config import InpainterConfig
 from models.registry import (
     AnyInpainterConfig,
     AnyPainterConfig,
+    AnyScoutConfig,
     Need,
     Role,
     WriterConfig,
     kind_of,
 )
 from models.student.config import StudentConfig
+from models.student.scout_config import ClipScoutConfig
 from storage.documents import read_yaml, suggest, validate
 from storage.errors import InputError
 from storage.paths import local_path
@@ -47,6 +49,9 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     inpainter: AnyInpainterConfig | None = None
     """Paints over the objects of images where `twins.way` says so; empty means the painter's own
     checkpoint."""
+    scout: AnyScoutConfig | None = None
+    """Says which classes an image may show that nobody asked for, where `others.way` says so; empty
+    means the student's CLIP."""
     student: StudentConfig
     """Learns from the dataset."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -70,7 +75,8 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
     def models(self) -> dict[Role, Any]:
         """The configurations of all models that it names, in the order of their work."""
         named = {Role.WRITER: self.writer, Role.PAINTER: self.painter, **parts_of(self.labeller)}
-        return named if self.inpainter is None else {**named, Role.INPAINTER: self.inpainter}
+        rest = {Role.INPAINTER: self.inpainter, Role.SCOUT: self.scout}
+        return named | {role: config for role, config in rest.items() if config is not None}
 
     @property
     def inpainting(self) -> Any:
@@ -80,6 +86,17 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
             InputError: If the painter is of a kind that cannot.
         """
         return self.inpainter or InpainterConfig.of_painter(self.painter)
+
+    @property
+    def scouting(self) -> Any:
+        """The configuration of what says which classes an image may show besides its own.
+
+        That is its own scout, or the student's CLIP on the device of what finds.
+        """
+        finder = finding_part(self.labeller)
+        return self.scout or ClipScoutConfig.of_student(
+            self.student, finder.device, finder.batch_size
+        )
 
     def on_device(self, device: str, batch_size: int | None) -> "Profile":
         """The same profile with every model that computes on a device on this one.
@@ -93,7 +110,7 @@ class Profile(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=T
             execution["batch_size"] = batch_size
         update = {
             name: config.model_copy(update=execution)
-            for name in ("writer", "painter", "inpainter")
+            for name in ("writer", "painter", "inpainter", "scout")
             if (config := getattr(self, name)) and kind_of(config).need is Need.DEVICE
         }
         labeller = on_device(self.labeller, execution)

@@ -17,6 +17,7 @@ __all__ = [
     "AttentionLabeller",
     "AwaitedAnswers",
     "BatchingWriter",
+    "ClassScout",
     "CutMasks",
     "Detector",
     "FoundBoxes",
@@ -384,6 +385,19 @@ class Labeller(Detector, Protocol):
         phrases: Sequence[tuple[str, ...]],
     ) -> list[FoundObjects]:
         """Find each image's own phrases in it, with masks; the boxes are those of `detect`."""
+        ...
+
+
+@runtime_checkable
+class ClassScout(Protocol):
+    """Says which of many classes an image may show, cheaply and without being sure."""
+
+    def likeness(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[tuple[str, ...]],
+    ) -> Float32[np.ndarray, "images classes"]:
+        """How like each class, given by its phrases, some part of each image is; in any unit."""
         ...
 
 

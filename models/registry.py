@@ -26,6 +26,7 @@ from models.labelling.sam3_config import Sam3Config
 from models.loading import LOADING, importing
 from models.painting.config import InpainterConfig, PainterConfig
 from models.protocols import TokenCounter
+from models.student.scout_config import ClipScoutConfig
 from models.writing.caption_writer import CaptionWriterConfig
 from models.writing.chat_config import ChatWriterConfig
 from models.writing.writers import TemplateWriterConfig
@@ -43,6 +44,7 @@ class Role(StrEnum):
     DETECTOR = "detector"
     SEGMENTER = "segmenter"
     INPAINTER = "inpainter"
+    SCOUT = "scout"
 
 
 class Need(StrEnum):
@@ -200,6 +202,13 @@ KINDS: tuple[Kind, ...] = (
         Need.DEVICE,
         "a pipeline of `diffusers` that paints a region of an image over",
     ),
+    Kind(
+        Role.SCOUT,
+        ClipScoutConfig,
+        "models.student.scout:ClipScout",
+        Need.DEVICE,
+        "a CLIP that says which classes windows of an image are like",
+    ),
 )
 """All kinds; the first of a role is the one that a configuration without `kind` means."""
 
@@ -295,9 +304,11 @@ if TYPE_CHECKING:
     )
     AnySegmenterConfig = SegmenterConfig | SamHqConfig | Sam2Config | OriginalSegmenterConfig
     AnyInpainterConfig = InpainterConfig
+    AnyScoutConfig = ClipScoutConfig
 else:
     WriterConfig = config_type(Role.WRITER)
     AnyPainterConfig = config_type(Role.PAINTER)
     AnyDetectorConfig = config_type(Role.DETECTOR)
     AnySegmenterConfig = config_type(Role.SEGMENTER)
     AnyInpainterConfig = config_type(Role.INPAINTER)
+    AnyScoutConfig = config_type(Role.SCOUT)

@@ -4,7 +4,7 @@ import contextlib
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import yaml
@@ -132,6 +132,7 @@ def render_card(store: Store, *, with_cost: bool = True) -> str:
         _spent(store, statuses) if with_cost else "",
         loading,
         _classes(outcomes),
+        _others(store, statuses),
         _models(store.spec),
         _LICENCES,
     )
@@ -182,6 +183,39 @@ def _class_names(store: Store) -> dict[int, str]:
         return {record.class_id: record.name for record in load_vocabulary(store.vocabulary)}
     except InputError:
         return {}
+
+
+def count_others(store: Store, statuses: Iterable[SliceStatus]) -> dict[str, int]:
+    """Count the written samples with an object that nobody asked for.
+
+    Args:
+        store: The dataset.
+        statuses: Of its slices.
+
+    Returns:
+        Samples by the name of the object's class, most first; nothing where nobody looked.
+    """
+    found: Counter[int] = Counter()
+    for status in statuses:
+        found.update(status.others)
+    names = _class_names(store)
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return {names.get(class_id, f"class {class_id}"): count for class_id, count in ordered}
+
+
+def _others(store: Store, statuses: Sequence[SliceStatus]) -> str:
+    """Which objects were found that nobody asked for."""
+    found = count_others(store, statuses)
+    if not found:
+        return ""
+    words = (
+        "Images were looked through for objects of classes that their texts were not written for. "
+        "`others` in a sample's `json` is a JSON string that lists them; training does not take "
+        "their classes for absent."
+    )
+    rows = [f"| {name} | {count} |" for name, count in found.items()]
+    head = ["| class not asked for | samples |", "|---|---|"]
+    return "\n".join(["## Objects that nobody asked for", "", words, "", *head, *rows, ""])
 
 
 def _named(damaged: Sequence[str]) -> str:

@@ -143,6 +143,9 @@ class Commit(Record, frozen=True):
     """Shards: what became of the samples of each class; older records do not say."""
     stage_seconds: dict[Stage, float] = Field(default_factory=dict[Stage, float])
     """Shards: wall time of the pieces that were packed, by stage."""
+    others: dict[int, int] = Field(default_factory=dict[int, int])
+    """Shards: written samples with an object that nobody asked for, by its class; empty where that
+    was not looked for, and in older records."""
     device: str = ""
     """Pieces: what computed, such as cpu or a GPU's product name; empty for stages that need no
     device, and in older records."""

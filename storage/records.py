@@ -30,6 +30,7 @@ __all__ = [
     "Instance",
     "MaskSample",
     "Mention",
+    "Others",
     "PlannedSample",
     "PlannedShard",
     "Prompt",
@@ -52,12 +53,13 @@ class Stage(StrEnum):
     MASKS = "masks"
     TWINS = "twins"
     CHECKS = "checks"
+    OTHERS = "others"
     SHARDS = "shards"
 
     @property
     def is_optional(self) -> bool:
         """Whether there are datasets whose samples do not pass it."""
-        return self in {Stage.TWINS, Stage.CHECKS}
+        return self in {Stage.TWINS, Stage.CHECKS, Stage.OTHERS}
 
     @property
     def holds_pictures(self) -> bool:
@@ -339,3 +341,19 @@ class TwinCheck(Record, frozen=True):
     """Sample key."""
     counterfactual_boxes: tuple[Box, ...]
     """Objects of the sample's classes found in it; ideally none."""
+
+
+class Others(Record, frozen=True):
+    """Objects in an image of classes that nobody asked for."""
+
+    key: str
+    """Sample key."""
+    asked: tuple[int, ...]
+    """Vocabulary indices of the classes that were looked for, ascending; none of the sample's."""
+    instances: tuple[Instance, ...]
+    """What was found, best score first; ideally nothing."""
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The classes that were found, ascending."""
+        return tuple(sorted({instance.class_id for instance in self.instances}))

@@ -8,7 +8,16 @@ from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter, Validatio
 
 from storage.documents import explain
 from storage.errors import DataError
-from storage.records import Detection, MaskSample, Pair, Prompt, Record, Rejected, TwinCheck
+from storage.records import (
+    Detection,
+    MaskSample,
+    Others,
+    Pair,
+    Prompt,
+    Record,
+    Rejected,
+    TwinCheck,
+)
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -19,6 +28,7 @@ _NAMES: dict[type[Record], str] = {
     Detection: "detection",
     MaskSample: "masks",
     TwinCheck: "check",
+    Others: "others",
     Rejected: "rejected",
 }
 
@@ -36,20 +46,23 @@ _KINDS = ", ".join(_NAMES.values())
 
 # the kind stands beside the fields of a record and is none of them
 _Fields = BeforeValidator(_without_kind)
-_ROW: TypeAdapter[Prompt | Pair | Detection | MaskSample | TwinCheck | Rejected] = TypeAdapter(
-    Annotated[
-        Annotated[Prompt, _Fields, Tag("prompt")]
-        | Annotated[Pair, _Fields, Tag("pair")]
-        | Annotated[Detection, _Fields, Tag("detection")]
-        | Annotated[MaskSample, _Fields, Tag("masks")]
-        | Annotated[TwinCheck, _Fields, Tag("check")]
-        | Annotated[Rejected, _Fields, Tag("rejected")],
-        Discriminator(
-            _kind_of,
-            custom_error_type="unknown_kind",
-            custom_error_message=f"expected an object whose {_KIND} is one of {_KINDS}",
-        ),
-    ]
+_ROW: TypeAdapter[Prompt | Pair | Detection | MaskSample | TwinCheck | Others | Rejected] = (
+    TypeAdapter(
+        Annotated[
+            Annotated[Prompt, _Fields, Tag("prompt")]
+            | Annotated[Pair, _Fields, Tag("pair")]
+            | Annotated[Detection, _Fields, Tag("detection")]
+            | Annotated[MaskSample, _Fields, Tag("masks")]
+            | Annotated[TwinCheck, _Fields, Tag("check")]
+            | Annotated[Others, _Fields, Tag("others")]
+            | Annotated[Rejected, _Fields, Tag("rejected")],
+            Discriminator(
+                _kind_of,
+                custom_error_type="unknown_kind",
+                custom_error_message=f"expected an object whose {_KIND} is one of {_KINDS}",
+            ),
+        ]
+    )
 )
 
 
@@ -57,7 +70,7 @@ def write_rows(rows: Iterable[Record]) -> bytes:
     """Write one JSON object a line, with the kind of record under ``record``.
 
     Args:
-        rows: Prompts, pairs, detections, masks, checks and rejections, in any mixture.
+        rows: Prompts, pairs, detections, masks, checks, others and rejections, in any mixture.
 
     Returns:
         UTF-8 lines; the same for the same records.

@@ -58,6 +58,8 @@ class SampleFields(BaseModel, frozen=True, strict=True, use_attribute_docstrings
     """What wrote the text."""
     counterfactual_boxes: Json[tuple[Box, ...]]
     """What the detector still sees in the counterfactual."""
+    others: Json[tuple[Instance, ...]] | None = None
+    """Objects in the image of classes that nobody asked for, where they were looked for."""
     width: int | None = Field(default=None, gt=0)
     """Pixels of all three pictures; they are held against it where it is said."""
     height: int | None = Field(default=None, gt=0)
@@ -212,9 +214,10 @@ def check_sample(parts: Mapping[str, bytes], key: str, where: str) -> SampleFiel
     """
     fields = _read_fields(SampleFields, parts[_JSON], f"{where}: {key}.{_JSON}")
     height, width = _check_parts(parts, fields, key, where)
-    for number, each in enumerate(fields.instances):
-        name = f"{where}: {key}.{_JSON}: instance {number}"
-        check_rle(each.rle, height, width, name=name)
+    for kind, found in (("instance", fields.instances), ("other", fields.others or ())):
+        for number, each in enumerate(found):
+            name = f"{where}: {key}.{_JSON}: {kind} {number}"
+            check_rle(each.rle, height, width, name=name)
     return fields
 
 

@@ -42,6 +42,7 @@ class Sample:
         mask_bytes: Label map, 16-bit grayscale PNG: ``class_id + 1``, 0 background, 65535 ignored.
         writer: What wrote the text.
         counterfactual_boxes: Objects of the same classes found in the counterfactual.
+        others: Objects in the image of classes that nobody asked for; None if nobody looked.
         source: The tar that it was read from; empty if it was made.
     """
 
@@ -59,6 +60,7 @@ class Sample:
     mask_bytes: bytes
     writer: str = ""
     counterfactual_boxes: tuple[Box, ...] = ()
+    others: tuple[Instance, ...] | None = None
     source: str = field(default="", compare=False, repr=False, kw_only=True)
 
     def member(self, kind: str) -> str:
@@ -197,6 +199,8 @@ def _describe(sample: Sample, width: int, height: int) -> bytes:
         "instances": _INSTANCES.dump_json(sample.instances).decode(),
         "counterfactual_boxes": _BOXES.dump_json(sample.counterfactual_boxes).decode(),
     }
+    if sample.others is not None:
+        fields["others"] = _INSTANCES.dump_json(sample.others).decode()
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -238,5 +242,6 @@ def _read_sample(
         mask_bytes=parts[which.mask],
         writer=fields.writer,
         counterfactual_boxes=fields.counterfactual_boxes,
+        others=fields.others,
         source=where,
     )

@@ -12,7 +12,14 @@ from storage.plan import index_of
 from storage.records import Reason, Stage
 from storage.spans import Spans
 
-DEVICE_STAGES = (Stage.PAIRS, Stage.DETECTIONS, Stage.MASKS, Stage.TWINS, Stage.CHECKS)
+DEVICE_STAGES = (
+    Stage.PAIRS,
+    Stage.DETECTIONS,
+    Stage.MASKS,
+    Stage.TWINS,
+    Stage.CHECKS,
+    Stage.OTHERS,
+)
 """The stages whose models compute on a device."""
 
 
@@ -76,6 +83,8 @@ class SliceStatus:
         seconds: Wall time spent, by stage.
         device_seconds: The same by what computed, for the stages that need a device; the name is
             empty where older records do not say.
+        others: Written samples with an object that nobody asked for, by its class; empty where that
+            was not looked for.
         under_way: Samples of unfinished shards that are decided, by stage.
         still_open: Why samples of unfinished shards are not decided, by sample key: a service did
             not deliver them, or they were opened again.
@@ -92,6 +101,7 @@ class SliceStatus:
     device_seconds: dict[Stage, dict[str, float]] = field(
         default_factory=dict[Stage, dict[str, float]]
     )
+    others: Counter[int] = field(default_factory=Counter[int])
     under_way: Counter[Stage] = field(default_factory=Counter[Stage])
     still_open: dict[str, Reason] = field(default_factory=dict[str, Reason])
 
@@ -107,6 +117,7 @@ class SliceStatus:
         self.written += commit.counts.written
         self.dropped.update(commit.counts.rejected)
         self.dropped.update(commit.counts.failed)
+        self.others.update(commit.others)
         self.num_bytes += commit.object.size if commit.object else 0
         for stage, seconds in (*commit.stage_seconds.items(), (Stage.SHARDS, commit.seconds)):
             devices = commit.device_seconds.get(stage) or {"": seconds}

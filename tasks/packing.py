@@ -48,7 +48,9 @@ def finish_shard(work: ShardWork) -> int:
             _refuse_unfinished(work)
             started = time.monotonic()
             vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
-            payload, counts = pack_shard(store, vocabulary, shard, work.states(), check)
+            payload, counts = pack_shard(
+                store, vocabulary, shard, work.states(), check, others=work.recipe.others.way
+            )
             payload = dataclasses.replace(payload, seconds=time.monotonic() - started)
             store.commit(Stage.SHARDS, shard.name, work.key, payload, counts)
             executed = 1

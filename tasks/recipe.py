@@ -5,12 +5,19 @@ from typing import Any, Self
 from pydantic import BaseModel, model_validator
 
 from models.attention_maps import MapsWanted
-from models.labellers import maps_wanted
+from models.labellers import maps_wanted, parts_of
 from models.painting.config import PainterConfig
 from models.profiles import Profile
 from models.registry import Role
 from storage.errors import InputError
-from tasks.rules import DetectionRules, MaskRules, PairRules, PromptRules, TwinRules
+from tasks.rules import (
+    DetectionRules,
+    MaskRules,
+    OtherRules,
+    PairRules,
+    PromptRules,
+    TwinRules,
+)
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -28,6 +35,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
     """When a mask is good enough."""
     twins: TwinRules = TwinRules()
     """How counterfactual images are made."""
+    others: OtherRules = OtherRules()
+    """Whether images are looked through for objects that nobody asked for."""
+
+    @property
+    def looks_for_others(self) -> bool:
+        """Whether images are looked through for objects of classes that nobody asked for."""
+        return self.others.way != "none"
 
     @property
     def paints_over(self) -> bool:
@@ -73,6 +87,30 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
             raise InputError(message)
         return self
 
+    @model_validator(mode="after")
+    def _look_at_pictures(self) -> Self:
+        if not self.looks_for_others:
+            return self
+        labeller = self.profile.labeller
+        if maps_wanted(labeller) is not None:
+            message = (
+                f"others.way is {self.others.way!r} with a labeller of the kind {labeller.kind!r}, "
+                "which knows the classes alone that its painter was asked for; expected one that "
+                "looks at pictures, such as 'grounded', or others.way 'none'"
+            )
+            raise InputError(message)
+        parts = {role: config.device for role, config in parts_of(labeller).items()}
+        if self.others.nearest:
+            parts[Role.SCOUT] = self.profile.scouting.device
+        if len(set(parts.values())) > 1:
+            found = ", ".join(f"{role} {device}" for role, device in parts.items())
+            message = (
+                f"others.way is {self.others.way!r}, and its models are on several devices "
+                f"({found}), expected one: it is held for all of them"
+            )
+            raise InputError(message)
+        return self
+
     def models(self) -> dict[Role, Any]:
         """The configurations of all models that its samples need, in the order of their work.
 
@@ -81,4 +119,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tr
         """
         models = self.profile.models()
         models.pop(Role.INPAINTER, None)
-        return {**models, Role.INPAINTER: self.profile.inpainting} if self.paints_over else models
+        models.pop(Role.SCOUT, None)
+        if self.paints_over:
+            models[Role.INPAINTER] = self.profile.inpainting
+        if self.looks_for_others and self.others.nearest:
+            models[Role.SCOUT] = self.profile.scouting
+        return models

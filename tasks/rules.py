@@ -7,7 +7,10 @@ from pydantic import BaseModel, Field, model_validator
 from models.attention_maps import MapsWanted
 from models.writing.mentions import CounterfactualRule
 
-__all__ = ["DetectionRules", "MaskRules", "PairRules", "PromptRules", "TwinRules"]
+__all__ = ["DetectionRules", "MaskRules", "OtherRules", "PairRules", "PromptRules", "TwinRules"]
+
+OthersWay = Literal["none", "ignore", "labels"]
+"""What becomes of objects that nobody asked for."""
 
 
 class Rules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -106,3 +109,41 @@ class TwinRules(Rules, frozen=True):
             message = f"feather is {self.feather:g}, expected at most grow, which is {self.grow:g}"
             raise ValueError(message)
         return self
+
+
+class OtherRules(Rules, frozen=True):
+    """Whether images are looked through for objects of classes that nobody asked for."""
+
+    way: OthersWay = "none"
+    """`none` does not look, as in the paper, so that such objects are taught as background;
+    `ignore` marks their pixels as of unknown class; `labels` makes them objects of the sample. In
+    both, their classes are kept out of the image's negatives."""
+    mentioned: bool = True
+    """Whether classes are looked for that the text names beside the sample's own."""
+    nearest: int = Field(default=5, ge=0)
+    """Of the other classes, how many are looked for: those that some part of the image is most
+    like, by the profile's scout."""
+    min_score: float = Field(default=0.35, ge=0, le=1)
+    """Least score of a box, beside the detector's own thresholds: nobody says that these objects
+    are there, so more is asked of them."""
+    max_overlap: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of such an object that may lie on the sample's own: more is one of these under
+    another name."""
+    min_area: float = Field(default=0.002, ge=0, le=1)
+    """Smallest share of the image that such an object may cover outside the sample's own."""
+    max_area: float = Field(default=0.9, ge=0, le=1)
+    """Largest share: more is a mask of the background."""
+
+    @model_validator(mode="after")
+    def _look_for_something(self) -> Self:
+        if self.way != "none" and not self.mentioned and not self.nearest:
+            message = (
+                "mentioned is false and nearest is 0, so that no class is looked for; expected one "
+                "of them, or way 'none'"
+            )
+            raise ValueError(message)
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Say what passes; what becomes of it is a matter of packing."""
+        return {name: each for name, each in super().identity().items() if name != "way"}

@@ -1,9 +1,10 @@
 """Shards: everything that is known of a shard's samples, packed, described and published."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from storage.codecs import encode_label_map
 from storage.commits import Counts
@@ -14,7 +15,9 @@ from storage.plan import ShardRange
 from storage.records import (
     Box,
     Detection,
+    Instance,
     MaskSample,
+    Others,
     PlannedSample,
     PlannedShard,
     Prompt,
@@ -29,6 +32,9 @@ from storage.vocabulary import Vocabulary
 from tasks.cells import CellState
 from tasks.declarations import Declaration, read_pictures_of, read_rows_of
 from tasks.masks import label_map
+from tasks.others import lay_others
+from tasks.recipe import Recipe
+from tasks.rules import OthersWay
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class _Parts:
     pair: EncodedPair
     masks: MaskSample
     counterfactual_boxes: tuple[Box, ...]
+    others: tuple[Instance, ...] | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ def pack_shard(
     shard: ShardRange,
     states: Sequence[CellState],
     check: Callable[[], None] = lambda: None,
+    others: OthersWay = "none",
 ) -> tuple[Payload, Counts]:
     """Pack the samples that passed all stages, and record what became of every planned one.
 
@@ -65,6 +73,7 @@ def pack_shard(
         shard: Which samples.
         states: How far they are, cell by cell; a sample that is not decided counts as failed.
         check: Called now and then; raises to give up.
+        others: What becomes of objects that nobody asked for.
 
     Returns:
         Tar (empty if no sample came through) and manifest, and where the samples went.
@@ -85,7 +94,7 @@ def pack_shard(
             dropped += [row for row in rows[stage].values() if isinstance(row, Rejected)]
             _add_seconds(seconds.setdefault(stage, {}), state, stage)
         dropped += _undelivered(store, state)
-        finished += _finished(store, state, rows, vocabulary)
+        finished += _finished(store, state, rows, vocabulary, others)
     samples = [each.sample for each in finished]
     planned = PlannedShard(
         slice_id=shard.slice_id,
@@ -104,6 +113,7 @@ def pack_shard(
         "start": shard.start,
         "stop": shard.stop,
         "classes": count_classes(described),
+        "others": _count_others(samples),
         "stage_seconds": {each: round(sum(by.values()), 3) for each, by in seconds.items()},
         "device_seconds": {
             stage: {device: round(value, 3) for device, value in by_device.items()}
@@ -148,6 +158,7 @@ def _finished(
     state: CellState,
     rows: dict[Stage, dict[str, Record]],
     vocabulary: Vocabulary,
+    way: OthersWay,
 ) -> list[_Finished]:
     planned = {sample.key: sample for sample in state.part.samples}
     last = rows[list(state.found)[-1]]
@@ -160,8 +171,10 @@ def _finished(
                 pair,
                 cast("MaskSample", rows[Stage.MASKS][pair.key]),
                 _counterfactual_boxes(rows, pair.key),
+                _others(rows, pair.key),
             ),
             vocabulary,
+            way,
         )
         for pair in _whole_pairs(store, state, passed)
     ]
@@ -186,9 +199,23 @@ def _counterfactual_boxes(rows: Mapping[Stage, Mapping[str, Record]], key: str) 
     return cast("Detection | TwinCheck", rows[stage][key]).counterfactual_boxes
 
 
-def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> _Finished:
-    class_ids = _ordered_classes(parts)
-    labels = label_map(parts.masks)
+def _others(rows: Mapping[Stage, Mapping[str, Record]], key: str) -> tuple[Instance, ...] | None:
+    """Objects that nobody asked for; None where nobody looked for them."""
+    if Stage.OTHERS not in rows:
+        return None
+    return cast("Others", rows[Stage.OTHERS][key]).instances
+
+
+def _finish_sample(parts: _Parts, vocabulary: Vocabulary, way: OthersWay) -> _Finished:
+    class_ids, instances = _ordered_classes(parts), parts.masks.instances
+    labels, others = label_map(parts.masks), parts.others or ()
+    if others and way != "none":
+        labels = lay_others(labels, others, way)
+    areas = class_areas(labels)
+    if way == "labels":
+        shown = tuple(class_id for class_id in areas if class_id not in class_ids)
+        class_ids += shown
+        instances += tuple(each for each in others if each.class_id in shown)
     sample = Sample(
         key=parts.planned.key,
         index=parts.planned.index,
@@ -198,14 +225,15 @@ def _finish_sample(parts: _Parts, vocabulary: Vocabulary) -> _Finished:
         class_names=tuple(vocabulary[class_id].name for class_id in class_ids),
         mentions=parts.prompt.mentions,
         seed=parts.planned.seed,
-        instances=parts.masks.instances,
+        instances=instances,
         image_bytes=parts.pair.image_bytes,
         counterfactual_bytes=parts.pair.counterfactual_bytes,
         mask_bytes=encode_label_map(labels),
         writer=parts.prompt.writer,
         counterfactual_boxes=parts.counterfactual_boxes,
+        others=parts.others,
     )
-    return _Finished(sample, class_areas(labels))
+    return _Finished(sample, areas)
 
 
 def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
@@ -214,13 +242,28 @@ def _ordered_classes(parts: _Parts) -> tuple[int, ...]:
     return tuple(class_id for class_id in parts.planned.class_ids if class_id in present)
 
 
+def _count_others(samples: Sequence[Sample]) -> dict[int, int]:
+    """Samples with an object that nobody asked for, by its class."""
+    found = Counter(
+        class_id
+        for sample in samples
+        for class_id in {instance.class_id for instance in sample.others or ()}
+    )
+    return dict(sorted(found.items()))
+
+
+def _depends_on(recipe: Recipe) -> dict[str, Any]:
+    """Nothing, but for what becomes of objects that nobody asked for."""
+    return {"others": recipe.others.way} if recipe.looks_for_others else {}
+
+
 DECLARATION = Declaration(
     stage=Stage.SHARDS,
     version=1,
     inputs=tuple(stage for stage in Stage if stage is not Stage.SHARDS),
     role=None,
     model=lambda _recipe: None,
-    depends_on=lambda _recipe: {},
+    depends_on=_depends_on,
     make=None,
     about="samples that came through are packed; every planned sample gets a row in the manifest",
 )

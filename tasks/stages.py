@@ -6,7 +6,7 @@ from typing import Any
 from storage.identity import digest
 from storage.plan import DatasetSpec, ShardRange
 from storage.records import PlannedSample, Stage
-from tasks import checks, detections, masks, pairs, prompts, shards, twins
+from tasks import checks, detections, masks, others, pairs, prompts, shards, twins
 from tasks.cells import short_digest
 from tasks.declarations import Declaration
 from tasks.recipe import Recipe
@@ -20,6 +20,7 @@ STAGES: Mapping[Stage, Declaration] = {
         masks.DECLARATION,
         twins.DECLARATION,
         checks.DECLARATION,
+        others.DECLARATION,
         shards.DECLARATION,
     )
 }
@@ -49,7 +50,9 @@ class StageKeys:
     def __init__(self, recipe: Recipe) -> None:
         self.stages = stages_of(recipe)
         self.inputs: Mapping[Stage, tuple[Stage, ...]] = {
-            stage: STAGES[stage].inputs for stage in self.stages if STAGES[stage].make is not None
+            stage: tuple(each for each in STAGES[stage].inputs if each in self.stages)
+            for stage in self.stages
+            if STAGES[stage].make is not None
         }
         self.reads: Mapping[Stage, tuple[Stage, ...]] = {
             stage: tuple(each for each in inputs if each not in STAGES[stage].unread(recipe))

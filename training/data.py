@@ -75,12 +75,14 @@ class Stored:
         class_ids: Vocabulary indices of its classes.
         text: What the positive image shows; empty for a real image.
         judged_class_ids: Classes that were looked for in a real image; None means all.
+        other_class_ids: Classes that were found in a generated image though nobody asked for them.
     """
 
     pair: LabelledPair
     class_ids: tuple[int, ...]
     text: str
     judged_class_ids: tuple[int, ...] | None = None
+    other_class_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -428,17 +430,18 @@ class SampleFiles:
 
         if which.twin is None:
             about = check_real(part, key, where)
-            text, judged = "", about.judged_class_ids
+            text, judged, others = "", about.judged_class_ids, ()
         else:
             about = check_sample(part, key, where)
             text, judged = about.text, None
+            others = tuple(sorted({each.class_id for each in about.others or ()}))
         pair = LabelledPair(
             picture(which.image),
             None if which.twin is None else picture(which.twin),
             decode_label_map(part[which.mask], name=f"{where}: {key}.{which.mask}"),
         )
         self.vocabulary.check_names(about.class_ids, about.class_names, where)
-        return Stored(pair, about.class_ids, text, judged)
+        return Stored(pair, about.class_ids, text, judged, others)
 
 
 def _mingled(shards: Sequence[ShardFile]) -> set[str]:
@@ -597,7 +600,10 @@ class Batches:
         stored = self.samples[index]
         pair, class_ids = self._taught(stored)
         excluded = self._exclusions.of(
-            stored.class_ids, stored.text, judged=stored.judged_class_ids
+            stored.class_ids,
+            stored.text,
+            judged=stored.judged_class_ids,
+            others=stored.other_class_ids,
         )
         return SampleTile(pair, class_ids, excluded)
 

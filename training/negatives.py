@@ -37,7 +37,11 @@ class Exclusions:
         self._every = frozenset(range(len(vocabulary))) if config.unjudged else frozenset[int]()
 
     def of(
-        self, class_ids: Sequence[int], text: str, judged: Sequence[int] | None = None
+        self,
+        class_ids: Sequence[int],
+        text: str,
+        judged: Sequence[int] | None = None,
+        others: Sequence[int] = (),
     ) -> tuple[int, ...]:
         """List the names that must not be negatives of an image.
 
@@ -45,11 +49,12 @@ class Exclusions:
             class_ids: Vocabulary indices of the image's own classes.
             text: What the image shows.
             judged: Classes that were looked for in the image; None means all.
+            others: Classes that were found in it though nobody asked for them.
 
         Returns:
             Vocabulary indices, ascending; own classes may be among them.
         """
-        found = {j for i in class_ids for j in self._related[i]}
+        found = {j for i in class_ids for j in self._related[i]}.union(others)
         if self._owners:
             words = _words(text)
             found.update(

@@ -8,6 +8,7 @@ from typing import Any
 from evaluation.reports.text_quality import TextQuality
 from evaluation.reports.tiles import Tile
 from evaluation.reports.yields import ClassYield, StageYield, Yields
+from storage.card import count_others
 from storage.store import Store
 from storage.summaries import CommittedShard
 
@@ -85,6 +86,7 @@ class DatasetFacts:
         stages: A bar for each stage.
         classes: A bar for each class, lowest yield first.
         classes_note: Which classes are shown.
+        others: Samples with an object that nobody asked for, by its class, most first.
         shards: The first shards.
         num_shards: All of them.
         num_bytes: Size of all tars.
@@ -99,6 +101,7 @@ class DatasetFacts:
     stages: list[StageBar]
     classes: list[ClassBar]
     classes_note: str
+    others: dict[str, int]
     shards: list[CommittedShard]
     num_shards: int
     num_bytes: int
@@ -150,6 +153,7 @@ def describe_dataset(
         ],
         classes=[_class_bar(row) for row in worst[:_MAX_CLASSES]],
         classes_note=note,
+        others=count_others(store, store.status()),
         shards=shards[:_MAX_SHARDS_LISTED],
         num_shards=len(shards),
         num_bytes=sum(s.commit.object.size for s in shards if s.commit.object is not None),

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from storage.codecs import decode_image, decode_label_map
+from storage.codecs import decode_image, decode_label_map, decode_rle
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
@@ -46,7 +46,7 @@ class Quadruplet:
         sample: Text, mentions and names.
         image: Positive, RGB.
         counterfactual: Counterfactual, RGB.
-        overlay: Positive with the masks over it.
+        overlay: Positive with the masks over it, and outlines of objects that nobody asked for.
     """
 
     sample: Sample
@@ -65,7 +65,11 @@ class Quadruplet:
         labels = decode_label_map(sample.mask_bytes, name=sample.member("mask"))
         name = sample.member("counterfactual")
         counterfactual = decode_image(sample.counterfactual_bytes, name=name)
-        return cls(sample, image, counterfactual, overlay(image, labels))
+        shown = overlay(image, labels)
+        for other in sample.others or ():  # outlined, whatever their pixels are labelled
+            mask = decode_rle(other.rle, *labels.shape, name=sample.member("mask"))
+            shown[_outline(mask)] = class_colour(other.class_id + 1)
+        return cls(sample, image, counterfactual, shown)
 
 
 def class_colour(label: int) -> tuple[int, int, int]:

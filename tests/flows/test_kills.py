@@ -42,7 +42,7 @@ def of_stage(step, stage):
 
 FAULTS = [
     *(of_stage(step, "shards") for step in FIRST_COMMIT),
-    *(of_stage(step, stage) for stage in ("prompts", "pairs", "masks") for step in PIECE),
+    *(of_stage(step, stage) for stage in ("prompts", "pairs", "masks", "others") for step in PIECE),
     *RUN,
 ]
 
@@ -81,6 +81,7 @@ def generator(server, tmp_path_factory):
         "texts_per_class_set": 1,
         "detections": {"counterfactual": "record", "require": "any"},
         "masks": {"min_area": 0.0, "max_area": 1.0},
+        "others": {"way": "ignore", "min_score": 0.0},
         "samples": SAMPLES,
         "samples_per_shard": SIZE,
     }

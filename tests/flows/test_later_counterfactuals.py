@@ -140,7 +140,9 @@ def test_another_labelling_takes_the_counterfactuals_over_too(tmp_path):
 def test_plan_and_status_know_the_stages(tmp_path):
     make(tmp_path / "d", **LATER)
     plan = describe_plan(parameters(tmp_path / "d", **LATER))
-    assert [(each.stage, each.committed) for each in plan.stages] == [(s, 2) for s in Stage]
+    assert [(each.stage, each.committed) for each in plan.stages] == [
+        (s, 2) for s in Stage if s is not Stage.OTHERS
+    ]
 
 
 @pytest.mark.parametrize("way", ["paint", "inpaint"])

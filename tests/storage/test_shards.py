@@ -126,6 +126,25 @@ def test_an_instance_of_another_size_is_not_written(sample):
         pack([dataclasses.replace(sample(0), instances=(large,))])
 
 
+def test_what_was_found_unasked_comes_back_and_is_not_written_where_nobody_looked(sample, tmp_path):
+    found = sample(0).instances
+    for others in (None, (), found):
+        path = tmp_path / "train-o.tar"
+        path.write_bytes(pack([dataclasses.replace(sample(0), others=others)]))
+        [back] = iterate(path)
+        assert back.others == others
+        with tarfile.open(path) as archive:
+            fields = json.load(archive.extractfile(f"{back.key}.json"))
+        assert ("others" in fields) is (others is not None)
+        assert None not in fields.values()
+
+
+def test_an_unasked_object_of_another_size_is_not_written(sample):
+    wrong = sample(0).instances[0].model_copy(update={"rle": encode_rle(np.ones((3, 3), bool))})
+    with pytest.raises(InputError, match="other 0"):
+        pack([dataclasses.replace(sample(0), others=(wrong,))])
+
+
 def test_a_sample_without_classes_is_refused(sample):
     with pytest.raises(InputError, match="0 class ids"):
         pack([dataclasses.replace(sample(0), class_ids=(), class_names=())])

@@ -219,6 +219,19 @@ class FakeSegmenter:
         return CutMasks(masks, np.full(len(boxes), _SCORE, dtype=np.float32))
 
 
+class FakeScout:
+    """Says how much of an image has the colour of a class's first phrase."""
+
+    def likeness(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        phrases: Sequence[tuple[str, ...]],
+    ) -> Float32[np.ndarray, "images classes"]:
+        """The share of each image's pixels that look like each class."""
+        shares = [[_alike(image, _colour(own[0])).mean() for own in phrases] for image in images]
+        return np.array(shares, np.float32).reshape(len(images), len(phrases))
+
+
 class FakeLabeller(FakeDetector):
     """Finds what `FakeDetector` finds, and cuts it out as `FakeSegmenter` does, in one pass."""
 

@@ -8,12 +8,14 @@ from flows.generation_run import prepare
 from models.painting.config import PainterConfig
 from models.registry import Role
 from models.writing.chat_config import ChatWriterConfig
-from storage.plan import plan_shard
+from storage.errors import InputError
+from storage.plan import ShardRange, plan_shard
 from storage.records import Stage
 from storage.slices import resolve_slice
 from storage.vocabulary import load_vocabulary
+from tasks.recipe import Recipe
 from tasks.resident import ResidentModels
-from tasks.rules import TwinRules
+from tasks.rules import OtherRules, TwinRules
 from tasks.stages import STAGES, StageKeys, stage_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
@@ -101,7 +103,7 @@ def test_who_paints_no_object_over_has_the_stages_and_keys_that_there_were_befor
 
 def test_who_paints_objects_over_has_two_stages_more(parameters):
     keys = StageKeys(other(parameters, **PAINTED_OVER).recipe)
-    assert keys.stages == list(Stage)
+    assert keys.stages == [stage for stage in Stage if stage is not Stage.OTHERS]
     described = keys.describe()
     assert set(described) == {"prompts", "pairs", "detections", "masks", "twins", "checks"}
     usual = StageKeys(parameters.recipe).describe()
@@ -122,6 +124,76 @@ def test_a_rule_is_part_of_the_stage_alone_that_it_is_about(parameters, change, 
     before = StageKeys(other(parameters, **PAINTED_OVER).recipe).describe()
     after = StageKeys(other(parameters, **(PAINTED_OVER | change)).recipe).describe()
     assert {stage for stage in before if before[stage] != after[stage]} == stages
+
+
+LOOKED_THROUGH = {"others": {"way": "ignore"}}
+
+
+def test_who_looks_for_no_others_has_the_stages_and_keys_that_there_were_before(parameters):
+    keys = StageKeys(parameters.recipe)
+    unused = {"others": {"nearest": 9, "min_score": 0.1, "mentioned": False}}
+    same = StageKeys(other(parameters, **unused).recipe)
+    assert same.stages == keys.stages
+    assert same.describe() == keys.describe()
+    assert "others" not in str(keys.describe())
+    spec, shard = parameters.spec, ShardRange("0" * 8, 0, 0, 4, 4)
+    assert same.shard_key(spec, shard) == keys.shard_key(spec, shard)
+
+
+def test_who_looks_for_others_has_a_stage_more_and_what_is_done_with_them_is_packing(parameters):
+    usual = StageKeys(parameters.recipe).describe()
+    keys = StageKeys(other(parameters, **LOOKED_THROUGH).recipe)
+    assert keys.stages == ["prompts", "pairs", "detections", "masks", "others", "shards"]
+    assert keys.inputs[Stage.OTHERS] == (Stage.PROMPTS, Stage.PAIRS, Stage.MASKS)
+    described = keys.describe()
+    own = described.pop("others")
+    assert set(own) == {"vocabulary", "detector", "segmenter", "scout", "rules"}
+    assert described.pop("shards") == {"others": "ignore"}
+    assert described == usual
+    labels = StageKeys(other(parameters, others={"way": "labels"}).recipe).describe()
+    assert labels["others"] == own
+    assert labels["shards"] == {"others": "labels"}
+
+
+def test_with_later_counterfactuals_the_check_comes_first_and_its_boxes_are_not_read(parameters):
+    later = {"twins": {"way": "later"}, **LOOKED_THROUGH}
+    keys = StageKeys(other(parameters, **later).recipe)
+    assert keys.stages == list(Stage)
+    assert Stage.CHECKS in keys.inputs[Stage.OTHERS]
+    assert Stage.CHECKS not in keys.reads[Stage.OTHERS]
+
+
+def test_without_likeness_there_is_no_scout(parameters):
+    recipe = other(parameters, others={"way": "ignore", "nearest": 0}).recipe
+    assert "scout" not in StageKeys(recipe).describe()["others"]
+    assert Role.SCOUT not in recipe.models(), "its weights need not be there"
+    looked = other(parameters, **LOOKED_THROUGH).recipe
+    assert looked.models()[Role.SCOUT].model == recipe.profile.student.clip
+    assert Role.SCOUT not in parameters.recipe.models()
+
+
+def test_a_profile_may_name_its_scout(parameters):
+    recipe = other(parameters, **LOOKED_THROUGH).recipe
+    own = recipe.profile.scouting.model_copy(update={"windows": 4})
+    profile = recipe.profile.model_copy(update={"scout": own})
+    named = recipe.model_copy(update={"profile": profile.on_device("cpu", 3)})
+    assert StageKeys(named).describe()["others"]["scout"]["windows"] == 4
+    assert named.models()[Role.SCOUT].batch_size == 3
+
+
+def test_who_knows_the_painters_classes_alone_cannot_look_for_others(parameters):
+    with pytest.raises(InputError, match=r"others\.way is 'ignore' with a labeller of the kind"):
+        assert other(
+            parameters, labeller={"kind": "diffumask", "min_presence": 0.1}, **LOOKED_THROUGH
+        ).recipe
+
+
+def test_models_that_look_for_others_share_a_device(parameters):
+    profile = parameters.recipe.profile
+    parts = {"segmenter": profile.labeller.segmenter.model_copy(update={"device": "cuda:1"})}
+    moved = profile.model_copy(update={"labeller": profile.labeller.model_copy(update=parts)})
+    with pytest.raises(InputError, match=r"segmenter cuda:1.*expected one"):
+        Recipe(profile=moved, others=OtherRules(way="labels"))
 
 
 def test_a_profile_may_name_who_paints_over(parameters):

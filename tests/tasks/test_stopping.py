@@ -11,7 +11,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 
-from fakes import FakeDetector, FakeInpainter, FakePainter, FakeSegmenter, FakeWriter
+from fakes import (
+    FakeDetector,
+    FakeInpainter,
+    FakePainter,
+    FakeScout,
+    FakeSegmenter,
+    FakeWriter,
+)
 from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.protocols import TextAnswer
@@ -33,10 +40,12 @@ MADE_IN_PIECES = [stage for stage, each in STAGES.items() if each.make is not No
 IN_STEPS = [stage for stage in MADE_IN_PIECES if stage is not Stage.PROMPTS]
 USUAL, PAINTED_OVER = {}, {"twins": {"way": "inpaint", "grow": 0.1}}
 LATER = {"twins": {"way": "later"}}
+LOOKED_THROUGH = {"others": {"way": "ignore"}}
 STEPS_OF_RECIPES = [
     *((stage, USUAL) for stage in IN_STEPS if not stage.is_optional),
-    *((stage, PAINTED_OVER) for stage in IN_STEPS),
+    *((stage, PAINTED_OVER) for stage in IN_STEPS if stage is not Stage.OTHERS),
     (Stage.TWINS, LATER),
+    (Stage.OTHERS, LOOKED_THROUGH),
 ]
 
 
@@ -70,6 +79,7 @@ class Fakes(ResidentModels):
             Role.DETECTOR: FakeDetector(),
             Role.SEGMENTER: FakeSegmenter(),
             Role.INPAINTER: FakeInpainter(),
+            Role.SCOUT: FakeScout(),
         }
 
     def model(self, config, objects):
@@ -132,12 +142,17 @@ def whole_of(tmp_path_factory):
     @functools.cache
     def make_whole(way):
         root = tmp_path_factory.mktemp("whole") / "d"
-        recipe = {"": USUAL, "inpaint": PAINTED_OVER, "later": LATER}[way]
+        recipe = {
+            "": USUAL,
+            "inpaint": PAINTED_OVER,
+            "later": LATER,
+            "ignore": LOOKED_THROUGH,
+        }[way]
         with prepare(parameters(root, **recipe), Fakes()) as run:
             assert make(run) is None
         return tar(root)
 
-    return lambda recipe: make_whole(recipe.get("twins", {}).get("way", ""))
+    return lambda recipe: make_whole(next((own["way"] for own in recipe.values()), ""))
 
 
 @pytest.fixture

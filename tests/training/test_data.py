@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from storage.codecs import encode_rle
 from storage.errors import DataError, InputError
+from storage.records import Instance
 from storage.shards import pack
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
@@ -98,6 +100,30 @@ def test_a_class_that_the_text_names_is_no_negative(draw, tmp_path):
         shown = [bus in row for row in batch.class_ids[:, 1:].tolist()]
         assert any(shown) is not mentioned
         assert batch.active.all()
+
+
+def test_a_class_that_was_found_unasked_is_no_negative(draw, tmp_path):
+    """The detector saw a bus beside what the text was written for."""
+    bus = load_vocabulary("miniature").by_name("bus").class_id
+    drawn = [sample for sample in map(draw, range(8)) if bus not in sample.class_ids]
+    mask = np.zeros((64, 64), np.bool_)
+    mask[:4, :4] = True
+    seen = Instance(
+        class_id=bus,
+        score=0.5,
+        predicted_iou=0.5,
+        xyxy=(0, 0, 4, 4),
+        area=16,
+        rle=encode_rle(mask),
+    )
+    for others in (None, (), (seen,)):
+        folder = tmp_path / str(others is not None and len(others))
+        folder.mkdir()
+        tar = pack([replace(sample, others=others) for sample in drawn])
+        (folder / "train-0.tar").write_bytes(tar)
+        samples = SampleFiles(find_shards(str(folder)), load_vocabulary("miniature"))
+        batch = Batches(samples, plan(classes_per_image=13)).batch(0, 50)
+        assert any(bus in row for row in batch.class_ids.tolist()) is not bool(others)
 
 
 def test_a_name_that_must_not_teach_fills_up_without_teaching(draw, tmp_path):
