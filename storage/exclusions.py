@@ -1,7 +1,8 @@
 """Exclusions: finished samples that nobody is to train on, and why.
 
 A tar never changes, so what turns out to be wrong in it is named beside it, by acts
-(`storage.acts`) in `.engine/exclusions`; undoing is an act too. The last line about a sample counts.
+(`storage.acts`) in `.engine/exclusions`; undoing is an act too. The last line about a sample
+counts.
 """
 
 from collections.abc import Collection, Iterable, Sequence

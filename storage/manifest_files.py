@@ -61,7 +61,6 @@ def read_columns(
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
         _check_texts(table, name)
-        return table
     except DataError:
         raise
     except Exception as error:
@@ -69,6 +68,7 @@ def read_columns(
         # operating system, whatever its decoders meet first.
         message = f"{name} is not a readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error
+    return table
 
 
 def _check_version(found: pa.Schema, schema: pa.Schema, name: str) -> None:
