@@ -9,6 +9,7 @@ what is found against the digests of the manifest.
 
 import re
 import tarfile
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class _Header:
 
 
 class ArchiveSearch:
-    """Finds samples in an archive of ours; for one thread at a time.
+    """Finds samples in an archive of ours; may be asked from any thread.
 
     Args:
         objects: The dataset.
@@ -64,13 +65,15 @@ class ArchiveSearch:
         # where samples begin by their place; -1 is the archive's begin, the last one its end
         self._known = {-1: 0, len(self._places): size}
         self._at, self._buffer = 0, b""
+        self._lock = threading.Lock()
 
-    def members(self, key: str, kinds: Sequence[str] = ()) -> dict[str, bytes]:
+    def members(self, key: str, kinds: Sequence[str] = (), *, most: int = 0) -> dict[str, bytes]:
         """Read members of a sample.
 
         Args:
             key: Its key.
             kinds: Extensions of those that are wanted, as far as they are there; all if empty.
+            most: After so many the others are not looked for; 0 for all.
 
         Returns:
             Bytes by extension.
@@ -81,6 +84,10 @@ class ArchiveSearch:
         """
         if key not in self._places:
             self._refuse(f"has no sample {key} by its record")
+        with self._lock:
+            return self._members(key, kinds, most)
+
+    def _members(self, key: str, kinds: Sequence[str], most: int) -> dict[str, bytes]:
         begin = self._begin_of(self._places[key])
         if begin is None:
             self._refuse(f"has no sample {key}")
@@ -92,7 +99,7 @@ class ArchiveSearch:
                 break
             if not kinds or header.kind in kinds:
                 found[header.kind] = self._read(header)
-            if kinds and len(found) == len(kinds):
+            if len(found) == (most or len(kinds) or -1):
                 break
         self._buffer = b""
         return found

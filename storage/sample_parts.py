@@ -7,11 +7,14 @@ is damaged is named among the problems, and is left out.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from storage.commits import Commit, read_commit
 from storage.errors import DataError
 from storage.records import Stage
-from storage.sample_columns import SampleColumns
+from storage.sample_columns import WRITTEN, SampleColumns
 from storage.store import Store
 
 
@@ -31,6 +34,12 @@ class SamplePart:
     def version(self) -> str:
         """Digest of its manifest."""
         return _version(self.commit)
+
+    @cached_property
+    def written(self) -> frozenset[str]:
+        """Keys of the samples in its tar."""
+        found = np.flatnonzero(self.columns.fates.among([WRITTEN]))
+        return frozenset(self.columns.keys[row] for row in found)
 
 
 def read_parts(

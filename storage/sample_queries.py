@@ -12,7 +12,7 @@ from pydantic import Field
 from storage.exclusions import Exclusion
 from storage.marks import Marked
 from storage.records import Record
-from storage.sample_columns import WRITTEN, SampleColumns
+from storage.sample_columns import SampleColumns
 from storage.sample_parts import SamplePart
 
 __all__ = ["SampleFacts", "SampleQuery"]
@@ -120,8 +120,7 @@ class Samples:
     @cached_property
     def written(self) -> frozenset[str]:
         """Keys of the samples in tars."""
-        found = np.flatnonzero(self.columns.fates.among([WRITTEN]))
-        return frozenset(self.columns.keys[row] for row in found)
+        return frozenset[str]().union(*(part.written for part in self.parts))
 
     @cached_property
     def _ends(self) -> Int[np.ndarray, " parts"]:

@@ -133,6 +133,12 @@ class SampleTable:
         row = samples.rows.get(key)
         return None if row is None else samples.part_of(row)
 
+    def index(self, key: str) -> int | None:
+        """Position of a sample in its slice; None if there is no such sample."""
+        samples = self._view.samples
+        row = samples.rows.get(key)
+        return None if row is None else int(samples.columns.index[row])
+
     def row(self, key: str) -> ManifestRow | None:
         """All that the manifest says of a sample; None if there is no such sample.
 
