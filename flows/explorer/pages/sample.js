@@ -176,7 +176,7 @@ function facts(sample) {
   const areas = sample.classes_in_full.filter((each) => each.area !== null).map((each) => make("tr", {},
     make("td", {}, make("bdi", {}, each.name)),
     make("td", {}, `${number(each.area)} px`),
-    make("td", {}, pixels ? `${number((100 * each.area) / pixels)} %` : "")));
+    make("td", {}, pixels ? `${((100 * each.area) / pixels).toFixed(1)} %` : "")));
   const history = sample.history.map((each) => make("li", { dir: "auto" },
     `${each.at.slice(0, 16).replace("T", " ")} ${each.who}: ${each.act} ${each.why ?? each.text ?? ""}`));
   const json = (title, value) => value
