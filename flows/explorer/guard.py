@@ -35,10 +35,6 @@ _PROTECTION: Mapping[str, str] = {
 }
 
 
-class _TooLargeError(Exception):
-    """A request has more bytes than `MAX_BODY`."""
-
-
 class Guard:
     """Lets through what comes from the page.
 
@@ -92,14 +88,11 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope["path"]).removeprefix(f"/{self.token}")
         inner = {**scope, "path": path, "raw_path": path.encode("utf-8", "replace")}
-        try:
-            await self._app(inner, _limited(receive), send)
-        except _TooLargeError:
-            answer = _refuse(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"expected at most {MAX_BODY} bytes in a request",
-            )
-            await answer(scope, receive, send)
+        body = await _whole_body(receive)
+        if body is None:
+            await _refuse_large()(scope, receive, send)
+        else:
+            await self._app(inner, _replayed(body, receive), send)
 
 
 def _same(one: str, other: str) -> bool:
@@ -139,18 +132,30 @@ def _refuse_large() -> Response:
     return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
 
 
-def _limited(receive: Receive) -> Receive:
-    read = 0
-
-    async def limited() -> Message:
-        nonlocal read
+async def _whole_body(receive: Receive) -> bytes | None:
+    """The body of a request; None if it is larger than any of the page's."""
+    body = b""
+    while True:
         message = await receive()
-        read += len(message.get("body", b""))
-        if read > MAX_BODY:
-            raise _TooLargeError
-        return message
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return None
+        if not message.get("more_body"):
+            return body
 
-    return limited
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give the body once, then what comes after it."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
 
 
 def _protected(send: Send) -> Send:

@@ -61,6 +61,7 @@ def _listening(port: int) -> Generator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((_HOST, port))
+            listener.listen()
         except OSError as error:
             message = (
                 f"port {port} cannot be listened on ({error.strerror}): give another one with "
