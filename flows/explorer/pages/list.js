@@ -217,14 +217,15 @@ function again() {
 let waiting = 0;
 function filtersChanged(event) {
   clearTimeout(waiting);
-  if (event.target.id === "class") {
+  if (event.target.id === "class" && event.target.value !== "") {
     const id = Number(event.target.value);
     event.target.value = "";
     state.query = { ...state.query, classes: [...new Set([...(state.query.classes ?? []), id])] };
     writeClasses();
   }
   readFilters();
-  waiting = setTimeout(again, event.type === "input" ? 250 : 0);
+  // words and numbers are typed letter by letter
+  waiting = setTimeout(again, event.target.matches("input:not([type=checkbox])") ? 250 : 0);
 }
 
 async function reload() {
@@ -291,9 +292,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
-byId("filters").addEventListener("input", filtersChanged);
-byId("filters").addEventListener("change", filtersChanged);
-for (const name of ["order", "descending"]) byId(name).addEventListener("change", filtersChanged);
+for (const name of ["filters", "order", "descending"]) byId(name).addEventListener("input", filtersChanged);
 byId("clear").addEventListener("click", () => {
   state.query = {};
   writeFilters();
