@@ -42,7 +42,7 @@ class SamplePart:
         return frozenset(self.columns.keys[row] for row in found)
 
 
-def read_parts(
+def read_finished_parts(
     store: Store, known: Mapping[str, SamplePart]
 ) -> tuple[tuple[SamplePart, ...], tuple[str, ...]]:
     """Read the finished shards of a dataset, by name.

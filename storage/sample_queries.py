@@ -17,10 +17,10 @@ from storage.sample_parts import SamplePart
 
 __all__ = ["SampleFacts", "SampleQuery"]
 
-Measure = Literal["score", "iou", "area", "agreement", "objects"]
+SampleMeasure = Literal["score", "iou", "area", "agreement", "objects"]
 """What samples can be measured by, see `SampleColumns`; ``agreement`` is that of noise learning, of
 the samples that it has judged."""
-Order = Literal["plan", "score", "iou", "area", "agreement", "objects"]
+SampleOrder = Literal["plan", "score", "iou", "area", "agreement", "objects"]
 
 _MANY = 4000
 
@@ -32,9 +32,9 @@ class SampleQuery(Record, frozen=True):
     """Classes that a sample has, all of them."""
     fates: tuple[str, ...] = Field(default=(), max_length=_MANY)
     """`WRITTEN` or reasons, one of them."""
-    least: dict[Measure, float] = Field(default_factory=dict[Measure, float])
+    least: dict[SampleMeasure, float] = Field(default_factory=dict[SampleMeasure, float])
     """Smallest values."""
-    most: dict[Measure, float] = Field(default_factory=dict[Measure, float])
+    most: dict[SampleMeasure, float] = Field(default_factory=dict[SampleMeasure, float])
     """Largest values; a sample without a value is in no range."""
     words: str = Field(default="", max_length=_MANY)
     """Words of the text, all of them, in any case."""
@@ -46,7 +46,7 @@ class SampleQuery(Record, frozen=True):
     """Whether it is flagged."""
     noted: bool | None = None
     """Whether there is a note about it."""
-    order: Order = "plan"
+    order: SampleOrder = "plan"
     """What it is sorted by; samples without a value come last."""
     descending: bool = False
     """Whether the largest come first."""
@@ -73,7 +73,7 @@ class SampleFacts:
     fate: str
     stage: str
     classes: list[str]
-    measures: dict[Measure, float]
+    measures: dict[SampleMeasure, float]
     excluded: str
     marked: Marked
     version: str
@@ -98,7 +98,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Samples:
+class Snapshot:
     """All samples of some shards; never changes.
 
     Attributes:
@@ -154,11 +154,11 @@ class SampleView:
         said: What was said.
     """
 
-    samples: Samples = field(default_factory=Samples)
+    samples: Snapshot = field(default_factory=Snapshot)
     said: Said = field(default_factory=Said)
 
     @cached_property
-    def measures(self) -> dict[Measure, Float[np.ndarray, " samples"]]:
+    def measures(self) -> dict[SampleMeasure, Float[np.ndarray, " samples"]]:
         """What samples can be measured by; NaN where one has no value."""
         columns, rows = self.samples.columns, self.samples.rows
         agreement = np.full(len(columns), np.nan)
@@ -200,7 +200,7 @@ class SampleView:
         """What is known of a sample."""
         columns = self.samples.columns
         part, key = self.samples.part_of(row), columns.keys[row]
-        values: dict[Measure, float] = {
+        values: dict[SampleMeasure, float] = {
             name: float(column[row])
             for name, column in self.measures.items()
             if not np.isnan(column[row])

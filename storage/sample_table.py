@@ -16,8 +16,8 @@ from storage.exclusions import EXCLUSIONS, Exclusion, latest
 from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
 from storage.sample_columns import TextColumn
-from storage.sample_parts import SamplePart, read_parts
-from storage.sample_queries import Said, SampleFacts, SampleQuery, Samples, SampleView
+from storage.sample_parts import SamplePart, read_finished_parts
+from storage.sample_queries import Said, SampleFacts, SampleQuery, Snapshot, SampleView
 from storage.store import Store
 
 __all__ = ["SampleTable"]
@@ -50,10 +50,10 @@ class SampleTable:
         """
         with self._lock:
             known = {part.version: part for part in self._view.samples.parts}
-            parts, self._problems = read_parts(self._store, known)
+            parts, self._problems = read_finished_parts(self._store, known)
             kept = {part.version for part in parts}
             self._texts = {each: text for each, text in self._texts.items() if each in kept}
-            self._show(SampleView(Samples(parts), self._view.said))
+            self._show(SampleView(Snapshot(parts), self._view.said))
             self.hear()
 
     def hear(self) -> None:

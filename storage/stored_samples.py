@@ -38,8 +38,6 @@ from storage.sample_members import SampleFields, check_sample, sample_parts
 from storage.sample_parts import SamplePart
 from storage.store import Store
 
-__all__ = ["StoredObject", "StoredSample"]
-
 _IMAGES, _TWINS = ("jpg", "png"), ("cf.jpg", "cf.png")
 _MOST_SAMPLES, _MOST_ARCHIVES, _MOST_UNITS = 8, 128, 256
 _FREED = (
