@@ -86,10 +86,12 @@ class Said:
     Attributes:
         exclusions: The last word about each, by key.
         marks: Flags and notes that hold, by key.
+        agreements: What noise learning measured last of each that it spoke of, in [0, 1], by key.
     """
 
     exclusions: Mapping[str, Exclusion] = field(default_factory=dict[str, Exclusion])
     marks: Mapping[str, Marked] = field(default_factory=dict[str, Marked])
+    agreements: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def why_excluded(self, key: str) -> str:
         """Why a sample is left out; empty if it is not."""
@@ -162,9 +164,9 @@ class SampleView:
         """What samples can be measured by; NaN where one has no value."""
         columns, rows = self.samples.columns, self.samples.rows
         agreement = np.full(len(columns), np.nan)
-        for key, line in self.said.exclusions.items():
-            if line.score is not None and key in rows:
-                agreement[rows[key]] = line.score
+        for key, value in self.said.agreements.items():
+            if key in rows:
+                agreement[rows[key]] = value
         return {
             "score": columns.score,
             "iou": columns.iou,

@@ -17,7 +17,7 @@ from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
 from storage.sample_columns import TextColumn
 from storage.sample_parts import SamplePart, read_finished_parts
-from storage.sample_queries import Said, SampleFacts, SampleQuery, Snapshot, SampleView
+from storage.sample_queries import Said, SampleFacts, SampleQuery, SampleView, Snapshot
 from storage.store import Store
 
 __all__ = ["SampleTable"]
@@ -65,7 +65,12 @@ class SampleTable:
         with self._lock:
             changed = [acts.look(self._store.objects) for acts in (self._excluded, self._marked)]
             if any(changed):
-                said = Said(latest(self._excluded.lines), current_marks(self._marked.lines))
+                lines = [*self._excluded.lines]
+                said = Said(
+                    exclusions=latest(lines),
+                    marks=current_marks(self._marked.lines),
+                    agreements={each.key: each.score for each in lines if each.score is not None},
+                )
                 self._show(SampleView(self._view.samples, said))
 
     @property

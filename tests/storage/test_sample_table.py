@@ -112,6 +112,7 @@ def test_agreement_is_that_of_noise_learning(store):
         why="noise", score=0.25,
     )  # fmt: skip
     EXCLUSIONS.append(store.objects, [line, line.model_copy(update={"key": "elsewhere"})])
+    include_samples(store, [key_of(3)], **ME)
     table = table_of(store)
     assert keys(table, most={"agreement": 0.5}) == [3]
     assert keys(table, order="agreement")[0] == 3
