@@ -24,6 +24,7 @@ QUICK = (
     "shard_read",
     "training_start",
     "resume_scan",
+    "explore",
     "preparation",
     "startup",
     "orchestration",

@@ -1,35 +1,25 @@
 """Exclusions: finished samples that nobody is to train on, and why.
 
-A tar never changes, so what turns out to be wrong in it is named beside it. Every act is a file of
-its own that is written once and never changed, one sample a line; undoing is an act too. The last
-line about a sample counts.
-
-    <root>/.engine/exclusions/<six digits>-<16 hex>.jsonl    an act: its number, and its digest
+A tar never changes, so what turns out to be wrong in it is named beside it, by acts
+(`storage.acts`) in `.engine/exclusions`; undoing is an act too. The last line about a sample
+counts.
 """
 
-import hashlib
-import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from storage.acts import ActFolder
 from storage.commits import Commit
-from storage.errors import DataError, InputError
-from storage.identity import canonical_json
+from storage.errors import InputError
 from storage.layout import EXCLUSION_FOLDER
 from storage.objects import ObjectStore
-from storage.records import Record, read_record
+from storage.records import Record
 from storage.store import Store
 
 __all__ = ["Exclusion", "excluded_keys", "read_exclusions"]
-
-_NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.jsonl")
-_RESTORE = (
-    "restore it from a copy of your own; 'magicseg verify --repair' puts it aside, and what it "
-    "said of samples is lost"
-)
 
 JudgedBy = Literal["hand", "noise-learning"]
 """Who says so: a person, or the agreement of segmenters that were trained on other samples."""
@@ -54,16 +44,17 @@ class Exclusion(Record, frozen=True):
     """What the judge measured in [0, 1]; for noise learning the agreement."""
 
 
+EXCLUSIONS = ActFolder(EXCLUSION_FOLDER, Exclusion)
+"""Where they lie."""
+
+
 def read_exclusions(objects: ObjectStore) -> list[Exclusion]:
     """Read all that was ever said of samples, in the order in which it was.
 
     Raises:
         DataError: A file is damaged; names it.
     """
-    found: list[Exclusion] = []
-    for path in objects.paths(EXCLUSION_FOLDER):
-        found += _read(objects, path)
-    return found
+    return EXCLUSIONS.read(objects)
 
 
 def latest(history: Iterable[Exclusion]) -> dict[str, Exclusion]:
@@ -98,14 +89,17 @@ def append_exclusions(objects: ObjectStore, lines: Sequence[Exclusion]) -> None:
         objects: The dataset.
         lines: At least one.
     """
-    data = b"".join(canonical_json(line) + b"\n" for line in lines)
-    sha256 = hashlib.sha256(data).hexdigest()[:16]
-    numbers = [int(match[1]) for path in objects.paths(EXCLUSION_FOLDER) if (match := _match(path))]
-    number = max(numbers, default=0) + 1
-    objects.write_new(f"{EXCLUSION_FOLDER}/{number:06d}-{sha256}.jsonl", data)
+    EXCLUSIONS.append(objects, lines)
 
 
-def exclude_samples(store: Store, keys: Sequence[str], *, who: str, why: str) -> int:
+def exclude_samples(
+    store: Store,
+    keys: Sequence[str],
+    *,
+    who: str,
+    why: str,
+    known: Collection[str] | None = None,
+) -> int:
     """Leave samples out from now on; those that are left out already stay so.
 
     Args:
@@ -113,6 +107,8 @@ def exclude_samples(store: Store, keys: Sequence[str], *, who: str, why: str) ->
         keys: Of samples that are in finished shards.
         who: User and machine.
         why: The reason, in words.
+        known: Keys of all samples in finished shards, from a caller who has them; nothing to read
+            them in the manifests.
 
     Returns:
         How many were not left out before.
@@ -120,7 +116,7 @@ def exclude_samples(store: Store, keys: Sequence[str], *, who: str, why: str) ->
     Raises:
         InputError: One is in no finished shard, or no reason is given.
     """
-    _refuse_unknown(keys, written_keys(store))
+    _refuse_unknown(keys, written_keys(store) if known is None else known)
     return _say(store, keys, "exclude", who=who, why=why)
 
 
@@ -176,25 +172,6 @@ def written_keys(store: Store) -> set[str]:
     return found
 
 
-def carry_exclusions(source: ObjectStore, target: ObjectStore, rename: Callable[[str], str]) -> int:
-    """Say of a copy what was said of its source, unless it has been said there before.
-
-    Args:
-        source: The dataset that was copied.
-        target: The copy.
-        rename: Gives the key that a sample has there.
-
-    Returns:
-        How many lines were new.
-    """
-    known = set(read_exclusions(target))
-    lines = (line.model_copy(update={"key": rename(line.key)}) for line in read_exclusions(source))
-    new = [line for line in lines if line not in known]
-    if new:
-        append_exclusions(target, new)
-    return len(new)
-
-
 def count_excluded(store: Store) -> dict[str, dict[str, int]]:
     """How many samples of finished shards are left out: slice id -> judge -> number.
 
@@ -214,34 +191,10 @@ def count_excluded(store: Store) -> dict[str, dict[str, int]]:
     return found
 
 
-def damaged_exclusions(objects: ObjectStore) -> list[tuple[str, str]]:
-    """Paths of files that cannot be read, each with what is wrong."""
-    found: list[tuple[str, str]] = []
-    for path in objects.paths(EXCLUSION_FOLDER):
-        try:
-            _read(objects, path)
-        except DataError as error:
-            found.append((path, str(error)))
-    return found
-
-
-def _read(objects: ObjectStore, path: str) -> list[Exclusion]:
-    match = _match(path)
-    data = objects.read(path)
-    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
-        message = f"{path} is not what was written: its name does not have its digest; {_RESTORE}"
-        raise DataError(message)
-    return [read_record(Exclusion, line, path, way_out=_RESTORE) for line in data.splitlines()]
-
-
-def _match(path: str) -> "re.Match[str] | None":
-    return _NAME.fullmatch(path.rpartition("/")[2])
-
-
 def _written(store: Store, commit: Commit) -> set[str]:
     if commit.object is None or commit.manifest is None:
         return set()
-    return {row.key for row in store.manifest(commit) if row.status == "written"}
+    return set(store.written_classes(commit))
 
 
 def _refuse_unknown(keys: Sequence[str], known: Collection[str]) -> None:

@@ -21,7 +21,7 @@ from storage.codecs import decode_label_map
 from storage.commits import ClassOutcomes
 from storage.documents import explain
 from storage.errors import DataError
-from storage.manifest_files import VERSION_FIELD, read_parquet
+from storage.manifest_files import VERSION_FIELD, read_columns, read_parquet
 from storage.picture_headers import image_size
 from storage.records import (
     BACKGROUND_LABEL,
@@ -208,6 +208,40 @@ def read_classes(data: bytes, *, name: str = "manifest") -> dict[str, tuple[int,
     """
     rows = read_parquet(data, SCHEMA, name, columns=["key", "status", "class_ids"])
     return {row["key"]: tuple(row["class_ids"]) for row in rows if row["status"] == "written"}
+
+
+def read_manifest_columns(data: bytes, columns: list[str], *, name: str = "manifest") -> pa.Table:
+    """Read some columns of a manifest, for work on many rows.
+
+    Args:
+        data: What `encode_manifest` wrote.
+        columns: Names of fields of `ManifestRow`.
+        name: What messages call it.
+
+    Returns:
+        A table whose texts are dictionaries.
+
+    Raises:
+        DataError: See `decode_manifest`; rows are not checked.
+    """
+    return read_columns(data, SCHEMA, name, columns=columns)
+
+
+def read_manifest_row(data: bytes, key: str, *, name: str = "manifest") -> ManifestRow | None:
+    """Read the row of one sample; None if the manifest has none.
+
+    Raises:
+        DataError: See `decode_manifest`.
+    """
+    keys = read_columns(data, SCHEMA, name, columns=["key"])["key"].to_pylist()
+    if key not in keys:
+        return None
+    row = read_columns(data, SCHEMA, name).slice(keys.index(key), 1).to_pylist()[0]
+    try:
+        return ManifestRow.model_validate(row)
+    except ValidationError as error:
+        message = f"{name} has a wrong row ({explain(ManifestRow, error)}); verify the dataset"
+        raise DataError(message) from error
 
 
 def count_outcomes(data: bytes, *, name: str = "manifest") -> Counter[tuple[str, str]]:

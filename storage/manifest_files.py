@@ -38,6 +38,17 @@ def read_parquet(
     Raises:
         DataError: It is no such file, is damaged, or would unpack to more than 1 GiB.
     """
+    return read_columns(data, schema, name, columns=columns).to_pylist()
+
+
+def read_columns(
+    data: bytes, schema: pa.Schema, name: str, *, columns: list[str] | None = None
+) -> pa.Table:
+    """Read columns of a Parquet file, as `read_parquet` does, but as pyarrow has them.
+
+    Returns:
+        A table; its texts are dictionaries, each of them once.
+    """
     texts = [_leaf(field) for field in schema if _holds_text(field)]
     try:
         # Texts as they are stored, each once: a few bytes can repeat a long one without end.
@@ -50,7 +61,6 @@ def read_parquet(
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
         _check_texts(table, name)
-        return table.to_pylist()
     except DataError:
         raise
     except Exception as error:
@@ -58,6 +68,7 @@ def read_parquet(
         # operating system, whatever its decoders meet first.
         message = f"{name} is not a readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error
+    return table
 
 
 def _check_version(found: pa.Schema, schema: pa.Schema, name: str) -> None:

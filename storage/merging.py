@@ -18,10 +18,11 @@ from storage.card import write_card
 from storage.checks import read_whole
 from storage.commits import Commit
 from storage.errors import DataError, InputError
-from storage.exclusions import carry_exclusions
+from storage.exclusions import EXCLUSIONS
 from storage.identity import digest
 from storage.layout import shard_name
 from storage.manifest import decode_manifest, encode_manifest
+from storage.marks import MARKS
 from storage.payloads import Payload
 from storage.records import Record, Stage
 from storage.shards import iterate, pack
@@ -79,7 +80,8 @@ def merge_datasets(
                 continue
             shards, samples = shards + 1, samples + shard.samples
             added += _copy(store, shard.commit, target)
-        carry_exclusions(store.objects, target.objects, _key_in_merge(store))
+        for acts in (EXCLUSIONS, MARKS):
+            acts.carry(store.objects, target.objects, _key_in_merge(store))
         _log.info("%s: %d shards so far, %d of them new", store.root, shards, added)
     write_card(target)
     return MergeSummary(shards=shards, samples=samples, added=added, left_out=left_out)

@@ -18,7 +18,7 @@ from storage.codecs import decode_image, decode_label_map
 from storage.commit_log import BadRecord, record_path
 from storage.commits import Commit
 from storage.errors import DataError, LeaseHeldError
-from storage.exclusions import damaged_exclusions
+from storage.exclusions import EXCLUSIONS
 from storage.layout import (
     CARD_PATH,
     COMMIT_FOLDER,
@@ -29,6 +29,7 @@ from storage.layout import (
 )
 from storage.ledger import Ledger
 from storage.manifest import ManifestRow, count_classes
+from storage.marks import MARKS
 from storage.objects import open_objects
 from storage.payloads import count_written
 from storage.quarantine import put_aside
@@ -155,7 +156,7 @@ def _look(store: Store, num_classes: int | None) -> Iterator[_Damage]:
     yield from _check_tars(store, commits)
     yield from _check_intents(store)
     yield from _check_answers(store)
-    yield from _check_exclusions(store)
+    yield from _check_acts(store)
     if commits and not is_current(store):
         yield _Damage(
             Finding(
@@ -258,8 +259,9 @@ def _check_answers(store: Store) -> Iterator[_Damage]:
         )
 
 
-def _check_exclusions(store: Store) -> Iterator[_Damage]:
-    for path, problem in damaged_exclusions(store.objects):
+def _check_acts(store: Store) -> Iterator[_Damage]:
+    acts = (*EXCLUSIONS.damaged(store.objects), *MARKS.damaged(store.objects))
+    for path, problem in acts:
         yield _Damage(
             Finding(path=path, problem=problem, way_out=_REPAIR),
             lambda path=path, problem=problem: _put_file_aside(store, path, problem),

@@ -1,4 +1,4 @@
-"""Commands that show what there is: demo, report, doctor."""
+"""Commands that show what there is: demo, explore, report, doctor."""
 
 import sys
 from pathlib import Path
@@ -43,6 +43,35 @@ def demo(
     from flows.demo import run_demo
 
     run_demo(out, seed, console)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg explore runs/mine",
+        "magicseg explore s3://bucket/rare --no-browser --port 8123",
+    )
+)
+def explore(
+    root: Place,
+    /,
+    *,
+    port: Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**16))] = 0,
+    no_browser: Flag = False,
+) -> None:
+    """Look through the samples of a dataset in a browser; flag, note and exclude them.
+
+    The page is served to this machine alone, at an address that nobody can guess, until Ctrl-C. It
+    filters by class, scores, area, words and why samples were dropped. Exclusions are those of
+    'magicseg exclusions': trainings and exports leave these samples out.
+
+    Args:
+        root: Dataset: a folder or an object-store URL.
+        port: Where to listen; 0 takes a free port.
+        no_browser: Print the address only; open no browser.
+    """
+    from flows.explorer.server import explore as serve
+
+    serve(root, port=port, browser=not no_browser, say=say)
 
 
 @app.command(

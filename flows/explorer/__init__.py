@@ -1,0 +1,1 @@
+"""The explorer: a page of this machine over the samples of a dataset."""

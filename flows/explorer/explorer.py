@@ -1,0 +1,149 @@
+"""The dataset behind the explorer's page: questions and their answers, without a server."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from flows.explorer.curation import Curator
+from flows.explorer.descriptions import describe_facts, describe_sample, describe_table
+from flows.explorer.pictures import mask_picture, thumbnail
+from storage.documents import explain
+from storage.errors import EngineError, InputError
+from storage.manifest import ManifestRow
+from storage.sample_queries import SampleQuery
+from storage.sample_table import SampleTable
+from storage.store import Store
+from storage.stored_samples import SampleReader, StoredSample
+
+MOST_LISTED = 500
+"""Samples that are listed at one time."""
+
+IGNORED = "ignored"
+"""What the mask of ignored pixels is called; others are called by their class's number."""
+
+
+class Explorer:
+    """Answers questions about a dataset; may be asked from any thread.
+
+    Args:
+        store: The dataset.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._table = SampleTable(store)
+        self._reader = SampleReader(store)
+        self.curator = Curator(store, self._table)
+
+    def refresh(self) -> dict[str, Any]:
+        """Look what there is now, and describe it; damage is told among the problems."""
+        problems: list[str] = []
+        self._reader.forget()
+        try:
+            self._table.refresh()
+        except EngineError as error:  # the samples are shown all the same
+            problems.append(str(error))
+        described = describe_table(self._table, self._store.root)
+        described["problems"] = problems + described["problems"]
+        return described
+
+    def find(self, asked: str, start: int, count: int) -> dict[str, Any]:
+        """List samples.
+
+        Args:
+            asked: A `SampleQuery` as JSON.
+            start: How many are passed over.
+            count: How many are listed, at most.
+
+        Raises:
+            DataError: A manifest whose texts are wanted is gone or damaged.
+            InputError: The question is none.
+        """
+        try:
+            query = SampleQuery.model_validate_json(asked)
+        except ValidationError as error:
+            message = f"the filter cannot be read ({explain(SampleQuery, error)})"
+            raise InputError(message) from error
+        found, samples = self._table.find(query, start, min(count, MOST_LISTED))
+        listed = [describe_facts(each) for each in samples]
+        return {"found": found, "start": start, "samples": listed}
+
+    def sample(self, key: str) -> dict[str, Any]:
+        """Describe a sample in full.
+
+        Raises:
+            DataError: Its manifest is gone or damaged.
+            InputError: There is no such sample any more.
+        """
+        self._table.hear()
+        facts = self._table.facts(key)
+        stored, row = self._read(key)
+        if facts is None:
+            raise _gone(key)
+        names = {number: name for number, name, _ in self._table.classes()}
+        said = [line.model_dump(mode="json") for line in self._table.history(key)]
+        return describe_sample(facts, row, stored, names) | {"history": said}
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Describe a sample as a list does.
+
+        Raises:
+            InputError: There is no such sample any more.
+        """
+        facts = self._table.facts(key)
+        if facts is None:
+            raise _gone(key)
+        return describe_facts(facts)
+
+    def thumbnail(self, key: str) -> bytes:
+        """A small JPEG of a sample's image; empty if there is no image.
+
+        Raises:
+            DataError: The image cannot be read.
+            InputError: There is no such sample any more.
+        """
+        part, index = self._table.part(key), self._table.index(key)
+        if part is None or index is None:
+            raise _gone(key)
+        image = self._reader.image(part, key, index)
+        return thumbnail(image, key) if image else b""
+
+    def picture(self, key: str, kind: str) -> bytes:
+        """A stored picture of a sample; empty if it is not there.
+
+        Args:
+            key: Of the sample.
+            kind: ``image`` or ``counterfactual``.
+
+        Raises:
+            DataError: Its manifest is gone or damaged.
+            InputError: There is no such sample any more.
+        """
+        stored, _ = self._read(key)
+        return stored.image if kind == "image" else stored.counterfactual
+
+    def mask(self, key: str, name: str) -> bytes:
+        """A mask as a PNG to lay over the image; empty if there is none.
+
+        Args:
+            key: Of the sample.
+            name: Number of a class, or `IGNORED`.
+
+        Raises:
+            DataError: The mask cannot be read.
+            InputError: There is no such sample any more.
+        """
+        class_id = None if name == IGNORED else int(name)
+        stored, _ = self._read(key)
+        mask = stored.mask(class_id)
+        return b"" if mask is None else mask_picture(mask, class_id)
+
+    def _read(self, key: str) -> tuple[StoredSample, ManifestRow]:
+        part, row = self._table.part(key), self._table.row(key)
+        if part is None or row is None:
+            raise _gone(key)
+        return self._reader.read(part, row), row
+
+
+def _gone(key: str) -> InputError:
+    return InputError(f"there is no sample {key!r} in the dataset any more; reload the page")

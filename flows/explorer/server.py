@@ -1,0 +1,71 @@
+"""The explorer's server: on the loopback interface alone, until it is interrupted."""
+
+import socket
+import webbrowser
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import uvicorn
+
+from flows.explorer.application import make_application
+from flows.explorer.explorer import Explorer
+from flows.explorer.guard import Guard
+from storage.errors import InputError
+from storage.store import Store
+
+_HOST = "127.0.0.1"
+_PATIENCE_SECONDS = 2
+
+
+def explore(root: str, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serve the page of a dataset until this process is interrupted.
+
+    Args:
+        root: The dataset.
+        port: Where to listen; 0 takes a free one.
+        browser: Whether to open the page in the user's browser.
+        say: Prints a line.
+
+    Raises:
+        InputError: There is no dataset, or the port is taken.
+    """
+    explorer = Explorer(Store.open(root))
+    for problem in explorer.refresh()["problems"]:
+        say(f"not shown: {problem}")
+    guard = Guard(make_application(explorer))
+    with _listening(port) as listener:
+        origin = f"http://{_HOST}:{listener.getsockname()[1]}"
+        say(f"exploring {root} at {origin}/{guard.token}/ - stop it with Ctrl-C")
+        if browser:
+            webbrowser.open(f"{origin}/open/{guard.opening}")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                guard,
+                log_level="error",
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=_PATIENCE_SECONDS,
+            )
+        )
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            say("stopped")
+        finally:
+            explorer.curator.bring_card_up_to_date()
+
+
+@contextmanager
+def _listening(port: int) -> Generator[socket.socket]:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((_HOST, port))
+            listener.listen()
+        except OSError as error:
+            message = (
+                f"port {port} cannot be listened on ({error.strerror}): give another one with "
+                "--port, or 0 for any that is free"
+            )
+            raise InputError(message) from error
+        yield listener

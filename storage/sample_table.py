@@ -1,0 +1,184 @@
+"""The table of a dataset's samples: found by what is known of them, in any order, page by page.
+
+It has every planned sample of every finished shard, whatever became of it, by the manifests, and
+what people said of it since.
+"""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from storage.acts import ActsRead
+from storage.checks import read_whole
+from storage.exclusions import EXCLUSIONS, Exclusion, latest
+from storage.manifest import ManifestRow, read_manifest_row
+from storage.marks import MARKS, Mark, current_marks
+from storage.sample_columns import TextColumn
+from storage.sample_parts import SamplePart, read_finished_parts
+from storage.sample_queries import Said, SampleFacts, SampleQuery, SampleView, Snapshot
+from storage.store import Store
+
+__all__ = ["SampleTable"]
+
+_MOST_FOUND = 16
+
+
+class SampleTable:
+    """The samples of a dataset; may be asked from any thread.
+
+    Args:
+        store: The dataset; nothing is read before `refresh`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._view = SampleView()
+        self._problems: tuple[str, ...] = ()
+        self._excluded, self._marked = ActsRead(EXCLUSIONS), ActsRead(MARKS)
+        self._texts: dict[str, TextColumn] = {}
+        self._found: OrderedDict[str, Int[np.ndarray, " found"]] = OrderedDict()
+
+    def refresh(self) -> None:
+        """Look what there is now; what is known already is not read again.
+
+        Raises:
+            DataError: A file of the exclusions or marks is damaged; names it. The samples are
+                those of now all the same.
+        """
+        with self._lock:
+            known = {part.version: part for part in self._view.samples.parts}
+            parts, self._problems = read_finished_parts(self._store, known)
+            kept = {part.version for part in parts}
+            self._texts = {each: text for each, text in self._texts.items() if each in kept}
+            self._show(SampleView(Snapshot(parts), self._view.said))
+            self.hear()
+
+    def hear(self) -> None:
+        """Read what was said of samples since.
+
+        Raises:
+            DataError: A file is damaged; names it. What was known before stays.
+        """
+        with self._lock:
+            changed = [acts.look(self._store.objects) for acts in (self._excluded, self._marked)]
+            if any(changed):
+                lines = [*self._excluded.lines]
+                said = Said(
+                    exclusions=latest(lines),
+                    marks=current_marks(self._marked.lines),
+                    agreements={each.key: each.score for each in lines if each.score is not None},
+                )
+                self._show(SampleView(self._view.samples, said))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What of the dataset could not be read."""
+        return self._problems
+
+    @property
+    def written(self) -> frozenset[str]:
+        """Keys of the samples in tars."""
+        return self._view.samples.written
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the shards."""
+        return [part.commit.shard for part in self._view.samples.parts]
+
+    def __len__(self) -> int:
+        return len(self._view.samples.columns)
+
+    def fates(self) -> dict[str, int]:
+        """How many samples were written, and how many dropped for each reason."""
+        return self._view.samples.columns.fates.counts()
+
+    def classes(self) -> list[tuple[int, str, int]]:
+        """Classes by name: vocabulary index, display name, and how many samples have it."""
+        columns = self._view.samples.columns
+        numbers, counts = np.unique(columns.class_ids, return_counts=True)
+        pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+        found = [(number, columns.names[number], count) for number, count in pairs]
+        return sorted(found, key=lambda each: (each[1].casefold(), each[0]))
+
+    def find(self, query: SampleQuery, start: int, count: int) -> tuple[int, list[SampleFacts]]:
+        """Find samples.
+
+        Args:
+            query: Which are wanted, and in which order.
+            start: How many are passed over.
+            count: How many are given, at most.
+
+        Returns:
+            How many there are, and what is known of those between.
+
+        Raises:
+            DataError: A manifest whose texts are wanted is gone or damaged.
+        """
+        with self._lock:
+            found, view = self._rows(query), self._view
+        return len(found), [view.facts(row) for row in found[start : start + count].tolist()]
+
+    def facts(self, key: str) -> SampleFacts | None:
+        """What is known of a sample; None if there is none of that key."""
+        view = self._view
+        row = view.samples.rows.get(key)
+        return None if row is None else view.facts(row)
+
+    def history(self, key: str) -> list[Exclusion | Mark]:
+        """All that was ever said of a sample: exclusions, then marks."""
+        lines = (*self._excluded.lines, *self._marked.lines)
+        return [line for line in lines if line.key == key]
+
+    def part(self, key: str) -> SamplePart | None:
+        """The shard of a sample; None if there is no such sample."""
+        samples = self._view.samples
+        row = samples.rows.get(key)
+        return None if row is None else samples.part_of(row)
+
+    def index(self, key: str) -> int | None:
+        """Position of a sample in its slice; None if there is no such sample."""
+        samples = self._view.samples
+        row = samples.rows.get(key)
+        return None if row is None else int(samples.columns.index[row])
+
+    def row(self, key: str) -> ManifestRow | None:
+        """All that the manifest says of a sample; None if there is no such sample.
+
+        Raises:
+            DataError: The manifest is gone or damaged.
+        """
+        part = self.part(key)
+        if part is None or part.commit.manifest is None:
+            return None
+        data = read_whole(self._store.objects, part.commit, part.commit.manifest)
+        return read_manifest_row(data, key, name=part.commit.manifest.path)
+
+    def _show(self, view: SampleView) -> None:
+        self._view = view
+        self._found.clear()
+
+    def _rows(self, query: SampleQuery) -> Int[np.ndarray, " found"]:
+        name = query.model_dump_json()
+        if name not in self._found:
+            chosen = self._view.chosen(query)
+            if words := query.words.split():
+                chosen &= self._with_words(words)
+            self._found[name] = self._view.ordered(chosen, query)
+        self._found.move_to_end(name)
+        if len(self._found) > _MOST_FOUND:
+            self._found.popitem(last=False)
+        return self._found[name]
+
+    def _with_words(self, words: list[str]) -> Bool[np.ndarray, " samples"]:
+        """Which samples have words in their texts, which are read now if they were not before."""
+        parts = self._view.samples.parts
+        for part in parts:
+            ref = part.commit.manifest
+            if part.version not in self._texts and ref is not None:
+                data = read_whole(self._store.objects, part.commit, ref)
+                self._texts[part.version] = TextColumn(data, ref.path)
+        found = [self._texts[part.version].has(words) for part in parts]
+        return np.concatenate([np.empty(0, bool), *found])

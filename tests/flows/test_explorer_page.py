@@ -1,0 +1,287 @@
+"""The explorer's page in a browser, used as people use it: by mouse and by keys."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from explorable import NAMES, add_shard, draw, drop, explorable, key_of
+from processes import end_processes
+from storage.exclusions import excluded_keys, read_exclusions
+from storage.marks import current_marks, read_marks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+WIDTH = "each => each.decode().then(() => each.naturalWidth)"
+"""Of a picture once it is there."""
+
+expect.set_options(timeout=10_000)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = explorable(tmp_path_factory.mktemp("explored") / "d")
+    for number in range(9):
+        first = number * 8
+        written = [draw(first + place, score=(first + place + 1) / 100) for place in range(6)]
+        add_shard(store, number, written, drop(first + 6, first + 7))
+    text = "<img src=x onerror=\"document.title='broken'\"> a balloon \u202e"
+    add_shard(store, 9, [draw(72, text=text)], drop(73, 74, 75))
+    return store
+
+
+@pytest.fixture(scope="module")
+def address(store):
+    command = [sys.executable, "-m", "flows", "explore", store.root, "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield re.search(r"http://\S+", process.stdout.readline())[0]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    end_processes([process])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists() and "CI" not in os.environ:
+        pytest.skip(f"no {CHROMIUM}: install chromium, or set CHROMIUM to a browser of its kind")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def tab(browser, address):
+    """Opens the page in windows of their own; none of them asks another server, or fails."""
+    contexts, origins, faults = [], set(), []
+
+    def opened(**look):
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **look})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: origins.add(urlsplit(request.url)[:2]))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on(
+            "console",
+            lambda line: faults.append(line.text) if "Content Security" in line.text else None,
+        )
+        page.goto(address)
+        expect(page.locator(".card").first).to_be_visible()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert origins == {urlsplit(address)[:2]}
+    assert faults == []
+
+
+def picture(page, name):
+    folder = os.environ.get("MAGICSEG_PICTURES")
+    if folder:
+        page.wait_for_timeout(500)
+        page.screenshot(path=Path(folder, f"explore-{name}.png"))
+
+
+def found(page, words):
+    expect(page.locator("#found")).to_have_text(words)
+
+
+def opened(page, index):
+    expect(page.locator("#sample code")).to_have_text(key_of(index))
+
+
+def test_samples_are_filtered_sorted_and_turned_over(tab):
+    page = tab()
+    found(page, "76 samples")
+    expect(page.locator(".card")).to_have_count(60)
+    page.get_by_label("next page").click()
+    expect(page.locator(".card")).to_have_count(16)
+    expect(page.locator("#where")).to_have_text("61\u201376")
+    page.locator("#fate").select_option(label="written (55)")
+    found(page, "55 samples")
+    page.locator("#class").select_option(label=f"{NAMES[4]} (12)")
+    found(page, "9 samples")
+    page.get_by_label("box score at least").fill("0.3")
+    found(page, "5 samples")
+    page.locator("#order").select_option("score")
+    page.locator("#descending").check()
+    expect(page.locator(".card small").first).to_contain_text("box 0.65")
+    page.reload()  # the address remembers
+    found(page, "5 samples")
+    expect(page.get_by_label("box score at least")).to_have_value("0.3")
+    page.locator(".chip").click()
+    found(page, "32 samples")
+    page.get_by_role("button", name="Clear all").click()
+    found(page, "76 samples")
+    page.keyboard.press("/")
+    page.keyboard.type("rocket drawing")
+    found(page, "12 samples")
+    picture(page, "found")
+    page.locator("#words").fill("nowhere")
+    found(page, "0 samples")
+    expect(page.locator(".empty")).to_contain_text("No sample is like that")
+
+
+def test_a_sample_is_looked_at_from_all_sides(tab):
+    page = tab()
+    page.locator(".card").nth(2).click()
+    opened(page, 2)
+    rows = page.locator("#sample .boxes rect")
+    expect(rows).to_have_count(1)
+    expect(page.locator("#sample mark").first).to_have_text("cat")
+    for locator in ("figure.image .stack > img", "figure.counterfactual .stack > img"):
+        image = page.locator(locator).first
+        expect(image).to_be_visible()
+        assert image.evaluate(WIDTH) == 64
+    expect(page.locator(".mask[data-class='2']")).to_be_visible()
+    for key, what in (("b", rows.first), ("m", page.locator(".mask").first)):
+        page.keyboard.press(key)
+        expect(what).to_be_hidden()
+        page.keyboard.press(key)
+        expect(what).to_be_visible()
+    page.keyboard.press("c")
+    expect(page.locator("figure.counterfactual")).to_be_hidden()
+    page.locator("#show-counterfactual").check()
+    page.locator("input[data-class='2']").uncheck()
+    expect(rows.first).to_be_hidden()
+    page.locator("input[data-class='2']").check()
+    page.get_by_text("Record (JSON of the tar)").click()
+    expect(page.locator("#sample pre").first).to_contain_text('"instances"')
+    page.keyboard.press("j")
+    opened(page, 3)
+    expect(page.locator(".class bdi")).to_have_text(NAMES[3])
+    page.keyboard.press("ArrowLeft")
+    opened(page, 2)
+    page.keyboard.press("Escape")
+    expect(page.locator("#sample")).to_be_hidden()
+    for _ in range(4):
+        page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    opened(page, 6)
+    expect(page.locator("#sample .fate")).to_have_text("class-not-found at detections: 0.01 < 0.02")
+    assert page.locator("figure.image img").first.evaluate(WIDTH) == 64
+    page.keyboard.press("j")
+    opened(page, 7)
+    page.reload()
+    opened(page, 7)
+
+
+def test_samples_are_curated_by_keys(tab, store):
+    page = tab()
+    page.keyboard.press("Enter")
+    opened(page, 0)
+    page.keyboard.press("x")
+    page.keyboard.type("half a <b>cat</b>")
+    page.keyboard.press("Enter")
+    expect(page.locator("#sample .out bdi")).to_have_text("half a <b>cat</b>")
+    assert excluded_keys(store.objects) == {key_of(0)}
+    page.keyboard.press("f")
+    expect(page.locator("#sample .flag")).to_be_visible()
+    page.keyboard.press("n")
+    page.keyboard.type("look again")
+    page.keyboard.press("Enter")
+    expect(page.locator("#sample p.note")).to_contain_text("look again")
+    picture(page, "curated")
+    assert current_marks(read_marks(store.objects))[key_of(0)].note == "look again"
+    for gone in ("p.note", ".flag", ".out"):
+        page.keyboard.press("u")
+        expect(page.locator(f"#sample {gone}")).to_have_count(0)
+    assert excluded_keys(store.objects) == frozenset()
+    assert [line.act for line in read_exclusions(store.objects)] == ["exclude", "include"]
+    page.keyboard.press("u")
+    expect(page.locator("#message")).to_contain_text("nothing was changed here")
+    page.keyboard.press("x")
+    page.keyboard.press("Escape")  # asks no more, and the sample stays open
+    expect(page.locator("#ask")).to_be_hidden()
+    opened(page, 0)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    # what was dropped is in no tar
+    page.locator("#fate").select_option(label="near-duplicate (1)")
+    found(page, "1 sample")
+    page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    page.keyboard.type("bad")
+    page.keyboard.press("Enter")
+    expect(page.locator("#message")).to_contain_text("there is nothing to leave out")
+
+
+def test_two_tabs_and_a_dataset_that_grows(tab, store):
+    first, second = tab(), tab()
+    first.keyboard.press("f")
+    expect(first.locator(".card .flag")).to_have_count(1)
+    second.keyboard.press("j")
+    second.keyboard.press("f")
+    expect(second.locator(".card .flag")).to_have_count(1)
+    second.locator("#flagged").select_option("yes")
+    found(second, "2 samples")
+    add_shard(store, 10, [draw(80), draw(81)])
+    found(first, "76 samples")
+    first.get_by_role("button", name="Reload").click()
+    found(first, "78 samples")
+    # a sample vanishes while the page shows it
+    (commit,) = [shard.commit for shard in store.shards() if shard.name.endswith("10")]
+    first.locator("#place").fill(commit.shard)
+    found(first, "2 samples")
+    store.withdraw(commit, "to be made again")
+    first.locator(".card").first.click()
+    expect(first.locator("#message")).to_contain_text("committed but gone")
+    first.get_by_role("button", name="Reload").click()
+    found(first, "0 samples")
+    for page in (first, second):
+        page.keyboard.press("u")
+    second.locator("#flagged").select_option("no")
+    found(second, "76 samples")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        {"color_scheme": "dark"},
+        {"color_scheme": "light", "viewport": {"width": 390, "height": 800}},
+    ],
+    ids=["dark", "narrow"],
+)
+def test_texts_of_a_hostile_world_stay_texts_on_every_screen(tab, look, request):
+    page = tab(**look)
+    picture(page, request.node.callspec.id)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate("document.getElementById('panel').open = true")
+    page.locator("#words").fill("onerror")
+    page.locator("#fate").select_option(label="written (55)")
+    found(page, "10 samples")
+    page.locator(".card").last.click()
+    opened(page, 72)
+    expect(page.locator("#sample figcaption").first).to_contain_text("<img src=x onerror")
+    assert "broken" not in page.title()
+    picture(page, f"sample-{request.node.callspec.id}")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_explorer_that_was_stopped_says_so(tab):
+    page = tab()
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_role("button", name="Reload").click()
+    expect(page.locator("#message")).to_contain_text("it has been stopped; start it again")
+    page.unroute("**/api/**")
+    answer = {"status": 400, "body": json.dumps({"error": "the folder cannot be written to"})}
+    page.route("**/api/change", lambda route: route.fulfill(**answer))
+    page.keyboard.press("f")
+    expect(page.locator("#message")).to_contain_text("the folder cannot be written to")
+    expect(page.locator(".card .flag")).to_have_count(0)
