@@ -5,7 +5,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.commands.app import Flag, LocalPath, Settings, app, console, say, show_examples
-from storage.errors import InputError
 
 AskedWords = Annotated[tuple[str, ...], Parameter(name="--word", negative="", show_default=False)]
 """Words to find; the option may be repeated."""
@@ -26,12 +25,13 @@ def segment(
     word: AskedWords = (),
     run: LocalPath | None = None,
     checkpoint: LocalPath | None = None,
+    labeller: str | None = None,
     out: LocalPath,
     profile: str = "miniature",
     heat: Flag = False,
     set_: Settings = (),
 ) -> None:
-    """Find what words name in pictures, with a trained student.
+    """Find what words name in pictures, with a trained student or a labeller.
 
     For each picture a label map, an overlay with a legend, and a JSON file with masks, areas and
     scores are written; what is there already is not made again.
@@ -39,29 +39,28 @@ def segment(
     Args:
         images: JPEG or PNG files, folders of them, or globs.
         word: A word or a short phrase without an article; may be repeated.
-        run: Folder of the training run whose student looks.
+        run: Folder of the training run whose student looks, or of a closed-set run, of whose
+            classes the words must be.
         checkpoint: Instead of a run: a released ZegCLIP checkpoint (.pth); the profile is one whose
             student stands on the same CLIP, such as sd15.
+        labeller: Instead of a run: a profile (shipped, or a YAML file) whose labeller looks, as it
+            does for a dataset, such as sd15-sam3.
         out: Folder for what is found; one for each choice of words, run and settings.
         profile: Profile that the student was trained with: its windows, background rule and
             threshold are taken.
         heat: Write the scores of each word as a grey picture too.
         set_: Settings that differ from the profile's, as name=value, such as
-            inference.threshold=0.5 or inference.background=softmax; may be repeated.
+            inference.threshold=0.5 or inference.background=softmax, of a labeller such as
+            detector.box_threshold=0.2; may be repeated.
     """
     from flows.picture_lists import list_pictures
-    from flows.segmentation import ReleasedStudent, RunStudent, Segmenting
+    from flows.segmentation import Segmenting
+    from flows.word_finders import Named, choose_finder
     from storage.documents import nest, read_assignments
 
-    if run is not None and checkpoint is None:
-        student = RunStudent(run, profile)
-    elif checkpoint is not None and run is None:
-        student = ReleasedStudent(checkpoint, profile)
-    else:
-        message = "a student is needed: give either --run or --checkpoint"
-        raise InputError(message)
-    settings = nest(read_assignments(set_))
+    named = Named(run, checkpoint, labeller, profile, nest(read_assignments(set_)))
+    finder = choose_finder(named)
     pictures = list_pictures(images)
-    segmenting = Segmenting(word, student, settings=settings, out=out, heat=heat)
+    segmenting = Segmenting(word, finder, out=out, heat=heat)
     with console.status("segmenting"):
         segmenting.answer(pictures, say)
