@@ -1,13 +1,25 @@
-"""The command that uses a trained student: segment."""
+"""The commands that use a trained student: segment, serve-student."""
 
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from flows.commands.app import Flag, LocalPath, Settings, app, console, say, show_examples
+from flows.commands.app import (
+    Flag,
+    LocalPath,
+    Settings,
+    Whole,
+    app,
+    console,
+    errors,
+    say,
+    show_examples,
+)
 
 AskedWords = Annotated[tuple[str, ...], Parameter(name="--word", negative="", show_default=False)]
 """Words to find; the option may be repeated."""
+_PagePort = Annotated[Whole, Parameter(validator=Number(gte=0, lt=65536))]
 
 
 @app.command(
@@ -64,3 +76,55 @@ def segment(
     segmenting = Segmenting(word, finder, out=out, heat=heat)
     with console.status("segmenting"):
         segmenting.answer(pictures, say)
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg serve-student --run runs/mine-run",
+        "magicseg serve-student --run runs/mine-run --compare runs/older-run \\",
+        "    --port 7870",
+    )
+)
+def serve_student(
+    *,
+    run: LocalPath,
+    compare: LocalPath | None = None,
+    profile: str = "miniature",
+    host: str = "127.0.0.1",
+    port: _PagePort = 7860,
+    set_: Settings = (),
+) -> None:
+    """Serve a page on which a trained student is asked about one's own pictures.
+
+    Drop a picture, type words, move the threshold. Needs the extra `app`. Nothing is fetched from
+    elsewhere and nothing is kept when it ends, by Ctrl-C.
+
+    Args:
+        run: Folder of the training run whose student looks.
+        compare: Folder of another run, whose student is shown beside it.
+        profile: Profile that the students were trained with: its windows, background rule and
+            threshold are taken.
+        host: Interface to listen on; any but this machine's own lets everybody in who reaches it.
+        port: Its port; 0 takes a free one.
+        set_: Settings that differ from the profile's, as for `magicseg segment`; may be repeated.
+    """
+    from flows.student_page.server import Address, require_gradio, serve
+    from storage.documents import nest, read_assignments
+
+    require_gradio()
+    from flows.student_page.opening import open_page
+
+    address = Address(host, port)
+    page = open_page(run, compare, profile, nest(read_assignments(set_)))
+    if not address.is_loopback:
+        errors.print(
+            f"warning: {host} is not this machine alone: whoever reaches it can use the page, "
+            "there is no password",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    try:
+        serve(page, address, lambda url: say(f"{url} (Ctrl-C ends it)"))
+    except KeyboardInterrupt:
+        say("stopped; nothing was kept")

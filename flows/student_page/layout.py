@@ -1,0 +1,194 @@
+"""The page itself, made of Gradio's parts, and what happens when somebody uses it."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio
+
+from evaluation.segment import WordFinder
+from flows.student_page.keeping import Keeping
+from flows.student_page.looking import (
+    Kept,
+    as_picture,
+    look,
+    read_picture,
+    shrink_for_screen,
+)
+from flows.student_page.tables import note, words_table
+from storage.errors import EngineError, InputError
+
+TITLE = "MagicSeg: words in a picture"
+
+_MOST_WAITING = 16
+_CACHE_SECONDS = (60, 600)
+_NETWORK, _DRAWING = "network", "drawing"
+
+
+class StudentPage:
+    """What the page does; each method is one thing that people do on it.
+
+    Args:
+        finders: The students by name; the first is asked, the others are compared with it.
+        threshold: Where the slider stands at first, in [0, 1].
+        folder: Where label maps are put for downloading.
+    """
+
+    def __init__(self, finders: Mapping[str, WordFinder], threshold: float, folder: Path) -> None:
+        self._finders = finders
+        self._threshold = threshold
+        self._folder = folder
+        self._keeping = Keeping()
+
+    @property
+    def names(self) -> list[str]:
+        """The students."""
+        return list(self._finders)
+
+    def build(self) -> gradio.Blocks:
+        """Lay the page out."""
+        with gradio.Blocks(
+            title=TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS
+        ) as page:
+            token = gradio.State(None, delete_callback=self._keeping.drop)
+            gradio.HTML(f"<h1>{TITLE}</h1>")
+            with gradio.Row():
+                with gradio.Column(scale=1, min_width=280):
+                    picture = gradio.File(
+                        label="Picture (JPEG or PNG)", file_types=[".jpg", ".jpeg", ".png"]
+                    )
+                    words = gradio.Textbox(
+                        label="Words, between commas or on lines of their own",
+                        placeholder="cat, red boat",
+                        lines=4,
+                        max_lines=12,
+                    )
+                    find = gradio.Button("Find", variant="primary")
+                    slider = gradio.Slider(
+                        0, 1, value=self._threshold, step=0.01, label="Threshold"
+                    )
+                    save = gradio.Button("Label map as a file")
+                    saved = gradio.File(label="Label maps (PNG)", interactive=False, visible=False)
+                with gradio.Column(scale=3):
+                    said = gradio.HTML(note("drop a picture and type what to find"), elem_id="note")
+                    with gradio.Row():
+                        overlays = [self._image(name, "overlay") for name in self.names]
+                    table = gradio.HTML(elem_id="table")
+                    word = gradio.Dropdown([], label="Heat map of", interactive=True)
+                    with gradio.Row():
+                        heats = [self._image(f"heat map, {name}", "heat") for name in self.names]
+            results = [*overlays, table]
+            how: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+            drawing = {**how, "concurrency_id": _DRAWING, "concurrency_limit": 1}
+            cleared = [said, token, *results, word, *heats, saved]
+            picture.change(self._preview, [picture, token], cleared, **drawing)
+            find.click(
+                self._find,
+                [picture, words, slider, token],
+                cleared,
+                **how,
+                concurrency_id=_NETWORK,
+                concurrency_limit=1,
+            )
+            slider.input(
+                self._draw,
+                [token, slider],
+                [said, *results, saved],
+                **drawing,
+                trigger_mode="always_last",
+            )
+            word.input(self._heat, [token, word], [said, *heats], **drawing)
+            save.click(self._save, [token, slider], [said, saved], **drawing)
+        page.queue(max_size=_MOST_WAITING, api_open=False)
+        return page
+
+    def _image(self, label: str, kind: str) -> gradio.Image:
+        return gradio.Image(
+            label=label,
+            format="png",
+            interactive=False,
+            buttons=["download", "fullscreen"],
+            elem_classes=[kind],
+        )
+
+    def _preview(self, file: str | None, token: str | None) -> list[Any]:
+        """Another picture: show it, and forget what was found in the one before."""
+        self._keeping.drop(token)
+        nothing = [None] * len(self.names)
+        rest = ["", gradio.update(choices=[], value=None), *nothing, gradio.update(visible=False)]
+        if file is None:
+            return [note("drop a picture and type what to find"), None, *nothing, *rest]
+        try:
+            shown = shrink_for_screen(read_picture(Path(file).read_bytes()))
+        except EngineError as error:
+            return [note(str(error), wrong=True), None, *nothing, *rest]
+        return [note("now press Find"), None, shown, *nothing[1:], *rest]
+
+    def _find(self, file: str | None, text: str, threshold: float, token: str | None) -> list[Any]:
+        """Ask the students."""
+        try:
+            if file is None:
+                message = "there is no picture yet: drop one"
+                raise InputError(message)
+            kept = look(Path(file).read_bytes(), text, self._finders)
+        except EngineError as error:
+            unchanged = [gradio.update()] * (2 * len(self.names) + 4)
+            return [note(str(error), wrong=True), *unchanged]
+        token = self._keeping.put(kept, token)
+        first = kept.surest(self.names[0])
+        return [
+            "",
+            token,
+            *self._drawn(kept, threshold),
+            gradio.update(choices=list(kept.words), value=first),
+            *self._heats(kept, first),
+            gradio.update(visible=False),
+        ]
+
+    def _draw(self, token: str | None, threshold: float) -> list[Any]:
+        """Another threshold: draw again; no network runs."""
+        if token is None:
+            return [gradio.update()] * (len(self.names) + 3)
+        try:
+            kept = self._keeping.get(token)
+        except EngineError as error:
+            unchanged = [gradio.update()] * (len(self.names) + 2)
+            return [note(str(error), wrong=True), *unchanged]
+        return ["", *self._drawn(kept, threshold), gradio.update(visible=False)]
+
+    def _heat(self, token: str | None, word: str | None) -> list[Any]:
+        """Another word: show its heat maps."""
+        unchanged = [gradio.update()] * len(self.names)
+        if token is None or word is None:
+            return [gradio.update(), *unchanged]
+        try:
+            return ["", *self._heats(self._keeping.get(token), word)]
+        except EngineError as error:
+            return [note(str(error), wrong=True), *unchanged]
+
+    def _save(self, token: str | None, threshold: float) -> list[Any]:
+        """Write the label maps for downloading, as `magicseg segment` writes them."""
+        try:
+            if token is None:
+                message = "there is nothing to save yet: press Find"
+                raise InputError(message)
+            kept = self._keeping.get(token)
+        except EngineError as error:
+            return [note(str(error), wrong=True), gradio.update()]
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        files = []
+        for number, name in enumerate(self.names, start=1):
+            ending = f"-{number}" if len(self.names) > 1 else ""
+            file = folder / f"labels{ending}.png"
+            file.write_bytes(kept.label_map(name, threshold))
+            files.append(str(file))
+        return ["", gradio.update(value=files, visible=True)]
+
+    def _drawn(self, kept: Kept, threshold: float) -> list[Any]:
+        shown = {name: kept.show(name, threshold) for name in self.names}
+        pictures = [as_picture(each.overlay) for each in shown.values()]
+        return [*pictures, words_table({name: each.rows for name, each in shown.items()})]
+
+    def _heats(self, kept: Kept, word: str) -> list[Any]:
+        return [kept.show_heat(name, word) for name in self.names]
