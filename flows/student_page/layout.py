@@ -1,7 +1,7 @@
 """The page itself, made of Gradio's parts, and what happens when somebody uses it."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,21 @@ from evaluation.segment import WordFinder
 from flows.student_page.keeping import Keeping
 from flows.student_page.looking import (
     Kept,
+    WordRow,
     as_picture,
     look,
     read_picture,
     shrink_for_screen,
 )
-from flows.student_page.tables import note, words_table
+from flows.student_page.tables import table_cells, table_heads
 from storage.errors import EngineError, InputError
 
 TITLE = "MagicSeg: words in a picture"
 
+_FIRST = "drop a picture and type what to find"
 _MOST_WAITING = 16
-_CACHE_SECONDS = (60, 600)
+_MOST_LETTERS = 20_000
+_CACHE_SECONDS = (600, 7200)
 _NETWORK, _DRAWING = "network", "drawing"
 
 
@@ -52,7 +55,7 @@ class StudentPage:
             title=TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS
         ) as page:
             token = gradio.State(None, delete_callback=self._keeping.drop)
-            gradio.HTML(f"<h1>{TITLE}</h1>")
+            gradio.Markdown(f"# {TITLE}")
             with gradio.Row():
                 with gradio.Column(scale=1, min_width=280):
                     picture = gradio.File(
@@ -63,30 +66,46 @@ class StudentPage:
                         placeholder="cat, red boat",
                         lines=4,
                         max_lines=12,
+                        max_length=_MOST_LETTERS,
                     )
                     find = gradio.Button("Find", variant="primary")
                     slider = gradio.Slider(
-                        0, 1, value=self._threshold, step=0.01, label="Threshold"
+                        0, 1, value=self._threshold, step=0.001, label="Threshold"
                     )
                     save = gradio.Button("Label map as a file")
                     saved = gradio.File(label="Label maps (PNG)", interactive=False, visible=False)
                 with gradio.Column(scale=3):
-                    said = gradio.HTML(note("drop a picture and type what to find"), elem_id="note")
+                    said = gradio.Textbox(
+                        _FIRST,
+                        label="Note",
+                        lines=1,
+                        max_lines=4,
+                        interactive=False,
+                        elem_id="note",
+                    )
                     with gradio.Row():
                         overlays = [self._image(name, "overlay") for name in self.names]
-                    table = gradio.HTML(elem_id="table")
+                    table = gradio.Dataframe(
+                        headers=table_heads(self.names),
+                        datatype="str",
+                        type="array",
+                        interactive=False,
+                        wrap=True,
+                        label="Words",
+                        elem_id="table",
+                    )
                     word = gradio.Dropdown([], label="Heat map of", interactive=True)
                     with gradio.Row():
                         heats = [self._image(f"heat map, {name}", "heat") for name in self.names]
             results = [*overlays, table]
             how: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
             drawing = {**how, "concurrency_id": _DRAWING, "concurrency_limit": 1}
-            cleared = [said, token, *results, word, *heats, saved]
-            picture.change(self._preview, [picture, token], cleared, **drawing)
+            looked = [token, said, *results, word, *heats, saved]
+            picture.change(self._preview, [picture, token], looked, **drawing)
             find.click(
                 self._find,
                 [picture, words, slider, token],
-                cleared,
+                looked,
                 **how,
                 concurrency_id=_NETWORK,
                 concurrency_limit=1,
@@ -116,14 +135,14 @@ class StudentPage:
         """Another picture: show it, and forget what was found in the one before."""
         self._keeping.drop(token)
         nothing = [None] * len(self.names)
-        rest = ["", gradio.update(choices=[], value=None), *nothing, gradio.update(visible=False)]
+        rest = [[], gradio.update(choices=[], value=None), *nothing, gradio.update(visible=False)]
         if file is None:
-            return [note("drop a picture and type what to find"), None, *nothing, *rest]
+            return [None, _FIRST, *nothing, *rest]
         try:
-            shown = shrink_for_screen(read_picture(Path(file).read_bytes()))
+            shown = shrink_for_screen(read_picture(_bytes_of(file)))
         except EngineError as error:
-            return [note(str(error), wrong=True), None, *nothing, *rest]
-        return [note("now press Find"), None, shown, *nothing[1:], *rest]
+            return [None, _told(error), *nothing, *rest]
+        return [None, "now press Find", shown, *nothing[1:], *rest]
 
     def _find(self, file: str | None, text: str, threshold: float, token: str | None) -> list[Any]:
         """Ask the students."""
@@ -131,14 +150,13 @@ class StudentPage:
             if file is None:
                 message = "there is no picture yet: drop one"
                 raise InputError(message)
-            kept = look(Path(file).read_bytes(), text, self._finders)
+            kept = look(_bytes_of(file), text, self._finders)
         except EngineError as error:
-            unchanged = [gradio.update()] * (2 * len(self.names) + 4)
-            return [note(str(error), wrong=True), *unchanged]
+            unchanged = [gradio.update()] * (2 * len(self.names) + 3)
+            return [token, _told(error), *unchanged]
         token = self._keeping.put(kept, token)
         first = kept.surest(self.names[0])
         return [
-            "",
             token,
             *self._drawn(kept, threshold),
             gradio.update(choices=list(kept.words), value=first),
@@ -154,8 +172,8 @@ class StudentPage:
             kept = self._keeping.get(token)
         except EngineError as error:
             unchanged = [gradio.update()] * (len(self.names) + 2)
-            return [note(str(error), wrong=True), *unchanged]
-        return ["", *self._drawn(kept, threshold), gradio.update(visible=False)]
+            return [_told(error), *unchanged]
+        return [*self._drawn(kept, threshold), gradio.update(visible=False)]
 
     def _heat(self, token: str | None, word: str | None) -> list[Any]:
         """Another word: show its heat maps."""
@@ -163,9 +181,9 @@ class StudentPage:
         if token is None or word is None:
             return [gradio.update(), *unchanged]
         try:
-            return ["", *self._heats(self._keeping.get(token), word)]
+            return [gradio.update(), *self._heats(self._keeping.get(token), word)]
         except EngineError as error:
-            return [note(str(error), wrong=True), *unchanged]
+            return [_told(error), *unchanged]
 
     def _save(self, token: str | None, threshold: float) -> list[Any]:
         """Write the label maps for downloading, as `magicseg segment` writes them."""
@@ -175,7 +193,7 @@ class StudentPage:
                 raise InputError(message)
             kept = self._keeping.get(token)
         except EngineError as error:
-            return [note(str(error), wrong=True), gradio.update()]
+            return [_told(error), gradio.update()]
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         files = []
         for number, name in enumerate(self.names, start=1):
@@ -183,12 +201,32 @@ class StudentPage:
             file = folder / f"labels{ending}.png"
             file.write_bytes(kept.label_map(name, threshold))
             files.append(str(file))
-        return ["", gradio.update(value=files, visible=True)]
+        return [gradio.update(), gradio.update(value=files, visible=True)]
 
     def _drawn(self, kept: Kept, threshold: float) -> list[Any]:
         shown = {name: kept.show(name, threshold) for name in self.names}
         pictures = [as_picture(each.overlay) for each in shown.values()]
-        return [*pictures, words_table({name: each.rows for name, each in shown.items()})]
+        said = "; ".join(
+            f"{name}: {_counted(each.rows)}" if len(shown) > 1 else _counted(each.rows)
+            for name, each in shown.items()
+        )
+        return [said, *pictures, table_cells({name: each.rows for name, each in shown.items()})]
 
     def _heats(self, kept: Kept, word: str) -> list[Any]:
         return [kept.show_heat(name, word) for name in self.names]
+
+
+def _bytes_of(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except FileNotFoundError as error:
+        message = "the picture was dropped too long ago and is gone: drop it again"
+        raise InputError(message) from error
+
+
+def _counted(rows: Sequence[WordRow]) -> str:
+    return f"{sum(row.area > 0 for row in rows)} of {len(rows)} words found"
+
+
+def _told(error: EngineError) -> str:
+    return f"error: {error}"

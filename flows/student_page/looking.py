@@ -114,7 +114,9 @@ class Kept:
         grey = np.asarray(small.convert("L"), dtype=np.float32)[..., None] * 0.6 + 60
         share = levels[..., None].astype(np.float32) / 255
         red = np.array([235, 30, 20], np.float32)
-        return (grey * (1 - share) + red * share).round().astype(np.uint8)
+        drawn = (grey * (1 - share) + red * share).round().astype(np.uint8)
+        times = max(1, _HEAT_SIDE // max(levels.shape))  # small ones keep sharp pixels
+        return drawn.repeat(times, 0).repeat(times, 1)
 
 
 def read_words(text: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _QUIET = {
 """Read by Gradio when it is imported or builds a page."""
 _FONTS = ("system-ui", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "monospace")
-_PATIENCE_SECONDS = 2
+_PATIENCE_SECONDS = 1
 _LINE = 16
 _STYLE = Path(__file__).with_name("data") / "page.css"
 

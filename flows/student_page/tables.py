@@ -1,48 +1,33 @@
-"""What the page says in HTML; whatever comes from outside is escaped."""
+"""The table of words."""
 
-import html
 from collections.abc import Mapping, Sequence
 
-from evaluation.reports.sheets import class_colour
 from flows.student_page.looking import WordRow
 
-
-def note(text: str, *, wrong: bool = False) -> str:
-    """A line of text above the pictures."""
-    kind = ' class="wrong" role="alert"' if wrong else ""
-    return f"<p{kind}>{html.escape(text)}</p>" if text else ""
+_HEADS = ("area", "pixels", "mean score", "best score")
 
 
-def words_table(found: Mapping[str, Sequence[WordRow]]) -> str:
-    """The words with what each student found of them.
+def table_heads(names: Sequence[str]) -> list[str]:
+    """What stands above the columns; of several students each has its own."""
+    several = len(names) > 1
+    return [
+        "word",
+        *(f"{head}, {name}" if several else head for name in names for head in _HEADS),
+    ]
+
+
+def table_cells(found: Mapping[str, Sequence[WordRow]]) -> list[list[str]]:
+    """A line a word.
 
     Args:
         found: For each student, by name, all words in the same order.
     """
-    several = len(found) > 1
-    heads = ["word"]
-    for name in found:
-        of = f", {name}" if several else ""
-        heads += [f"area{of}", f"pixels{of}", f"mean score{of}", f"best score{of}"]
-    head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in heads)
-    lines = [
-        f"<tr><td>{_swatch(own[0].label)}{html.escape(own[0].word)}</td>"
-        f"{''.join(map(_cells, own))}</tr>"
+    return [
+        [own[0].word, *(cell for row in own for cell in _cells(row))]
         for own in zip(*found.values(), strict=True)
     ]
-    return (
-        f'<table class="words-table"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
-    )
 
 
-def _swatch(label: int) -> str:
-    red, green, blue = class_colour(label)
-    return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-
-
-def _cells(row: WordRow) -> str:
-    kind = "" if row.area else ' class="none"'
+def _cells(row: WordRow) -> tuple[str, ...]:
     mean = "" if row.mean_score is None else f"{row.mean_score:.3f}"
-    values = (f"{row.share:.1%}", f"{row.area:,}", mean, f"{row.best_score:.3f}")
-    return "".join(f"<td{kind}>{value}</td>" for value in values)
+    return f"{row.share:.1%}", f"{row.area:,}", mean, f"{row.best_score:.3f}"
