@@ -1,8 +1,9 @@
 """Opens the page of one or two runs: loads the students and says where the slider stands."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from gradio import Blocks
 
 from flows.student_page.layout import StudentPage
 from flows.word_finders import RunStudent, choose_run, segmenting_settings
@@ -10,18 +11,16 @@ from storage.errors import InputError
 
 
 def open_page(
-    run: Path, compare: Path | None, profile: str, settings: dict[str, Any]
-) -> Callable[[Path], Any]:
-    """Load the students.
+    run: Path, compare: Path | None, profile: str, settings: dict[str, Any], folder: Path
+) -> Blocks:
+    """Load the students and lay their page out.
 
     Args:
         run: Folder of the training run.
         compare: Folder of another one, if there is one.
         profile: Profile that they were trained with.
         settings: Scoring settings that differ from the profile's.
-
-    Returns:
-        What builds the page, given a folder for the files that it makes.
+        folder: For the files that it makes.
 
     Raises:
         DataError: If a checkpoint is damaged.
@@ -35,7 +34,7 @@ def open_page(
     names = _names(runs)
     finders = {name: choice.load() for name, choice in zip(names, choices, strict=True)}
     threshold = segmenting_settings(profile, settings).inference.threshold
-    return lambda folder: StudentPage(finders, threshold, folder).build()
+    return StudentPage(finders, threshold, folder).build()
 
 
 def _student(run: Path, profile: str, settings: dict[str, Any]) -> RunStudent:

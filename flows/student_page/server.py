@@ -4,8 +4,8 @@ import ipaddress
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,39 +89,41 @@ class Address:
         return found
 
 
-def require_gradio() -> None:
-    """Refuse an environment without Gradio.
+@contextmanager
+def quiet_gradio() -> Iterator[Path]:
+    """Import Gradio so that it tells nobody anything and leaves nothing behind.
+
+    Returns:
+        A folder for uploads and pictures, removed at the end.
 
     Raises:
-        InputError: If it is not installed; says how to install it.
+        InputError: If Gradio is not installed; says how to install it.
     """
-    os.environ.update(_QUIET)
-    try:
-        import gradio  # noqa: F401 - whether it is there
-    except ImportError as error:
-        message = f"the page needs gradio ({error}): run `{INSTALL_APP}`"
-        raise InputError(message) from error
+    with tempfile.TemporaryDirectory(prefix="magicseg-page-") as folder:
+        # Before the import, which reads them all.
+        os.environ.update(_QUIET | {"GRADIO_TEMP_DIR": folder})
+        try:
+            import gradio  # noqa: F401 - whether it is there
+        except ImportError as error:
+            message = f"the page needs gradio ({error}): run `{INSTALL_APP}`"
+            raise InputError(message) from error
+        yield Path(folder)
 
 
-def serve(page: Callable[[Path], Any], address: Address, tell: Callable[[str], None]) -> None:
-    """Serve a page until an interruption.
+def serve(blocks: Any, address: Address, tell: Callable[[str], None]) -> None:
+    """Serve a page until an interruption; inside `quiet_gradio`.
 
     Args:
-        page: Builds the Gradio page, given a folder for files that it makes.
+        blocks: The Gradio page.
         address: Where.
         tell: Told where the page is, once it can be reached.
 
     Raises:
-        InputError: If the port is taken or Gradio is not installed.
+        InputError: If the port is taken.
         KeyboardInterrupt: When it was interrupted and everything is closed.
     """
-    require_gradio()
-    with (
-        tempfile.TemporaryDirectory(prefix="magicseg-page-") as folder,
-        closing(address.listen()) as listening,
-    ):
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads go with the page
-        application = _application(page(Path(folder)), address)
+    with closing(address.listen()) as listening:
+        application = _application(blocks, address)
         place = listening.getsockname()
         shown = f"[{place[0]}]" if ":" in place[0] else place[0]
         tell(f"http://{shown}:{place[1]}")
