@@ -108,24 +108,26 @@ def serve_student(
         port: Its port; 0 takes a free one.
         set_: Settings that differ from the profile's, as for `magicseg segment`; may be repeated.
     """
+    from contextlib import closing
+
     from flows.student_page.server import Address, quiet_gradio, serve
     from storage.documents import nest, read_assignments
 
     address = Address(host, port)
     settings = nest(read_assignments(set_))
-    with quiet_gradio() as folder:
+    if not address.is_loopback:
+        errors.print(
+            f"warning: {host} is not this machine alone: whoever reaches it can use the page, "
+            "there is no password",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    with closing(address.listen()) as listening, quiet_gradio() as folder:
         from flows.student_page.opening import open_page
 
         page = open_page(run, compare, profile, settings, folder)
-        if not address.is_loopback:
-            errors.print(
-                f"warning: {host} is not this machine alone: whoever reaches it can use the page, "
-                "there is no password",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
         try:
-            serve(page, address, lambda url: say(f"{url} (Ctrl-C ends it)"))
+            serve(page, address, listening, lambda url: say(f"{url} (Ctrl-C ends it)"))
         except KeyboardInterrupt:
             say("stopped; nothing was kept")

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flows.student_page.looking import (
     shrink_for_screen,
 )
 from flows.student_page.tables import table_cells, table_heads
+from flows.student_page.uploads import picture_place
 from storage.errors import EngineError, InputError
 
 TITLE = "MagicSeg: words in a picture"
@@ -26,7 +28,25 @@ _FIRST = "drop a picture and type what to find"
 _MOST_WAITING = 16
 _MOST_LETTERS = 20_000
 _CACHE_SECONDS = (600, 7200)
-_NETWORK, _DRAWING = "network", "drawing"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    picture: gradio.File
+    words: gradio.Textbox
+    find: gradio.Button
+    slider: gradio.Slider
+    save: gradio.Button
+    saved: gradio.File
+
+
+@dataclass(frozen=True)
+class _Answered:
+    said: gradio.Textbox
+    overlays: list[gradio.Image]
+    table: gradio.Dataframe
+    word: gradio.Dropdown
+    heats: list[gradio.Image]
 
 
 class StudentPage:
@@ -54,73 +74,85 @@ class StudentPage:
         with gradio.Blocks(
             title=TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS
         ) as page:
-            token = gradio.State(None, delete_callback=self._keeping.drop)
             gradio.Markdown(f"# {TITLE}")
             with gradio.Row():
                 with gradio.Column(scale=1, min_width=280):
-                    picture = gradio.File(
-                        label="Picture (JPEG or PNG)", file_types=[".jpg", ".jpeg", ".png"]
-                    )
-                    words = gradio.Textbox(
-                        label="Words, between commas or on lines of their own",
-                        placeholder="cat, red boat",
-                        lines=4,
-                        max_lines=12,
-                        max_length=_MOST_LETTERS,
-                    )
-                    find = gradio.Button("Find", variant="primary")
-                    slider = gradio.Slider(
-                        0, 1, value=self._threshold, step=0.001, label="Threshold"
-                    )
-                    save = gradio.Button("Label map as a file")
-                    saved = gradio.File(label="Label maps (PNG)", interactive=False, visible=False)
+                    asked = self._asked()
                 with gradio.Column(scale=3):
-                    said = gradio.Textbox(
-                        _FIRST,
-                        label="Note",
-                        lines=1,
-                        max_lines=4,
-                        interactive=False,
-                        elem_id="note",
-                    )
-                    with gradio.Row():
-                        overlays = [self._image(name, "overlay") for name in self.names]
-                    table = gradio.Dataframe(
-                        headers=table_heads(self.names),
-                        datatype="str",
-                        type="array",
-                        interactive=False,
-                        wrap=True,
-                        label="Words",
-                        elem_id="table",
-                    )
-                    word = gradio.Dropdown([], label="Heat map of", interactive=True)
-                    with gradio.Row():
-                        heats = [self._image(f"heat map, {name}", "heat") for name in self.names]
-            results = [*overlays, table]
-            how: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-            drawing = {**how, "concurrency_id": _DRAWING, "concurrency_limit": 1}
-            looked = [token, said, *results, word, *heats, saved]
-            picture.change(self._preview, [picture, token], looked, **drawing)
-            find.click(
-                self._find,
-                [picture, words, slider, token],
-                looked,
-                **how,
-                concurrency_id=_NETWORK,
-                concurrency_limit=1,
-            )
-            slider.input(
-                self._draw,
-                [token, slider],
-                [said, *results, saved],
-                **drawing,
-                trigger_mode="always_last",
-            )
-            word.input(self._heat, [token, word], [said, *heats], **drawing)
-            save.click(self._save, [token, slider], [said, saved], **drawing)
+                    answered = self._answered()
+            self._wire(asked, answered)
+        page.has_launched = True  # else Gradio does not look at what requests name
         page.queue(max_size=_MOST_WAITING, api_open=False)
         return page
+
+    def _asked(self) -> "_Asked":
+        """What people use."""
+        return _Asked(
+            picture=picture_place(
+                label="Picture (JPEG or PNG)", file_types=[".jpg", ".jpeg", ".png"]
+            ),
+            words=gradio.Textbox(
+                label="Words, between commas or on lines of their own",
+                placeholder="cat, red boat",
+                lines=4,
+                max_lines=12,
+                max_length=_MOST_LETTERS,
+            ),
+            find=gradio.Button("Find", variant="primary"),
+            slider=gradio.Slider(0, 1, value=self._threshold, step=0.001, label="Threshold"),
+            save=gradio.Button("Label map as a file"),
+            saved=gradio.File(label="Label maps (PNG)", interactive=False, visible=False),
+        )
+
+    def _answered(self) -> "_Answered":
+        """What they see."""
+        said = gradio.Textbox(_FIRST, label="Note", max_lines=4, interactive=False, elem_id="note")
+        with gradio.Row():
+            overlays = [self._image(name, "overlay") for name in self.names]
+        table = gradio.Dataframe(
+            headers=table_heads(self.names),
+            datatype="str",
+            type="array",
+            interactive=False,
+            wrap=True,
+            label="Words",
+            elem_id="table",
+        )
+        word = gradio.Dropdown([], label="Heat map of", interactive=True)
+        with gradio.Row():
+            heats = [self._image(f"heat map, {name}", "heat") for name in self.names]
+        return _Answered(said, overlays, table, word, heats)
+
+    def _wire(self, asked: "_Asked", answered: "_Answered") -> None:
+        """Say what happens when."""
+        token = gradio.State(None, delete_callback=self._keeping.drop)
+        said, word, heats = answered.said, answered.word, answered.heats
+        results = [*answered.overlays, answered.table]
+        looked = [token, said, *results, word, *heats, asked.saved]
+        how: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "minimal",
+            "concurrency_limit": 1,
+        }
+        drawing = {**how, "concurrency_id": "drawing"}
+        asked.picture.change(self._preview, [asked.picture, token], looked, **drawing)
+        # Beside the drawing, so that a threshold moves while another picture is looked at.
+        asked.find.click(
+            self._find,
+            [asked.picture, asked.words, asked.slider, token],
+            looked,
+            **how,
+            concurrency_id="network",
+        )
+        asked.slider.input(
+            self._draw,
+            [token, asked.slider],
+            [said, *results, asked.saved],
+            **drawing,
+            trigger_mode="always_last",
+        )
+        word.input(self._heat, [token, word], [said, *heats], **drawing)
+        asked.save.click(self._save, [token, asked.slider], [said, asked.saved], **drawing)
 
     def _image(self, label: str, kind: str) -> gradio.Image:
         return gradio.Image(

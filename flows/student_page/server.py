@@ -5,7 +5,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,24 +110,25 @@ def quiet_gradio() -> Iterator[Path]:
         yield Path(folder)
 
 
-def serve(blocks: Any, address: Address, tell: Callable[[str], None]) -> None:
+def serve(
+    blocks: Any, address: Address, listening: socket.socket, tell: Callable[[str], None]
+) -> None:
     """Serve a page until an interruption; inside `quiet_gradio`.
 
     Args:
         blocks: The Gradio page.
         address: Where.
+        listening: What `Address.listen` gave.
         tell: Told where the page is, once it can be reached.
 
     Raises:
-        InputError: If the port is taken.
         KeyboardInterrupt: When it was interrupted and everything is closed.
     """
-    with closing(address.listen()) as listening:
-        application = _application(blocks, address)
-        place = listening.getsockname()
-        shown = f"[{place[0]}]" if ":" in place[0] else place[0]
-        tell(f"http://{shown}:{place[1]}")
-        _run(application, [listening])
+    application = _application(blocks, address)
+    place = listening.getsockname()
+    shown = f"[{place[0]}]" if ":" in place[0] else place[0]
+    tell(f"http://{shown}:{place[1]}")
+    _run(application, [listening])
 
 
 def _application(blocks: Any, address: Address) -> Any:

@@ -1,5 +1,6 @@
 """`magicseg serve-student`: what is refused before anything is served."""
 
+import socket
 import subprocess
 import sys
 
@@ -43,8 +44,17 @@ def test_without_the_extra_it_is_named(tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused(type_line, run, line, reason):
+    line = ("--port", "0", *line) if "--port" not in line else line
     code, said = type_line("serve-student", *(str(run) if part == "RUN" else part for part in line))
     assert (code, reason in " ".join(said.split())) == (2, True), said
+
+
+def test_a_port_that_is_taken_is_told(type_line, run):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, said = type_line("serve-student", "--run", run, "--port", port)
+    assert (code, f"port {port} of 127.0.0.1 cannot be taken" in said) == (2, True), said
+    assert "or 0 for a free one" in " ".join(said.split())
 
 
 def test_another_host_is_warned_of(type_line, run):
