@@ -1,36 +1,36 @@
 """Segmentation: a trained student finds whatever words name in an image of any size.
 
-from evaluation.segment import ImageSegmenter
+from evaluation.segment import Student
 
-segmenter = ImageSegmenter.load("runs/demo/run", profile="miniature")
-found = segmenter.segment(image, ["cat", "red boat"])
+found = Student.load("runs/demo/run").segment("photo.jpg", ["cat", "red boat"])
 found.labels == 2  # where the red boat is
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 
-from evaluation.scoring.background import apply_background
+from evaluation.scoring.background import ScoreMap, apply_background
 from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.phrases import background_words, text_rows
-from evaluation.scoring.predictors import StudentPredictor, TextRows, TextSegmenter
+from evaluation.scoring.predictors import StudentPredictor, TextRows, TextSegmenter, Watch
 from models.devices import pick_device
-from models.profiles import load_profile
+from models.profiles import load_profile, profile_names
 from models.student.config import StudentConfig
 from models.student.released import load_released
 from models.student.text_embeddings import TextEmbedder, TextEncoder
 from models.student.trained import load_student
 from storage.documents import validate
 from storage.errors import InputError
+from storage.photographs import read_photograph
 from storage.records import IGNORE_LABEL
 
-__all__ = ["ImageSegmenter", "Segmentation", "scoring_settings"]
+__all__ = ["Segmentation", "Student", "WordScores", "scoring_settings"]
 
 
 WordWatch = Callable[[str, Float32[np.ndarray, "height width"]], None]
@@ -61,7 +61,89 @@ class Segmentation:
         }
 
 
-class ImageSegmenter:
+@dataclass(frozen=True)
+class WordScores:
+    """How well words fit the pixels of an image; any threshold can be applied, without a network.
+
+    Attributes:
+        words: What was asked for.
+        best: The best word of each pixel.
+        best_scores: For each word its highest score anywhere, in [0, 1].
+        rule: When a pixel is background.
+        threshold: The threshold that is meant for the rule.
+    """
+
+    words: tuple[str, ...]
+    best: ScoreMap
+    best_scores: tuple[float, ...]
+    rule: Background
+    threshold: float
+
+    def at(self, threshold: float) -> Segmentation:
+        """What is found with a threshold in [0, 1]; of no effect under the rule `none`."""
+        labels = apply_background(self.best, self.rule, threshold, background=True)
+        return Segmentation(self.words, labels.astype(np.uint16), self.best.best)
+
+
+@runtime_checkable
+class WordFinder(Protocol):
+    """Whatever finds words in images."""
+
+    def look(
+        self, image: np.ndarray, words: Sequence[str], *, watch: WordWatch | None = None
+    ) -> WordScores:
+        """Score words at every pixel, see `Student.look`."""
+        ...
+
+
+@runtime_checkable
+class WatchedPredictor(Protocol):
+    """A predictor that can tell the scores of each class while it works."""
+
+    def predict(
+        self,
+        image: UInt8[np.ndarray, "height width 3"],
+        candidates: Sequence[int] | None = None,
+        *,
+        watch: Watch | None = None,
+    ) -> ScoreMap:
+        """Find the best class of every pixel; `watch` changes nothing."""
+        ...
+
+
+def score_words(
+    predictor: WatchedPredictor,
+    image: np.ndarray,
+    words: tuple[str, ...],
+    rule: tuple[Background, float],
+    watch: WordWatch | None,
+) -> WordScores:
+    """Ask a predictor of which each class is a word.
+
+    Args:
+        predictor: Its classes are the words, in their order.
+        image: RGB, bytes of shape (height, width, 3).
+        words: As `checked_words` gives them.
+        rule: Background rule, and the threshold that is meant for it.
+        watch: Told the scores of each word; only one map is held at a time.
+
+    Raises:
+        InputError: If the image is no RGB image of bytes, or the predictor refuses it.
+    """
+    _refuse_image(image)
+    best: dict[int, torch.Tensor] = {}
+
+    def tell(position: int, scores: torch.Tensor) -> None:
+        best[position] = scores.max()  # read at the end: a GPU is not waited for here
+        if watch is not None:
+            watch(words[position], scores.cpu().numpy())
+
+    found = predictor.predict(image, watch=tell)
+    highest = tuple(float(best[position]) for position in range(len(words)))
+    return WordScores(words, found, highest, *rule)
+
+
+class Student:
     """A student with its text encoder.
 
     The embeddings of the last words are kept, so that many images can be asked for the same words.
@@ -95,8 +177,9 @@ class ImageSegmenter:
         Args:
             run: Folder of the run, or of one checkpoint.
             profile: Name or YAML file of the profile that the student is of: its scoring settings
-                are taken.
-            config: Scoring settings instead; without either those of the released MagicSeg.
+                are taken. Not given, it is the shipped one whose student stands on the same CLIP,
+                or else the settings are those of the released MagicSeg.
+            config: Scoring settings instead.
             device: auto, cpu, cuda, cuda:1 ...
 
         Raises:
@@ -104,9 +187,11 @@ class ImageSegmenter:
             InputError: If there is none, CLIP's weights are missing, or a setting does not fit.
         """
         place = pick_device(device)
-        settings = config or scoring_settings(profile)
+        if config is None and profile is not None:
+            config = scoring_settings(profile)  # a wrong name is told before anything is loaded
         student, meta = load_student(run)
         clip = StudentConfig.model_validate(meta["config"]["student"])
+        settings = config or scoring_settings(_shipped_profile(clip.clip))
         encoder = TextEncoder.load(clip.clip, clip.revision)
         return cls(student.to(place), encoder.to(place), settings)
 
@@ -139,10 +224,49 @@ class ImageSegmenter:
         encoder = TextEncoder.load(own.clip, own.revision)
         return cls(student.to(place), encoder.to(place), settings)
 
-    def segment(
-        self, image: np.ndarray, words: Sequence[str], *, watch: WordWatch | None = None
-    ) -> Segmentation:
+    def segment(self, image: np.ndarray | str | Path, words: Sequence[str]) -> Segmentation:
         """Find what words name.
+
+        Args:
+            image: RGB, bytes of shape (height, width, 3), of any size; or the path of a JPEG or PNG
+                file, which is turned upright.
+            words: Any words or short phrases without an article, each once.
+
+        Raises:
+            DataError: If the file is no picture, or damaged.
+            InputError: If the file cannot be read, the image is no RGB image of bytes or too thin
+                for the windows, a word is empty or stands there twice, or the network's answer is
+                not finite.
+        """
+        pixels = image if isinstance(image, np.ndarray) else read_photograph(image)
+        return self.look(pixels, words).at(self.config.inference.threshold)
+
+    def segment_all(
+        self, images: Iterable[np.ndarray | str | Path], words: Sequence[str]
+    ) -> list[Segmentation]:
+        """Find what words name in each of several images.
+
+        The network sees one image at a time: its last bits depend on how many stand beside each
+        other, and a mask must not. What the words mean is computed once.
+
+        Args:
+            images: As `segment` takes them; sizes may differ.
+            words: As `segment` takes them.
+
+        Returns:
+            One result an image, in their order, each what `segment` gives.
+
+        Raises:
+            DataError: As `segment` raises it.
+            InputError: As `segment` raises it.
+        """
+        asked = checked_words(words)
+        return [self.segment(image, asked) for image in images]
+
+    def look(
+        self, image: np.ndarray, words: Sequence[str], *, watch: WordWatch | None = None
+    ) -> WordScores:
+        """Score words at every pixel; a threshold then says what is found.
 
         Args:
             image: RGB, bytes of shape (height, width, 3), of any size.
@@ -151,21 +275,12 @@ class ImageSegmenter:
                 however many words there are.
 
         Raises:
-            InputError: If the image is no RGB image of bytes or too thin for the windows, a word is
-                empty or stands there twice, or the network's answer is not finite.
+            InputError: As `segment` raises it.
         """
-        _refuse_image(image)
-        asked = checked_words(words)
-        inference = self.config.inference
+        asked, inference = checked_words(words), self.config.inference
         predictor = StudentPredictor(self._student, self._rows(asked), inference)
-
-        def tell(position: int, scores: torch.Tensor) -> None:
-            if watch is not None:
-                watch(asked[position], scores.cpu().numpy())
-
-        found = predictor.predict(image, watch=None if watch is None else tell)
-        labels = apply_background(found, inference.background, inference.threshold, background=True)
-        return Segmentation(asked, labels.astype(np.uint16), found.best)
+        rule = (inference.background, inference.threshold)
+        return score_words(predictor, image, asked, rule, watch)
 
     def _rows(self, words: tuple[str, ...]) -> TextRows:
         known = self._known  # read once: another thread may ask for other words meanwhile
@@ -187,6 +302,11 @@ def scoring_settings(profile: str | None) -> ScoringConfig:
     """
     document = {} if profile is None else load_profile(profile).scoring
     return validate(ScoringConfig, document, f"scoring settings of {profile}")
+
+
+def _shipped_profile(clip: str) -> str | None:
+    """The first shipped profile whose student stands on a CLIP."""
+    return next((name for name in profile_names() if load_profile(name).student.clip == clip), None)
 
 
 def checked_words(words: Sequence[str]) -> tuple[str, ...]:

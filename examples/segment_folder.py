@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.segment import ImageSegmenter
+from evaluation.segment import Student
 from storage.codecs import encode_label_map
 from storage.photographs import read_photograph
 
@@ -21,7 +21,7 @@ COLOURS[0] = 0
 
 def main(run: str, images: str, out: str, *words: str) -> None:
     """Segment all images."""
-    segmenter = ImageSegmenter.load(run, profile="miniature")
+    segmenter = Student.load(run, profile="miniature")
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     suffixes = {".jpg", ".jpeg", ".png"}

@@ -1,6 +1,6 @@
 """Words found in pictures: what `magicseg segment` makes, one picture after another.
 
-A folder of results belongs to one question: the words, the student and the rule, which stand in
+A folder of results belongs to one question: the words, what finds them and the rule, which stand in
 `asked.json`. Each picture has its files there, named after the picture and its bytes, so that
 pictures of the same name never meet; its record is written last and says that the others are whole.
 """
@@ -10,20 +10,18 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evaluation.reports.found_words import LegendEntry, draw_heat, draw_overlay
-from evaluation.scoring.config import Background, ScoringConfig
+from evaluation.scoring.config import Background
 from evaluation.scoring.results import slug
-from evaluation.segment import ImageSegmenter, Segmentation, checked_words
-from models.profiles import load_profile
-from models.student.released import released_digest
-from models.student.trained import describe_student
+from evaluation.segment import Segmentation, WordFinder, checked_words
+from flows.word_finders import FinderChoice
 from storage.codecs import encode_label_map, encode_rle
-from storage.documents import merge, validate
 from storage.errors import DataError, EngineError, IncompleteError, InputError
 from storage.files import write_whole
 from storage.locks import hold_folder, refuse_other_files
@@ -35,8 +33,6 @@ ASKED_FILE = "asked.json"
 """Name of the file that says what a folder's results answer."""
 
 _FORMAT = 1
-_READ = frozenset({"templates", "background_words", "inference"})
-_EXECUTION = {"batch_size", "class_chunk", "seen_offset"}
 _NAME_LETTERS, _WORD_LETTERS, _DIGITS = 80, 40, 12
 _SIGNATURE_BYTES = 16
 
@@ -49,7 +45,7 @@ class Asked(Record, frozen=True):
     words: tuple[str, ...]
     """What was asked for, in the order of the labels."""
     student: str
-    """Fingerprint and step of the student."""
+    """Fingerprint of what finds them, and after an @ the step of a student, or its kind."""
     rule: dict[str, Any]
     """Templates, windows, background rule and threshold."""
 
@@ -102,63 +98,6 @@ class Found(Record, frozen=True):
 
 
 @dataclass(frozen=True)
-class RunStudent:
-    """The student of a training run.
-
-    Attributes:
-        run: Folder of the run.
-        profile: Profile that it was trained with.
-    """
-
-    run: Path
-    profile: str
-
-    def fingerprint(self) -> str:
-        """What stands for its weights.
-
-        Raises:
-            DataError: If the checkpoint is damaged.
-            InputError: If there is none, or the student is of another profile.
-        """
-        about = describe_student(self.run)
-        _refuse_other_profile(about, self.run, self.profile)
-        return f"{about['fingerprint']}@{about['step']}"
-
-    def load(self, config: ScoringConfig) -> ImageSegmenter:
-        """Load it."""
-        return ImageSegmenter.load(self.run, config=config)
-
-
-@dataclass(frozen=True)
-class ReleasedStudent:
-    """A released ZegCLIP checkpoint.
-
-    Attributes:
-        file: The file.
-        profile: Profile whose student stands on the same CLIP.
-    """
-
-    file: Path
-    profile: str
-
-    def fingerprint(self) -> str:
-        """What stands for its weights.
-
-        Raises:
-            InputError: If the file cannot be read.
-        """
-        return f"{released_digest(self.file)}@released"
-
-    def load(self, config: ScoringConfig) -> ImageSegmenter:
-        """Load it.
-
-        Raises:
-            InputError: If it is no such checkpoint, or stands on another CLIP.
-        """
-        return ImageSegmenter.load_checkpoint(self.file, profile=self.profile, config=config)
-
-
-@dataclass(frozen=True)
 class _Picture:
     """A picture's file.
 
@@ -201,34 +140,31 @@ class Segmenting:
 
     Args:
         words: What to find.
-        student: What finds them.
-        settings: Scoring settings that differ from the profile's: of `inference`, `templates` and
-            `background_words`.
+        finder: What finds them.
         out: Folder for the results; made if missing.
         heat: Whether each word gets a heat map.
 
     Raises:
-        DataError: If the checkpoint is damaged.
-        InputError: If words or settings mean nothing, the folder holds something else, there is no
-            checkpoint, or the student is of another profile.
+        DataError: If the finder's files are damaged.
+        InputError: If words mean nothing, the folder holds something else, or the finder's files
+            are not there or do not fit.
     """
 
     def __init__(
         self,
         words: Sequence[str],
-        student: RunStudent | ReleasedStudent,
+        finder: FinderChoice,
         *,
-        settings: dict[str, Any],
         out: Path,
         heat: bool,
     ) -> None:
-        self._config = segmenting_settings(student.profile, settings)
-        self._student = student
+        self._choice = finder
         self._out = out
         self._heat = heat
         words = checked_words(words)
         refuse_other_files(out, "results of 'magicseg segment'", marks=(ASKED_FILE,))
-        self._asked = Asked(words=words, student=student.fingerprint(), rule=_rule(self._config))
+        finder.check_words(words)
+        self._asked = Asked(words=words, student=finder.fingerprint(), rule=finder.rule())
 
     def answer(self, pictures: Sequence[Path], tell: Callable[[str], None]) -> None:
         """Segment pictures; what is there already is found.
@@ -267,10 +203,10 @@ class Segmenting:
         record = self._out / f"{picture.stem}.json"
         if (there := self._found(record, picture)) is not None:
             return f"{path}: {_shares(there)} (was there, {record})"
-        segmenter = self._segmenter  # one that cannot be loaded stops everything
+        finder = self._finder  # one that cannot be loaded stops everything
         self._claim()
         try:
-            found = self._make(picture, segmenter)
+            found = self._make(picture, finder)
         except EngineError as error:
             return error
         _write(record, found)
@@ -308,7 +244,7 @@ class Segmenting:
         whole = all(_digest(self._out / name) == found.files[name] for name in found.files)
         return found if whole else None
 
-    def _make(self, picture: _Picture, segmenter: ImageSegmenter) -> Found:
+    def _make(self, picture: _Picture, finder: WordFinder) -> Found:
         image = decode_photograph(picture.data, str(picture.path))
         files: dict[str, str] = {}
 
@@ -317,17 +253,15 @@ class Segmenting:
             write_whole(self._out / name, contents, durable=False)
             files[name] = hashlib.sha256(contents).hexdigest()
 
-        best: dict[str, float] = {}
+        numbers = count(1)
 
         def watch(word: str, scores: np.ndarray) -> None:
-            best[word] = float(scores.max())
-            if self._heat:
-                number = len(best)
-                name = f"{picture.stem}.heat-{number:03}-{slug(word)[:_WORD_LETTERS]}.png"
-                keep(name, draw_heat(scores))
+            name = f"{picture.stem}.heat-{next(numbers):03}-{slug(word)[:_WORD_LETTERS]}.png"
+            keep(name, draw_heat(scores))
 
-        result = segmenter.segment(image, self._asked.words, watch=watch)
-        words = _describe_words(result, best)
+        looked = finder.look(image, self._asked.words, watch=watch if self._heat else None)
+        result = looked.at(looked.threshold)
+        words = _describe_words(result, looked.best_scores)
         legend = [LegendEntry(each.word, each.label, each.share) for each in words]
         keep(f"{picture.stem}.labels.png", encode_label_map(result.labels))
         keep(f"{picture.stem}.overlay.png", draw_overlay(image, result.labels, legend))
@@ -337,8 +271,8 @@ class Segmenting:
             sha256=picture.sha256,
             width=width,
             height=height,
-            background=self._config.inference.background,
-            threshold=self._config.inference.threshold,
+            background=looked.rule,
+            threshold=looked.threshold,
             background_area=width * height - sum(each.area for each in words),
             words=words,
             files=files,
@@ -347,49 +281,12 @@ class Segmenting:
         )
 
     @cached_property
-    def _segmenter(self) -> ImageSegmenter:
+    def _finder(self) -> WordFinder:
         """Loaded for the first picture that has no result yet."""
-        return self._student.load(self._config)
+        return self._choice.load()
 
 
-def segmenting_settings(profile: str, settings: dict[str, Any]) -> ScoringConfig:
-    """How a profile's student is asked, with settings that differ.
-
-    Raises:
-        InputError: If a setting is unknown, does not fit, or is about scores alone.
-    """
-    useless = sorted(settings.keys() - _READ)
-    if useless:
-        message = (
-            f"{', '.join(useless)} changes nothing in a picture, expected settings of "
-            f"{', '.join(sorted(_READ))}, such as inference.threshold=0.4"
-        )
-        raise InputError(message)
-    named = load_profile(profile)
-    document = {name: value for name, value in named.scoring.items() if name in _READ}
-    return validate(ScoringConfig, merge(document, settings), f"scoring settings of {named.name}")
-
-
-def _rule(config: ScoringConfig) -> dict[str, Any]:
-    """All settings that a label map depends on, and no other."""
-    inference = config.inference.model_dump(mode="json", exclude=_EXECUTION)
-    rule: dict[str, Any] = {"templates": config.templates, "inference": inference}
-    if config.inference.background is Background.WORDS:
-        rule["background_words"] = config.background_words
-    return rule
-
-
-def _refuse_other_profile(about: dict[str, Any], run: Path, profile: str) -> None:
-    own, other = about["config"]["student"]["clip"], load_profile(profile).student.clip
-    if own != other:
-        message = (
-            f"the student of {run} stands on {own} and profile {profile} on {other}, so that its "
-            "windows and threshold do not fit: name the student's profile with --profile"
-        )
-        raise InputError(message)
-
-
-def _describe_words(result: Segmentation, best: dict[str, float]) -> tuple[FoundWord, ...]:
+def _describe_words(result: Segmentation, best: Sequence[float]) -> tuple[FoundWord, ...]:
     shares = result.shares()
     words = []
     for label, word in enumerate(result.words, start=1):
@@ -404,7 +301,7 @@ def _describe_words(result: Segmentation, best: dict[str, float]) -> tuple[Found
                 mean_score=(
                     None if mask is None else float(result.scores[mask].mean(dtype=np.float64))
                 ),
-                best_score=best[word],
+                best_score=best[label - 1],
                 segmentation=(
                     None if mask is None else {"size": list(mask.shape), "counts": encode_rle(mask)}
                 ),

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
-from evaluation.scoring.predictors import ClassScores
+from evaluation.scoring.predictors import ClassScores, Watch
 from models.masks import PackedMasks
 from models.protocols import FoundBoxes, Labeller
 from storage.errors import InputError
@@ -31,9 +31,22 @@ class DetectedSegments:
         self._phrases = tuple(phrases)
 
     def predict(
-        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+        self,
+        image: UInt8[np.ndarray, "height width 3"],
+        candidates: Sequence[int] | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> ScoreMap:
-        """Find the candidates in one image and cut them out."""
+        """Find the candidates in one image and cut them out.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes that may be predicted; all if not given.
+            watch: Told the scores of each class; changes nothing.
+
+        Raises:
+            InputError: If a model's numbers are not finite.
+        """
         asked = self._asked(candidates)
         best = np.zeros(image.shape[:2], dtype=np.float32)
         index = np.full(image.shape[:2], asked[0] if asked else BACKGROUND_WORD, dtype=np.int32)
@@ -43,6 +56,9 @@ class DetectedSegments:
             mask = masks[box]
             best[mask] = found.scores[box]
             index[mask] = asked[found.phrases[box]]
+        if watch is not None:
+            for place, class_id in enumerate(asked):
+                watch(class_id, torch.from_numpy(_one_class(found, masks, place, image.shape[:2])))
         return ScoreMap(best, index)
 
     def class_scores(
@@ -53,11 +69,12 @@ class DetectedSegments:
         found, masks = self._cut(image, asked)
         for first in range(0, len(asked), _BASELINE_CHUNK):
             own = asked[first : first + _BASELINE_CHUNK]
-            scores = np.zeros((len(own), *image.shape[:2]), dtype=np.float32)
-            inside = (found.phrases >= first) & (found.phrases < first + len(own))
-            for box in np.flatnonzero(inside):
-                one, mask = scores[found.phrases[box] - first], masks[box]
-                one[mask] = np.maximum(one[mask], found.scores[box])
+            scores = np.stack(
+                [
+                    _one_class(found, masks, first + place, image.shape[:2])
+                    for place in range(len(own))
+                ]
+            )
             yield ClassScores(own, torch.from_numpy(scores))
 
     def _asked(self, candidates: Sequence[int] | None) -> tuple[int, ...]:
@@ -75,6 +92,20 @@ class DetectedSegments:
         _refuse_not_finite(found.boxes.finite, "boxes")
         _refuse_not_finite(found.cuts.finite, "masks")
         return found.boxes, found.cuts.masks
+
+
+def _one_class(
+    found: FoundBoxes,
+    masks: Bool[np.ndarray, "boxes height width"] | PackedMasks,
+    place: int,
+    size: tuple[int, int],
+) -> Float32[np.ndarray, "height width"]:
+    """The score of the best box of a phrase at every pixel, 0 where none is."""
+    scores = np.zeros(size, dtype=np.float32)
+    for box in np.flatnonzero(found.phrases == place):
+        mask = masks[box]
+        scores[mask] = np.maximum(scores[mask], found.scores[box])
+    return scores
 
 
 def _refuse_not_finite(finite: bool, what: str) -> None:

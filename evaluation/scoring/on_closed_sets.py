@@ -11,7 +11,7 @@ from evaluation.benchmarks.contract import Benchmark
 from evaluation.scoring.background import BACKGROUND_WORD, ScoreMap
 from evaluation.scoring.config import Background, ScoringConfig, ViewConfig
 from evaluation.scoring.on_labels import measure
-from evaluation.scoring.predictors import require_finite
+from evaluation.scoring.predictors import Watch, require_finite
 from evaluation.scoring.protocols import describe_protocol
 from evaluation.scoring.results import ScoreProtocol, Scores, Subject, write_scores
 from evaluation.scoring.windows import View
@@ -60,9 +60,18 @@ class ClosedSetPredictor:
 
     @torch.no_grad()
     def predict(
-        self, image: UInt8[np.ndarray, "height width 3"], candidates: Sequence[int] | None = None
+        self,
+        image: UInt8[np.ndarray, "height width 3"],
+        candidates: Sequence[int] | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> ScoreMap:
         """Find the best class of every pixel; `BACKGROUND_WORD` where it is background.
+
+        Args:
+            image: RGB.
+            candidates: Positions of the classes that may be predicted; all if not given.
+            watch: Told the scores of each class; changes nothing.
 
         Raises:
             InputError: If scores are not finite.
@@ -76,6 +85,9 @@ class ClosedSetPredictor:
         if not asked:
             nothing = np.zeros(size, np.float32)
             return ScoreMap(nothing, np.full(size, BACKGROUND_WORD, np.int32))
+        if watch is not None:
+            for position in asked:
+                watch(position, scores[self._outputs[position]].float())
         best, place = scores[[self._outputs[p] for p in asked]].max(dim=0)  # (height, width) each
         index = torch.tensor(asked, dtype=torch.int32, device=place.device)[place]
         if self._background:

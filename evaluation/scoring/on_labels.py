@@ -26,7 +26,7 @@ from evaluation.scoring.phrases import background_words, class_phrases, text_row
 from evaluation.scoring.predictors import Predictor, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
 from evaluation.scoring.progress import ScoringProgress
-from evaluation.scoring.protocols import Student, describe_protocol, view_words
+from evaluation.scoring.protocols import ScoredStudent, describe_protocol, view_words
 from evaluation.scoring.results import (
     ClassScore,
     CurvePoint,
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 def score_student(
-    student: Student,
+    student: ScoredStudent,
     encoder: TextEmbedder,
     benchmark: Benchmark,
     *,

@@ -43,7 +43,7 @@ from evaluation.scoring.points import (
 from evaluation.scoring.predictors import ClassScorer, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
 from evaluation.scoring.progress import ScoringProgress
-from evaluation.scoring.protocols import Student, unseen_names, view_words
+from evaluation.scoring.protocols import ScoredStudent, unseen_names, view_words
 from evaluation.scoring.results import (
     Subject,
     published_results,
@@ -55,7 +55,7 @@ from storage.errors import DataError
 
 
 def score_student_points(
-    student: Student,
+    student: ScoredStudent,
     encoder: TextEmbedder,
     benchmark: OpenImages,
     *,

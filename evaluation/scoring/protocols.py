@@ -11,7 +11,7 @@ from storage.class_sets import BenchmarkClasses
 
 
 @runtime_checkable
-class Student(TextSegmenter, Protocol):
+class ScoredStudent(TextSegmenter, Protocol):
     """A student that can be put into evaluation mode."""
 
     def eval(self) -> object:

@@ -18,7 +18,7 @@ from evaluation.benchmarks.contract import BenchmarkConfig
 from evaluation.scoring.config import ScoringConfig
 from evaluation.scoring.on_labels import score_student
 from evaluation.scoring.results import Subject
-from evaluation.segment import ImageSegmenter, scoring_settings
+from evaluation.segment import Student, scoring_settings
 from hostile import png_of
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from models.miniature.world import render, sample_scene
@@ -385,9 +385,7 @@ def test_a_released_checkpoint_finds_what_its_network_finds(ask_released, photo,
     network = ZegClip.from_upstream(
         tensors, image_size=64, patch_size=8, vision_heads=4, decoder_heads=4
     )
-    segmenter = ImageSegmenter(
-        network, TextEncoder.load("weights:clip"), scoring_settings("miniature")
-    )
+    segmenter = Student(network, TextEncoder.load("weights:clip"), scoring_settings("miniature"))
     expected = segmenter.segment(read_photograph(photo), ["cat", "boat"])
     np.testing.assert_array_equal(labels_of(tmp_path / "out"), expected.labels)
     assert "was there" in ask_released({"meta": {"epoch": 3}, "state_dict": tensors})[1]

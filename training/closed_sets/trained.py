@@ -84,6 +84,11 @@ def find_trained_closed_set(config: ClosedSetConfig) -> TrainedSet | None:
     return record if record.fingerprint == digest(meta) else None
 
 
+def is_closed_set(run: Path) -> bool:
+    """Whether a folder holds a finished closed-set run."""
+    return (run / _RECORD_FILE).is_file()
+
+
 def read_closed_set_record(out: Path) -> TrainedSet:
     """Read what the weights of a finished run are.
 

@@ -1,0 +1,173 @@
+"""Serves the page of a student until it is interrupted."""
+
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.errors import InputError
+
+INSTALL_APP = "pip install 'magicseg-engine[app]'"
+
+_QUIET = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "GRADIO_SSR_MODE": "False",
+}
+"""Read by Gradio when it is imported or builds a page."""
+_FONTS = ("system-ui", "Arial", "sans-serif")
+_MONO = ("ui-monospace", "Consolas", "monospace")
+_PATIENCE_SECONDS = 1
+_LINE = 16
+_STYLE = Path(__file__).with_name("data") / "page.css"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is served.
+
+    Attributes:
+        host: Interface: a name, or a number of IPv4 or IPv6.
+        port: Its port; 0 takes a free one.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this machine alone can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Host names that a browser may call it by; empty for any."""
+        if not self.is_loopback:
+            return frozenset()
+        return frozenset({self.host, "localhost", "127.0.0.1", "::1"})
+
+    def listen(self) -> socket.socket:
+        """Take the port.
+
+        Raises:
+            InputError: If it is taken, or the host is none of this machine's.
+        """
+        try:
+            family, kind, _, _, place = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            found = socket.socket(family, kind)
+        except OSError as error:
+            message = (
+                f"{self.host!r} is no interface of this machine ({error.strerror or error}): give "
+                "another --host"
+            )
+            raise InputError(message) from error
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(place)
+            found.listen(_LINE)
+        except OSError as error:
+            found.close()
+            message = (
+                f"port {self.port} of {self.host} cannot be taken ({error.strerror}): give another "
+                "--port, or 0 for a free one"
+            )
+            raise InputError(message) from error
+        return found
+
+
+@contextmanager
+def quiet_gradio() -> Iterator[Path]:
+    """Import Gradio so that it tells nobody anything and leaves nothing behind.
+
+    Returns:
+        A folder for uploads and pictures, removed at the end.
+
+    Raises:
+        InputError: If Gradio is not installed; says how to install it.
+    """
+    with tempfile.TemporaryDirectory(prefix="magicseg-page-") as folder:
+        # Before the import, which reads them all.
+        os.environ.update(_QUIET | {"GRADIO_TEMP_DIR": folder})
+        try:
+            import gradio  # noqa: F401 - whether it is there
+        except ImportError as error:
+            message = f"the page needs gradio ({error}): run `{INSTALL_APP}`"
+            raise InputError(message) from error
+        yield Path(folder)
+
+
+def serve(
+    blocks: Any, address: Address, listening: socket.socket, tell: Callable[[str], None]
+) -> None:
+    """Serve a page until an interruption; inside `quiet_gradio`.
+
+    Args:
+        blocks: The Gradio page.
+        address: Where.
+        listening: What `Address.listen` gave.
+        tell: Told where the page is, once it can be reached.
+
+    Raises:
+        KeyboardInterrupt: When it was interrupted and everything is closed.
+    """
+    application = _application(blocks, address)
+    place = listening.getsockname()
+    shown = f"[{place[0]}]" if ":" in place[0] else place[0]
+    tell(f"http://{shown}:{place[1]}")
+    _run(application, [listening])
+
+
+def _application(blocks: Any, address: Address) -> Any:
+    import gradio
+    from fastapi import FastAPI
+    from gradio.themes import Default
+
+    from flows.student_page.door import Door
+    from flows.student_page.looking import MOST_BYTES
+
+    theme = Default(font=list(_FONTS), font_mono=list(_MONO))
+    inside = gradio.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        path="/",
+        server_name=address.host,
+        server_port=address.port,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=MOST_BYTES,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme,
+        css=_STYLE.read_text(encoding="utf-8"),
+    )
+    return Door(inside, address.names)
+
+
+def _run(application: Any, sockets: Sequence[socket.socket]) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        application,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_PATIENCE_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=list(sockets))
