@@ -25,8 +25,6 @@ from storage.errors import InputError
         "magicseg rank runs/mine",
         "magicseg rank runs/mine --run runs/mine-run --out runs/mine-rank --top 50",
         "magicseg rank runs/mine --run runs/mine-noise --out runs/mine-rank",
-        "magicseg exclusions add runs/mine --keys runs/mine-rank/keys.txt \\",
-        '    --why "wrong mask"',
     )
 )
 def rank(
