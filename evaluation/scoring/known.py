@@ -37,6 +37,7 @@ class WantedScores:
         contents: Digest of the benchmark's files.
         old_folders: Names of folders in which files that do not know their benchmark's contents
             are certainly of this one.
+        by_image: Whether scores on label maps count only if they know of single images.
     """
 
     subject: Subject
@@ -45,6 +46,7 @@ class WantedScores:
     num_examples: int
     contents: str
     old_folders: Collection[str] = ()
+    by_image: bool = False
 
     @classmethod
     def of(
@@ -80,6 +82,8 @@ class WantedScores:
         """Whether scores are of this subject and protocol, on whatever images."""
         curve = tuple(point.threshold for point in scores.curve)
         examples = scores.examples if isinstance(scores, Scores) else ()
+        if self.by_image and isinstance(scores, Scores) and scores.images is None:
+            return False
         return (
             scores.subject.kind == self.subject.kind
             and scores.subject.fingerprint == self.subject.fingerprint
