@@ -41,8 +41,8 @@ def rank(
     """Order the samples of a dataset by doubt, so that people look at the most doubtful first.
 
     The doubt is a mean of places by what was recorded of boxes, masks and areas, and by how far a
-    student's prediction agrees with the mask. What is excluded already is left out; nothing is
-    changed. A run that was interrupted goes on where it stopped.
+    student's prediction agrees with the mask, which counts three times. What is excluded already is
+    left out; nothing is changed. A run that was interrupted goes on where it stopped.
 
     Args:
         root: Dataset: a folder or an object-store URL.

@@ -60,14 +60,14 @@ def test_an_area_is_odd_by_its_class_whether_it_is_too_small_or_too_large():
     assert all("area" not in each.values for each in few)
 
 
-def test_a_student_counts_as_much_as_all_records_together():
+def test_a_student_counts_three_times_all_records_together():
     rows = [row("a", scores=(0.1,)), row("b", scores=(0.5,)), row("c", scores=(0.9,))]
     told = {"a": agreement(0.9), "b": agreement(0.0, 0.4), "c": agreement(0.0, 0.1)}
     ranked = {each.key: each for each in rank_doubt(rows, told)}
     # of equal agreements that of all objects decides
     assert [ranked[key].places["student"] for key in "abc"] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
     assert ranked["a"].places["box"] == pytest.approx(5 / 6)
-    assert ranked["a"].doubt == pytest.approx(((5 / 6 + 1 / 2) / 2 + 1 / 6) / 2)
+    assert ranked["a"].doubt == pytest.approx(((5 / 6 + 1 / 2) / 2 + 3 / 6) / 4)
 
 
 def test_what_is_not_known_of_a_sample_does_not_count_for_it():
