@@ -93,7 +93,7 @@ class CloseUps:
 
 @dataclass(frozen=True)
 class WithoutImages:
-    """Scores of which no single image is known.
+    """Scores of which no single image is known: older ones, or without the files beside them.
 
     Attributes:
         names: What was scored on what.
@@ -118,9 +118,9 @@ def make_close_ups(scored: Sequence[Scored], side: int) -> tuple[list[CloseUps],
     chosen: dict[tuple[str, str], tuple[Scored, ImageFiles]] = {}
     for each in sorted(scored, key=lambda each: subject_order(each.scores.subject)):
         protocol = each.scores.protocol
-        if (files := each.scores.images) is not None:
+        if (files := each.scores.find_images(each.folder)) is not None:
             chosen.setdefault((protocol.benchmark, protocol.split), (each, files))
-    older = [each.scores for each in scored if each.scores.images is None]
+    older = [each.scores for each in scored if each.scores.find_images(each.folder) is None]
     names = dict.fromkeys(
         f"{own.subject.name} on {own.protocol.benchmark} {own.protocol.split}" for own in older
     )

@@ -98,7 +98,10 @@ def _confusions(page: Page) -> Iterator[str]:
     if page.without_images.names:
         names = escaped(", ".join(page.without_images.names))
         again = page.commands["by_image"]
-        yield f"No single image is known of {names}: an older version scored it. `{again}`"
+        yield (
+            f"No single image is known of {names}: an older version scored it, or the files beside "
+            f"the scores are gone. `{again}`"
+        )
 
 
 def _left_out(page: Page) -> Iterator[str]:

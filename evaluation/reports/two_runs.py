@@ -17,7 +17,7 @@ from evaluation.reports.shots import decode_shot, draw_shot
 from evaluation.reports.training_curves import curve_points
 from evaluation.scoring.image_counts import read_counts
 from evaluation.scoring.kept_pictures import read_pictures
-from evaluation.scoring.results import Scores
+from evaluation.scoring.results import ImageFiles, Scores
 from storage.metrics import MetricsRow
 
 _MAX_CLASSES = 40
@@ -277,8 +277,9 @@ def _same_images(
     own, other = first.scores, second.scores
     if own.protocol.class_names != other.protocol.class_names:
         return []
-    if own.images and other.images and own.images.pictures and other.images.pictures:
-        return _most_changed(first, second, names, side)
+    mine, others = own.find_images(first.folder), other.find_images(second.folder)
+    if mine and others and mine.pictures and others.pictures:
+        return _most_changed(((first, mine), (second, others)), names, side)
     keys = {example.key for example in other.examples}
     rows = []
     for example in own.examples:
@@ -291,20 +292,18 @@ def _same_images(
 
 
 def _most_changed(
-    first: Scored, second: Scored, names: tuple[str, str], side: int
+    runs: Sequence[tuple[Scored, ImageFiles]], names: tuple[str, str], side: int
 ) -> list[SameImage]:
-    classes = len(first.scores.protocol.class_names)
-    means, pictures = [], []
-    for each in (first, second):
-        files = each.scores.images
-        if files is None:
-            return []
-        means.append(mean_of_images(read_counts(each.folder / files.counts, classes), classes))
-        pictures.append(read_pictures(each.folder / files.pictures))
+    protocol = runs[0][0].scores.protocol
+    classes, background = len(protocol.class_names), protocol.background
+    means = [
+        mean_of_images(read_counts(each.folder / files.counts, classes), classes)
+        for each, files in runs
+    ]
+    pictures = [read_pictures(each.folder / files.pictures) for each, files in runs]
     shared = [key for key in pictures[0] if key in pictures[1]]
     shared = [key for key in shared if key in means[0] and key in means[1]]
     shared.sort(key=lambda key: (-abs(means[1][key] - means[0][key]), key))
-    background = first.scores.protocol.background
     rows = []
     for key in shared[:_MAX_IMAGES]:
         shots = [

@@ -37,7 +37,8 @@ class WantedScores:
         contents: Digest of the benchmark's files.
         old_folders: Names of folders in which files that do not know their benchmark's contents
             are certainly of this one.
-        by_image: Whether scores on label maps count only if they know of single images.
+        by_image: Whether scores on label maps count only if they know of single images and the
+            files are there.
     """
 
     subject: Subject
@@ -82,8 +83,6 @@ class WantedScores:
         """Whether scores are of this subject and protocol, on whatever images."""
         curve = tuple(point.threshold for point in scores.curve)
         examples = scores.examples if isinstance(scores, Scores) else ()
-        if self.by_image and isinstance(scores, Scores) and scores.images is None:
-            return False
         return (
             scores.subject.kind == self.subject.kind
             and scores.subject.fingerprint == self.subject.fingerprint
@@ -111,9 +110,17 @@ def find_scores(
         except DataError as error:
             _log.warning("%s", error)
             continue
-        if wanted.allows(scores) and _is_of(scores, path, wanted, benchmark):
+        if (
+            wanted.allows(scores)
+            and (not wanted.by_image or _knows_images(scores, path))
+            and _is_of(scores, path, wanted, benchmark)
+        ):
             return scores
     return None
+
+
+def _knows_images(scores: Measured, path: Path) -> bool:
+    return not isinstance(scores, Scores) or scores.find_images(path.parent) is not None
 
 
 def _is_of(

@@ -95,11 +95,25 @@ class Confusion:
         # In place: 1,204 classes have 1.4 million pairs, of which an image has a few hundred.
         np.add.at(self._counts, keys.ravel(), 1)
         self._counts[-1] = 0
-        met = np.flatnonzero(self._counts)
+        met = self._met(truth, counted)
         pairs = LabelPairs(*np.divmod(met, self.num_classes), self._counts[met])
         self.matrix[pairs.truth, pairs.found] += pairs.pixels
         self._counts[met] = 0
         return pairs
+
+    def _met(
+        self, truth: Integer[np.ndarray, "height width"], counted: Bool[np.ndarray, "height width"]
+    ) -> Int64[np.ndarray, " pairs"]:
+        """Places of all counts that are not zero."""
+        if len(self._counts) <= truth.size:
+            return np.flatnonzero(self._counts)
+        # Few of the many labels are in an image: only their rows are looked through.
+        shown = np.zeros(self.num_classes + 1, dtype=bool)
+        shown[np.where(counted, truth, self.num_classes)] = True
+        rows = np.flatnonzero(shown[:-1])
+        own = self._counts[:-1].reshape(self.num_classes, self.num_classes)[rows]
+        row, column = np.nonzero(own)
+        return rows[row] * self.num_classes + column
 
     def summary(self, average: Average = Average.OCCURRING) -> Summary:
         """IoUs, their mean and the pixel accuracy of everything counted so far."""

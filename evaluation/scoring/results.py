@@ -204,6 +204,17 @@ class Scores(Record, frozen=True):
         parts = (self.protocol.benchmark, self.protocol.split, self.subject.name)
         return "-".join(("scores", *map(slug, parts))) + ".json"
 
+    def find_images(self, folder: Path) -> ImageFiles | None:
+        """What is known of single images, if its files are there.
+
+        Args:
+            folder: Where the scores' file lies.
+        """
+        files = self.images
+        if files is None or not (folder / files.counts).is_file():
+            return None
+        return files if not files.pictures or (folder / files.pictures).is_file() else None
+
 
 def published_results(dataset: str, metric: str = "mIoU") -> tuple[PublishedResult, ...]:
     """Published numbers on a benchmark, best first; none if it has no published name."""
