@@ -14,7 +14,7 @@ not made again.
 import argparse
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -64,18 +64,29 @@ def plant(source: Path, target: Path, seed: int, way: Way) -> dict[str, float]:
         For each sample with a wrong mask the part of the union of its true and its wrong objects
         that both cover, whatever their classes.
     """
-    made = Store.open(source)
-    samples = {
+    samples = read_samples(source)
+    order = sorted(samples, key=lambda key: derive_seed("planted", seed, key))
+    wrong = {
+        key: _with_mask_of(samples[key], choose_donor(samples, key, order), way)
+        for key in order[: round(PLANTED * len(order))]
+    }
+    copy_with(source, target, wrong)
+    return {key: _overlap(samples[key], sample) for key, sample in wrong.items()}
+
+
+def read_samples(source: Path) -> dict[str, Sample]:
+    """All samples of a dataset, by key."""
+    return {
         each.key: each
-        for shard in made.shards()
+        for shard in Store.open(source).shards()
         if shard.path is not None
         for each in iterate(shard.path, shard.sha256)
     }
-    order = sorted(samples, key=lambda key: derive_seed("planted", seed, key))
-    wrong = {
-        key: _with_mask_of(samples[key], _donor(samples, key, order), way)
-        for key in order[: round(PLANTED * len(order))]
-    }
+
+
+def copy_with(source: Path, target: Path, wrong: Mapping[str, Sample]) -> None:
+    """Copy a dataset with some of its samples replaced."""
+    made, samples = Store.open(source), read_samples(source)
     copy = Store.create(target, made.spec)
     for shard in made.shards():
         rows = [
@@ -87,10 +98,9 @@ def plant(source: Path, target: Path, seed: int, way: Way) -> dict[str, float]:
         about = {"start": commit.start, "stop": commit.stop, "classes": count_classes(rows)}
         payload = Payload(pack(own), encode_manifest(rows), about=about)
         copy.commit(Stage.SHARDS, commit.shard, commit.key, payload, commit.counts)
-    return {key: _overlap(samples[key], sample) for key, sample in wrong.items()}
 
 
-def _donor(samples: dict[str, Sample], key: str, order: Sequence[str]) -> Sample:
+def choose_donor(samples: dict[str, Sample], key: str, order: Sequence[str]) -> Sample:
     """Another image with as many classes, none of them its own."""
     own = samples[key]
     turn = order.index(key)
@@ -133,9 +143,9 @@ def _mask_fields(sample: Sample) -> dict[str, object]:
         "mask_sha256": hashlib.sha256(sample.mask_bytes).hexdigest(),
         "mask_class_ids": tuple(k for k, _ in shown),
         "mask_areas": tuple(n for _, n in shown),
-        "instance_class_ids": (),
-        "instance_scores": (),
-        "instance_ious": (),
+        "instance_class_ids": tuple(each.class_id for each in sample.instances),
+        "instance_scores": tuple(each.score for each in sample.instances),
+        "instance_ious": tuple(each.predicted_iou for each in sample.instances),
     }
 
 

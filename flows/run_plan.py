@@ -87,6 +87,7 @@ def plan_scorings(
                 out=str(parameters.run_folder),
                 benchmark=benchmark,
                 scoring=scoring,
+                by_image=isinstance(parameters, EvaluationParameters) and parameters.by_image,
             )
         )
         for benchmark, scoring in zip(parameters.benchmarks, settings, strict=True)

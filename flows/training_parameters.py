@@ -58,6 +58,8 @@ class EvaluationParameters(ScoringParameters, frozen=True):
 
     run: str = Field(min_length=1)
     """Folder of its training run."""
+    by_image: bool = False
+    """Score again what an older version scored without figures and pictures of single images."""
 
     @property
     def run_folder(self) -> Path:

@@ -38,16 +38,31 @@ def read_parquet(
     Raises:
         DataError: It is no such file, is damaged, or would unpack to more than 1 GiB.
     """
-    return read_columns(data, schema, name, columns=columns).to_pylist()
+    return read_parquet_table(data, schema, name, columns=columns).to_pylist()
 
 
-def read_columns(
-    data: bytes, schema: pa.Schema, name: str, *, columns: list[str] | None = None
+def read_parquet_table(
+    data: bytes,
+    schema: pa.Schema,
+    name: str,
+    *,
+    columns: list[str] | None = None,
+    way_out: str = "verify the dataset",
 ) -> pa.Table:
-    """Read columns of a Parquet file, as `read_parquet` does, but as pyarrow has them.
+    """Read a Parquet file column by column.
+
+    Args:
+        data: The file.
+        schema: Its columns, and its version in the metadata.
+        name: What messages call it.
+        columns: Those to read; all if not given.
+        way_out: What to do if it is damaged.
 
     Returns:
-        A table; its texts are dictionaries, each of them once.
+        The columns; texts are in dictionaries.
+
+    Raises:
+        DataError: It is no such file, is damaged, or would unpack to more than 1 GiB.
     """
     texts = [_leaf(field) for field in schema if _holds_text(field)]
     try:
@@ -61,12 +76,13 @@ def read_columns(
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
         _check_texts(table, name)
-    except DataError:
-        raise
+    except DataError as error:
+        message = f"{error}; {way_out}"
+        raise DataError(message) from error
     except Exception as error:
         # pyarrow fails on strange bytes with errors of its own and with those of Python and the
         # operating system, whatever its decoders meet first.
-        message = f"{name} is not a readable Parquet file ({error}); verify the dataset"
+        message = f"{name} is not a readable Parquet file ({error}); {way_out}"
         raise DataError(message) from error
     return table
 
@@ -87,7 +103,7 @@ def _check_columns(found: pa.Schema, schema: pa.Schema, name: str) -> None:
         column = wrong[0] if wrong else "a column"
         message = (
             f"{name} has {column} as {kinds.get(column, 'nothing')}, expected "
-            f"{wanted.get(column, 'nothing')}; verify the dataset"
+            f"{wanted.get(column, 'nothing')}"
         )
         raise DataError(message)
 
@@ -96,13 +112,13 @@ def _check_claims(claims: Claims, size: int, name: str) -> None:
     """Hold against the file's size what its footer says of it, before memory is taken for that."""
     numbers = (claims.rows, *claims.group_rows, *claims.values, *claims.unpacked)
     if min(numbers) < 0 or sum(claims.group_rows) != claims.rows or claims.rows > size:
-        message = f"{name} claims {claims.rows} rows in {size} bytes; verify the dataset"
+        message = f"{name} claims {claims.rows} rows in {size} bytes"
         raise DataError(message)
     values, unpacked = sum(claims.values), sum(claims.unpacked)
     if unpacked > _MAX_BYTES or values > _MAX_VALUES:
         message = (
             f"{name} claims {values} values and {unpacked} bytes, expected at most {_MAX_VALUES} "
-            f"and {_MAX_BYTES}; verify the dataset"
+            f"and {_MAX_BYTES}"
         )
         raise DataError(message)
 

@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from evaluation.scoring.agreement import Agreement, find_agreement
 from evaluation.scoring.config import ScoringConfig
 from models.devices import pick_device
+from storage.class_sets import BenchmarkClasses
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import InputError
 from storage.exclusions import excluded_keys
@@ -25,7 +26,12 @@ from storage.locks import hold_folder
 from storage.paths import local_path
 from storage.records import Record, read_record
 from storage.store import Store
-from tasks.held_out import dataset_classes, held_out_predictor, predict_labels
+from tasks.held_out import (
+    HeldOutPredictor,
+    dataset_classes,
+    held_out_predictor,
+    predict_labels,
+)
 from tasks.steps import RunStep
 from tasks.subjects import ClosedSetRun, TrainedStudent
 from tasks.training import write_document
@@ -160,15 +166,7 @@ class FoldJudging(RunStep[FoldAgreements]):
         classes = dataset_classes(job.dataset, job.vocabulary)
         place = pick_device(job.device)
         predictor = held_out_predictor(job.subject, classes, job.scoring, place)
-        for sample in self._held_out():
-            labels = decode_label_map(sample.mask_bytes, name=sample.part("mask"))
-            image = decode_image(sample.image_bytes, name=sample.part("image"))
-            own = [classes.class_ids.index(k) for k in sample.class_ids]
-            candidates = own if job.against == "sample" else None
-            found = predict_labels(predictor.predictor, image, candidates, classes, predictor.rule)
-            agreement = find_agreement(labels, found, predictor.known)
-            if agreement is not None:
-                yield sample.key, agreement
+        yield from judge_samples(self._held_out(), predictor, classes, against=job.against)
 
     def _held_out(self) -> Iterator[LabelledImage]:
         job = self.job
@@ -177,6 +175,38 @@ class FoldJudging(RunStep[FoldAgreements]):
             for sample in iterate_labelled(shard.path, shard.identity):
                 if job.fold.has(sample.key) and sample.key not in excluded:
                     yield sample
+
+
+def judge_samples(
+    samples: Iterable[LabelledImage],
+    predictor: HeldOutPredictor,
+    classes: BenchmarkClasses,
+    *,
+    against: Against,
+) -> Iterator[tuple[str, Agreement]]:
+    """Compare the masks of samples with what a segmenter predicts.
+
+    Args:
+        samples: With their masks.
+        predictor: The segmenter, made for the classes.
+        classes: The classes of the dataset.
+        against: Which of them a prediction may name.
+
+    Yields:
+        Key and agreement of each sample that shows a class which the segmenter knows.
+
+    Raises:
+        DataError: If an image or a label map is damaged.
+    """
+    for sample in samples:
+        labels = decode_label_map(sample.mask_bytes, name=sample.part("mask"))
+        image = decode_image(sample.image_bytes, name=sample.part("image"))
+        own = [classes.class_ids.index(k) for k in sample.class_ids]
+        candidates = own if against == "sample" else None
+        found = predict_labels(predictor.predictor, image, candidates, classes, predictor.rule)
+        agreement = find_agreement(labels, found, predictor.known)
+        if agreement is not None:
+            yield sample.key, agreement
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

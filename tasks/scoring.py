@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -39,6 +40,8 @@ class ScoreJob(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     """How it is scored."""
     device: str = "auto"
     """Where it runs."""
+    by_image: bool = False
+    """Whether scores of an older version, which know nothing of single images, are made again."""
 
     @property
     def counted(self) -> dict[str, object]:
@@ -155,6 +158,7 @@ class Scoring(RunStep[Measured]):
             job.scoring,
             _old_folders(job),
         )
+        wanted = replace(wanted, by_image=job.by_image)
         return find_scores(self._scores, wanted, benchmark)
 
     @property

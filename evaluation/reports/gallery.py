@@ -135,13 +135,28 @@ def changed_text(before: str, after: str) -> list[Piece]:
 
 
 def picture(
-    image: UInt8[np.ndarray, "height width 3"], side: int, alt: str, caption: str = ""
+    image: UInt8[np.ndarray, "height width 3"],
+    side: int,
+    alt: str,
+    caption: str = "",
+    *,
+    quality: int | None = None,
 ) -> Picture:
-    """A JPEG data URI; large pictures are made smaller, small ones are enlarged by the browser."""
+    """A JPEG data URI; large pictures are made smaller, small ones are enlarged by the browser.
+
+    Args:
+        image: RGB.
+        side: Most pixels of its longer side.
+        alt: What it shows.
+        caption: Its label.
+        quality: JPEG quality of a picture of which a page has hundreds; by default one that shows
+            every pixel's colour.
+    """
     longest = max(image.shape[:2])
     picture = resized(image, min(side, longest))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0)
+    fine = {"quality": 88, "subsampling": 0} if quality is None else {"quality": quality}
+    picture.save(buffer, "JPEG", **fine)
     uri = "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
     return Picture(uri, alt, pixels=longest <= _SHARP_BELOW, caption=caption)
 

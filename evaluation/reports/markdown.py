@@ -30,9 +30,12 @@ def format_page(page: Page, *, pictures: bool = True) -> str:
         "\n".join(f"* **{escaped(tile.value)}** {escaped(tile.label)}" for tile in page.tiles),
         *_scores(page),
         *(_predictions(page) if pictures else ()),
+        *_confusions(page),
         *_trainings(page),
         *(_quadruplets(page) if pictures else ()),
         *(_yield(page.dataset) if page.dataset else ()),
+        *_left_out(page),
+        *_costs(page),
         escaped(page.made),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -84,6 +87,36 @@ def _predictions(page: Page) -> Iterator[str]:
     yield "## Predictions"
     heads = [picture.caption for picture in page.predictions[0].pictures]
     yield _picture_table(heads, [row.pictures for row in page.predictions])
+
+
+def _confusions(page: Page) -> Iterator[str]:
+    for view in page.close_ups:
+        rows = [(row.words, row.share) for row in (*view.confused, *view.missed)]
+        if rows:
+            yield f"## Taken for something else: {escaped(view.subject)} on {escaped(view.title)}"
+            yield _table(["what", "% of the true pixels"], rows, numbers=1)
+    if page.without_images.names:
+        names = escaped(", ".join(page.without_images.names))
+        again = page.commands["by_image"]
+        yield (
+            f"No single image is known of {names}: an older version scored it, or the files beside "
+            f"the scores are gone. `{again}`"
+        )
+
+
+def _left_out(page: Page) -> Iterator[str]:
+    if page.left_out is not None and page.left_out.samples:
+        yield "## Left out"
+        yield f"{page.left_out.samples:,} written samples are excluded."
+        rows = [(row.by, row.why, f"{row.samples:,}") for row in page.left_out.reasons]
+        yield _table(["by", "why", "samples"], rows, numbers=1)
+
+
+def _costs(page: Page) -> Iterator[str]:
+    for table in page.costs:
+        yield f"## Costs: {escaped(table.title)}"
+        yield _table(table.heads, table.rows, numbers=len(table.heads) - 1)
+        yield "\n".join(f"* {escaped(note)}" for note in table.notes)
 
 
 def _trainings(page: Page) -> Iterator[str]:

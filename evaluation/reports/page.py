@@ -13,8 +13,11 @@ from itertools import chain
 from pathlib import Path
 
 from evaluation.reports.boards import Scored, make_boards
+from evaluation.reports.close_ups import make_close_ups
+from evaluation.reports.costs import dataset_costs, run_costs
 from evaluation.reports.dataset_facts import describe_dataset
 from evaluation.reports.gallery import quadruplet_card
+from evaluation.reports.left_out import describe_left_out
 from evaluation.reports.markdown import format_page
 from evaluation.reports.page_contents import Page
 from evaluation.reports.page_templates import page_template
@@ -27,9 +30,11 @@ from evaluation.reports.text_quality import (
     measure_texts,
     texts_of,
 )
-from evaluation.reports.tiles import score_tiles
+from evaluation.reports.tiles import Tile, score_tiles
 from evaluation.reports.training_curves import draw_training
+from evaluation.reports.two_runs import RunParts, TwoRuns, compare_two_runs
 from evaluation.reports.yields import Yields, count_yields
+from evaluation.scoring.image_counts import BY_IMAGE_AGAIN
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
 from storage.errors import InputError
@@ -54,6 +59,10 @@ _COMMANDS = {
     "train": "magicseg train",
     "evaluate": "magicseg evaluate",
     "verify": "magicseg verify",
+    "by_image": BY_IMAGE_AGAIN,
+    "exclude": "magicseg exclusions add",
+    "undo": "magicseg exclusions undo",
+    "rank": "magicseg rank",
 }
 
 
@@ -66,9 +75,19 @@ class _Sources:
     samples: list[Sample]
     yields: Yields | None
     texts: tuple[TextQuality, ...] = ()
-    scored: list[Scored] = field(default_factory=list)
     points: list[PointScores] = field(default_factory=list)
-    metrics: list[tuple[str, list[MetricsRow]]] = field(default_factory=list)
+    runs: list[RunParts] = field(default_factory=list)
+    compared: bool = False
+
+    @property
+    def scored(self) -> list[Scored]:
+        """The scores of all runs on label maps."""
+        return [each for run in self.runs for each in run.scored]
+
+    @property
+    def metrics(self) -> list[tuple[str, Sequence[MetricsRow]]]:
+        """The training logs of all runs."""
+        return [each for run in self.runs for each in run.metrics]
 
 
 def write_report(
@@ -77,6 +96,7 @@ def write_report(
     out: Path,
     *,
     title: str = "",
+    compare: Path | None = None,
 ) -> Path:
     """Write the report of a dataset and of the runs made from it.
 
@@ -85,20 +105,22 @@ def write_report(
         runs: Folders with `metrics.jsonl` and `scores-*.json`, in any depth.
         out: The HTML file to write; it is smaller than `MAX_PAGE_BYTES`.
         title: Heading of the page; the dataset's name when empty.
+        compare: Another run that the only one is put side by side with.
 
     Returns:
         The file.
 
     Raises:
         InputError: If there is no dataset at the root, a run folder does not exist or holds nothing
-            of a run, or something else than a page is called like the file to write.
+            of a run, something else than a page is called like the file to write, or there is not
+            exactly one other run to compare with.
         DataError: If a shard, a scores file or a metrics file cannot be read.
         LeaseHeldError: If somebody else writes the same file.
     """
     target = Path(os.path.realpath(out))  # a link stays one
     _check_target(target)
     with hold_file(target):
-        _write_page(_read_sources(dataset_root, runs, title), target)
+        _write_page(_read_sources(dataset_root, runs, title, compare), target)
     return out
 
 
@@ -155,38 +177,67 @@ def _check_target(out: Path) -> None:
         raise InputError(message)
 
 
-def _read_sources(root: str | Path | None, runs: Sequence[Path], title: str) -> _Sources:
+def _read_sources(
+    root: str | Path | None, runs: Sequence[Path], title: str, compare: Path | None = None
+) -> _Sources:
+    if compare is not None:
+        if len(runs) != 1:
+            message = f"two runs can be compared, and {len(runs)} came beside {compare}: give one"
+            raise InputError(message)
+        runs = [*runs, compare]
     store = None if root is None else Store.open(root)
     name = title or (str(root).rstrip("/").rsplit("/", 1)[-1] if root else "Runs")
-    sources = _Sources(title=name, store=store, samples=[], yields=None)
+    sources = _Sources(
+        title=name, store=store, samples=[], yields=None, compared=compare is not None
+    )
     if store is not None:
         shards = store.shards()
         manifests = (store.manifest(shard.commit) for shard in shards)
         sources.yields = count_yields(chain.from_iterable(manifests))
         sources.texts = _measure(store)
         sources.samples = pick_samples(store, _NUM_QUADRUPLETS)
-    for run in runs:
-        if not run.is_dir():
-            message = f"{run} is not a folder, expected a run with {METRICS_FILE} or scores"
-            raise InputError(message)
-        measured = sorted(run.rglob("scores-*.json"))
-        curves = sorted(run.rglob(METRICS_FILE))
-        if not measured and not curves:
-            message = (
-                f"{run} holds neither {METRICS_FILE} nor scores, expected the folder of a run: "
-                "train or evaluate first, or give another folder"
-            )
-            raise InputError(message)
-        for path in measured:
-            scores = read_measured(path)
-            if isinstance(scores, PointScores):
-                sources.points.append(scores)
-            else:
-                sources.scored.append(Scored(scores, path.parent))
-        for path in curves:
-            label = str(path.parent.relative_to(run.parent))
-            sources.metrics.append((label, read_metrics(path.parent)))
+    for run, label in zip(runs, _run_names(runs), strict=True):
+        parts, points = _read_run(run, label)
+        sources.runs.append(parts)
+        sources.points += points
     return sources
+
+
+def _run_names(runs: Sequence[Path]) -> list[str]:
+    """The names of folders, with as much of their paths as tells them apart."""
+    places = [run.absolute() for run in runs]
+    for depth in range(1, max((len(place.parts) for place in places), default=1) + 1):
+        names = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(names)) == len(set(places)):
+            return names
+    return [str(place) for place in places]
+
+
+def _read_run(run: Path, name: str) -> tuple[RunParts, list[PointScores]]:
+    """What a run holds; scores on points apart."""
+    if not run.is_dir():
+        message = f"{run} is not a folder, expected a run with {METRICS_FILE} or scores"
+        raise InputError(message)
+    measured = sorted(run.rglob("scores-*.json"))
+    curves = sorted(run.rglob(METRICS_FILE))
+    if not measured and not curves:
+        message = (
+            f"{run} holds neither {METRICS_FILE} nor scores, expected the folder of a run: "
+            "train or evaluate first, or give another folder"
+        )
+        raise InputError(message)
+    scored: list[Scored] = []
+    points: list[PointScores] = []
+    for path in measured:
+        scores = read_measured(path)
+        if isinstance(scores, PointScores):
+            points.append(scores)
+        else:
+            scored.append(Scored(scores, path.parent))
+    metrics = [
+        (str(path.parent.relative_to(run.parent)), read_metrics(path.parent)) for path in curves
+    ]
+    return RunParts(name, run, scored, metrics), points
 
 
 def _measure(store: Store) -> tuple[TextQuality, ...]:
@@ -206,18 +257,33 @@ def _render(sources: _Sources, side: int) -> str:
     return template.render(page=_page(sources, side), text_heads=TEXT_HEADS)
 
 
+def _compared(sources: _Sources, side: int) -> TwoRuns | None:
+    if not sources.compared:
+        return None
+    first, second = sources.runs
+    return compare_two_runs(first, second, side)
+
+
 def _page(sources: _Sources, side: int) -> Page:
     dataset = None
     if sources.store is not None and sources.yields is not None:
         dataset = describe_dataset(sources.store, sources.yields, sources.texts)
     predictions, classes = make_predictions(sources.scored, side)
+    close_ups, without_images = make_close_ups(sources.scored, side)
+    left_out = None if sources.store is None else describe_left_out(sources.store)
+    costs = [None if sources.store is None else dataset_costs(sources.store)]
+    costs.append(run_costs(sources.metrics, sources.scored))
+    if left_out is not None and left_out.samples and dataset is not None:
+        dataset_tiles = [*dataset.tiles, Tile(f"{left_out.samples:,}", "of them excluded")]
+    else:
+        dataset_tiles = dataset.tiles if dataset else []
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
     return Page(
         title=sources.title,
         subtitle=dataset.root if dataset else "No dataset, runs only.",
         made=f"Made {made} by MagicSeg Engine {version('magicseg-engine')}.",
         tiles=[
-            *(dataset.tiles if dataset else ()),
+            *dataset_tiles,
             *score_tiles([each.scores for each in sources.scored]),
         ],
         commands=_COMMANDS,
@@ -227,5 +293,10 @@ def _page(sources: _Sources, side: int) -> Page:
         points=make_point_boards(sources.points),
         predictions=predictions,
         prediction_classes=classes,
+        close_ups=close_ups,
+        without_images=without_images,
+        left_out=left_out,
+        costs=[each for each in costs if each is not None],
+        two_runs=_compared(sources, side),
         trainings=[draw_training(name, rows) for name, rows in sources.metrics if rows],
     )

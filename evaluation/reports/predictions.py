@@ -59,7 +59,7 @@ def make_predictions(
     seen: set[int] = set()
     rows = []
     for example in chosen[0].scores.examples:
-        pictures, labels = _example_pictures(chosen, example, side)
+        pictures, labels = example_pictures(chosen, example, side)
         rows.append(Prediction(pictures, example.key))
         seen |= labels
     shown = sorted(seen - {0, IGNORE_LABEL})
@@ -72,9 +72,19 @@ def make_predictions(
     return rows, [ClassChip(names[label], css_colour(label)) for label in shown]
 
 
-def _example_pictures(
+def example_pictures(
     chosen: Sequence[Scored], example: Example, side: int
 ) -> tuple[list[Picture], set[int]]:
+    """An image, its truth, and what each subject made of it; and the labels that they show.
+
+    Args:
+        chosen: The scores whose predictions are shown; the first has the image and the truth.
+        example: The image as the first names it.
+        side: Most pixels of a picture's side.
+
+    Raises:
+        DataError: If a file that the scores name is missing or broken.
+    """
     folder = chosen[0].folder
     background = chosen[0].scores.protocol.background
     image = decode_image(_file(folder / example.image), name=str(folder / example.image))

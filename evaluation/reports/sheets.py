@@ -280,6 +280,39 @@ def _overlays(scene: LabelledScene) -> Iterator[UInt8[np.ndarray, "height width 
             yield overlay(scene.image, labels)
 
 
+@dataclass(frozen=True)
+class DoubtfulPicture:
+    """A sample that a person is to look at.
+
+    Attributes:
+        image: RGB.
+        labels: Its label map.
+        title: What stands below it first.
+        lines: What stands below that, three of them.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    labels: Integer[np.ndarray, "height width"]
+    title: str
+    lines: tuple[str, str, str]
+
+
+def draw_doubtful(pictures: Sequence[DoubtfulPicture], *, tile: int, columns: int = 4) -> bytes:
+    """Draw samples in columns: the image, the image with its masks over it, and what is said of it.
+
+    Returns:
+        PNG bytes.
+    """
+    cells = [
+        _Cell(
+            (each.image, overlay(each.image, each.labels)),
+            ((each.title, INK), *((line, QUIET) for line in each.lines)),
+        )
+        for each in pictures
+    ]
+    return _draw_cells(cells, tile, columns)
+
+
 def resized(image: UInt8[np.ndarray, "height width 3"], side: int) -> Image.Image:
     """The picture with its longer side at `side` pixels; small pictures keep sharp pixels."""
     height, width = image.shape[:2]

@@ -52,24 +52,30 @@ def draw_training(name: str, rows: Sequence[MetricsRow]) -> TrainingCurves:
     """
     seconds = sum(row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float))
     took = f" in {seconds:,.0f} s" if seconds else ""
-    keys = dict.fromkeys(key for row in rows for key in row if key not in _NOT_CURVES)
-    charts = [_chart(key, rows) for key in keys]
+    charts = [_chart(title, points) for title, points in curve_points(rows).items()]
     return TrainingCurves(
         name=name,
         note=f"{len(rows):,} updates{took}. Thin: every update; thick: moving mean.",
-        charts=[chart for chart in charts if chart is not None],
+        charts=charts,
     )
 
 
-def _chart(key: str, rows: Sequence[MetricsRow]) -> Chart | None:
-    points = [
+def curve_points(rows: Sequence[MetricsRow]) -> dict[str, list[tuple[float, float]]]:
+    """Every number of a training log over the steps, by what it is; no finite one, no curve."""
+    keys = dict.fromkeys(key for row in rows for key in row if key not in _NOT_CURVES)
+    found = {_NOUNS.get(key, key.replace("_", " ")): _points(key, rows) for key in keys}
+    return {title: points for title, points in found.items() if points}
+
+
+def _points(key: str, rows: Sequence[MetricsRow]) -> list[tuple[float, float]]:
+    return [
         (float(row["step"]), float(row[key]))
         for row in rows
         if isinstance(row.get(key), int | float) and math.isfinite(row[key])
     ]
-    if not points:
-        return None
-    title = _NOUNS.get(key, key.replace("_", " "))
+
+
+def _chart(title: str, points: Sequence[tuple[float, float]]) -> Chart:
     lines = [Line(title, tuple(points), faint=True), Line(title, tuple(smoothed(points)))]
     svg = line_chart(lines, Axes(x="step", y=title))
     first, last = points[0][1], points[-1][1]

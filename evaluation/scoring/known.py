@@ -37,6 +37,8 @@ class WantedScores:
         contents: Digest of the benchmark's files.
         old_folders: Names of folders in which files that do not know their benchmark's contents
             are certainly of this one.
+        by_image: Whether scores on label maps count only if they know of single images and the
+            files are there.
     """
 
     subject: Subject
@@ -45,6 +47,7 @@ class WantedScores:
     num_examples: int
     contents: str
     old_folders: Collection[str] = ()
+    by_image: bool = False
 
     @classmethod
     def of(
@@ -107,9 +110,17 @@ def find_scores(
         except DataError as error:
             _log.warning("%s", error)
             continue
-        if wanted.allows(scores) and _is_of(scores, path, wanted, benchmark):
+        if (
+            wanted.allows(scores)
+            and (not wanted.by_image or _knows_images(scores, path))
+            and _is_of(scores, path, wanted, benchmark)
+        ):
             return scores
     return None
+
+
+def _knows_images(scores: Measured, path: Path) -> bool:
+    return not isinstance(scores, Scores) or scores.find_images(path.parent) is not None
 
 
 def _is_of(

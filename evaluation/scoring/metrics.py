@@ -44,6 +44,21 @@ class Summary:
     true_pixels: Int64[np.ndarray, " classes"]
 
 
+@dataclass(frozen=True)
+class LabelPairs:
+    """How often each label of the truth met each predicted label in an image.
+
+    Attributes:
+        truth: True labels.
+        found: The predicted label beside each; a pair stands here once.
+        pixels: Counted pixels that have both.
+    """
+
+    truth: Int64[np.ndarray, " pairs"]
+    found: Int64[np.ndarray, " pairs"]
+    pixels: Int64[np.ndarray, " pairs"]
+
+
 class Confusion:
     """Counts of (true class, predicted class) over many label maps.
 
@@ -53,17 +68,21 @@ class Confusion:
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        # The last count is that of ignored pixels, which are cheaper to count than to leave out.
-        self._counts = np.zeros(num_classes**2 + 1, dtype=np.int64)
         self.matrix: Int64[np.ndarray, "true predicted"]
-        self.matrix = self._counts[:-1].reshape(num_classes, num_classes)
+        self.matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+        # Of one image; zeros between two of them. The last count is that of ignored pixels, which
+        # are cheaper to count than to leave out.
+        self._counts = np.zeros(num_classes**2 + 1, dtype=np.int64)
 
     def update(
         self,
         truth: Integer[np.ndarray, "height width"],
         prediction: Integer[np.ndarray, "height width"],
-    ) -> None:
+    ) -> LabelPairs:
         """Count one image.
+
+        Returns:
+            What was counted.
 
         Raises:
             DataError: If a label or a predicted class is out of range.
@@ -75,6 +94,26 @@ class Confusion:
         keys[~counted] = len(self._counts) - 1
         # In place: 1,204 classes have 1.4 million pairs, of which an image has a few hundred.
         np.add.at(self._counts, keys.ravel(), 1)
+        self._counts[-1] = 0
+        met = self._met(truth, counted)
+        pairs = LabelPairs(*np.divmod(met, self.num_classes), self._counts[met])
+        self.matrix[pairs.truth, pairs.found] += pairs.pixels
+        self._counts[met] = 0
+        return pairs
+
+    def _met(
+        self, truth: Integer[np.ndarray, "height width"], counted: Bool[np.ndarray, "height width"]
+    ) -> Int64[np.ndarray, " pairs"]:
+        """Places of all counts that are not zero."""
+        if len(self._counts) <= truth.size:
+            return np.flatnonzero(self._counts)
+        # Few of the many labels are in an image: only their rows are looked through.
+        shown = np.zeros(self.num_classes + 1, dtype=bool)
+        shown[np.where(counted, truth, self.num_classes)] = True
+        rows = np.flatnonzero(shown[:-1])
+        own = self._counts[:-1].reshape(self.num_classes, self.num_classes)[rows]
+        row, column = np.nonzero(own)
+        return rows[row] * self.num_classes + column
 
     def summary(self, average: Average = Average.OCCURRING) -> Summary:
         """IoUs, their mean and the pixel accuracy of everything counted so far."""

@@ -1,7 +1,8 @@
 """Scores: how well a student or a baseline does on a benchmark, with its whole protocol.
 
 `score_predictor` runs any `Predictor` over a benchmark in one pass and writes two things into a
-folder: `scores-<benchmark>-<split>-<subject>.json`, and label maps of a few images for the report.
+folder: `scores-<benchmark>-<split>-<subject>.json`, and beside it what the report shows of single
+images: label maps of a few, counts of all, and the best and the worst of each class in small.
 The trained student, the untrained one and the detector-segmenter baseline go through the same code.
 """
 
@@ -21,7 +22,16 @@ from evaluation.scoring.baseline import DetectedSegments
 from evaluation.scoring.config import Background, ScoringConfig
 from evaluation.scoring.examination import require_sound
 from evaluation.scoring.groups import group_scores
-from evaluation.scoring.metrics import Average, Confusion, Summary, ThresholdSweep, mean_iou
+from evaluation.scoring.image_counts import CountedImages
+from evaluation.scoring.kept_pictures import PictureKeeper, write_pictures
+from evaluation.scoring.metrics import (
+    Average,
+    Confusion,
+    LabelPairs,
+    Summary,
+    ThresholdSweep,
+    mean_iou,
+)
 from evaluation.scoring.phrases import background_words, class_phrases, text_rows, text_words
 from evaluation.scoring.predictors import Predictor, StudentPredictor
 from evaluation.scoring.presets import load_preset, preset_changes
@@ -31,6 +41,7 @@ from evaluation.scoring.results import (
     ClassScore,
     CurvePoint,
     Example,
+    ImageFiles,
     ScoreProtocol,
     Scores,
     Subject,
@@ -186,6 +197,7 @@ def measure(
     confusion = Confusion(len(protocol.class_names))
     sweep = ThresholdSweep(len(protocol.class_names), config.thresholds, strict=strict)
     keeper = _Examples(out, f"{protocol.benchmark}-{protocol.split}-{subject.name}")
+    single = _SingleImages(out, keeper.name, protocol, pictures=config.num_examples > 0)
     kept = frozenset(spread(range(len(benchmark)), config.num_examples))
     progress = ScoringProgress(f"{subject.name} on {protocol.benchmark}", len(benchmark))
     for index, sample in enumerate(benchmark):
@@ -193,7 +205,8 @@ def measure(
         labels = apply_background(
             scores, protocol.background_rule, protocol.threshold, background=protocol.background
         )
-        confusion.update(sample.labels, labels)
+        pairs = confusion.update(sample.labels, labels)
+        single.add(sample, labels, pairs)
         if protocol.background:
             sure = confidence(scores, protocol.background_rule)
             sweep.update(sample.labels, sure, scores.index + 1)
@@ -216,6 +229,7 @@ def measure(
         published=published_results(benchmark.published_as),
         published_groups=published_splits(benchmark.published_as) if protocol.unseen else (),
         examples=tuple(keeper.kept),
+        images=single.write(confusion),
         warnings=examined.warnings,
         benchmark_digest=benchmark.contents(),
         seconds=round(time.perf_counter() - started, 3),
@@ -233,7 +247,8 @@ class _Examples:
 
     def __init__(self, out: Path, name: str) -> None:
         self._out = out
-        self._folder = f"examples-{slug(name)}"
+        self.name = slug(name)
+        self._folder = f"examples-{self.name}"
         self.kept: list[Example] = []
 
     def keep(self, sample: BenchmarkSample, labels: np.ndarray) -> None:
@@ -249,6 +264,32 @@ class _Examples:
         prediction = encode_label_map(labels.astype(np.uint16))
         write_whole(self._out / example.prediction, prediction)
         self.kept.append(example)
+
+
+class _SingleImages:
+    """Writes what is known of single images beside the scores."""
+
+    def __init__(self, out: Path, name: str, protocol: ScoreProtocol, *, pictures: bool) -> None:
+        self._out = out
+        self._counts = CountedImages()
+        self._keeper = None
+        if pictures:
+            classes = len(protocol.class_names)
+            self._keeper = PictureKeeper(classes, background=protocol.background)
+        self._names = (f"counts-{name}.parquet", f"pictures-{name}.parquet")
+
+    def add(self, sample: BenchmarkSample, labels: np.ndarray, pairs: LabelPairs) -> None:
+        self._counts.add(sample.key, pairs)
+        if self._keeper is not None:
+            self._keeper.offer(sample.key, sample.image, (sample.labels, labels), pairs)
+
+    def write(self, confusion: Confusion) -> ImageFiles:
+        counts, pictures = self._names
+        self._counts.write(self._out / counts)
+        if self._keeper is None:
+            return ImageFiles(counts=counts)
+        write_pictures(self._keeper.kept(confusion.matrix), self._out / pictures)
+        return ImageFiles(counts=counts, pictures=pictures)
 
 
 def _curve(sweep: ThresholdSweep, average: Average) -> tuple[CurvePoint, ...]:

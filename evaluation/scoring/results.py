@@ -147,6 +147,16 @@ class Example(Record, frozen=True):
     """Predicted labels in scoring order, 16-bit PNG."""
 
 
+class ImageFiles(Record, frozen=True):
+    """What is known of single images: files beside the scores."""
+
+    counts: str
+    """How often labels met in each image, see `image_counts`."""
+    pictures: str = ""
+    """The best and the worst images of each class in small, see `kept_pictures`; empty if no
+    pictures were to be kept."""
+
+
 class Scores(Record, frozen=True):
     """The scores of a subject on a benchmark."""
 
@@ -175,6 +185,8 @@ class Scores(Record, frozen=True):
     """Published numbers on the same seen and unseen classes; empty without such a split."""
     examples: tuple[Example, ...]
     """Kept label maps."""
+    images: ImageFiles | None = None
+    """What is known of single images; none in older files."""
     warnings: tuple[str, ...] = ()
     """What a reader of the number should know about the truth."""
     benchmark_digest: str = ""
@@ -191,6 +203,17 @@ class Scores(Record, frozen=True):
         """Name of the file that holds these scores."""
         parts = (self.protocol.benchmark, self.protocol.split, self.subject.name)
         return "-".join(("scores", *map(slug, parts))) + ".json"
+
+    def find_images(self, folder: Path) -> ImageFiles | None:
+        """What is known of single images, if its files are there.
+
+        Args:
+            folder: Where the scores' file lies.
+        """
+        files = self.images
+        if files is None or not (folder / files.counts).is_file():
+            return None
+        return files if not files.pictures or (folder / files.pictures).is_file() else None
 
 
 def published_results(dataset: str, metric: str = "mIoU") -> tuple[PublishedResult, ...]:

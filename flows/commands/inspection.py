@@ -78,16 +78,23 @@ def explore(
     help_epilogue=show_examples(
         "magicseg report --dataset runs/mine --out runs/mine.html",
         "magicseg report --run runs/mine-run --run runs/second-run --out runs.html",
+        "magicseg report --run runs/mine-run --compare runs/second-run --out two.html",
     )
 )
 def report(
-    *, dataset: Place | None = None, run: tuple[LocalPath, ...] = (), out: LocalPath
+    *,
+    dataset: Place | None = None,
+    run: tuple[LocalPath, ...] = (),
+    compare: LocalPath | None = None,
+    out: LocalPath,
 ) -> None:
     """Write one HTML page about a dataset and the runs made from it.
 
     Args:
         dataset: Root of a dataset.
         run: Folders of training runs; may be repeated.
+        compare: Folder of another run, which is put side by side with the only one: scores,
+            classes, curves, parameters that differ, and the same images.
         out: The file to write.
     """
     from evaluation.reports.page import write_report
@@ -95,7 +102,7 @@ def report(
     if dataset is None and not run:
         message = "there is nothing to report on: give --dataset, --run, or both"
         raise InputError(message)
-    say(f"report: {write_report(dataset, run, out)}")
+    say(f"report: {write_report(dataset, run, out, compare=compare)}")
 
 
 @app.command(

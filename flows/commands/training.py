@@ -87,6 +87,7 @@ def evaluate(
     preset: str | None = None,
     untrained: bool = True,
     baseline: bool = True,
+    by_image: Flag = False,
     set_: Settings = (),
 ) -> None:
     """Score a trained student on a benchmark, and others beside it.
@@ -103,6 +104,8 @@ def evaluate(
             or magicseg_released; settings that are given win.
         untrained: Score the student before training too.
         baseline: Score the profile's labeller too.
+        by_image: Score again what an older version scored without the figures and pictures of
+            single images that reports show.
         set_: Scoring settings that differ from the profile's, as name=value, or settings of the
             benchmark, such as benchmark.lvis.images=all; may be repeated.
     """
@@ -132,6 +135,7 @@ def evaluate(
             "benchmarks": [config],
             "untrained": untrained,
             "baseline": baseline,
+            "by_image": by_image,
         },
     )
     evaluate_locally(parameters, console)
