@@ -75,6 +75,7 @@ def read_parquet_table(
         _check_columns(said.schema_arrow, schema, name)
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
+        table.validate(full=True)  # who takes the columns as they are must find no broken text
         _check_texts(table, name)
     except DataError as error:
         message = f"{error}; {way_out}"
