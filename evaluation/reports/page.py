@@ -32,6 +32,7 @@ from evaluation.reports.training_curves import draw_training
 from evaluation.reports.yields import Yields, count_yields
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
+from storage.card import known_class_names
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.locks import hold_file
@@ -210,6 +211,7 @@ def _page(sources: _Sources, side: int) -> Page:
     dataset = None
     if sources.store is not None and sources.yields is not None:
         dataset = describe_dataset(sources.store, sources.yields, sources.texts)
+    names = known_class_names(sources.store) if sources.store is not None else {}
     predictions, classes = make_predictions(sources.scored, side)
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
     return Page(
@@ -222,7 +224,7 @@ def _page(sources: _Sources, side: int) -> Page:
         ],
         commands=_COMMANDS,
         dataset=dataset,
-        quadruplets=[quadruplet_card(sample, side) for sample in sources.samples],
+        quadruplets=[quadruplet_card(sample, side, names) for sample in sources.samples],
         benchmarks=make_boards(sources.scored),
         points=make_point_boards(sources.points),
         predictions=predictions,
