@@ -232,6 +232,38 @@ def test_own_objects_are_no_others_and_the_best_comes_first():
     assert found.class_ids == (4, 9)
 
 
+def test_a_class_that_shares_its_phrase_with_an_own_one_is_no_other():
+    lvis = load_vocabulary("lvis1205")
+    shared = [each.class_id for each in lvis if each.detector_phrase == "bow"]
+    assert len(shared) > 1
+    own, *rest = shared
+    scene = dataclasses.replace(plain_scene(box_mask(4, 4, 16, 16), own), text="a bow and a bow")
+    said = Both((0.9, (4, 4, 16, 16)))
+    looking = OtherFinder(lvis, said, Boxes(), None)
+    [found] = find_others([scene], looking, OtherRules(way="ignore", nearest=0))
+    assert set(found.asked) <= set(rest)
+    assert found.asked
+    assert found.instances == ()
+
+
+class Both:
+    """Gives every phrase the same box, as a detector does that is asked for one twice."""
+
+    def __init__(self, said):
+        self.score, self.box = said
+
+    def detect(self, images, phrases):
+        return [
+            FoundBoxes(
+                np.tile(np.float32(self.box), (len(own), 1)),
+                np.full(len(own), self.score, np.float32),
+                np.arange(len(own)),
+                np.full(len(own), self.score, np.float32),
+            )
+            for own in phrases
+        ]
+
+
 class Broken(FakeScout):
     def likeness(self, images, phrases):
         return np.full((len(images), len(phrases)), np.nan, np.float32)
