@@ -17,7 +17,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
+from torch.nn import functional as F
 
 from benchmarks.results_file import write_results
 from evaluation.benchmarks.contract import BenchmarkConfig
@@ -34,9 +36,12 @@ from models.miniature.scenes import DrawnScene, held_out
 from models.miniature.world import CLASSES, sample_scene
 from models.profiles import load_profile
 from models.registry import build
+from models.student.clip import load_clip
+from models.student.config import CHANNELS
+from models.student.text_embeddings import TextEncoder, embed_phrases
 from models.weights import resolve_weights
 from storage.codecs import decode_image, decode_rle, encode_rle
-from storage.records import Instance, MaskSample, Others
+from storage.records import Instance, MaskSample, Others, Stage
 from storage.shards import Sample, iterate
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
@@ -84,6 +89,33 @@ def drawn_rows(count: int) -> Iterator[dict[str, Any]]:
             "max_overlap": overlap,
             **_drawn_figures(scenes, [each for each in found if isinstance(each, Others)]),
         }
+
+
+@torch.inference_mode()
+def patch_tokens_row(count: int, nearest: int) -> dict[str, Any]:
+    """How often the hidden class is among the nearest by the last patch tokens of the same CLIP."""
+    scenes = [s for s in held_out(count, 0, num_things=2) if min(s.class_ids) >= 0]
+    clip: Any = load_clip("weights:clip")
+    phrases = [record.embedding_phrases for record in VOCABULARY]
+    table = embed_phrases(TextEncoder.load("weights:clip"), phrases, "single")
+    mean, deviation = (torch.tensor(row)[:, None, None] for row in CHANNELS["clip"])
+    pictures = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
+    pixels = (pictures.permute(0, 3, 1, 2) / 255 - mean) / deviation
+    tower = clip.vision_model
+    tokens = tower.post_layernorm(tower(pixels).last_hidden_state[:, 1:])
+    vectors = F.normalize(clip.visual_projection(tokens), dim=-1)  # (scenes, patches, embed)
+    alike = (vectors @ table.T).amax(dim=1)  # (scenes, classes)
+    asked = 0
+    for scene, own in zip(scenes, alike, strict=True):
+        first, hidden = scene.class_ids
+        order = [each for each in own.argsort(descending=True).tolist() if each != first]
+        asked += hidden in order[:nearest]
+    return {
+        "scenes": "drawn",
+        "candidates": "patch tokens",
+        "nearest": nearest,
+        "asked_share": round(asked / len(scenes), 3),
+    }
 
 
 def _finder() -> OtherFinder:
@@ -187,6 +219,15 @@ def painted_figures(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
+def seconds_a_sample(out: Path, name: str) -> dict[str, float]:
+    """What the painting and the search of a sample took, by the records."""
+    painted, searched = (Store.open(out / each).shards()[0].commit for each in ("none", name))
+    return {
+        "painting_seconds": round(painted.stage_seconds[Stage.PAIRS] / painted.counts.requested, 3),
+        "search_seconds": round(searched.stage_seconds[Stage.OTHERS] / searched.counts.written, 3),
+    }
+
+
 def score(root: Path, out: Path, training: Mapping[str, Any], benchmark: Path) -> dict[str, Any]:
     """Train the profile's student on a dataset, and score it on the drawn benchmark."""
     parameters = TrainAndEvaluateParameters(
@@ -243,6 +284,7 @@ def main() -> None:
     for row in drawn_rows(arguments.scenes):
         rows.append(row)
         print(row, flush=True)
+    rows.append(patch_tokens_row(arguments.scenes, 5))
     captions = write_captions(out / "captions.txt", 4 * arguments.samples // len(CLASSES))
     for name, others in (
         ("none", {}),
@@ -253,7 +295,8 @@ def main() -> None:
         samples = generate(out, name, captions, arguments.samples, others)
         if name in {"ignore", "nearest"}:
             asked = "text and nearest" if name == "ignore" else "nearest"
-            rows.append({"scenes": "painted", "asked": asked, **painted_figures(samples)})
+            figures = painted_figures(samples) | seconds_a_sample(out, name)
+            rows.append({"scenes": "painted", "asked": asked, **figures})
             print(rows[-1], flush=True)
     for row in student_rows(out, arguments.seeds):
         rows.append(row)

@@ -146,7 +146,7 @@ def _outcomes(
     planned: Counter[str] = Counter()
     written: Counter[str] = Counter()
     damaged: list[str] = []
-    names = _class_names(store)
+    names = known_class_names(store)
     for commit in commits:
         try:
             counted = _count(store, commit, names)
@@ -177,8 +177,8 @@ def _count(store: Store, commit: Commit, names: Mapping[int, str]) -> dict[str, 
     return {name: (count, found[name, "written"]) for name, count in planned.items()}
 
 
-def _class_names(store: Store) -> dict[int, str]:
-    """The names of the dataset's classes, as far as its vocabulary is known."""
+def known_class_names(store: Store) -> dict[int, str]:
+    """The names of a dataset's classes by their ids; none if its vocabulary is not known."""
     try:
         return {record.class_id: record.name for record in load_vocabulary(store.vocabulary)}
     except InputError:
@@ -198,7 +198,7 @@ def count_others(store: Store, statuses: Iterable[SliceStatus]) -> dict[str, int
     found: Counter[int] = Counter()
     for status in statuses:
         found.update(status.others)
-    names = _class_names(store)
+    names = known_class_names(store)
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
     return {names.get(class_id, f"class {class_id}"): count for class_id, count in ordered}
 

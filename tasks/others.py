@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8, UInt16
@@ -179,23 +179,27 @@ def _instance(
 
 
 def lay_others(
-    labels: UInt16[np.ndarray, "height width"],
-    instances: Sequence[Instance],
-    way: Literal["ignore", "labels"],
+    labels: UInt16[np.ndarray, "height width"], instances: Sequence[Instance], rules: OtherRules
 ) -> UInt16[np.ndarray, "height width"]:
     """Lay objects that nobody asked for under the labels of a sample: its own win everywhere.
 
     Args:
         labels: ``class_id + 1``; 0 is background, 65535 is ignored.
         instances: The objects, best score first.
-        way: Whether their pixels are ignored, or labelled by their classes; there the better score
-            wins.
+        rules: Whether their pixels are ignored, or labelled by their classes. Where several claim
+            one object (`max_overlap`), the first names it; what is left of the others is ignored.
     """
     laid = labels.copy()
-    for instance in reversed(instances):
+    for instance in instances:
         mask = decode_rle(instance.rle, *labels.shape)
-        label = IGNORE_LABEL if way == "ignore" else instance.class_id + 1
-        np.copyto(laid, np.uint16(label), where=mask & (labels == BACKGROUND_LABEL))
+        taken = (laid != labels) & (laid != IGNORE_LABEL)  # labelled by a better one
+        claims = int(np.count_nonzero(mask & taken))
+        is_other_name = claims > rules.max_overlap * instance.area
+        label = instance.class_id + 1
+        if rules.way == "ignore" or is_other_name:
+            label = IGNORE_LABEL
+        free = (labels == BACKGROUND_LABEL) & ~taken
+        np.copyto(laid, np.uint16(label), where=mask & free)
     return laid
 
 

@@ -49,7 +49,7 @@ def finish_shard(work: ShardWork) -> int:
             started = time.monotonic()
             vocabulary = load_vocabulary(work.recipe.profile.vocabulary)
             payload, counts = pack_shard(
-                store, vocabulary, shard, work.states(), check, others=work.recipe.others.way
+                store, vocabulary, shard, work.states(), check, others=work.recipe.others
             )
             payload = dataclasses.replace(payload, seconds=time.monotonic() - started)
             store.commit(Stage.SHARDS, shard.name, work.key, payload, counts)

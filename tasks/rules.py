@@ -9,9 +9,6 @@ from models.writing.mentions import CounterfactualRule
 
 __all__ = ["DetectionRules", "MaskRules", "OtherRules", "PairRules", "PromptRules", "TwinRules"]
 
-OthersWay = Literal["none", "ignore", "labels"]
-"""What becomes of objects that nobody asked for."""
-
 
 class Rules(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """What a stage lets pass.
@@ -114,7 +111,7 @@ class TwinRules(Rules, frozen=True):
 class OtherRules(Rules, frozen=True):
     """Whether images are looked through for objects of classes that nobody asked for."""
 
-    way: OthersWay = "none"
+    way: Literal["none", "ignore", "labels"] = "none"
     """`none` does not look, as in the paper, so that such objects are taught as background;
     `ignore` marks their pixels as of unknown class; `labels` makes them objects of the sample. In
     both, their classes are kept out of the image's negatives."""

@@ -34,7 +34,10 @@ from tasks.declarations import Declaration, read_pictures_of, read_rows_of
 from tasks.masks import label_map
 from tasks.others import lay_others
 from tasks.recipe import Recipe
-from tasks.rules import OthersWay
+from tasks.rules import OtherRules
+
+NO_OTHERS = OtherRules()
+"""Nobody looks for objects that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def pack_shard(
     shard: ShardRange,
     states: Sequence[CellState],
     check: Callable[[], None] = lambda: None,
-    others: OthersWay = "none",
+    others: OtherRules = NO_OTHERS,
 ) -> tuple[Payload, Counts]:
     """Pack the samples that passed all stages, and record what became of every planned one.
 
@@ -158,7 +161,7 @@ def _finished(
     state: CellState,
     rows: dict[Stage, dict[str, Record]],
     vocabulary: Vocabulary,
-    way: OthersWay,
+    rules: OtherRules,
 ) -> list[_Finished]:
     planned = {sample.key: sample for sample in state.part.samples}
     last = rows[list(state.found)[-1]]
@@ -174,7 +177,7 @@ def _finished(
                 _others(rows, pair.key),
             ),
             vocabulary,
-            way,
+            rules,
         )
         for pair in _whole_pairs(store, state, passed)
     ]
@@ -206,13 +209,13 @@ def _others(rows: Mapping[Stage, Mapping[str, Record]], key: str) -> tuple[Insta
     return cast("Others", rows[Stage.OTHERS][key]).instances
 
 
-def _finish_sample(parts: _Parts, vocabulary: Vocabulary, way: OthersWay) -> _Finished:
+def _finish_sample(parts: _Parts, vocabulary: Vocabulary, rules: OtherRules) -> _Finished:
     class_ids, instances = _ordered_classes(parts), parts.masks.instances
     labels, others = label_map(parts.masks), parts.others or ()
-    if others and way != "none":
-        labels = lay_others(labels, others, way)
+    if others:
+        labels = lay_others(labels, others, rules)
     areas = class_areas(labels)
-    if way == "labels":
+    if rules.way == "labels":
         shown = tuple(class_id for class_id in areas if class_id not in class_ids)
         class_ids += shown
         instances += tuple(each for each in others if each.class_id in shown)

@@ -3,8 +3,9 @@
 import difflib
 import io
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8
@@ -54,11 +55,13 @@ class ClassChip:
         name: Display name.
         colour: CSS colour, the same as in the pictures.
         score: The detector's, in [0, 1]; 0 where there is none.
+        asked: Whether the sample was made for it.
     """
 
     name: str
     colour: str
     score: float = 0.0
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class QuadrupletCard:
         overlay: Positive image with the masks over it.
         text: The text, cut at its mentions.
         counterfactual_text: Its text, cut at what replaced them.
-        objects: The detected objects.
+        objects: The detected objects, and those that nobody asked for.
     """
 
     key: str
@@ -84,14 +87,22 @@ class QuadrupletCard:
     objects: list[ClassChip]
 
 
-def quadruplet_card(sample: Sample, side: int) -> QuadrupletCard:
+def quadruplet_card(
+    sample: Sample, side: int, class_names: Mapping[int, str] = MappingProxyType({})
+) -> QuadrupletCard:
     """Decode a sample for the page, with pictures of at most `side` pixels.
+
+    Args:
+        sample: The sample.
+        side: Of its pictures.
+        class_names: Of the whole vocabulary, for objects that nobody asked for.
 
     Raises:
         DataError: If an image cannot be decoded.
     """
     quadruplet = Quadruplet.decode(sample)
-    names = dict(zip(sample.class_ids, sample.class_names, strict=True))
+    names = {**class_names, **dict(zip(sample.class_ids, sample.class_names, strict=True))}
+    others = sample.others or ()
     return QuadrupletCard(
         key=sample.key,
         image=picture(quadruplet.image, side, f"image: {sample.text}"),
@@ -102,8 +113,10 @@ def quadruplet_card(sample: Sample, side: int) -> QuadrupletCard:
         text=marked_text(sample.text, sample.mentions),
         counterfactual_text=changed_text(sample.text, sample.counterfactual_text),
         objects=[
-            ClassChip(names[item.class_id], css_colour(item.class_id + 1), item.score)
-            for item in sample.instances
+            ClassChip(
+                names[item.class_id], css_colour(item.class_id + 1), item.score, item not in others
+            )
+            for item in dict.fromkeys((*sample.instances, *others))
             if item.class_id in names
         ],
     )

@@ -37,6 +37,7 @@ from evaluation.reports.yields import Yields, count_yields
 from evaluation.scoring.image_counts import BY_IMAGE_AGAIN
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
+from storage.card import known_class_names
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.locks import hold_file
@@ -268,6 +269,7 @@ def _page(sources: _Sources, side: int) -> Page:
     dataset = None
     if sources.store is not None and sources.yields is not None:
         dataset = describe_dataset(sources.store, sources.yields, sources.texts)
+    names = known_class_names(sources.store) if sources.store is not None else {}
     predictions, classes = make_predictions(sources.scored, side)
     close_ups, without_images = make_close_ups(sources.scored, side)
     left_out = None if sources.store is None else describe_left_out(sources.store)
@@ -288,7 +290,7 @@ def _page(sources: _Sources, side: int) -> Page:
         ],
         commands=_COMMANDS,
         dataset=dataset,
-        quadruplets=[quadruplet_card(sample, side) for sample in sources.samples],
+        quadruplets=[quadruplet_card(sample, side, names) for sample in sources.samples],
         benchmarks=make_boards(sources.scored),
         points=make_point_boards(sources.points),
         predictions=predictions,

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from evaluation.reports.gallery import quadruplet_card
+from evaluation.reports.page import write_report
+from evaluation.reports.sheets import Quadruplet, class_colour
 from fakes import FakeDetector, FakePainter, FakeScout, FakeSegmenter, FakeWriter
 from flows.dataset_status import describe_status, print_status
 from flows.generation_parameters import GenerationParameters
@@ -283,6 +286,31 @@ def test_status_card_and_plan_tell_what_was_found(ignored, usual):
     assert "not asked for" not in render_card(Store.open(usual))
     plan = describe_plan(parameters(ignored, **IGNORE))
     assert (Stage.OTHERS, 2) in [(each.stage, each.committed) for each in plan.stages]
+
+
+@pytest.mark.parametrize("kind", ["ignored", "labelled"])
+def test_pictures_outline_them_and_chips_name_them(kind, request):
+    root = request.getfixturevalue(kind)
+    sample = next(iter(with_hidden(root).values()))
+    [other] = sample.others
+    labels = decode_label_map(sample.mask_bytes)
+    mask = decode_rle(other.rle, *labels.shape)
+    shown = Quadruplet.decode(sample).overlay[mask]
+    assert (shown == class_colour(HIDDEN + 1)).all(axis=1).any()
+    card = quadruplet_card(sample, 32, {HIDDEN: VOCABULARY[HIDDEN].name})
+    unasked = [chip.name for chip in card.objects if not chip.asked]
+    assert unasked == [VOCABULARY[HIDDEN].name]
+    assert len(card.objects) == len(planned(sample)) + 1
+
+
+def test_the_report_tells_what_was_found(ignored, usual, tmp_path):
+    words = "Objects that nobody asked for"
+    for root, told in ((ignored, True), (usual, False)):
+        out = tmp_path / f"{told}.html"
+        write_report(root, [], out)
+        page = out.read_text(encoding="utf-8")
+        assert (words in page) is told
+        assert (f"{VOCABULARY[HIDDEN].name} {len(with_hidden(ignored))}" in page) is told
 
 
 @pytest.mark.parametrize("others", [{}, {"way": "labels"}, {"way": "ignore", "nearest": 3}])

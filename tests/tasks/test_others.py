@@ -232,6 +232,38 @@ def test_own_objects_are_no_others_and_the_best_comes_first():
     assert found.class_ids == (4, 9)
 
 
+def test_a_class_that_shares_its_phrase_with_an_own_one_is_no_other():
+    lvis = load_vocabulary("lvis1205")
+    shared = [each.class_id for each in lvis if each.detector_phrase == "bow"]
+    assert len(shared) > 1
+    own, *rest = shared
+    scene = dataclasses.replace(plain_scene(box_mask(4, 4, 16, 16), own), text="a bow and a bow")
+    said = Both((0.9, (4, 4, 16, 16)))
+    looking = OtherFinder(lvis, said, Boxes(), None)
+    [found] = find_others([scene], looking, OtherRules(way="ignore", nearest=0))
+    assert set(found.asked) <= set(rest)
+    assert found.asked
+    assert found.instances == ()
+
+
+class Both:
+    """Gives every phrase the same box, as a detector does that is asked for one twice."""
+
+    def __init__(self, said):
+        self.score, self.box = said
+
+    def detect(self, images, phrases):
+        return [
+            FoundBoxes(
+                np.tile(np.float32(self.box), (len(own), 1)),
+                np.full(len(own), self.score, np.float32),
+                np.arange(len(own)),
+                np.full(len(own), self.score, np.float32),
+            )
+            for own in phrases
+        ]
+
+
 class Broken(FakeScout):
     def likeness(self, images, phrases):
         return np.full((len(images), len(phrases)), np.nan, np.float32)
@@ -277,8 +309,8 @@ def test_others_lie_under_the_labels_of_the_sample():
     labels[16:20, 16:] = IGNORE_LABEL
     better = instance_of(4, box_mask(0, 8, 16, 24), 0.9)
     worse = instance_of(9, box_mask(8, 8, 32, 24), 0.5)
-    ignored = lay_others(labels, [better, worse], "ignore")
-    labelled = lay_others(labels, [better, worse], "labels")
+    ignored = lay_others(labels, [better, worse], OtherRules(way="ignore"))
+    labelled = lay_others(labels, [better, worse], OtherRules(way="labels"))
     either = box_mask(0, 8, 16, 24) | box_mask(8, 8, 32, 24)
     for laid in (ignored, labelled):
         assert np.array_equal(laid[labels != 0], labels[labels != 0])
@@ -286,6 +318,18 @@ def test_others_lie_under_the_labels_of_the_sample():
     assert (ignored[either & (labels == 0)] == IGNORE_LABEL).all()
     assert (labelled[16:24, :16] == 5).all()
     assert (labelled[20:24, 16:] == 10).all()
+
+
+def test_what_is_left_of_a_second_name_of_an_object_is_ignored():
+    labels = np.zeros((32, 32), np.uint16)
+    better = instance_of(4, box_mask(0, 0, 16, 16), 0.9)
+    rim = instance_of(9, box_mask(0, 0, 17, 17), 0.5)
+    third = instance_of(2, box_mask(0, 15, 8, 32), 0.4)
+    laid = lay_others(labels, [better, rim, third], OtherRules(way="labels"))
+    assert (laid[:16, :16] == 5).all()
+    assert (laid[:17, 16] == IGNORE_LABEL).all()
+    assert 10 not in laid
+    assert (laid[16:, :8] == 3).all()
 
 
 def test_looking_for_nothing_is_refused():

@@ -45,6 +45,15 @@ def test_company_order_and_the_batch_size_change_nothing_that_is_kept(scout, sce
     assert np.allclose(together, build(small).likeness(pictures, PHRASES), atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_ranks_nearly_as_float32(scout, scenes, dtype):
+    pictures = [scene.picture for scene in scenes[:4]]
+    half = build(load_profile("miniature").scouting.model_copy(update={"dtype": dtype}))
+    assert np.allclose(
+        half.likeness(pictures, PHRASES), scout.likeness(pictures, PHRASES), atol=0.03
+    )
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 20), (100, 90)])
 def test_an_image_may_have_any_shape(scout, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
