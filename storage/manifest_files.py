@@ -5,6 +5,8 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +40,9 @@ def read_parquet(
     Raises:
         DataError: It is no such file, is damaged, or would unpack to more than 1 GiB.
     """
-    return read_parquet_table(data, schema, name, columns=columns).to_pylist()
+    table = read_parquet_table(data, schema, name, columns=columns)
+    with readable(name):
+        return table.to_pylist()
 
 
 def read_parquet_table(
@@ -65,7 +69,7 @@ def read_parquet_table(
         DataError: It is no such file, is damaged, or would unpack to more than 1 GiB.
     """
     texts = [_leaf(field) for field in schema if _holds_text(field)]
-    try:
+    with readable(name, way_out):
         # Texts as they are stored, each once: a few bytes can repeat a long one without end.
         # Without threads of its own: one that still reads when Python ends would abort the process.
         _check_claims(read_claims(data), len(data), name)
@@ -75,17 +79,29 @@ def read_parquet_table(
         _check_columns(said.schema_arrow, schema, name)
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
-        table.validate(full=True)  # who takes the columns as they are must find no broken text
         _check_texts(table, name)
+        return table
+
+
+@contextmanager
+def readable(name: str, way_out: str = "verify the dataset") -> Generator[None]:
+    """Turn whatever strange bytes of a Parquet file lead to into an error about that file.
+
+    pyarrow fails on them with errors of its own and with those of Python and the operating system,
+    whatever its decoders meet first; its texts are looked at when Python wants them.
+
+    Args:
+        name: What messages call the file.
+        way_out: What to do if it is damaged.
+    """
+    try:
+        yield
     except DataError as error:
         message = f"{error}; {way_out}"
         raise DataError(message) from error
     except Exception as error:
-        # pyarrow fails on strange bytes with errors of its own and with those of Python and the
-        # operating system, whatever its decoders meet first.
         message = f"{name} is not a readable Parquet file ({error}); {way_out}"
         raise DataError(message) from error
-    return table
 
 
 def _check_version(found: pa.Schema, schema: pa.Schema, name: str) -> None:
