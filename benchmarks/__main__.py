@@ -25,6 +25,7 @@ QUICK = (
     "training_start",
     "resume_scan",
     "preparation",
+    "segment",
     "startup",
     "orchestration",
     "busy",
