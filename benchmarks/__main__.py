@@ -26,6 +26,7 @@ QUICK = (
     "resume_scan",
     "explore",
     "preparation",
+    "segment",
     "startup",
     "orchestration",
     "busy",

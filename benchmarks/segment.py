@@ -35,7 +35,12 @@ from training.config import TrainingConfig
 from training.loop import CHECKPOINT_FOLDER, student_run_identity
 
 WORDS = ("cat", "boat", "tree", "red balloon", "star", "house", "fish", "cup")
-SIZES = {"drawn, 64 x 64": (64, 64, 16), "photograph, 640 x 480": (480, 640, 6)}
+MANY_WORDS = tuple(f"thing {number}" for number in range(300))
+CASES = {
+    "64 x 64, 8 words": (64, 64, 16, WORDS),
+    "640 x 480, 8 words": (480, 640, 6, WORDS),
+    "640 x 480, 300 words": (480, 640, 1, MANY_WORDS),
+}
 MOST_DIFFERENT = 0.01
 """Share of pixels in which the peer may differ, whose JPEG decoder rounds otherwise."""
 
@@ -71,8 +76,13 @@ class Plain:
 
     def __init__(self, student: ZegClip, encoder: TextEncoder, config: ScoringConfig) -> None:
         self._student = student
-        self._text = embed_phrases(encoder, [(word,) for word in WORDS], config.templates)
+        self._encoder = encoder
+        self._templates = config.templates
         self._config = config.inference
+
+    def read(self, words: tuple[str, ...]) -> None:
+        """Embed the words that are asked for."""
+        self._text = embed_phrases(self._encoder, [(word,) for word in words], self._templates)
 
     @torch.no_grad()
     def segment(self, path: Path) -> bytes:
@@ -111,20 +121,22 @@ def measure(folder: Path) -> list[Row]:
     clip = meta["config"]["student"]["clip"]
     plain = Plain(network, TextEncoder.load(clip), config)
     rows: list[Row] = []
-    for size, (height, width, count) in SIZES.items():
-        paths = write_pictures(folder / f"{height}", height, width, count)
+    for case, (height, width, count, words) in CASES.items():
+        paths = write_pictures(folder / case, height, width, count)
         shown = [plain.shown(read_photograph(path)) for path in paths]
 
-        def ours(own: list[Path] = paths) -> list[bytes]:
-            return [encode_label_map(found.labels) for found in student.segment_all(own, WORDS)]
+        plain.read(words)
+
+        def ours(own: list[Path] = paths, asked: tuple[str, ...] = words) -> list[bytes]:
+            return [encode_label_map(found.labels) for found in student.segment_all(own, asked)]
 
         def peer(own: list[Path] = paths) -> list[bytes]:
             return [plain.segment(path) for path in own]
 
-        def command(own: list[Path] = paths) -> None:
+        def command(own: list[Path] = paths, asked: tuple[str, ...] = words) -> None:
             finder = RunStudent(run, "miniature", config)
             with tempfile.TemporaryDirectory(dir=folder) as out:
-                segmenting = Segmenting(WORDS, finder, out=Path(out), heat=False)
+                segmenting = Segmenting(asked, finder, out=Path(out), heat=False)
                 segmenting.answer(own, lambda _: None)
 
         def alone(own: list[torch.Tensor] = shown) -> list[torch.Tensor]:
@@ -148,7 +160,7 @@ def measure(folder: Path) -> list[Row]:
         for row in timed:
             name = row["what"]
             peak = {"peak_mb": peak_megabytes(ways[name])} if name in compared else {}
-            rows.append({"pictures": size, **row, **peak})
+            rows.append({"pictures": case, **row, **peak})
     return rows
 
 
@@ -158,7 +170,7 @@ def main() -> None:
     packages = ("magicseg-engine", "torch", "numpy", "pillow", "opencv-python-headless")
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder))
-    write_results("segment", rows, packages, setting={"words": len(WORDS)})
+    write_results("segment", rows, packages)
 
 
 if __name__ == "__main__":

@@ -294,7 +294,8 @@ def _by_class(
     for owner, own in groupby(owners):
         stop = start + sum(1 for _ in own)
         if owner != BACKGROUND_WORD:
-            yield owner, scores[start:stop].amax(dim=0)
+            # Nearly always one row, of which no copy is made.
+            yield owner, scores[start] if stop - start == 1 else scores[start:stop].amax(dim=0)
         start = stop
 
 

@@ -115,15 +115,15 @@ def serve_student(
 
     address = Address(host, port)
     settings = nest(read_assignments(set_))
-    if not address.is_loopback:
-        errors.print(
-            f"warning: {host} is not this machine alone: whoever reaches it can use the page, "
-            "there is no password",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
     with closing(address.listen()) as listening, quiet_gradio() as folder:
+        if not address.is_loopback:
+            errors.print(
+                f"warning: {host} is not this machine alone: whoever reaches it can use the page, "
+                "there is no password",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         from flows.student_page.opening import open_page
 
         page = open_page(run, compare, profile, settings, folder)

@@ -45,7 +45,7 @@ _HEADERS = (
 )
 
 
-class Door:
+class PageDoor:
     """Stands before the page as its ASGI application.
 
     Args:

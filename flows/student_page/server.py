@@ -136,7 +136,7 @@ def _application(blocks: Any, address: Address) -> Any:
     from fastapi import FastAPI
     from gradio.themes import Default
 
-    from flows.student_page.door import Door
+    from flows.student_page.door import PageDoor
     from flows.student_page.looking import MOST_BYTES
 
     theme = Default(font=list(_FONTS), font_mono=list(_MONO))
@@ -157,7 +157,7 @@ def _application(blocks: Any, address: Address) -> Any:
         theme=theme,
         css=_STYLE.read_text(encoding="utf-8"),
     )
-    return Door(inside, address.names)
+    return PageDoor(inside, address.names)
 
 
 def _run(application: Any, sockets: Sequence[socket.socket]) -> None:

@@ -60,6 +60,7 @@ def modules_of(place, tmp_path):
         "--help",
         "train --help",
         "segment --help",
+        "serve-student --help",
         "plan --root new --samples 380000",
         "plan --root d --samples 8",
         "plan --root d --samples 8 --json",

@@ -281,8 +281,17 @@ def test_a_picture_of_any_kind_is_segmented_upright(segment, tmp_path, kind):
         (encode_image(drawn(), "png")[:300], "is not a readable image"),
         (saved(Image.new("RGB", (9, 9)), format="GIF"), "which is GIF"),
         (saved(Image.new("RGB", (9, 9)), format="WEBP"), "which is WebP"),
+        (
+            saved(
+                Image.new("RGB", (9, 9)),
+                format="GIF",
+                save_all=True,
+                append_images=[Image.new("RGB", (9, 9), "red")],
+            ),
+            "which is GIF",
+        ),
     ],
-    ids=["empty", "text", "cut", "gif", "webp"],
+    ids=["empty", "text", "cut", "gif", "webp", "animated gif"],
 )
 def test_what_is_no_picture_does_not_stop_the_others(segment, photo, tmp_path, data, reason):
     (tmp_path / "a-wrong.png").write_bytes(data)
@@ -320,6 +329,33 @@ def test_many_words_and_unknown_ones_are_asked_for(segment, photo, tmp_path):
     [record] = records(tmp_path / "out")
     assert [each["word"] for each in record["words"]] == words
     assert sum(each["area"] for each in record["words"]) == record["width"] * record["height"]
+
+
+def test_words_with_quotes_lines_and_signs_are_words(segment, photo, tmp_path):
+    words = ['"cat"', "it's", "two\nlines", "tab\there", "\U0001f408", "a/b", "..", "<b>", "$(x)"]
+    line = [part for word in words for part in ("--word", word)]
+    code, said = segment(photo, *line, "--heat", "--set", "inference.threshold=0")
+    assert code == 0, said
+    [record] = records(tmp_path / "out")
+    told = ['"cat"', "it's", "two lines", "tab here", "\U0001f408", "a/b", "..", "<b>", "$(x)"]
+    assert [each["word"] for each in record["words"]] == told
+    assert len(list((tmp_path / "out").glob("*.heat-*.png"))) == len(words)
+    assert set(record["files"]) == {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert "was there" in segment(photo, *line, "--heat", "--set", "inference.threshold=0")[1]
+
+
+def test_folders_and_globs_may_have_spaces(segment, photo, tmp_path):
+    folder = tmp_path / "my holiday [2026]"
+    (folder / "day one").mkdir(parents=True)
+    shutil.copy(photo, folder / "a b.png")
+    (folder / "day one" / "c d.PNG").write_bytes(encode_image(drawn(2), "png"))
+    (folder / "not a picture.png").mkdir()
+    (folder / "gone.png").symlink_to("nowhere")
+    glob = tmp_path / "my holiday ?2026?" / "**" / "*.PNG"
+    code, said = segment(folder, glob, "--word", "cat")
+    assert (code, said.count(".json)")) == (0, 2), said
+    names = {file.name.rsplit("-", 1)[0] for file in (tmp_path / "out").glob("*.labels.png")}
+    assert names == {"a-b", "c-d"}
 
 
 @pytest.mark.parametrize(

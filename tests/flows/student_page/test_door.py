@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flows.student_page.door import Door
+from flows.student_page.door import PageDoor
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -23,7 +23,7 @@ def ask(path, host="127.0.0.1:7860", names=LOCAL, kind="http"):
         sent.append(message)
 
     scope = {"type": kind, "path": path, "headers": [(b"host", host.encode())]}
-    anyio.run(Door(inside, names), scope, receive, send)
+    anyio.run(PageDoor(inside, names), scope, receive, send)
     return (sent[0]["status"], dict(sent[0]["headers"])) if sent else (None, {})
 
 
