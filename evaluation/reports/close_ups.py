@@ -23,10 +23,15 @@ from evaluation.scoring.image_counts import ImageCounts, read_counts
 from evaluation.scoring.kept_pictures import KeptPicture, read_pictures
 from evaluation.scoring.results import ImageFiles, Scores
 
-_SIDES = {224: 128, 160: 104, 112: 80, 72: 56}
-_LEAST_SIDE = 56
+MAX_CLOSE_UP_BYTES = 1_800_000
+"""About how much of a page the close-ups may take: their pictures are made as small as it needs."""
+
+_SIDES = (128, 104, 88, 72, 60, 48, 36)
+_TRIED = 10
 _OPEN = 2
 _PAIRS, _MISSES = 10, 8
+_MAX_CLASSES = 100
+_MAX_SHOTS = 400
 _EACH = 3
 
 
@@ -80,7 +85,8 @@ class CloseUps:
         classes: Lowest IoU first.
         confused: Classes taken for each other.
         missed: Classes taken for background, and background for classes.
-        note: What is not shown.
+        classes_note: Which classes are shown.
+        note: Why there are no pictures.
     """
 
     title: str
@@ -88,7 +94,8 @@ class CloseUps:
     classes: list[ClassShots]
     confused: list[Confused]
     missed: list[Confused]
-    note: str = ""
+    classes_note: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,14 @@ class WithoutImages:
     names: list[str]
 
 
-def make_close_ups(scored: Sequence[Scored], side: int) -> tuple[list[CloseUps], WithoutImages]:
+def make_close_ups(
+    scored: Sequence[Scored], *, pictures: bool = True
+) -> tuple[list[CloseUps], WithoutImages]:
     """Show single images: for each benchmark of the first student, or else of what there is.
 
     Args:
         scored: All scores of the page.
-        side: Most pixels of a sample's picture; close-ups are smaller.
+        pictures: Whether any are drawn, or what is taken for what is only told.
 
     Returns:
         Close-ups, one for each benchmark and split; and the scores that know of no single image.
@@ -124,49 +133,75 @@ def make_close_ups(scored: Sequence[Scored], side: int) -> tuple[list[CloseUps],
     names = dict.fromkeys(
         f"{own.subject.name} on {own.protocol.benchmark} {own.protocol.split}" for own in older
     )
-    small = _SIDES.get(side, _LEAST_SIDE)
-    shown = [_close_ups(each, files, small) for each, files in chosen.values()]
+    budget = MAX_CLOSE_UP_BYTES // max(1, len(chosen)) if pictures else 0
+    shown = [_close_ups(each, files, budget) for each, files in chosen.values()]
     return shown, WithoutImages(list(names))
 
 
-def _close_ups(scored: Scored, files: ImageFiles, side: int) -> CloseUps:
+def _close_ups(scored: Scored, files: ImageFiles, budget: int) -> CloseUps:
     scores = scored.scores
     names = scores.protocol.class_names
     counts = read_counts(scored.folder / files.counts, len(names))
-    kept = read_pictures(scored.folder / files.pictures) if files.pictures else {}
-    drawer = _Drawer(scores, counts, kept, side)
+    wanted = budget > 0 and files.pictures
+    drawer = _Drawer(
+        scores, counts, read_pictures(scored.folder / files.pictures) if wanted else {}
+    )
     background = scores.protocol.background
     matrix = counts.matrix(len(names))
     pairs = confused_labels(matrix, _PAIRS, background=False if background else None)
     misses = confused_labels(matrix, _MISSES, background=True) if background else []
+    drawer.choose_side([*pairs, *misses], budget)
+    shown = len(drawer.shown)
+    lowest = f"The {shown} of {drawer.occurring:,} classes with the lowest IoU. "
     return CloseUps(
         title=f"{scores.protocol.benchmark}, {scores.protocol.split}",
         subject=scores.subject.name,
         classes=drawer.classes(),
         confused=[drawer.confused(*pair) for pair in pairs],
         missed=[drawer.confused(*pair) for pair in misses],
-        note="" if kept else "No pictures were kept: the scoring setting num_examples was 0.",
+        classes_note=lowest if shown < drawer.occurring else "",
+        note="" if files.pictures else "No pictures were kept: num_examples was 0.",
     )
+
+
+_Ends = tuple[list[tuple[str, float]], list[tuple[str, float]]]
+"""Names and IoUs of the best and of the worst images."""
 
 
 class _Drawer:
     """Draws the kept pictures of one subject on one benchmark."""
 
-    def __init__(
-        self, scores: Scores, counts: ImageCounts, kept: dict[str, KeptPicture], side: int
-    ) -> None:
+    def __init__(self, scores: Scores, counts: ImageCounts, kept: dict[str, KeptPicture]) -> None:
         self._names = scores.protocol.class_names
         self._background = scores.protocol.background
         self._ious = [row.iou for row in scores.classes]
-        self._counts, self._kept, self._side = counts, kept, side
-        self._of_images = counts.ious(len(self._names))
+        self._counts, self._kept = counts, kept
         self._decoded = cache(self._decode)
+        self._side = _SIDES[0]
+        first = 1 if self._background else 0
+        occurring = [k for k in range(first, len(self._names)) if self._ious[k] is not None]
+        occurring.sort(key=lambda k: (self._ious[k], self._names[k]))
+        self.occurring = len(occurring)
+        self.shown = occurring[:_MAX_CLASSES]
+        of_images = counts.ious(len(self._names))
+        each = max(1, min(_EACH, _MAX_SHOTS // max(1, 2 * len(self.shown))))
+        self._ends: dict[int, _Ends] = {
+            k: pick_ends(of_images, counts, set(kept), k, each) for k in self.shown
+        }
+
+    def choose_side(self, pairs: Sequence[tuple[int, int, float]], budget: int) -> None:
+        """Make the pictures as large as they can be within so many bytes, by drawing a few."""
+        keys = [key for ends in self._ends.values() for end in ends for key, _ in end]
+        total = len(keys) + len(pairs)
+        tried = [self._decoded(key) for key in keys[:: max(1, len(keys) // _TRIED)]]
+        for self._side in _SIDES if tried else ():
+            shots = [draw_shot(each, self._side, "") for each in tried]
+            taken = sum(len(shown.uri) for shot in shots for shown in shot.pictures)
+            if taken * total / len(tried) <= budget:
+                break
 
     def classes(self) -> list[ClassShots]:
-        first = 1 if self._background else 0
-        shown = [k for k in range(first, len(self._names)) if self._ious[k] is not None]
-        shown.sort(key=lambda k: (self._ious[k], self._names[k]))
-        return [self._class(k, is_open=place < _OPEN) for place, k in enumerate(shown)]
+        return [self._class(k, is_open=place < _OPEN) for place, k in enumerate(self.shown)]
 
     def confused(self, true: int, found: int, share: float) -> Confused:
         example = most_confused(self._counts, list(self._kept), true, found)
@@ -195,13 +230,12 @@ class _Drawer:
         return f"{self._names[true]} taken for {self._names[found]}"
 
     def _class(self, label: int, *, is_open: bool) -> ClassShots:
-        ends = pick_ends(self._of_images, self._counts, set(self._kept), label, _EACH)
         best, worst = (
             [
                 draw_shot(self._decoded(key), self._side, f"{key}, IoU {100 * iou:.1f}")
                 for key, iou in end
             ]
-            for end in ends
+            for end in self._ends[label]
         )
         iou = self._ious[label] or 0.0
         return ClassShots(

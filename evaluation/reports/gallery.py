@@ -26,12 +26,16 @@ class Picture:
         alt: What it shows.
         pixels: Whether it is so small that the browser should keep its pixels sharp.
         caption: Its label, where the page has no other.
+        width: Pixels, so that the page keeps its place before it is shown.
+        height: Pixels.
     """
 
     uri: str
     alt: str
     pixels: bool
     caption: str = ""
+    width: int = 1
+    height: int = 1
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,8 @@ def picture(
     fine = {"quality": 88, "subsampling": 0} if quality is None else {"quality": quality}
     picture.save(buffer, "JPEG", **fine)
     uri = "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
-    return Picture(uri, alt, pixels=longest <= _SHARP_BELOW, caption=caption)
+    width, height = picture.size
+    return Picture(uri, alt, longest <= _SHARP_BELOW, caption, width, height)
 
 
 def css_colour(label: int) -> str:

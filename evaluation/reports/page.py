@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from evaluation.reports.boards import Scored, make_boards
-from evaluation.reports.close_ups import make_close_ups
+from evaluation.reports.close_ups import CloseUps, WithoutImages, make_close_ups
 from evaluation.reports.costs import dataset_costs, run_costs
 from evaluation.reports.dataset_facts import describe_dataset
 from evaluation.reports.gallery import quadruplet_card
@@ -79,6 +79,9 @@ class _Sources:
     points: list[PointScores] = field(default_factory=list)
     runs: list[RunParts] = field(default_factory=list)
     compared: bool = False
+    close_ups: tuple[list[CloseUps], WithoutImages] = field(
+        default_factory=lambda: ([], WithoutImages([]))
+    )
 
     @property
     def scored(self) -> list[Scored]:
@@ -121,7 +124,9 @@ def write_report(
     target = Path(os.path.realpath(out))  # a link stays one
     _check_target(target)
     with hold_file(target):
-        _write_page(_read_sources(dataset_root, runs, title, compare), target)
+        sources = _read_sources(dataset_root, runs, title, compare)
+        sources.close_ups = make_close_ups(sources.scored)
+        _write_page(sources, target)
     return out
 
 
@@ -145,6 +150,7 @@ def format_report(
         DataError: As `write_report` raises it.
     """
     sources = _read_sources(dataset_root, runs, title)
+    sources.close_ups = make_close_ups(sources.scored, pictures=False)
     for side in _SIDES:
         text = format_page(_page(sources, side))
         if len(text.encode()) <= max_bytes:
@@ -271,7 +277,7 @@ def _page(sources: _Sources, side: int) -> Page:
         dataset = describe_dataset(sources.store, sources.yields, sources.texts)
     names = known_class_names(sources.store) if sources.store is not None else {}
     predictions, classes = make_predictions(sources.scored, side)
-    close_ups, without_images = make_close_ups(sources.scored, side)
+    close_ups, without_images = sources.close_ups
     left_out = None if sources.store is None else describe_left_out(sources.store)
     costs = [None if sources.store is None else dataset_costs(sources.store)]
     costs.append(run_costs(sources.metrics, sources.scored))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
 from evaluation.reports.gallery import Picture, picture
-from evaluation.reports.sheets import overlay
+from evaluation.reports.sheets import overlay, resized
 from evaluation.scoring.image_counts import ImageCounts, ImageIous
 from evaluation.scoring.kept_pictures import KeptPicture
 from storage.codecs import decode_image, decode_label_map
@@ -78,6 +78,7 @@ def decode_shot(kept: KeptPicture, *, num_classes: int, background: bool) -> Dec
 
 def draw_shot(shot: DecodedShot, side: int, caption: str) -> Shot:
     """Show an image with its truth and its prediction, each of at most `side` pixels."""
+    shot = _shrunk(shot, side)
     return Shot(
         [
             picture(shot.image, side, shot.key, "image", quality=QUALITY),
@@ -184,6 +185,18 @@ def confused_labels(
     order = np.argsort(-shares, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(order, shares.shape), strict=True)
     return [(int(t), int(f), float(shares[t, f])) for t, f in pairs if shares[t, f] > 0]
+
+
+def _shrunk(shot: DecodedShot, side: int) -> DecodedShot:
+    """A shot of at most so many pixels, so that masks are laid over few of them."""
+    height, width = shot.truth.shape
+    if max(height, width) <= side:
+        return shot
+    image = np.asarray(resized(shot.image, side))
+    rows = ((np.arange(image.shape[0]) + 0.5) * height / image.shape[0]).astype(np.intp)
+    columns = ((np.arange(image.shape[1]) + 0.5) * width / image.shape[1]).astype(np.intp)
+    places = np.ix_(rows, columns)
+    return DecodedShot(shot.key, image, shot.truth[places], shot.found[places])
 
 
 def _over(shot: DecodedShot, labels: np.ndarray, side: int, what: str) -> Picture:

@@ -1,7 +1,7 @@
 """Two runs side by side: scores, classes, curves, parameters, and the same images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -319,7 +319,7 @@ def _most_changed(
 
 
 def _named(picture: Picture, name: str) -> Picture:
-    return Picture(picture.uri, f"{name}: {picture.alt}", pixels=picture.pixels, caption=name)
+    return replace(picture, alt=f"{name}: {picture.alt}", caption=name)
 
 
 def _shared_curves(first: RunParts, second: RunParts) -> list[SharedCurve]:

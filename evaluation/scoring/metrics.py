@@ -68,50 +68,75 @@ class Confusion:
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.matrix: Int64[np.ndarray, "true predicted"]
-        self.matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
-        # Of one image; zeros between two of them. The last count is that of ignored pixels, which
-        # are cheaper to count than to leave out.
+        # The last count is that of ignored pixels, which are cheaper to count than to leave out.
         self._counts = np.zeros(num_classes**2 + 1, dtype=np.int64)
+        self.matrix: Int64[np.ndarray, "true predicted"]
+        self.matrix = self._counts[:-1].reshape(num_classes, num_classes)
+        # Of one image; zeros between two of them.
+        self._of_image: Int64[np.ndarray, " counts"] | None = None
 
     def update(
         self,
         truth: Integer[np.ndarray, "height width"],
         prediction: Integer[np.ndarray, "height width"],
-    ) -> LabelPairs:
+    ) -> None:
         """Count one image.
-
-        Returns:
-            What was counted.
 
         Raises:
             DataError: If a label or a predicted class is out of range.
         """
+        keys, _ = self._keys(truth, prediction)
+        # In place: 1,204 classes have 1.4 million pairs, of which an image has a few hundred.
+        np.add.at(self._counts, keys, 1)
+
+    def update_with_pairs(
+        self,
+        truth: Integer[np.ndarray, "height width"],
+        prediction: Integer[np.ndarray, "height width"],
+    ) -> LabelPairs:
+        """Count one image, and say what was counted.
+
+        Raises:
+            DataError: If a label or a predicted class is out of range.
+        """
+        keys, counted = self._keys(truth, prediction)
+        if self._of_image is None:
+            self._of_image = np.zeros_like(self._counts)
+        np.add.at(self._of_image, keys, 1)
+        self._of_image[-1] = 0
+        met = self._met(self._of_image, truth, counted)
+        pixels = self._of_image[met]
+        self._of_image[met] = 0
+        self._counts[met] += pixels
+        return LabelPairs(*np.divmod(met, self.num_classes), pixels)
+
+    def _keys(
+        self,
+        truth: Integer[np.ndarray, "height width"],
+        prediction: Integer[np.ndarray, "height width"],
+    ) -> tuple[Int64[np.ndarray, " pixels"], Bool[np.ndarray, "height width"]]:
+        """Place of each pixel's pair among the counts, and which pixels count."""
         counted = _counted(truth, prediction, self.num_classes)
         keys = truth.astype(np.int64)
         keys *= self.num_classes
         keys += prediction
         keys[~counted] = len(self._counts) - 1
-        # In place: 1,204 classes have 1.4 million pairs, of which an image has a few hundred.
-        np.add.at(self._counts, keys.ravel(), 1)
-        self._counts[-1] = 0
-        met = self._met(truth, counted)
-        pairs = LabelPairs(*np.divmod(met, self.num_classes), self._counts[met])
-        self.matrix[pairs.truth, pairs.found] += pairs.pixels
-        self._counts[met] = 0
-        return pairs
+        return keys.ravel(), counted
 
     def _met(
-        self, truth: Integer[np.ndarray, "height width"], counted: Bool[np.ndarray, "height width"]
+        self,
+        counts: Int64[np.ndarray, " counts"],
+        truth: Integer[np.ndarray, "height width"],
+        counted: Bool[np.ndarray, "height width"],
     ) -> Int64[np.ndarray, " pairs"]:
-        """Places of all counts that are not zero."""
-        if len(self._counts) <= truth.size:
-            return np.flatnonzero(self._counts)
+        """Places of all counts of an image that are not zero."""
+        if len(counts) <= truth.size:
+            return np.flatnonzero(counts)
         # Few of the many labels are in an image: only their rows are looked through.
         shown = np.zeros(self.num_classes + 1, dtype=bool)
         shown[np.where(counted, truth, self.num_classes)] = True
         rows = np.flatnonzero(shown[:-1])
-        own = self._counts[:-1].reshape(self.num_classes, self.num_classes)[rows]
+        own = counts[:-1].reshape(self.num_classes, self.num_classes)[rows]
         row, column = np.nonzero(own)
         return rows[row] * self.num_classes + column
 

@@ -205,7 +205,7 @@ def measure(
         labels = apply_background(
             scores, protocol.background_rule, protocol.threshold, background=protocol.background
         )
-        pairs = confusion.update(sample.labels, labels)
+        pairs = confusion.update_with_pairs(sample.labels, labels)
         single.add(sample, labels, pairs)
         if protocol.background:
             sure = confidence(scores, protocol.background_rule)

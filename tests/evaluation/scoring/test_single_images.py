@@ -29,7 +29,7 @@ def counted(path: Path, images: list[tuple[np.ndarray, np.ndarray]], classes: in
     """Count images into a file; returns the confusion matrix of the scores."""
     confusion, single = Confusion(classes), CountedImages()
     for number, (truth, found) in enumerate(images):
-        single.add(f"image {number}", confusion.update(truth, found))
+        single.add(f"image {number}", confusion.update_with_pairs(truth, found))
     single.write(path)
     return confusion.matrix
 
@@ -120,7 +120,7 @@ def offered(images: dict[str, tuple[np.ndarray, np.ndarray]], classes: int) -> l
     confusion, keeper = Confusion(classes), PictureKeeper(classes, background=True)
     for key, (truth, found) in images.items():
         image = np.full((*truth.shape, 3), 99, np.uint8)
-        keeper.offer(key, image, (truth, found), confusion.update(truth, found))
+        keeper.offer(key, image, (truth, found), confusion.update_with_pairs(truth, found))
     return [each.key for each in keeper.kept(confusion.matrix)]
 
 
@@ -147,7 +147,7 @@ def test_many_pairs_of_labels_do_not_keep_many_pictures() -> None:
     keeper = PictureKeeper(500, background=True)
     confusion = Confusion(500)
     for key, (truth, found) in images.items():
-        pairs = confusion.update(truth, found)
+        pairs = confusion.update_with_pairs(truth, found)
         keeper.offer(key, np.zeros((2, 8, 3), np.uint8), (truth, found), pairs)
         assert len(keeper._pairs) <= 601
 
@@ -160,7 +160,7 @@ def test_a_picture_is_small_and_its_labels_are_those_of_the_image(tmp_path: Path
     image = np.zeros((300, 900, 3), np.uint8)
     image[:, 450:] = 250
     confusion, keeper = Confusion(5), PictureKeeper(5, background=True)
-    keeper.offer("wide", image, (truth, found), confusion.update(truth, found))
+    keeper.offer("wide", image, (truth, found), confusion.update_with_pairs(truth, found))
     write_pictures(keeper.kept(confusion.matrix), tmp_path / "p.parquet")
     [kept] = read_pictures(tmp_path / "p.parquet").values()
     shown = np.asarray(Image.open(io.BytesIO(kept.image)))
