@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
+from storage.corrections import count_corrected
 from storage.exclusions import count_excluded
 from storage.ledger import Ledger
 from storage.spending import Spending, add_up, spending_notes, spending_rows
@@ -23,6 +24,7 @@ def describe_status(root: str) -> dict[str, Any]:
     slices = store.status()
     spending = add_up(store, slices)
     excluded = count_excluded(store)
+    corrected = count_corrected(store)
     return {
         "root": store.root,
         "slices": [
@@ -37,6 +39,7 @@ def describe_status(root: str) -> dict[str, Any]:
                 "written": status.written,
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
                 "excluded": excluded.get(status.slice_id, {}),
+                "corrected": corrected.get(status.slice_id, 0),
                 "degraded": status.degraded,
                 "bytes": status.num_bytes,
                 "seconds": {
@@ -104,6 +107,8 @@ def print_status(status: dict[str, Any], console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+        if part["corrected"]:
+            console.print(f"corrected by people: the masks of {part['corrected']} samples")
         if part["undelivered"]:
             failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
             console.print(
