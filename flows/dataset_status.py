@@ -1,5 +1,6 @@
 """What is committed in a dataset, read from its records alone."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
 from storage.card import count_others
+from storage.corrections import count_corrected
 from storage.exclusions import count_excluded
 from storage.ledger import Ledger
 from storage.spending import Spending, add_up, spending_notes, spending_rows
@@ -27,6 +29,7 @@ def describe_status(root: str) -> dict[str, Any]:
     slices = store.status()
     spending = add_up(store, slices)
     excluded = count_excluded(store)
+    corrected = count_corrected(store)
     return {
         "root": store.root,
         "slices": [
@@ -42,6 +45,7 @@ def describe_status(root: str) -> dict[str, Any]:
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
                 "excluded": excluded.get(status.slice_id, {}),
                 "others": count_others(store, [status]),
+                "corrected": corrected.get(status.slice_id, 0),
                 "degraded": status.degraded,
                 "bytes": status.num_bytes,
                 "seconds": {
@@ -101,31 +105,27 @@ def print_status(status: dict[str, Any], console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
-        if part["excluded"]:
-            by = ", ".join(f"{judge} {n}" for judge, n in sorted(part["excluded"].items()))
-            left = part["written"] - sum(part["excluded"].values())
-            console.print(
-                f"excluded: {by}; {left} samples are left to train on and to export",
-                markup=False,
-                soft_wrap=True,
-            )
-        if part["others"]:
-            console.print(
-                f"samples with an object not asked for: {_counted(part['others'])}",
-                markup=False,
-                soft_wrap=True,
-            )
-        if part["undelivered"]:
-            failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
-            console.print(
-                f"not delivered: {failed}; 'magicseg generate' asks for exactly these again",
-                markup=False,
-                soft_wrap=True,
-            )
+        for note in _notes(part):
+            console.print(note, markup=False, soft_wrap=True)
     if any(spending_rows(read_spending(status["spending"]))):
         print_spending(status["spending"], console)
     for batch in status["batches"]:
         console.print(batch_words(batch), markup=False, soft_wrap=True)
+
+
+def _notes(part: dict[str, Any]) -> Iterator[str]:
+    """What else is to be said of a slice, a line each."""
+    if part["excluded"]:
+        by = ", ".join(f"{judge} {n}" for judge, n in sorted(part["excluded"].items()))
+        left = part["written"] - sum(part["excluded"].values())
+        yield f"excluded: {by}; {left} samples are left to train on and to export"
+    if part["others"]:
+        yield f"samples with an object not asked for: {_counted(part['others'])}"
+    if part["corrected"]:
+        yield f"corrected by people: the masks of {part['corrected']} samples"
+    if part["undelivered"]:
+        failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
+        yield f"not delivered: {failed}; 'magicseg generate' asks for exactly these again"
 
 
 def _counted(found: dict[str, int]) -> str:

@@ -152,8 +152,7 @@ def export_locally(
             or the folder holds something else.
         LeaseHeldError: Somebody else exports there.
     """
-    find_shards(dataset)  # what is no dataset is told before anything else
-    closed_set = resolve_closed_set(load_vocabulary(vocabulary or _vocabulary(dataset)), classes)
+    closed_set = resolve_closed_set(load_vocabulary(vocabulary_of(dataset, vocabulary)), classes)
     exported = export_dataset(dataset, closed_set, out)
     table = Table("label", "class", "samples", title=f"{exported.num_samples} samples in {out}")
     for label, each in enumerate(exported.labels):
@@ -163,8 +162,19 @@ def export_locally(
     return exported
 
 
-def _vocabulary(dataset: str) -> str:
-    """Name of the vocabulary that a dataset was made with."""
+def vocabulary_of(dataset: str, given: str | None) -> str:
+    """Name of the vocabulary that a dataset was made with.
+
+    Args:
+        dataset: Its root, or a folder of tars.
+        given: What is said of a folder of tars, which does not name one.
+
+    Raises:
+        InputError: There is neither, or nobody names the vocabulary.
+    """
+    find_shards(dataset)  # what is no dataset is told before anything else
+    if given:
+        return given
     if open_objects(dataset).size(SPEC_PATH) is None:
         message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
         raise InputError(message)

@@ -12,6 +12,7 @@ import yaml
 from storage.archives import first_name
 from storage.checks import read_whole
 from storage.commits import ClassOutcomes, Commit
+from storage.corrections import count_corrected
 from storage.errors import DataError, InputError
 from storage.exclusions import count_excluded
 from storage.layout import CARD_PATH
@@ -69,6 +70,12 @@ has a row for every planned sample, also for those that were dropped, and why.
 
 # what a part of the spec is called that names its model: with its revision, or as a digest
 _MODEL_FIELDS = ("model", "weights", "templates")
+
+LICENCE_TERMS = (
+    "Texts, images and masks are outputs of models; the terms of those models, which the dataset "
+    "card names, apply to them"
+)
+"""What there is to say of the licence where no more than a line has room."""
 
 _LICENCES = """\
 ## Licences
@@ -129,6 +136,7 @@ def render_card(store: Store, *, with_cost: bool = True) -> str:
         _summary(statuses),
         _named(damaged),
         _left_out(store),
+        _corrected(store),
         _spent(store, statuses) if with_cost else "",
         loading,
         _classes(outcomes),
@@ -244,6 +252,24 @@ def _left_out(store: Store) -> str:
         f"them nor exports them ({judges}). `.engine/exclusions/*.jsonl` says which and why, in "
         "order: the last line about a `key` counts. Other readers have to leave them out "
         "themselves."
+    )
+    return "\n".join([title, "", words, ""])
+
+
+def _corrected(store: Store) -> str:
+    """How many samples have masks that people drew."""
+    title = "## Masks that were corrected"
+    try:
+        count = sum(count_corrected(store).values())
+    except DataError as error:
+        return "\n".join([title, "", f"Not known: {error}", ""])
+    if not count:
+        return ""
+    words = (
+        f"The masks of {count} of the samples above were corrected by people. The tars have the "
+        "first ones; the engine trains on the corrected ones and exports them. "
+        "`.engine/corrections/*.jsonl` has them, and who drew them, when and why, in order: the "
+        "last line about a `key` counts."
     )
     return "\n".join([title, "", words, ""])
 

@@ -17,11 +17,18 @@ from storage.checks import defect
 from storage.codecs import decode_image, decode_label_map
 from storage.commit_log import BadRecord, record_path
 from storage.commits import Commit
+from storage.corrections import (
+    damaged_corrections,
+    stale_corrections,
+    undo_corrections,
+    undo_hint,
+)
 from storage.errors import DataError, LeaseHeldError
 from storage.exclusions import EXCLUSIONS
 from storage.layout import (
     CARD_PATH,
     COMMIT_FOLDER,
+    CORRECTION_FOLDER,
     INTENT_FOLDER,
     SHARD_FOLDER,
     UNIT_NAME,
@@ -157,6 +164,7 @@ def _look(store: Store, num_classes: int | None) -> Iterator[_Damage]:
     yield from _check_intents(store)
     yield from _check_answers(store)
     yield from _check_acts(store)
+    yield from _check_corrections(store)
     if commits and not is_current(store):
         yield _Damage(
             Finding(
@@ -266,6 +274,30 @@ def _check_acts(store: Store) -> Iterator[_Damage]:
             Finding(path=path, problem=problem, way_out=_REPAIR),
             lambda path=path, problem=problem: _put_file_aside(store, path, problem),
         )
+
+
+def _check_corrections(store: Store) -> Iterator[_Damage]:
+    damaged = damaged_corrections(store.objects)
+    for path, problem in damaged:
+        yield _Damage(
+            Finding(path=path, problem=problem, way_out=_REPAIR),
+            lambda path=path, problem=problem: _put_file_aside(store, path, problem),
+        )
+    if damaged:
+        return  # what holds is not known before they are put aside
+    try:
+        stale = list(stale_corrections(store))
+    except DataError:
+        return  # a damaged manifest is told by the check of its shard
+    for key, problem in stale:
+        yield _Damage(
+            Finding(path=CORRECTION_FOLDER, problem=problem, way_out=undo_hint(store.root, key)),
+            lambda key=key, problem=problem: _undo(store, key, problem),
+        )
+
+
+def _undo(store: Store, key: str, why: str) -> None:
+    undo_corrections(store, [key], who="magicseg verify --repair", why=why)
 
 
 def _put_file_aside(store: Store, path: str, problem: str) -> None:

@@ -115,7 +115,8 @@ def export_dataset(
     found = find_shards(dataset, held_out=held_out)
     shards = {shard.path: shard.identity for shard in found}
     excluded = {shard.path: shard.excluded for shard in found}
-    return export_shards(shards, closed_set, out, excluded=excluded)
+    corrected = {shard.path: shard.corrected for shard in found}
+    return export_shards(shards, closed_set, out, excluded=excluded, corrected=corrected)
 
 
 def suits(closed_set: ClosedSet, config: BenchmarkConfig) -> bool:

@@ -15,6 +15,7 @@ from evaluation.scoring.config import ScoringConfig
 from models.devices import pick_device
 from storage.class_sets import BenchmarkClasses
 from storage.codecs import decode_image, decode_label_map
+from storage.corrections import content_digest, correct
 from storage.errors import InputError
 from storage.exclusions import excluded_keys
 from storage.files import write_whole
@@ -153,7 +154,10 @@ class FoldJudging(RunStep[FoldAgreements]):
         return digest(
             [
                 job.subject.describe().fingerprint,
-                [shard.identity for shard in find_shards(job.dataset)],
+                [
+                    content_digest(shard.identity, (), shard.corrected)
+                    for shard in find_shards(job.dataset)
+                ],
                 sorted(key for key in excluded if job.fold.has(key)),
                 job.fold,
                 job.against,
@@ -172,7 +176,10 @@ class FoldJudging(RunStep[FoldAgreements]):
         job = self.job
         excluded = excluded_keys(Store.open(job.dataset).objects, judges=("hand",))
         for shard in find_shards(job.dataset):
-            for sample in iterate_labelled(shard.path, shard.identity):
+            corrected = {each.key: each for each in shard.corrected}
+            for found in iterate_labelled(shard.path, shard.identity):
+                own = corrected.get(found.key)
+                sample = correct(found, own) if own else found
                 if job.fold.has(sample.key) and sample.key not in excluded:
                     yield sample
 

@@ -27,6 +27,7 @@ from models.student.config import StudentConfig
 from models.student.text_embeddings import TextEncoder
 from models.student.trained import describe_student, load_student
 from storage.codecs import decode_image, encode_label_map, encode_rle
+from storage.corrections import content_digest, iterate_corrected
 from storage.disk_errors import explained
 from storage.errors import DataError, InputError
 from storage.files import remove, write_whole
@@ -35,7 +36,7 @@ from storage.job_files import run_job_file
 from storage.locks import hold_folder, refuse_other_files
 from storage.paths import local_path
 from storage.records import Instance
-from storage.shards import Sample, iterate, pack
+from storage.shards import Sample, pack
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.steps import RunStep
 from tasks.training import write_document
@@ -155,7 +156,13 @@ class Relabelling(RunStep[Path]):
     def _identity(self, shards: Sequence[ShardFile]) -> str:
         return digest(
             {
-                "shards": [[each.identity, sorted(each.excluded)] for each in shards],
+                "shards": [
+                    [
+                        content_digest(each.identity, (), each.corrected),
+                        sorted(each.excluded),
+                    ]
+                    for each in shards
+                ],
                 "student": describe_student(self.job.run)["fingerprint"],
                 "templates": self.job.scoring.templates,
                 "inference": self.job.scoring.inference.model_dump(mode="json"),
@@ -226,7 +233,7 @@ def _write_tar(
 ) -> RelabelledTar:
     kept: list[Sample] = []
     total = 0
-    for sample in iterate(shard.path, shard.identity):
+    for sample in iterate_corrected(shard.path, shard.identity, shard.corrected):
         if sample.key in shard.excluded:
             continue
         total += 1

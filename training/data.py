@@ -21,6 +21,8 @@ from jaxtyping import UInt8
 
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
+from storage.commits import Commit
+from storage.corrections import Correction, corrections_of, current_corrections
 from storage.errors import DataError, InputError
 from storage.exclusions import excluded_keys, excluded_of, written_keys
 from storage.folds import Fold
@@ -200,6 +202,7 @@ def _committed_shards(
 ) -> list[ShardFile]:
     store = Store.open(dataset)
     shards, excluded = store.shards(), _left_out(store, held_out)
+    corrections = current_corrections(store.objects)
     files = [
         ShardFile(
             shard.path,
@@ -207,13 +210,15 @@ def _committed_shards(
             ref.size,
             shard.samples,
             excluded_of(store, shard.commit, excluded),
+            own,
             shard.commit.slice_id,
-            partial(store.written_classes, shard.commit) if shard.commit.manifest else None,
+            partial(_classes_of, store, shard.commit, own) if shard.commit.manifest else None,
         )
         for shard in shards
         if shard.path is not None
         and (ref := shard.commit.object) is not None
         and (use_degraded or not shard.degraded)
+        for own in (corrections_of(store, shard.commit, corrections),)
     ]
     if not files:
         message = (
@@ -222,6 +227,13 @@ def _committed_shards(
         )
         raise InputError(message)
     return files
+
+
+def _classes_of(
+    store: Store, commit: Commit, corrected: Iterable[Correction]
+) -> dict[str, tuple[int, ...]]:
+    """Classes of the samples in a shard's tar by key, those of corrected masks among them."""
+    return store.written_classes(commit) | {each.key: each.class_ids for each in corrected}
 
 
 def _left_out(store: Store, held_out: Fold | None) -> frozenset[str]:
@@ -273,6 +285,9 @@ class SampleFiles:
         self._ends = list(accumulate(self.sizes))
         self._cache_bytes = cache_bytes
         self._kept: dict[int, Stored] = {}
+        self._corrections = {
+            (shard.path, each.key): each for shard in shards for each in shard.corrected
+        }
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -435,13 +450,15 @@ class SampleFiles:
             about = check_sample(part, key, where)
             text, judged = about.text, None
             others = tuple(sorted({each.class_id for each in about.others or ()}))
-        pair = LabelledPair(
-            picture(which.image),
-            None if which.twin is None else picture(which.twin),
-            decode_label_map(part[which.mask], name=f"{where}: {key}.{which.mask}"),
-        )
-        self.vocabulary.check_names(about.class_ids, about.class_names, where)
-        return Stored(pair, about.class_ids, text, judged, others)
+        labels = decode_label_map(part[which.mask], name=f"{where}: {key}.{which.mask}")
+        classes = about
+        if correction := self._corrections.get((where, key)):
+            correction.require_pictures(part[which.image], part[which.mask])
+            labels, classes = correction.label_map(), correction
+        twin = None if which.twin is None else picture(which.twin)
+        pair = LabelledPair(picture(which.image), twin, labels)
+        self.vocabulary.check_names(classes.class_ids, classes.class_names, where)
+        return Stored(pair, classes.class_ids, text, judged, others)
 
 
 def _mingled(shards: Sequence[ShardFile]) -> set[str]:

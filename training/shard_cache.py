@@ -17,9 +17,9 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Self
 
+from storage.corrections import Correction, content_digest
 from storage.disk_errors import explained
 from storage.errors import DataError, EngineError, InputError
-from storage.identity import digest
 from storage.objects import open_objects
 from training.disk import explain_no_room
 
@@ -39,6 +39,7 @@ class ShardFile:
         num_bytes: Size of the tar.
         num_samples: Samples in it, if a commit record says so.
         excluded: Keys of samples in it that are left out.
+        corrected: Masks of samples in it that were corrected.
         series: What the keys of all its samples begin with, and those of no other shard of its
             folder that names another series; nothing if that is not known.
         classes: Reads which classes its samples have, by key, if a manifest says so.
@@ -49,6 +50,7 @@ class ShardFile:
     num_bytes: int
     num_samples: int | None = None
     excluded: frozenset[str] = frozenset()
+    corrected: tuple[Correction, ...] = ()
     series: str = ""
     classes: Callable[[], Mapping[str, tuple[int, ...]]] | None = field(
         default=None, compare=False, repr=False
@@ -56,8 +58,8 @@ class ShardFile:
 
     @property
     def fingerprint(self) -> str:
-        """Stands for the samples that are trained on: the identity unless some are left out."""
-        return digest([self.identity, sorted(self.excluded)]) if self.excluded else self.identity
+        """Stands for the samples that are trained on, with their masks."""
+        return content_digest(self.identity, self.excluded, self.corrected)
 
     @property
     def folder(self) -> str:

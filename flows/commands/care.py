@@ -161,6 +161,70 @@ def exclusions(
         print_exclusions(described, say)
 
 
+_CorrectionAction = Annotated[
+    Literal["list", "import", "undo"],
+    Parameter(help="list what is corrected, import a file of masks, or undo corrections."),
+]
+
+
+@app.command(
+    help_epilogue=show_examples(
+        "magicseg corrections list runs/mine",
+        'magicseg corrections import runs/mine annotations.xml --why "lost tails"',
+        'magicseg corrections undo runs/mine 1f2e3d4c00000017 --why "was right"',
+    )
+)
+def corrections(
+    action: _CorrectionAction,
+    root: Place,
+    what: tuple[str, ...] = (),
+    /,
+    *,
+    why: str = "",
+    json_: Json = False,
+) -> None:
+    """Take in masks that people corrected in Label Studio or CVAT, or undo that.
+
+    'magicseg export --format label-studio' (or cvat) writes the tasks. Trainings, exports and
+    relabelling read the corrected masks; the tars stay as they are, and who said so, when and why
+    is kept, also of what was undone. A file is taken in whole or not at all.
+
+    Args:
+        action: What to do.
+        root: Dataset: a folder or an object-store URL.
+        what: For import the file, JSON of Label Studio or XML of CVAT for images 1.1; for undo
+            the keys of samples.
+        why: The reason, for whoever meets it later; import and undo need one.
+        json_: Print JSON.
+    """
+    from flows.corrections import (
+        import_corrections,
+        list_corrections,
+        print_corrections,
+        undo,
+    )
+    from storage.paths import local_path
+
+    wanted = {"list": "ROOT", "import": "ROOT FILE", "undo": "ROOT KEY..."}[action]
+    fits = {"list": not what and not why, "import": len(what) == 1, "undo": bool(what)}[action]
+    if not fits:
+        message = (
+            f"{action} does not fit {len(what)} further arguments: write 'magicseg corrections "
+            f"{action} {wanted}{'' if action == 'list' else ' --why TEXT'}'"
+        )
+        raise InputError(message)
+    if action == "list":
+        described = list_corrections(root)
+    elif action == "import":
+        described = import_corrections(root, local_path(what[0], "the file"), why)
+    else:
+        described = undo(root, what, why)
+    if json_:
+        print_json(described)
+    else:
+        print_corrections(described, say)
+
+
 _LedgerAction = Annotated[
     Literal["show", "reread"],
     Parameter(

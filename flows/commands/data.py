@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -229,21 +229,59 @@ def verify(
         sys.exit(EXIT_WORK_LEFT)
 
 
+_Format = Annotated[
+    Literal["folders", "coco", "label-studio", "cvat"],
+    Parameter(
+        name="--format",
+        help="folders (images and 8-bit label maps of some classes), coco (instances as JSON), or "
+        "tasks for correction: label-studio, cvat.",
+    ),
+]
+
+
 @app.command(
     help_epilogue=show_examples(
-        "magicseg export --dataset runs/mine --classes miniature --out exports/mine"
+        "magicseg export --dataset runs/mine --classes miniature --out exports/mine",
+        "magicseg export --dataset runs/mine --format coco --out exports/coco",
+        "magicseg export --dataset runs/mine --format cvat --out exports/cvat",
     )
 )
-def export(*, dataset: Place, classes: str, out: LocalPath, vocabulary: str | None = None) -> None:
-    """Write the images and 8-bit label maps of some classes into a folder, for other trainers.
+def export(
+    *,
+    dataset: Place,
+    out: LocalPath,
+    form: _Format = "folders",
+    classes: str | None = None,
+    no_images: Flag = False,
+    vocabulary: str | None = None,
+) -> None:
+    """Write a dataset into a folder in a form that other tools read.
+
+    Samples that were left out are not exported, and masks are those that were corrected.
 
     Args:
         dataset: Root of a dataset, or a folder of tars.
-        classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
-            commas.
-        out: The folder; an export of the same classes there goes on and follows the dataset.
+        out: The folder; an export of the same there goes on and follows the dataset.
+        form: What is written.
+        classes: Of folders, which need it: voc20, coco80, coco_stuff, cityscapes, context59,
+            miniature, or names between commas.
+        no_images: Write no pictures, only what is said of them; not for folders.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """
-    from flows.local_steps import export_locally
+    if (classes is None) == (form == "folders"):
+        how = "needs --classes" if classes is None else "takes no --classes: it has all of them"
+        message = f"--format {form} {how}"
+        raise InputError(message)
+    if form == "folders":
+        if no_images:
+            message = "--no-images means nothing for --format folders"
+            raise InputError(message)
+        from flows.local_steps import export_locally
 
-    export_locally(dataset, classes, vocabulary, out, console)
+        export_locally(dataset, classes or "", vocabulary, out, console)
+        return
+    from flows.dataset_exports import export_as, print_export
+    from flows.local_steps import vocabulary_of
+
+    chosen = vocabulary_of(dataset, vocabulary)
+    print_export(export_as(dataset, form, chosen, out, images=not no_images), out, say)

@@ -14,7 +14,7 @@ and `read_export` refuses the folder; it is removed first and written last.
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from storage.codecs import decode_image, decode_label_map
+from storage.corrections import Correction, content_digest, correct
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
@@ -94,6 +95,7 @@ class _Request:
     vocabulary: Vocabulary
     out: Path
     excluded: frozenset[str]
+    corrected: Mapping[str, Correction]
 
 
 def export_shards(
@@ -102,6 +104,7 @@ def export_shards(
     out: Path,
     *,
     excluded: Mapping[str, Collection[str]] | None = None,
+    corrected: Mapping[str, Sequence[Correction]] | None = None,
 ) -> ExportedSet:
     """Export the samples that show a class of the set.
 
@@ -110,6 +113,7 @@ def export_shards(
         closed_set: The classes.
         out: The folder; made if missing.
         excluded: Keys of samples that are left out, by the path or URL of their tar.
+        corrected: Masks that were corrected, by the same.
 
     Returns:
         What the folder holds now: these shards, and nothing of others.
@@ -123,8 +127,10 @@ def export_shards(
     """
     vocabulary = load_vocabulary(closed_set.vocabulary)
     left_out = {path: frozenset(keys) for path, keys in (excluded or {}).items() if keys}
+    corrections = {path: own for path, own in (corrected or {}).items() if own}
     identities = {
-        _name(path): _content(identity, left_out.get(path)) for path, identity in shards.items()
+        _name(path): content_digest(identity, left_out.get(path, ()), corrections.get(path, ()))
+        for path, identity in shards.items()
     }
     if len(identities) < len(shards):
         message = "two of the shards have the same file name, expected those of one dataset"
@@ -144,7 +150,13 @@ def export_shards(
         for number, path in enumerate(sorted(shards), start=1):
             name = _name(path)
             if name not in done:
-                request = _Request(closed_set, vocabulary, out, left_out.get(path, frozenset()))
+                request = _Request(
+                    closed_set,
+                    vocabulary,
+                    out,
+                    left_out.get(path, frozenset()),
+                    {each.key: each for each in corrections.get(path, ())},
+                )
                 record = _export_shard(path, shards[path], request, keys)
                 done[name] = record.model_copy(update={"identity": identities[name]})
                 sync_all()  # before there is a record that vouches for the files
@@ -216,7 +228,9 @@ def _export_shard(path: str, identity: str, request: "_Request", known: UniqueKe
     formats: set[str] = set()
     skipped = 0
     shown: dict[str, int] = {}
-    for sample in iterate_labelled(path, identity):
+    for found in iterate_labelled(path, identity):
+        correction = request.corrected.get(found.key)
+        sample = correct(found, correction) if correction else found
         known.add([sample.key], path)  # before it would overwrite another one
         request.vocabulary.check_names(sample.class_ids, sample.class_names, path)
         if sample.key in request.excluded:
@@ -328,11 +342,6 @@ def _encode(labels: UInt8[np.ndarray, "height width"]) -> bytes:
 def _members(closed_set: ClosedSet) -> list[tuple[str, int]]:
     pairs = zip(closed_set.names, closed_set.class_ids, strict=True)
     return [(name, class_id) for name, class_id in pairs if class_id is not None]
-
-
-def _content(identity: str, excluded: Collection[str] | None) -> str:
-    """What the exported part of a shard is known by."""
-    return digest([identity, sorted(excluded)]) if excluded else identity
 
 
 def _name(path: str) -> str:

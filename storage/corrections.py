@@ -1,0 +1,384 @@
+"""Corrections: masks of finished samples that people have drawn anew, and who did.
+
+A tar never changes, so a corrected mask is kept beside it, as `storage.exclusions` keeps what is
+left out: every act is a file of its own that is written once and never changed, one sample a line.
+Undoing is an act too, and the last line about a sample counts. A correction names the digests of
+the image and the mask that it was made for, and counts for these alone.
+
+    <root>/.engine/corrections/<six digits>-<16 hex>.jsonl    an act: its number, and its digest
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, UInt16
+from pydantic import AwareDatetime, Field, model_validator
+
+from storage.codecs import decode_rle, encode_label_map
+from storage.commits import Commit
+from storage.errors import DataError, InputError
+from storage.identity import canonical_json, digest
+from storage.labelled_images import LabelledImage
+from storage.layout import CORRECTION_FOLDER
+from storage.manifest import ManifestRow
+from storage.objects import ObjectStore
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance, Record, read_record
+from storage.shards import Sample, iterate
+from storage.store import Store
+
+__all__ = ["CorrectedObject", "Correction", "read_corrections"]
+
+PictureT = TypeVar("PictureT", Sample, LabelledImage)
+
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.jsonl")
+_RESTORE = (
+    "restore it from a copy of your own; 'magicseg verify --repair' puts it aside, and the masks "
+    "that it corrected are those of the tars again"
+)
+
+
+class CorrectedObject(Record, frozen=True):
+    """A mask that somebody drew."""
+
+    class_id: int = Field(ge=0, lt=IGNORE_LABEL - 1)
+    """Vocabulary index."""
+    class_name: str
+    """Its display name."""
+    rle: str
+    """COCO run-length counts (compressed, ASCII) at the size of the image."""
+
+
+class Correction(Record, frozen=True):
+    """What was said of a sample's masks at one time."""
+
+    key: str = Field(min_length=1)
+    """Sample key."""
+    act: Literal["correct", "undo"]
+    """Whether its masks are these from then on, or those of the tar again."""
+    who: str
+    """User and machine."""
+    at: AwareDatetime
+    """When."""
+    tool: str
+    """What the masks were drawn with; empty for undoing."""
+    why: str = Field(min_length=1)
+    """The reason, in words."""
+    image_sha256: str = ""
+    """Digest of the image that they were drawn on."""
+    mask_sha256: str = ""
+    """Digest of the label map in the tar that they stand for."""
+    width: int = 0
+    """Pixels."""
+    height: int = 0
+    """Pixels."""
+    objects: tuple[CorrectedObject, ...] = ()
+    """All masks of the sample; those of two classes have no pixel in common."""
+    ignored: str = ""
+    """Pixels that are to be ignored, as COCO run-length counts; empty if there are none."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.act == "correct" and not (self.objects and self.image_sha256 and self.mask_sha256):
+            message = "a correction needs objects and the digests of image and mask"
+            raise ValueError(message)
+        return self
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """Classes in the corrected mask, in order of their ids."""
+        return tuple(sorted({each.class_id for each in self.objects}))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Their display names, in the same order."""
+        names = {each.class_id: each.class_name for each in self.objects}
+        return tuple(names[class_id] for class_id in self.class_ids)
+
+    def require_pictures(self, image: bytes, mask: bytes) -> None:
+        """Raise DataError unless these are the pictures that it was made for."""
+        if (_sha256(image), _sha256(mask)) != (self.image_sha256, self.mask_sha256):
+            message = f"{_stale(self)}; undo it by 'magicseg corrections undo'"
+            raise DataError(message)
+
+    def masks(self) -> Iterator[Bool[np.ndarray, "height width"]]:
+        """The mask of each object.
+
+        Raises:
+            DataError: Its run lengths are not those of the image.
+        """
+        for each in self.objects:
+            yield decode_rle(each.rle, self.height, self.width, name=f"correction of {self.key}")
+
+    def label_map(self) -> UInt16[np.ndarray, "height width"]:
+        """``class_id + 1``; 0 background, 65535 ignored where no object lies."""
+        labels = np.full((self.height, self.width), BACKGROUND_LABEL, np.uint16)
+        if self.ignored:
+            labels[decode_rle(self.ignored, self.height, self.width, name=self.key)] = IGNORE_LABEL
+        for each, mask in zip(self.objects, self.masks(), strict=True):
+            labels[mask] = each.class_id + 1
+        return labels
+
+
+def read_corrections(objects: ObjectStore) -> list[Correction]:
+    """Read all that was ever said of masks, in the order in which it was.
+
+    Raises:
+        DataError: A file is damaged; names it.
+    """
+    return [line for path in objects.paths(CORRECTION_FOLDER) for line in _read(objects, path)]
+
+
+def current_corrections(objects: ObjectStore) -> dict[str, Correction]:
+    """The corrections that hold, by sample key.
+
+    Raises:
+        DataError: A file is damaged; names it.
+    """
+    words = {line.key: line for line in read_corrections(objects)}
+    return {key: line for key, line in sorted(words.items()) if line.act == "correct"}
+
+
+def append_corrections(objects: ObjectStore, lines: Sequence[Correction]) -> None:
+    """Say something of masks: one act, all of it or nothing of it. Durable.
+
+    Args:
+        objects: The dataset.
+        lines: At least one.
+    """
+    data = b"".join(canonical_json(line) + b"\n" for line in lines)
+    sha256 = hashlib.sha256(data).hexdigest()[:16]
+    found = (_NAME.fullmatch(each.rpartition("/")[2]) for each in objects.paths(CORRECTION_FOLDER))
+    number = max((int(match[1]) for match in found if match), default=0) + 1
+    objects.write_new(f"{CORRECTION_FOLDER}/{number:06d}-{sha256}.jsonl", data)
+
+
+def undo_corrections(store: Store, keys: Sequence[str], *, who: str, why: str) -> int:
+    """Let the masks of the tar count again.
+
+    Args:
+        store: The dataset.
+        keys: Of samples that are corrected.
+        who: User and machine.
+        why: The reason, in words.
+
+    Returns:
+        How many.
+
+    Raises:
+        InputError: One is not corrected, or no reason is given.
+    """
+    known = current_corrections(store.objects)
+    if unknown := sorted(set(keys).difference(known)):
+        message = (
+            f"{unknown[0]!r} is not corrected, expected one of the {len(known)} samples that are: "
+            f"'magicseg corrections list {store.root}' names them"
+        )
+        raise InputError(message)
+    require_reason(why)
+    at = datetime.now(UTC)
+    wanted = list(dict.fromkeys(keys))
+    lines = [Correction(key=k, act="undo", who=who, at=at, tool="", why=why) for k in wanted]
+    append_corrections(store.objects, lines)
+    return len(lines)
+
+
+def require_reason(why: str) -> None:
+    """Refuse an act of which nobody would know later why it was done."""
+    if not why.strip():
+        message = "no reason is given: say why in a few words, for whoever meets it later"
+        raise InputError(message)
+
+
+def corrections_of(
+    store: Store, commit: Commit, corrections: Mapping[str, Correction]
+) -> tuple[Correction, ...]:
+    """The corrections of samples in a finished shard's tar.
+
+    Args:
+        store: The dataset.
+        commit: The record of the shard.
+        corrections: Those that hold, by key.
+
+    Raises:
+        DataError: Its manifest is damaged, or a correction was made for other pictures.
+    """
+    found: list[Correction] = []
+    for row, line in _of_shard(store, commit, corrections):
+        if not _fits(line, row):
+            message = f"{_stale(line)}; {undo_hint(store.root, line.key)}"
+            raise DataError(message)
+        found.append(line)
+    return tuple(found)
+
+
+def count_corrected(store: Store) -> dict[str, int]:
+    """How many samples of finished shards have corrected masks, by slice id.
+
+    Raises:
+        DataError: A file or a manifest is damaged.
+    """
+    words, found = current_corrections(store.objects), dict[str, int]()
+    for shard in store.shards() if words else ():
+        count = sum(1 for _ in _of_shard(store, shard.commit, words))
+        if count:
+            found[shard.commit.slice_id] = found.get(shard.commit.slice_id, 0) + count
+    return found
+
+
+def stale_corrections(store: Store) -> Iterator[tuple[str, str]]:
+    """Keys of samples whose corrections were made for other pictures, with what is wrong."""
+    words = current_corrections(store.objects)
+    for shard in store.shards() if words else ():
+        for row, line in _of_shard(store, shard.commit, words):
+            if not _fits(line, row):
+                yield line.key, _stale(line)
+
+
+def damaged_corrections(objects: ObjectStore) -> list[tuple[str, str]]:
+    """Paths of files that cannot be read, each with what is wrong."""
+    found: list[tuple[str, str]] = []
+    for path in objects.paths(CORRECTION_FOLDER):
+        try:
+            _read(objects, path)
+        except DataError as error:
+            found.append((path, str(error)))
+    return found
+
+
+def carry_corrections(
+    source: ObjectStore, target: ObjectStore, rename: Callable[[str], str]
+) -> int:
+    """Say of a copy what was said of its source, unless it has been said there before.
+
+    Args:
+        source: The dataset that was copied.
+        target: The copy.
+        rename: Gives the key that a sample has there.
+
+    Returns:
+        How many lines were new.
+    """
+    known = set(read_corrections(target))
+    lines = (each.model_copy(update={"key": rename(each.key)}) for each in read_corrections(source))
+    new = [line for line in lines if line not in known]
+    if new:
+        append_corrections(target, new)
+    return len(new)
+
+
+def content_digest(
+    identity: str, excluded: Iterable[str], corrections: Iterable[Correction]
+) -> str:
+    """What the samples of a tar are known by that are trained on or exported.
+
+    Args:
+        identity: What the tar is known by; the answer, unless there is one of the others.
+        excluded: Keys of samples that are left out.
+        corrections: Of its samples.
+    """
+    left_out = sorted(excluded)
+    lines = sorted((each for each in corrections), key=lambda each: each.key)
+    masks = [[each.key, each.objects, each.ignored] for each in lines]
+    if not left_out and not masks:
+        return identity
+    return digest([identity, left_out, *([masks] if masks else [])])
+
+
+def iterate_corrected(
+    path: str | Path, identity: str, corrections: Iterable[Correction]
+) -> Iterator[Sample]:
+    """Stream the samples of a shard, with corrected masks where there are some.
+
+    Args:
+        path: Path or URL of the tar.
+        identity: SHA-256 that its record gives.
+        corrections: Of its samples.
+
+    Raises:
+        DataError: As `storage.shards.iterate` and `correct`.
+    """
+    by_key = {each.key: each for each in corrections}
+    for sample in iterate(path, identity):
+        yield correct(sample, by_key[sample.key]) if sample.key in by_key else sample
+
+
+def correct(sample: PictureT, correction: Correction) -> PictureT:
+    """A sample with the masks of a correction: label map, classes and objects.
+
+    Raises:
+        DataError: The correction was made for another image or another mask, or its run lengths
+            are not those of the image.
+    """
+    correction.require_pictures(sample.image_bytes, sample.mask_bytes)
+    changes: dict[str, Any] = {
+        "class_ids": correction.class_ids,
+        "class_names": correction.class_names,
+        "mask_bytes": encode_label_map(correction.label_map()),
+    }
+    if isinstance(sample, Sample):
+        changes["instances"] = tuple(_instances(correction))
+    return dataclasses.replace(sample, **changes)
+
+
+def undo_hint(root: str, key: str) -> str:
+    """What to do about a correction that holds no more."""
+    return f"undo it by 'magicseg corrections undo {root} {key} --why TEXT'"
+
+
+def _instances(correction: Correction) -> Iterator[Instance]:
+    for each, mask in zip(correction.objects, correction.masks(), strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        yield Instance(
+            class_id=each.class_id,
+            score=1.0,  # a person's word
+            predicted_iou=1.0,
+            xyxy=(
+                float(columns[0]),
+                float(rows[0]),
+                float(columns[-1] + 1),
+                float(rows[-1] + 1),
+            ),
+            area=int(mask.sum()),
+            rle=each.rle,
+        )
+
+
+def _of_shard(
+    store: Store, commit: Commit, corrections: Mapping[str, Correction]
+) -> Iterator[tuple[ManifestRow, Correction]]:
+    wanted = {key for key in corrections if key.startswith(commit.slice_id)}
+    if not wanted or commit.object is None or commit.manifest is None:
+        return
+    for row in store.manifest(commit):
+        if row.key in wanted and row.status == "written":
+            yield row, corrections[row.key]
+
+
+def _fits(line: Correction, row: ManifestRow) -> bool:
+    return (line.image_sha256, line.mask_sha256) == (row.image_sha256, row.mask_sha256)
+
+
+def _stale(line: Correction) -> str:
+    return (
+        f"the correction of sample {line.key} ({line.who}, {line.at.date()}) was made for other "
+        "pictures than the tar has now"
+    )
+
+
+def _read(objects: ObjectStore, path: str) -> list[Correction]:
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    data = objects.read(path)
+    if match is None or _sha256(data)[:16] != match[2]:
+        message = f"{path} is not what was written: its name does not have its digest; {_RESTORE}"
+        raise DataError(message)
+    return [read_record(Correction, line, path, way_out=_RESTORE) for line in data.splitlines()]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,393 @@
+"""Export of shards as one document with pictures beside it: COCO, Label Studio, CVAT.
+
+    images/<key>.jpg|png           as they are in the shards; counterfactuals/ likewise
+    <document>                     there only while the folder is whole
+    DATASET_CARD.md                what the dataset is and on which terms
+    export.json                    what the folder holds; removed first and written last
+    .export/                       what was asked for; entries and a record of each shard
+
+An export can be repeated at any time: it goes on where it was interrupted, adds new shards, and
+replaces what came of shards that have changed or are gone. A sample is in memory at a time; the
+entries of a shard wait in files of their own until all are there, and are then joined.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.codecs import decode_image
+from storage.corrections import Correction, content_digest, iterate_corrected
+from storage.errors import DataError, InputError
+from storage.exports.forms import DatasetFacts, DocumentForm, stable_id
+from storage.files import TEMP_SUFFIX, remove, sync_all, whole_file, write_whole
+from storage.identity import digest, refuse_drift
+from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
+from storage.picture_headers import image_format
+from storage.records import Record, read_object, read_record
+from storage.sample_keys import UniqueKeys
+from storage.vocabulary import Vocabulary
+
+__all__ = ["ExportedDocument", "SourceShard", "export_document", "read_exported_document"]
+
+EXPORT_FILE = "export.json"
+CARD_FILE = "DATASET_CARD.md"
+_OWN_FOLDER = ".export"
+_REQUEST_FILE = f"{_OWN_FOLDER}/request.json"
+_SHARD_FOLDER = f"{_OWN_FOLDER}/shards"
+_IMAGES, _TWINS = "images", "counterfactuals"
+_AGAIN = "remove it and export again"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SourceShard:
+    """A tar that is exported.
+
+    Attributes:
+        path: Path or URL.
+        identity: What its contents are known by, its digest if that is known.
+        excluded: Keys of the samples that are left out.
+        corrected: What was corrected of its samples.
+    """
+
+    path: str
+    identity: str
+    excluded: frozenset[str] = frozenset()
+    corrected: tuple[Correction, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the export calls it: its file name, wherever the dataset lies."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def content(self) -> str:
+        """What the exported part of it is known by."""
+        return content_digest(self.identity, self.excluded, self.corrected)
+
+
+class ExportedDocument(Record, frozen=True):
+    """What an export holds: the contents of ``export.json``."""
+
+    form: str
+    """coco, label-studio or cvat."""
+    document: str
+    """Name of the document."""
+    facts: DatasetFacts
+    """What it was made from."""
+    images: bool
+    """Whether the pictures are there too."""
+    num_samples: int
+    """Exported samples."""
+    num_regions: int
+    """Exported masks."""
+    samples_by_class: dict[str, int]
+    """Samples that show each class; one of two classes counts for both."""
+    digest: str
+    """Stands for the shards that it was made from."""
+
+
+class _ShardRecord(Record, frozen=True):
+    """What one shard gave."""
+
+    identity: str
+    suffix: str
+    regions: dict[str, int]
+    samples_by_class: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Task:
+    form: DocumentForm
+    vocabulary: Vocabulary
+    out: Path
+    images: bool
+
+
+def export_document(
+    shards: Sequence[SourceShard],
+    form: DocumentForm,
+    vocabulary: Vocabulary,
+    facts: DatasetFacts,
+    out: Path,
+    *,
+    images: bool = True,
+) -> ExportedDocument:
+    """Export samples as one document, and their pictures.
+
+    Args:
+        shards: The tars.
+        form: How samples are written.
+        vocabulary: What their class indices mean.
+        facts: What the export says of its dataset.
+        out: The folder; made if missing.
+        images: Whether pictures are written too.
+
+    Returns:
+        What the folder holds now: these shards, and nothing of others.
+
+    Raises:
+        DataError: A shard is damaged, or a sample is in two shards.
+        InputError: The folder holds other files or another export, the shards were made with
+            another vocabulary, or there is nothing to export.
+        LeaseHeldError: Another export into the folder is at work.
+    """
+    named = {shard.name: shard for shard in sorted(shards, key=lambda each: each.path)}
+    if len(named) < len(shards):
+        message = "two of the shards have the same file name, expected those of one dataset"
+        raise InputError(message)
+    refuse_other_files(out, "an export", marks=(_OWN_FOLDER,))
+    with hold_folder(out):
+        task = _Task(form, vocabulary, out, images)
+        _remove_temporary(out)
+        _check_request(task)
+        done = _finished(task, named)
+        if done.keys() != named.keys() or _strange(out, named):
+            _open_again(task)
+        for name in _strange(out, set(done)):
+            remove(_place(out, name))
+        keys = UniqueKeys()
+        for number, (name, shard) in enumerate(named.items(), start=1):
+            if name in done:
+                keys.add(done[name].regions, shard.path)
+                continue
+            done[name] = _export_shard(shard, task, keys)
+            sync_all()  # before there is a record that vouches for the files
+            write_whole(_place(out, name), done[name].model_dump_json().encode())
+            _log.info("%d of %d shards exported to %s", number, len(named), out)
+        return _finish(task, facts, {name: done[name] for name in named})
+
+
+def read_exported_document(folder: Path) -> ExportedDocument:
+    """Read what a finished export holds.
+
+    Raises:
+        InputError: The folder holds no export, or an unfinished one.
+        DataError: Its description is damaged.
+    """
+    place = folder / EXPORT_FILE
+    if not place.is_file():
+        message = f"{folder} holds no finished export (no {EXPORT_FILE}): run `magicseg export`"
+        raise InputError(message)
+    return read_record(ExportedDocument, place.read_bytes(), str(place), way_out="export again")
+
+
+def _remove_temporary(out: Path) -> None:
+    for path in out.rglob(f".*{TEMP_SUFFIX}"):
+        if not path.name.startswith(f".{LOCK_FILE}."):
+            remove(path)
+
+
+def _check_request(task: _Task) -> None:
+    """Write down what the folder is for, or refuse something else."""
+    path = task.out / _REQUEST_FILE
+    asked = {
+        "format": task.form.name,
+        "vocabulary": task.vocabulary.digest,
+        "images": task.images,
+    }
+    if path.is_file():
+        old = read_object(path.read_bytes(), str(path), way_out="export into another folder")
+        refuse_drift(
+            f"{task.out} holds another export", old, asked, way_out="Choose another folder"
+        )
+    else:
+        write_whole(path, json.dumps(asked).encode())
+
+
+def _finished(task: _Task, named: dict[str, SourceShard]) -> dict[str, _ShardRecord]:
+    """The shards whose entries and pictures are all there and still the same, by name."""
+    folders = _folders(task)
+    present = {
+        folder: {each.name for each in (task.out / folder).glob("[!.]*")} for folder in folders
+    }
+    done: dict[str, _ShardRecord] = {}
+    for name, shard in named.items():
+        place = _place(task.out, name)
+        if not place.is_file():
+            continue
+        record = read_record(_ShardRecord, place.read_bytes(), str(place), way_out=_AGAIN)
+        pictures = {f"{key}{record.suffix}" for key in record.regions}
+        whole = all(present[folder].issuperset(pictures) for folder in folders)
+        parts = all(_entries(task.out, name, part).is_file() for part in task.form.parts)
+        if record.identity == shard.content and whole and parts:
+            done[name] = record
+    return done
+
+
+def _strange(out: Path, known: Any) -> list[str]:
+    """Names of the records that are about other shards than these."""
+    found = (path.name.removesuffix(".json") for path in (out / _SHARD_FOLDER).glob("[!.]*.json"))
+    return sorted(name for name in found if name not in known)
+
+
+def _open_again(task: _Task) -> None:
+    """Take away what says that the folder is whole."""
+    remove(task.out / EXPORT_FILE)
+    remove(task.out / task.form.document)
+
+
+def _export_shard(shard: SourceShard, task: _Task, known: UniqueKeys) -> _ShardRecord:
+    regions: dict[str, int] = {}
+    shown: Counter[str] = Counter()
+    suffixes: set[str] = set()
+    with ExitStack() as stack:
+        files = {
+            part: stack.enter_context(
+                stack.enter_context(
+                    whole_file(_entries(task.out, shard.name, part), durable=False)
+                ).open("w", encoding="utf-8", newline="\n")
+            )
+            for part in task.form.parts
+        }
+        for sample in iterate_corrected(shard.path, shard.identity, shard.corrected):
+            known.add([sample.key], shard.path)
+            task.vocabulary.check_names(sample.class_ids, sample.class_names, shard.path)
+            if sample.key in shard.excluded:
+                continue
+            suffix = f".{image_format(sample.image_bytes)}"
+            suffixes.add(suffix)
+            if len(suffixes) > 1:
+                message = f"{shard.path} has both JPEG and PNG images, expected one format"
+                raise DataError(message)
+            entries = task.form.entries(sample, suffix)
+            for part, lines in entries.lines.items():
+                files[part].writelines(f"{line}\n" for line in lines)
+            if task.images:
+                _write_pictures(task, sample, suffix)
+            regions[sample.key] = entries.regions
+            shown.update(sample.class_names)
+    return _ShardRecord(
+        identity=shard.content,
+        suffix=suffixes.pop() if suffixes else "",
+        regions=regions,
+        samples_by_class=dict(sorted(shown.items())),
+    )
+
+
+def _write_pictures(task: _Task, sample: Any, suffix: str) -> None:
+    """Copy the pictures as they are, but decode them first: others would meet the damage later."""
+    pictures = {_IMAGES: ("image", sample.image_bytes)}
+    if task.form.with_twins:
+        pictures[_TWINS] = ("counterfactual", sample.counterfactual_bytes)
+    for folder, (kind, data) in pictures.items():
+        decode_image(data, name=sample.member(kind))
+        write_whole(task.out / folder / f"{sample.key}{suffix}", data, durable=False)
+
+
+def _finish(task: _Task, facts: DatasetFacts, records: dict[str, _ShardRecord]) -> ExportedDocument:
+    """Make the folder whole: no file but those of the records, the document, what it holds."""
+    exported = _summary(task, facts, records)
+    for folder in _folders(task):
+        wanted = {f"{key}{each.suffix}" for each in records.values() for key in each.regions}
+        strays = [path for path in (task.out / folder).glob("*") if path.name not in wanted]
+        if strays:
+            _open_again(task)
+        for path in strays:
+            remove(path)
+    for path in sorted((task.out / _SHARD_FOLDER).glob("*.lines")):
+        if path.name.rpartition(".")[0].rpartition(".")[0] not in records:
+            remove(path)
+    if (
+        (task.out / EXPORT_FILE).is_file()
+        and (task.out / task.form.document).is_file()
+        and read_exported_document(task.out) == exported
+    ):
+        return exported
+    _open_again(task)
+    for name, text in {**task.form.other_files(), CARD_FILE: _card(facts)}.items():
+        write_whole(task.out / name, text.encode())
+    with (
+        whole_file(task.out / task.form.document) as path,
+        path.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(_joined(task, facts, list(records)))
+    write_whole(task.out / EXPORT_FILE, exported.model_dump_json(indent=1).encode())
+    return exported
+
+
+def _joined(task: _Task, facts: DatasetFacts, names: Sequence[str]) -> Iterator[str]:
+    """The document, line by line."""
+    first, *others = task.form.texts(facts)
+    yield first
+    for part, after in zip(task.form.parts, others, strict=True):
+        before = ""
+        for name in names:
+            with _entries(task.out, name, part).open(encoding="utf-8", newline="\n") as file:
+                for line in file:
+                    yield before + line.removesuffix("\n")
+                    before = task.form.separator
+        yield after
+
+
+def _summary(
+    task: _Task, facts: DatasetFacts, records: dict[str, _ShardRecord]
+) -> ExportedDocument:
+    shown: Counter[str] = Counter()
+    for each in records.values():
+        shown.update(each.samples_by_class)
+    samples = sum(len(each.regions) for each in records.values())
+    if not samples:
+        message = f"none of the {len(records)} shards has a sample to export: generate some first"
+        raise InputError(message)
+    _refuse_doubled_ids(records)
+    return ExportedDocument(
+        form=task.form.name,
+        document=task.form.document,
+        facts=facts,
+        images=task.images,
+        num_samples=samples,
+        num_regions=sum(sum(each.regions.values()) for each in records.values()),
+        samples_by_class={
+            each.name: shown[each.name] for each in task.vocabulary if shown[each.name]
+        },
+        digest=digest([each.identity for each in records.values()]),
+    )
+
+
+def _refuse_doubled_ids(records: dict[str, _ShardRecord]) -> None:
+    """Refuse two samples, or two masks, of one number: once in millions of millions of pairs."""
+    counted = [pair for each in records.values() for pair in each.regions.items()]
+    for numbers in (
+        np.fromiter((stable_id(key) for key, _ in counted), np.int64),
+        np.fromiter((stable_id(key, n) for key, count in counted for n in range(count)), np.int64),
+    ):
+        found, counts = np.unique(numbers, return_counts=True)
+        if (counts > 1).any():
+            twice = int(found[counts > 1][0])
+            keys = [
+                key
+                for key, count in counted
+                if twice in {stable_id(key), *(stable_id(key, n) for n in range(count))}
+            ]
+            message = (
+                f"samples {' and '.join(keys)} would have the number {twice} both: leave one of "
+                "them out with 'magicseg exclusions add'"
+            )
+            raise DataError(message)
+
+
+def _card(facts: DatasetFacts) -> str:
+    return facts.card or f"{facts.description}.\n\n{facts.licence}.\n"
+
+
+def _folders(task: _Task) -> tuple[str, ...]:
+    if not task.images:
+        return ()
+    return (_IMAGES, _TWINS) if task.form.with_twins else (_IMAGES,)
+
+
+def _place(out: Path, name: str) -> Path:
+    return out / _SHARD_FOLDER / f"{name}.json"
+
+
+def _entries(out: Path, name: str, part: str) -> Path:
+    return out / _SHARD_FOLDER / f"{name}.{part}.lines"
