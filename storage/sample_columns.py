@@ -244,14 +244,16 @@ def _per_row(column: pa.ChunkedArray, how: np.ufunc) -> Any:
 
 
 def _names(column: pa.ChunkedArray, ids: Any, codes: Any) -> dict[int, str]:
-    """Names of the classes, from lists beside those of their numbers."""
-    if column.num_chunks == 1:
-        flat: Any = column.chunk(0).flatten()
-        pairs, first = np.unique(ids, return_index=True)
-        words = flat.dictionary.take(pa.array(codes[first])).to_pylist()
-        return dict(zip(pairs.tolist(), words, strict=True))
-    texts = [name for chunk in column.chunks for name in chunk.flatten().to_pylist()]
-    return dict(zip(ids.tolist(), texts, strict=True))
+    """Names of the classes, from lists beside those of their numbers.
+
+    A manifest is one group of rows: pyarrow reads lists of dictionaries in one piece alone.
+    """
+    if not len(ids):
+        return {}
+    flat: Any = column.chunk(0).flatten()
+    numbers, first = np.unique(ids, return_index=True)
+    words = flat.dictionary.take(pa.array(codes[first])).to_pylist()
+    return dict(zip(numbers.tolist(), words, strict=True))
 
 
 def _joined(parts: Sequence[Any], kind: type[np.generic]) -> Any:

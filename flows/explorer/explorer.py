@@ -75,14 +75,19 @@ class Explorer:
             DataError: Its manifest is gone or damaged.
             InputError: There is no such sample any more.
         """
-        self._table.hear()
+        unheard: list[str] = []
+        try:
+            self._table.hear()
+        except EngineError as error:  # the sample is shown all the same
+            unheard.append(str(error))
         facts = self._table.facts(key)
         stored, row = self._read(key)
         if facts is None:
             raise _gone(key)
         names = {number: name for number, name, _ in self._table.classes()}
         said = [line.model_dump(mode="json") for line in self._table.history(key)]
-        return describe_sample(facts, row, stored, names) | {"history": said}
+        described = describe_sample(facts, row, stored, names)
+        return described | {"notes": [*unheard, *described["notes"]], "history": said}
 
     def facts(self, key: str) -> dict[str, Any]:
         """Describe a sample as a list does.

@@ -1,9 +1,13 @@
 """The explorer's server: on the loopback interface alone, until it is interrupted."""
 
+import os
 import socket
+import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
@@ -36,8 +40,10 @@ def explore(root: str, *, port: int, browser: bool, say: Callable[[str], None]) 
     with _listening(port) as listener:
         origin = f"http://{_HOST}:{listener.getsockname()[1]}"
         say(f"exploring {root} at {origin}/{guard.token}/ - stop it with Ctrl-C")
-        if browser:
-            webbrowser.open(f"{origin}/open/{guard.opening}")
+        if browser and _has_window():
+            # a browser that waits for the page must not keep the server from starting
+            opening = partial(webbrowser.open, f"{origin}/open/{guard.opening}")
+            threading.Thread(target=opening, daemon=True).start()
         server = uvicorn.Server(
             uvicorn.Config(
                 guard,
@@ -53,6 +59,13 @@ def explore(root: str, *, port: int, browser: bool, say: Callable[[str], None]) 
             say("stopped")
         finally:
             explorer.curator.bring_card_up_to_date()
+
+
+def _has_window() -> bool:
+    """Whether a browser would have a window; one of text would take our terminal."""
+    if sys.platform != "linux":
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
 @contextmanager

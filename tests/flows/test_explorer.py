@@ -1,10 +1,12 @@
 """The explorer's server: what it answers, to whom, and what it writes."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -16,6 +18,7 @@ from explorable import NAMES, add_shard, draw, drop, explorable, key_of
 from flows.explorer.application import make_application
 from flows.explorer.explorer import Explorer
 from flows.explorer.guard import MAX_BODY, Guard
+from other_users import open_to_others
 from storage.card import is_current, write_card
 from storage.exclusions import excluded_keys, read_exclusions
 from storage.marks import current_marks, read_marks
@@ -299,6 +302,61 @@ def test_damage_is_told_and_the_rest_is_shown(store, tmp_path):
     assert again.get(f"api/samples/{key_of(1)}/thumbnail").status_code == 404
 
 
+def test_damaged_marks_are_told_and_samples_are_shown(page, store):
+    assert change(page, "flag", 1).json()["flagged"]
+    (path,) = store.objects.paths(".engine/marks")
+    store.objects.write_new(path.replace("000001", "000002"), b"{}\n")
+    sample = page_of(page, 1)
+    assert sample["flagged"]
+    assert sample["pictures"]["image"]
+    assert "000002" in sample["notes"][0]
+    assert "000002" in page.get("api/dataset").json()["problems"][0]
+    assert found(page)["found"] == 9
+
+
+def test_a_folder_that_cannot_be_written_to_is_looked_through(store, tmp_path):
+    (tmp_path / "d/.engine/marks").write_text("in the way")
+    page = open_page(store)
+    answer = change(page, "flag", 1)
+    assert answer.status_code == 400
+    assert "marks" in answer.json()["error"]
+    assert found(page)["found"] == 9
+    assert page_of(page, 1)["pictures"]["image"]
+
+
+READ_ONLY = """
+import os, sys
+from flows.explorer.curation import Change
+from flows.explorer.explorer import Explorer
+from storage.errors import InputError
+from storage.store import Store
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+explorer = Explorer(Store.open(sys.argv[1]))
+print(explorer.refresh()["samples"], explorer.find("{}", 0, 9)["found"])
+for act in ("flag", "exclude"):
+    try:
+        explorer.curator.change(Change(key=sys.argv[2], act=act, text="bad"))
+    except InputError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_may_look_and_is_told_why_nothing_is_changed(store, tmp_path):
+    for place in (tmp_path / "d").rglob("*"):
+        place.chmod(0o755 if place.is_dir() else 0o644)
+    open_to_others(tmp_path / "d")
+    command = [sys.executable, "-c", READ_ONLY, store.root, key_of(1)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    first, *refused = done.stdout.splitlines()
+    assert first == "9 9", done.stderr
+    assert len(refused) == 2
+    assert all("denied" in line for line in refused)
+    assert read_marks(store.objects) == read_exclusions(store.objects) == []
+
+
 def test_texts_of_a_hostile_world_stay_texts(tmp_path):
     store = explorable(tmp_path / "d")
     text = "</script><script>alert(1)</script> \u202e and \u0000 a balloon"
@@ -341,8 +399,6 @@ def test_a_port_that_is_taken_is_told(tmp_path, run, store):
 
 
 def test_the_command_needs_neither_networks_nor_prefect():
-    import sys
-
     code = "import sys, flows.explorer.server; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "prefect", "transformers", "diffusers"} & set(done.stdout.split())
