@@ -145,7 +145,7 @@ class Codes:
         """The words of a column of texts."""
         array = _dictionary(column)
         words = tuple(str(word) for word in array.dictionary.to_pylist())
-        return cls(words, array.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+        return cls(words, _values(array.indices).astype(np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence["Codes"]) -> "Codes":
@@ -193,8 +193,8 @@ class TextColumn:
         found = np.ones(len(texts), dtype=bool)
         for word in words:
             match: Any = pc.match_substring(texts, word, ignore_case=True)
-            found &= match.to_numpy(zero_copy_only=False).astype(bool)
-        return found[self._texts.indices.to_numpy(zero_copy_only=False)]
+            found &= _values(match)
+        return found[_values(self._texts.indices)]
 
 
 def _fates(table: pa.Table) -> Codes:
@@ -212,8 +212,20 @@ def _dictionary(column: pa.ChunkedArray) -> Any:
     return whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
 
 
+def _values(array: Any) -> Any:
+    """Numbers or truths of an array without nulls; `to_numpy` of pyarrow would import pandas."""
+    _, values = array.buffers()
+    first, last = array.offset, array.offset + len(array)
+    if values is None:
+        return np.zeros(len(array), array.type.to_pandas_dtype())
+    if pa.types.is_boolean(array.type):
+        bits = np.unpackbits(np.frombuffer(values, np.uint8), bitorder="little")
+        return bits[first:last].astype(bool)
+    return np.frombuffer(values, array.type.to_pandas_dtype(), last)[first:]
+
+
 def _numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> Any:
-    return column.to_numpy().astype(kind)
+    return _joined([_values(chunk) for chunk in column.chunks], kind)
 
 
 def _lists(column: pa.ChunkedArray) -> tuple[Any, Any]:
@@ -225,11 +237,11 @@ def _lists(column: pa.ChunkedArray) -> tuple[Any, Any]:
 def _flat(chunk: Any) -> Any:
     flat = chunk.flatten()
     flat = flat.indices if pa.types.is_dictionary(flat.type) else flat
-    return flat.to_numpy(zero_copy_only=False)
+    return _values(flat)
 
 
 def _lengths(column: pa.ChunkedArray) -> Any:
-    return pc.list_value_length(column).to_numpy().astype(np.int64)
+    return _joined([np.diff(_values(chunk.offsets)) for chunk in column.chunks], np.int64)
 
 
 def _per_row(column: pa.ChunkedArray, how: np.ufunc) -> Any:
@@ -251,9 +263,9 @@ def _names(column: pa.ChunkedArray, ids: Any, codes: Any) -> dict[int, str]:
     if not len(ids):
         return {}
     flat: Any = column.chunk(0).flatten()
+    words = flat.dictionary.to_pylist()
     numbers, first = np.unique(ids, return_index=True)
-    words = flat.dictionary.take(pa.array(codes[first])).to_pylist()
-    return dict(zip(numbers.tolist(), words, strict=True))
+    return {int(number): words[code] for number, code in zip(numbers, codes[first], strict=True)}
 
 
 def _joined(parts: Sequence[Any], kind: type[np.generic]) -> Any:

@@ -350,6 +350,7 @@ def test_another_user_may_look_and_is_told_why_nothing_is_changed(store, tmp_pat
     open_to_others(tmp_path / "d")
     command = [sys.executable, "-c", READ_ONLY, store.root, key_of(1)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     first, *refused = done.stdout.splitlines()
     assert first == "9 9", done.stderr
     assert len(refused) == 2
@@ -398,7 +399,21 @@ def test_a_port_that_is_taken_is_told(tmp_path, run, store):
     assert "--port" in err
 
 
-def test_the_command_needs_neither_networks_nor_prefect():
-    code = "import sys, flows.explorer.server; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "prefect", "transformers", "diffusers"} & set(done.stdout.split())
+LOOK = """
+import sys
+import flows.explorer.server
+from flows.explorer.explorer import Explorer
+from storage.store import Store
+explorer = Explorer(Store.open(sys.argv[1]))
+explorer.refresh()
+explorer.find('{"words": "cat"}', 0, 9)
+explorer.thumbnail(sys.argv[2])
+print(*sys.modules)
+"""
+
+
+def test_looking_needs_neither_networks_nor_prefect_nor_pandas(store):
+    command = [sys.executable, "-c", LOOK, store.root, key_of(1)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    heavy = {"torch", "prefect", "transformers", "diffusers", "pandas"}
+    assert not heavy & set(done.stdout.split())
