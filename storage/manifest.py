@@ -21,7 +21,7 @@ from storage.codecs import decode_label_map
 from storage.commits import ClassOutcomes
 from storage.documents import explain
 from storage.errors import DataError
-from storage.manifest_files import VERSION_FIELD, read_columns, read_parquet
+from storage.manifest_files import VERSION_FIELD, read_columns, read_parquet, readable
 from storage.picture_headers import image_size
 from storage.records import (
     BACKGROUND_LABEL,
@@ -233,10 +233,12 @@ def read_manifest_row(data: bytes, key: str, *, name: str = "manifest") -> Manif
     Raises:
         DataError: See `decode_manifest`.
     """
-    keys = read_columns(data, SCHEMA, name, columns=["key"])["key"].to_pylist()
-    if key not in keys:
-        return None
-    row = read_columns(data, SCHEMA, name).slice(keys.index(key), 1).to_pylist()[0]
+    table = read_columns(data, SCHEMA, name)
+    with readable(name):
+        keys = table["key"].to_pylist()
+        if key not in keys:
+            return None
+        row = table.slice(keys.index(key), 1).to_pylist()[0]
     try:
         return ManifestRow.model_validate(row)
     except ValidationError as error:

@@ -5,6 +5,8 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +40,9 @@ def read_parquet(
     Raises:
         DataError: It is no such file, is damaged, or would unpack to more than 1 GiB.
     """
-    return read_columns(data, schema, name, columns=columns).to_pylist()
+    table = read_columns(data, schema, name, columns=columns)
+    with readable(name):
+        return table.to_pylist()
 
 
 def read_columns(
@@ -50,7 +54,7 @@ def read_columns(
         A table; its texts are dictionaries, each of them once.
     """
     texts = [_leaf(field) for field in schema if _holds_text(field)]
-    try:
+    with readable(name):
         # Texts as they are stored, each once: a few bytes can repeat a long one without end.
         # Without threads of its own: one that still reads when Python ends would abort the process.
         _check_claims(read_claims(data), len(data), name)
@@ -61,14 +65,26 @@ def read_columns(
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
         _check_texts(table, name)
+        return table
+
+
+@contextmanager
+def readable(name: str) -> Generator[None]:
+    """Turn whatever strange bytes of a Parquet file lead to into an error about that file.
+
+    pyarrow fails on them with errors of its own and with those of Python and the operating system,
+    whatever its decoders meet first; its texts are looked at when Python wants them.
+
+    Args:
+        name: What messages call the file.
+    """
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:
-        # pyarrow fails on strange bytes with errors of its own and with those of Python and the
-        # operating system, whatever its decoders meet first.
         message = f"{name} is not a readable Parquet file ({error}); verify the dataset"
         raise DataError(message) from error
-    return table
 
 
 def _check_version(found: pa.Schema, schema: pa.Schema, name: str) -> None:

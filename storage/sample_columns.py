@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from storage.errors import DataError
 from storage.manifest import read_manifest_columns
+from storage.manifest_files import readable
 
 _NUMBERS = (
     *("key", "index", "status", "stage", "reason", "class_ids", "class_names", "width", "height"),
@@ -67,6 +68,11 @@ class SampleColumns:
             DataError: It is damaged.
         """
         table = read_manifest_columns(data, list(_NUMBERS), name=name)
+        with readable(name):
+            return cls._of(table, name)
+
+    @classmethod
+    def _of(cls, table: pa.Table, name: str) -> "SampleColumns":
         width, height = (_numbers(table[side], np.float64) for side in ("width", "height"))
         labelled = _per_row(table["mask_areas"], np.add)
         pixels = width * height
@@ -185,7 +191,9 @@ class TextColumn:
 
     def __init__(self, data: bytes, name: str) -> None:
         table = read_manifest_columns(data, ["text"], name=name)
-        self._texts = _dictionary(table["text"])
+        with readable(name):
+            self._texts = _dictionary(table["text"])
+            self._texts.dictionary.validate(full=True)  # whose texts are not looked at one by one
 
     def has(self, words: Sequence[str]) -> Bool[np.ndarray, " samples"]:
         """Which texts have all of these words, in any case, also as parts of longer ones."""

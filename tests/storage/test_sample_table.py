@@ -1,13 +1,19 @@
 """The table of samples: filters, orders and pages, and a dataset that changes or is damaged."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from damage import DAMAGE
 from explorable import SLICE, add_shard, draw, drop, explorable, key_of
 from storage.errors import DataError
 from storage.exclusions import EXCLUSIONS, Exclusion, exclude_samples, include_samples
+from storage.manifest import ManifestRow, decode_manifest, encode_manifest, read_manifest_row
 from storage.marks import mark_samples
+from storage.sample_columns import SampleColumns, TextColumn
 from storage.sample_queries import SampleQuery
 from storage.sample_table import SampleTable
 
@@ -177,6 +183,35 @@ def test_a_damaged_shard_is_named_and_the_others_are_shown(tmp_path, kind):
     assert len(table) == DAMAGED[kind]
     assert bool(table.problems) == (kind not in {"a tar deleted", "a record deleted"})
     assert all("verify" in each for each in table.problems)
+
+
+@pytest.mark.parametrize("column", [b"cat", b"a drawing of", b"written", b"0badcafe00000003"])
+def test_a_manifest_with_texts_that_are_none_is_named(column):
+    (sample,) = [draw(2)]
+    row = ManifestRow(
+        key="0badcafe00000003", shard="s", index=1, seed=1, status="written", class_ids=(2,),
+        class_names=("cat",), text=sample.text,
+    )  # fmt: skip
+    buffer = io.BytesIO()
+    table = parquet.read_table(io.BytesIO(encode_manifest([row])))
+    parquet.write_table(table, buffer, compression="none")
+    data = buffer.getvalue()
+    assert column in data
+    broken = data.replace(column, b"\xff" * len(column))
+    SampleColumns.read(data, "m")
+    for read in (SampleColumns.read, TextColumn, decode_broken, row_of_broken):
+        with contextlib.suppress(DataError):
+            read(broken, "m")
+    with pytest.raises(DataError, match="m is not a readable Parquet file"):
+        decode_broken(broken, "m")
+
+
+def row_of_broken(data, name):
+    return read_manifest_row(data, "0badcafe00000003", name=name)
+
+
+def decode_broken(data, name):
+    return decode_manifest(data, name=name)
 
 
 def test_damaged_acts_are_told_and_the_samples_are_shown(store, tmp_path):
