@@ -1,5 +1,6 @@
 """The explorer's server: on the loopback interface alone, until it is interrupted."""
 
+import logging
 import os
 import socket
 import sys
@@ -53,6 +54,8 @@ def explore(root: str, *, port: int, browser: bool, say: Callable[[str], None]) 
                 timeout_graceful_shutdown=_PATIENCE_SECONDS,
             )
         )
+        # a connection that a browser keeps open is cut at the end, which is no error
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 // The list of samples: filters, order, pages and the keys.
 
 import { act, ask, byId, make, number, onChange, picture, show, undo } from "./common.js";
-import { isOpen, openSample, closeSample, toggle } from "./sample.js";
+import { closeSample, isOpen, openSample, shownSample, toggle } from "./sample.js";
 
 const PAGE = 60;
 const NAMES = { score: "box", iou: "IoU", area: "area", objects: "objects", agreement: "agreement" };
@@ -269,7 +269,9 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (typing(event.target)) return;
-  const sample = state.samples[state.selected];
+  if (event.key === "Enter" && event.target.closest("button:not(.card), summary")) return;
+  // what is said is said of the sample that is seen, also while the next one is on its way
+  const sample = shownSample() ?? state.samples[state.selected];
   const keys = {
     j: () => step(1),
     k: () => step(-1),

@@ -9,6 +9,7 @@ let around = null;
 let turn = 0;
 
 export const isOpen = () => opened !== null;
+export const shownSample = () => opened;
 
 export async function openSample(key, context) {
   const own = ++turn;
@@ -32,6 +33,12 @@ export function closeSample() {
   byId("sample").hidden = true;
   byId("sample").replaceChildren();
   document.body.classList.remove("opened");
+  behind(false);
+}
+
+/** Whether what lies behind an open sample is out of reach. */
+function behind(hidden) {
+  for (const each of document.querySelectorAll("header, main")) each.inert = hidden;
 }
 
 export function toggle(name) {
@@ -42,6 +49,7 @@ export function toggle(name) {
 
 onChange((sample) => {
   if (opened?.key !== sample.key) return;
+  Object.assign(opened, sample);
   openSample(sample.key, around); // its history has grown
 });
 
@@ -54,7 +62,8 @@ const bar = (label, run) => {
 function render() {
   const sample = opened;
   const place = byId("sample");
-  const before = place.hidden ? 0 : place.scrollTop;
+  const isNew = place.hidden;
+  const before = isNew ? 0 : place.scrollTop;
   place.replaceChildren(
     make("div", { class: "bar" },
       bar("‹ List", around.close),
@@ -77,6 +86,8 @@ function render() {
   place.hidden = false;
   place.scrollTop = before;
   document.body.classList.add("opened");
+  behind(true);
+  if (isNew) place.focus();
   apply();
 }
 
