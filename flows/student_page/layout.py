@@ -1,6 +1,7 @@
 """The page itself, made of Gradio's parts, and what happens when somebody uses it."""
 
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,11 @@ class StudentPage:
         self._threshold = threshold
         self._folder = folder
         self._keeping = Keeping()
+        self._leaving = threading.Event()
+
+    def leave(self) -> None:
+        """Let what is at work end soon: nobody looks any more."""
+        self._leaving.set()
 
     @property
     def names(self) -> list[str]:
@@ -182,7 +188,7 @@ class StudentPage:
             if file is None:
                 message = "there is no picture yet: drop one"
                 raise InputError(message)
-            kept = look(_bytes_of(file), text, self._finders)
+            kept = look(_bytes_of(file), text, self._finders, self._leaving.is_set)
         except EngineError as error:
             unchanged = [gradio.update()] * (2 * len(self.names) + 3)
             return [token, _told(error), *unchanged]

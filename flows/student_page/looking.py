@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from evaluation.reports.found_words import LegendEntry, draw_overlay
 from evaluation.segment import Segmentation, WordFinder, WordScores, checked_words
 from storage.codecs import encode_label_map
-from storage.errors import InputError
+from storage.errors import IncompleteError, InputError
 from storage.photographs import decode_photograph
 from storage.picture_headers import read_header
 
@@ -160,16 +160,23 @@ def read_picture(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
     return decode_photograph(data, "the picture", way_out=way_out)
 
 
-def look(data: bytes, text: str, finders: Mapping[str, WordFinder]) -> Kept:
+def look(
+    data: bytes,
+    text: str,
+    finders: Mapping[str, WordFinder],
+    is_over: Callable[[], bool] = lambda: False,
+) -> Kept:
     """Ask students about a picture.
 
     Args:
         data: The file, JPEG or PNG.
         text: Words as they were typed.
         finders: The students by name.
+        is_over: Asked after each word whether nobody wants an answer any more.
 
     Raises:
         DataError: As `read_picture` raises it.
+        IncompleteError: It is over.
         InputError: As `read_picture`, `read_words` and the students raise it.
     """
     words, image = read_words(text), read_picture(data)
@@ -181,6 +188,9 @@ def look(data: bytes, text: str, finders: Mapping[str, WordFinder]) -> Kept:
     for name, finder in finders.items():
 
         def watch(word: str, values: np.ndarray, name: str = name) -> None:
+            if is_over():
+                message = "the page is closing"
+                raise IncompleteError(message)
             small = np.asarray(_shrunk(Image.fromarray(values), size))
             heat[name, word] = np.rint(small.clip(0, 1) * 255).astype(np.uint8)
 

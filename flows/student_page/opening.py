@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from gradio import Blocks
-
 from flows.student_page.layout import StudentPage
 from flows.word_finders import RunStudent, choose_run, segmenting_settings
 from storage.errors import InputError
@@ -12,8 +10,8 @@ from storage.errors import InputError
 
 def open_page(
     run: Path, compare: Path | None, profile: str, settings: dict[str, Any], folder: Path
-) -> Blocks:
-    """Load the students and lay their page out.
+) -> StudentPage:
+    """Load the students of a page.
 
     Args:
         run: Folder of the training run.
@@ -34,7 +32,7 @@ def open_page(
     names = _names(runs)
     finders = {name: choice.load() for name, choice in zip(names, choices, strict=True)}
     threshold = segmenting_settings(profile, settings).inference.threshold
-    return StudentPage(finders, threshold, folder).build()
+    return StudentPage(finders, threshold, folder)
 
 
 def _student(run: Path, profile: str, settings: dict[str, Any]) -> RunStudent:

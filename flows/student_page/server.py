@@ -4,11 +4,12 @@ import ipaddress
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol, runtime_checkable
 
 from storage.errors import InputError
 
@@ -110,13 +111,26 @@ def quiet_gradio() -> Iterator[Path]:
         yield Path(folder)
 
 
+@runtime_checkable
+class ServedPage(Protocol):
+    """A page that can be served."""
+
+    def build(self) -> Any:
+        """Lay it out as Gradio's Blocks."""
+        ...
+
+    def leave(self) -> None:
+        """Let what is at work end soon: nobody looks any more."""
+        ...
+
+
 def serve(
-    blocks: Any, address: Address, listening: socket.socket, tell: Callable[[str], None]
+    page: ServedPage, address: Address, listening: socket.socket, tell: Callable[[str], None]
 ) -> None:
     """Serve a page until an interruption; inside `quiet_gradio`.
 
     Args:
-        blocks: The Gradio page.
+        page: The page.
         address: Where.
         listening: What `Address.listen` gave.
         tell: Told where the page is, once it can be reached.
@@ -124,11 +138,11 @@ def serve(
     Raises:
         KeyboardInterrupt: When it was interrupted and everything is closed.
     """
-    application = _application(blocks, address)
+    application = _application(page.build(), address)
     place = listening.getsockname()
     shown = f"[{place[0]}]" if ":" in place[0] else place[0]
     tell(f"http://{shown}:{place[1]}")
-    _run(application, [listening])
+    _run(application, listening, page.leave)
 
 
 def _application(blocks: Any, address: Address) -> Any:
@@ -160,8 +174,13 @@ def _application(blocks: Any, address: Address) -> Any:
     return PageDoor(inside, address.names)
 
 
-def _run(application: Any, sockets: Sequence[socket.socket]) -> None:
+def _run(application: Any, listening: socket.socket, leave: Callable[[], None]) -> None:
     import uvicorn
+
+    class Leaving(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            leave()  # the process ends when its threads have
+            super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
         application,
@@ -170,4 +189,4 @@ def _run(application: Any, sockets: Sequence[socket.socket]) -> None:
         server_header=False,
         timeout_graceful_shutdown=_PATIENCE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=list(sockets))
+    Leaving(config).run(sockets=[listening])

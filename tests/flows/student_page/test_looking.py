@@ -13,7 +13,7 @@ from flows.student_page import keeping, looking
 from flows.student_page.tables import table_cells, table_heads
 from hostile import png_of
 from storage.codecs import decode_label_map, encode_image
-from storage.errors import DataError, InputError
+from storage.errors import DataError, IncompleteError, InputError
 
 
 class Stripes:
@@ -54,6 +54,13 @@ def test_one_look_serves_every_threshold():
         mean = np.linspace(0, 1, 11)[11 - rows_found :].mean()
         assert rows[0].mean_score == pytest.approx(mean)
     assert len(finder.asked) == 1
+
+
+def test_what_nobody_wants_any_more_ends_after_a_word():
+    wanted = iter([False, True])
+    with pytest.raises(IncompleteError, match="closing"):
+        looking.look(png(2, 2), "a,b,c", {"a": Stripes()}, lambda: next(wanted))
+    assert list(wanted) == []
 
 
 def test_a_heat_map_is_red_where_a_word_is_likely():
