@@ -1,5 +1,6 @@
 """What is committed in a dataset, read from its records alone."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -7,10 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
-from storage.exclusions import count_excluded
+from storage.exclusions import count_excluded, count_reasons
 from storage.ledger import Ledger
 from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
+
+_MAX_REASONS = 5
 
 
 def describe_status(root: str) -> dict[str, Any]:
@@ -22,7 +25,7 @@ def describe_status(root: str) -> dict[str, Any]:
     store = Store.open(root)
     slices = store.status()
     spending = add_up(store, slices)
-    excluded = count_excluded(store)
+    excluded, reasons = count_excluded(store), count_reasons(store)
     return {
         "root": store.root,
         "slices": [
@@ -37,6 +40,10 @@ def describe_status(root: str) -> dict[str, Any]:
                 "written": status.written,
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
                 "excluded": excluded.get(status.slice_id, {}),
+                "excluded_why": [
+                    {"by": by, "why": why, "samples": number}
+                    for by, why, number in reasons.get(status.slice_id, [])
+                ],
                 "degraded": status.degraded,
                 "bytes": status.num_bytes,
                 "seconds": {
@@ -80,6 +87,14 @@ def print_spending(facts: dict[str, Any], console: Console) -> None:
         console.print(note, markup=False, soft_wrap=True)
 
 
+def _why_lines(reasons: list[dict[str, Any]]) -> Iterator[str]:
+    """The most frequent reasons of exclusions."""
+    for each in reasons[:_MAX_REASONS]:
+        yield f"  {each['samples']} {each['by']}: {each['why']}"
+    if len(reasons) > _MAX_REASONS:
+        yield f"  and {len(reasons) - _MAX_REASONS} more reasons"
+
+
 def print_status(status: dict[str, Any], console: Console) -> None:
     """Print a status, one table for each slice."""
     console.print(f"{status['root']}: {len(status['slices'])} slices", markup=False, soft_wrap=True)
@@ -104,6 +119,8 @@ def print_status(status: dict[str, Any], console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+            for line in _why_lines(part["excluded_why"]):
+                console.print(line, markup=False, soft_wrap=True)
         if part["undelivered"]:
             failed = ", ".join(f"{why} {n}" for why, n in sorted(part["undelivered"].items()))
             console.print(
