@@ -10,13 +10,14 @@ from rich.table import Table
 from flows.open_batches import batch_words, open_batches
 from storage.card import count_others
 from storage.corrections import count_corrected
-from storage.exclusions import count_excluded
+from storage.exclusions import count_excluded, count_reasons
 from storage.ledger import Ledger
 from storage.spending import Spending, add_up, spending_notes, spending_rows
 from storage.store import Store
 
 _MOST_OTHERS = 12
 """Classes not asked for that a terminal names."""
+_MAX_REASONS = 5
 
 
 def describe_status(root: str) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def describe_status(root: str) -> dict[str, Any]:
     store = Store.open(root)
     slices = store.status()
     spending = add_up(store, slices)
-    excluded = count_excluded(store)
+    excluded, reasons = count_excluded(store), count_reasons(store)
     corrected = count_corrected(store)
     return {
         "root": store.root,
@@ -44,6 +45,10 @@ def describe_status(root: str) -> dict[str, Any]:
                 "written": status.written,
                 "dropped": {reason.value: count for reason, count in status.dropped.items()},
                 "excluded": excluded.get(status.slice_id, {}),
+                "excluded_why": [
+                    {"by": by, "why": why, "samples": number}
+                    for by, why, number in reasons.get(status.slice_id, [])
+                ],
                 "others": count_others(store, [status]),
                 "corrected": corrected.get(status.slice_id, 0),
                 "degraded": status.degraded,
@@ -89,6 +94,14 @@ def print_spending(facts: dict[str, Any], console: Console) -> None:
         console.print(note, markup=False, soft_wrap=True)
 
 
+def _why_lines(reasons: list[dict[str, Any]]) -> Iterator[str]:
+    """The most frequent reasons of exclusions."""
+    for each in reasons[:_MAX_REASONS]:
+        yield f"  {each['samples']} {each['by']}: {each['why']}"
+    if len(reasons) > _MAX_REASONS:
+        yield f"  and {len(reasons) - _MAX_REASONS} more reasons"
+
+
 def print_status(status: dict[str, Any], console: Console) -> None:
     """Print a status, one table for each slice."""
     console.print(f"{status['root']}: {len(status['slices'])} slices", markup=False, soft_wrap=True)
@@ -119,6 +132,7 @@ def _notes(part: dict[str, Any]) -> Iterator[str]:
         by = ", ".join(f"{judge} {n}" for judge, n in sorted(part["excluded"].items()))
         left = part["written"] - sum(part["excluded"].values())
         yield f"excluded: {by}; {left} samples are left to train on and to export"
+        yield from _why_lines(part["excluded_why"])
     if part["others"]:
         yield f"samples with an object not asked for: {_counted(part['others'])}"
     if part["corrected"]:

@@ -14,7 +14,7 @@ from storage.checks import read_whole
 from storage.commits import ClassOutcomes, Commit
 from storage.corrections import count_corrected
 from storage.errors import DataError, InputError
-from storage.exclusions import count_excluded
+from storage.exclusions import count_reasons
 from storage.layout import CARD_PATH
 from storage.manifest import count_outcomes
 from storage.spending import add_up, spending_notes, spending_rows
@@ -85,6 +85,9 @@ them: read their licences before sharing the dataset, and add a `license` field 
 header of the copy that you publish. The engine that made it is Apache-2.0.
 """
 
+
+_MAX_REASONS = 8
+"""Reasons that the card names."""
 
 _COST_TITLE = "## What it cost"
 _COST = re.compile(rf"\n{_COST_TITLE}\n.*?(?=\n## )", re.DOTALL)
@@ -238,14 +241,21 @@ def _left_out(store: Store) -> str:
     """How many samples nobody is to train on."""
     title = "## Samples that are left out"
     try:
-        counted = count_excluded(store)
+        counted = count_reasons(store)
     except DataError as error:
         return "\n".join([title, "", f"Not known: {error}", ""])
     by: Counter[str] = Counter()
-    for each in counted.values():
-        by.update(each)
+    why: Counter[str] = Counter()
+    for reasons in counted.values():
+        for judge, reason, number in reasons:
+            by[judge] += number
+            why[" ".join(reason.split())] += number
     if not by:
         return ""
+    ordered = sorted(why.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"- {count}: {reason}" for reason, count in ordered[:_MAX_REASONS]]
+    if len(ordered) > _MAX_REASONS:
+        told.append(f"- and {len(ordered) - _MAX_REASONS} more reasons")
     judges = ", ".join(f"{judge} {count}" for judge, count in sorted(by.items()))
     words = (
         f"{by.total()} of the samples above are in the tars, but the engine neither trains on "
@@ -253,7 +263,7 @@ def _left_out(store: Store) -> str:
         "order: the last line about a `key` counts. Other readers have to leave them out "
         "themselves."
     )
-    return "\n".join([title, "", words, ""])
+    return "\n".join([title, "", words, "", *told, ""])
 
 
 def _corrected(store: Store) -> str:

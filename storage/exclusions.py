@@ -5,6 +5,7 @@ A tar never changes, so what turns out to be wrong in it is named beside it, by 
 counts.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -178,16 +179,39 @@ def count_excluded(store: Store) -> dict[str, dict[str, int]]:
     Raises:
         DataError: A file or a manifest is damaged.
     """
+    return {
+        slice_id: dict(Counter(line.by for line in lines))
+        for slice_id, lines in _excluded_lines(store).items()
+    }
+
+
+def count_reasons(store: Store) -> dict[str, list[tuple[str, str, int]]]:
+    """Why samples of finished shards are left out: slice id -> judge, reason, number.
+
+    The most frequent reason comes first.
+
+    Raises:
+        DataError: A file or a manifest is damaged.
+    """
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for slice_id, lines in _excluded_lines(store).items():
+        counted = Counter((line.by, line.why) for line in lines)
+        ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+        found[slice_id] = [(by, why, number) for (by, why), number in ordered]
+    return found
+
+
+def _excluded_lines(store: Store) -> dict[str, list[Exclusion]]:
+    """The last words about the samples of finished shards that are left out, by slice."""
     words = {
         k: line
         for k, line in latest(read_exclusions(store.objects)).items()
         if line.act == "exclude"
     }
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, list[Exclusion]] = {}
     for shard in store.shards() if words else ():
-        for key in excluded_of(store, shard.commit, words.keys()):
-            own = found.setdefault(shard.commit.slice_id, {})
-            own[words[key].by] = own.get(words[key].by, 0) + 1
+        for key in sorted(excluded_of(store, shard.commit, words.keys())):
+            found.setdefault(shard.commit.slice_id, []).append(words[key])
     return found
 
 

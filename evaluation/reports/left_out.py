@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from storage.exclusions import count_excluded, latest, read_exclusions
+from storage.exclusions import count_reasons, excluded_keys
 from storage.store import Store
 
 _REASONS = 12
@@ -48,17 +48,14 @@ def describe_left_out(store: Store) -> LeftOut:
     Raises:
         DataError: A file of the exclusions or a manifest is damaged.
     """
-    samples = sum(sum(by.values()) for by in count_excluded(store).values())
-    words = {
-        key: line
-        for key, line in latest(read_exclusions(store.objects)).items()
-        if line.act == "exclude"
-    }
-    counted = Counter((line.by, line.why) for line in words.values())
-    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    reasons = Counter[tuple[str, str]]()
+    for counted in count_reasons(store).values():
+        for by, why, number in counted:
+            reasons[by, why] += number
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return LeftOut(
-        samples=samples,
+        samples=reasons.total(),
         reasons=[LeftOutReason(by, why, count) for (by, why), count in ordered[:_REASONS]],
         more_reasons=max(0, len(ordered) - _REASONS),
-        keys=sorted(words)[:_LISTED],
+        keys=sorted(excluded_keys(store.objects))[:_LISTED],
     )

@@ -18,19 +18,25 @@ from flows.generation_parameters import GenerationParameters
 from flows.generation_run import prepare
 from models.profiles import load_profile
 from storage.batches import list_batches
+from storage.codecs import decode_image
 from storage.commit_log import record_path
 from storage.layout import OBJECT_FOLDER
 from storage.payloads import Payload
 from storage.plan import index_of
 from storage.records import Stage
 from storage.reopening import Wanted, find_dropped, reopen
+from storage.shards import iterate
 from storage.store import Store
 from storage.verification import repair, verify_bytes
+from storage.vocabulary import load_vocabulary
 from tasks.earlier_layout import _key as old_key
 from tasks.stage_tasks import make_stage
 from tasks.stages import STAGES
+from training.data import SampleFiles, find_shards
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+QUICK_TRAINING = "--set optimiser.steps=2 --set compile=false"
 
 DROPPED = {2: "000000", 8: "000002"}
 """The samples whose masks are too large, and where they are packed."""
@@ -445,3 +451,58 @@ def test_the_quarantine_is_listed_and_emptied(root, say, told):
     assert described["bytes"] == batch["bytes"]
     assert told(f"quarantine list {root}")["batches"] == []
     assert not list((root / ".engine/quarantine").iterdir())
+
+
+def pictures_to_train_on(root):
+    """Every picture that the loader of a training gives, as bytes."""
+    samples = SampleFiles(find_shards(str(root)), load_vocabulary("miniature"))
+    return [samples[index].pair.image.tobytes() for index in range(len(samples))]
+
+
+def picture_of(root):
+    """The picture of every written sample, as bytes, by key."""
+    store = Store.open(root)
+    found = {}
+    for shard in store.shards():
+        for sample in iterate(shard.path, shard.sha256):
+            found[sample.key] = decode_image(sample.image_bytes).tobytes()
+    return found
+
+
+def test_excluded_samples_stay_out_of_training_and_growth_and_come_back_by_a_line(
+    root, say, told, tmp_path
+):
+    assert told(f"extend {root} --by 8")["samples"] == 18
+    made = picture_of(root)
+    keys = sorted(made)
+    left_out = keys[:3] + keys[-7:]
+    assert len(left_out) == 10
+    (tmp_path / "keys.txt").write_text("\n".join(left_out))
+    line = f"exclusions add {root} --keys {tmp_path / 'keys.txt'} --why 'two cats'"
+    assert told(line) == {"changed": 10, "excluded": 10}
+
+    def held(others):
+        """The loader gives everything but what is left out; checks find nothing to say."""
+        given = pictures_to_train_on(root)
+        assert given
+        assert not {picture_of(root)[key] for key in others} & set(given)
+        assert say(f"verify {root} --deep")[0] == 0
+        return len(given)
+
+    before = held(left_out)
+    shown = say(f"status {root}")[1]
+    assert f"excluded: hand 10; {len(made) - 10} samples are left to train on" in shown
+    assert "  10 hand: two cats" in shown
+    assert "- 10: two cats" in (root / "README.md").read_text()
+    # the last shard is packed anew when the slice grows
+    assert told(f"extend {root} --by 4")["samples"] == 22
+    assert set(made) < set(picture_of(root))
+    assert held(left_out) > before
+    code, out, _ = say(f"train --dataset {root} --out {tmp_path / 'run'} {QUICK_TRAINING}")
+    assert code == 0, out
+    assert told(f"exclusions undo {root} --keys {tmp_path / 'keys.txt'} --why right") == {
+        "changed": 10,
+        "excluded": 0,
+    }
+    assert set(made.values()) & set(pictures_to_train_on(root)) >= {made[key] for key in keys[:3]}
+    assert "left out" not in (root / "README.md").read_text()
