@@ -73,7 +73,6 @@ def modules_of(place, tmp_path):
         "verify d --deep",
         "report --dataset d --run run --out r.html",
         "report --run run --compare run --out r.html",
-        "rank finished",
         "doctor --benchmark miniature --root b",
         "retry d --json",
         "gc d --yes",

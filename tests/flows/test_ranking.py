@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 import signal
+import subprocess
 import sys
 import time
 
@@ -84,6 +85,11 @@ def test_nothing_is_written_without_a_folder_and_nothing_left_is_told(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 3
+
+
+def test_records_are_ranked_without_the_libraries_of_networks():
+    code = "import sys, flows.ranking; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow
