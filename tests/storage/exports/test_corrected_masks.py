@@ -330,5 +330,5 @@ def test_a_reason_and_a_file_are_needed(store, tmp_path):
         import_masks(store, tmp_path / "x", who="ann", why=" ")
     with pytest.raises(InputError, match="cannot be read"):
         import_masks(store, tmp_path / "x", **ME)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is no ordinary file"):
         import_masks(store, tmp_path, **ME)
