@@ -96,7 +96,7 @@ def read_cvat(data: bytes, name: str) -> list[DrawnSample]:
     reader = _Reader(name)
     try:
         reader.parse(data)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # encodings, too
         message = f"{name} is no whole XML file ({error}): export from CVAT again"
         raise InputError(message) from error
     if not reader.is_cvat:
