@@ -8,7 +8,7 @@ from storage.errors import InputError
 from storage.exports.coco import CocoForm
 from storage.exports.cvat import CvatForm
 from storage.exports.documents import ExportedDocument, SourceShard, export_document
-from storage.exports.forms import DocumentForm, describe_dataset
+from storage.exports.forms import DocumentForm, export_facts
 from storage.exports.label_studio import LabelStudioForm
 from storage.imports import read_import
 from storage.paths import local_path
@@ -49,7 +49,7 @@ def export_as(
         "cvat": lambda: CvatForm(classes),
     }
     shards = [SourceShard(s.path, s.identity, s.excluded, s.corrected) for s in found]
-    facts = describe_dataset(dataset, classes)
+    facts = export_facts(dataset, classes)
     return export_document(shards, forms[form](), classes, facts, out, images=images)
 
 

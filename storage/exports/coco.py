@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from storage.exports.forms import DatasetFacts, Entries, stable_id
+from storage.exports.forms import Entries, ExportFacts, stable_id
 from storage.exports.regions import stored_regions
 from storage.picture_headers import image_size
 from storage.shards import Sample
@@ -67,7 +67,7 @@ class CocoForm:
         lines = {"images": [_json(image)], "annotations": [_json(each) for each in annotations]}
         return Entries(lines, len(annotations))
 
-    def texts(self, facts: DatasetFacts) -> Sequence[str]:
+    def texts(self, facts: ExportFacts) -> Sequence[str]:
         """The beginning with the dataset's facts and all categories."""
         info = {
             "description": facts.description,

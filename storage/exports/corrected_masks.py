@@ -99,6 +99,9 @@ _Masks = list[tuple[str, Bool[np.ndarray, "height width"]]]
 
 
 def _read(file: Path) -> tuple[str, list[DrawnSample]]:
+    if file.exists() and not file.is_file():
+        message = f"{file} is no ordinary file, expected one of corrected masks"
+        raise InputError(message)
     try:
         data = file.read_bytes()
     except OSError as error:

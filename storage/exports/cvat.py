@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from storage.codecs import decode_rle
 from storage.errors import InputError
 from storage.exports.drawn_masks import DrawnRegion, DrawnSample
-from storage.exports.forms import DatasetFacts, Entries, stable_id
+from storage.exports.forms import Entries, ExportFacts, stable_id
 from storage.exports.label_studio import label_of
 from storage.exports.regions import IGNORED, shown_regions
 from storage.picture_headers import image_size
@@ -65,7 +65,7 @@ class CvatForm:
         line = f"{head}{''.join(masks)}</image>"
         return Entries({"images": [line]}, len(masks))
 
-    def texts(self, facts: DatasetFacts) -> Sequence[str]:
+    def texts(self, facts: ExportFacts) -> Sequence[str]:
         """The beginning with the dataset's facts."""
         description = escape(f"{facts.description}. {facts.licence}. Dataset {facts.dataset}")
         head = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
@@ -96,7 +96,7 @@ def read_cvat(data: bytes, name: str) -> list[DrawnSample]:
     reader = _Reader(name)
     try:
         reader.parse(data)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # encodings, too
         message = f"{name} is no whole XML file ({error}): export from CVAT again"
         raise InputError(message) from error
     if not reader.is_cvat:

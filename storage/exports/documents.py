@@ -25,7 +25,7 @@ import numpy as np
 from storage.codecs import decode_image
 from storage.corrections import Correction, content_digest, iterate_corrected
 from storage.errors import DataError, InputError
-from storage.exports.forms import DatasetFacts, DocumentForm, stable_id
+from storage.exports.forms import DocumentForm, ExportFacts, stable_id
 from storage.files import TEMP_SUFFIX, remove, sync_all, whole_file, write_whole
 from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
@@ -81,7 +81,7 @@ class ExportedDocument(Record, frozen=True):
     """coco, label-studio or cvat."""
     document: str
     """Name of the document."""
-    facts: DatasetFacts
+    facts: ExportFacts
     """What it was made from."""
     images: bool
     """Whether the pictures are there too."""
@@ -116,7 +116,7 @@ def export_document(
     shards: Sequence[SourceShard],
     form: DocumentForm,
     vocabulary: Vocabulary,
-    facts: DatasetFacts,
+    facts: ExportFacts,
     out: Path,
     *,
     images: bool = True,
@@ -283,7 +283,7 @@ def _write_pictures(task: _Task, sample: Any, suffix: str) -> None:
         write_whole(task.out / folder / f"{sample.key}{suffix}", data, durable=False)
 
 
-def _finish(task: _Task, facts: DatasetFacts, records: dict[str, _ShardRecord]) -> ExportedDocument:
+def _finish(task: _Task, facts: ExportFacts, records: dict[str, _ShardRecord]) -> ExportedDocument:
     """Make the folder whole: no file but those of the records, the document, what it holds."""
     exported = _summary(task, facts, records)
     for folder in _folders(task):
@@ -314,7 +314,7 @@ def _finish(task: _Task, facts: DatasetFacts, records: dict[str, _ShardRecord]) 
     return exported
 
 
-def _joined(task: _Task, facts: DatasetFacts, names: Sequence[str]) -> Iterator[str]:
+def _joined(task: _Task, facts: ExportFacts, names: Sequence[str]) -> Iterator[str]:
     """The document, line by line."""
     first, *others = task.form.texts(facts)
     yield first
@@ -328,9 +328,7 @@ def _joined(task: _Task, facts: DatasetFacts, names: Sequence[str]) -> Iterator[
         yield after
 
 
-def _summary(
-    task: _Task, facts: DatasetFacts, records: dict[str, _ShardRecord]
-) -> ExportedDocument:
+def _summary(task: _Task, facts: ExportFacts, records: dict[str, _ShardRecord]) -> ExportedDocument:
     shown: Counter[str] = Counter()
     for each in records.values():
         shown.update(each.samples_by_class)
@@ -375,7 +373,7 @@ def _refuse_doubled_ids(records: dict[str, _ShardRecord]) -> None:
             raise DataError(message)
 
 
-def _card(facts: DatasetFacts) -> str:
+def _card(facts: ExportFacts) -> str:
     return facts.card or f"{facts.description}.\n\n{facts.licence}.\n"
 
 

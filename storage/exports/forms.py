@@ -13,13 +13,13 @@ from storage.shards import Sample
 from storage.store import Store
 from storage.vocabulary import Vocabulary
 
-__all__ = ["DatasetFacts", "DocumentForm", "Entries", "describe_dataset"]
+__all__ = ["DocumentForm", "Entries", "ExportFacts", "export_facts"]
 
 _SAFE_BITS = 10
 """A seed has 63 bits; JavaScript and COCO's evaluation keep 53 of a number."""
 
 
-class DatasetFacts(Record, frozen=True):
+class ExportFacts(Record, frozen=True):
     """What an export says of the dataset that it was made from."""
 
     dataset: str = ""
@@ -89,7 +89,7 @@ class DocumentForm(Protocol):
         """
         ...
 
-    def texts(self, facts: DatasetFacts) -> Sequence[str]:
+    def texts(self, facts: ExportFacts) -> Sequence[str]:
         """What stands before the first list, between two, and after the last."""
         ...
 
@@ -98,7 +98,7 @@ class DocumentForm(Protocol):
         ...
 
 
-def describe_dataset(root: str, vocabulary: Vocabulary) -> DatasetFacts:
+def export_facts(root: str, vocabulary: Vocabulary) -> ExportFacts:
     """What an export says of a dataset.
 
     Args:
@@ -109,11 +109,11 @@ def describe_dataset(root: str, vocabulary: Vocabulary) -> DatasetFacts:
         DataError: Its specification cannot be read.
     """
     if open_objects(root).size(SPEC_PATH) is None:
-        return DatasetFacts(vocabulary=vocabulary.name)
+        return ExportFacts(vocabulary=vocabulary.name)
     store = Store.open(root)
     card = render_card(store, with_cost=False)
     dataset = store.specification.dataset_id
-    return DatasetFacts(dataset=dataset, vocabulary=vocabulary.name, card=card)
+    return ExportFacts(dataset=dataset, vocabulary=vocabulary.name, card=card)
 
 
 def stable_id(*parts: str | int) -> int:

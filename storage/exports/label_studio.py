@@ -18,7 +18,7 @@ from storage.documents import explain
 from storage.errors import InputError
 from storage.exports.brush_rle import pack_brush, unpack_brush
 from storage.exports.drawn_masks import DrawnRegion, DrawnSample
-from storage.exports.forms import DatasetFacts, Entries
+from storage.exports.forms import Entries, ExportFacts
 from storage.exports.regions import IGNORED, shown_regions
 from storage.picture_headers import image_size
 from storage.shards import Sample
@@ -79,7 +79,7 @@ class LabelStudioForm:
         line = json.dumps(task, ensure_ascii=False, separators=(",", ":"))
         return Entries({"tasks": [line]}, len(result))
 
-    def texts(self, facts: DatasetFacts) -> Sequence[str]:
+    def texts(self, facts: ExportFacts) -> Sequence[str]:
         """A list of tasks has no room for facts: they are in the card beside it."""
         del facts
         return "[\n", "\n]\n"

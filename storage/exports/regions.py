@@ -80,17 +80,17 @@ def _of_mask(
     class_id: int | None, mask: np.ndarray, score: float = 1.0, predicted_iou: float = 1.0
 ) -> Region:
     rle = encode_rle(mask)
-    area, box = measure(rle, *mask.shape)
+    area, box = measure_runs(rle, *mask.shape)
     return Region(class_id, rle, area, box, score, predicted_iou)
 
 
 def _region(instance: Instance, height: int, width: int) -> Region:
-    area, box = measure(instance.rle, height, width)
+    area, box = measure_runs(instance.rle, height, width)
     score, iou = instance.score, instance.predicted_iou
     return Region(instance.class_id, instance.rle, area, box, score, iou)
 
 
-def measure(rle: str, height: int, width: int) -> tuple[int, tuple[int, int, int, int]]:
+def measure_runs(rle: str, height: int, width: int) -> tuple[int, tuple[int, int, int, int]]:
     """Pixels of run lengths, and left, top, width and height of the box around them.
 
     Args:

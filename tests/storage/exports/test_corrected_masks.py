@@ -268,6 +268,9 @@ FOREIGN = [
     (b'[{"data": {"key": "a"}, "annotations": []}]', "there is nothing to import"),
     (b"<annotations><image", "is no whole XML file"),
     (b"<html></html>", "no file of CVAT"),
+    (b'<?xml version="1.0" encoding="nope"?><annotations/>', "is no whole XML file"),
+    (b'<?xml version="1.0" encoding="shift_jis"?><annotations/>', "is no whole XML file"),
+    (b"<a>" * 100_000, "is no whole XML file"),
     (cvat(), "there is nothing to import"),
     (cvat(image(mask()), head=BOMB), "declares a document type"),
     (cvat(image(mask(), key="0badcafe00000099")), "is none of"),
@@ -330,5 +333,5 @@ def test_a_reason_and_a_file_are_needed(store, tmp_path):
         import_masks(store, tmp_path / "x", who="ann", why=" ")
     with pytest.raises(InputError, match="cannot be read"):
         import_masks(store, tmp_path / "x", **ME)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is no ordinary file"):
         import_masks(store, tmp_path, **ME)
