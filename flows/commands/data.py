@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -231,19 +231,41 @@ def verify(
 
 @app.command(
     help_epilogue=show_examples(
-        "magicseg export --dataset runs/mine --classes miniature --out exports/mine"
+        "magicseg export --dataset runs/mine --classes miniature --out exports/mine",
+        "magicseg export --dataset runs/mine --format yolo --out exports/yolo",
+        "magicseg export --dataset runs/mine --format fiftyone --out exports/fo",
     )
 )
-def export(*, dataset: Place, classes: str, out: LocalPath, vocabulary: str | None = None) -> None:
-    """Write the images and 8-bit label maps of some classes into a folder, for other trainers.
+def export(
+    *,
+    dataset: Place,
+    out: LocalPath,
+    format_: Annotated[
+        Literal["label-maps", "yolo", "fiftyone"], Parameter(name="--format")
+    ] = "label-maps",
+    classes: str | None = None,
+    vocabulary: str | None = None,
+) -> None:
+    """Write a dataset into a folder as other trainers and tools read it.
 
     Args:
         dataset: Root of a dataset, or a folder of tars.
-        classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
-            commas.
-        out: The folder; an export of the same classes there goes on and follows the dataset.
-        vocabulary: What the label maps index; only needed for a folder of tars.
+        out: The folder; an export of the same kind there goes on and follows the dataset.
+        format_: label-maps (images and 8-bit label maps of --classes), or all samples and masks
+            as yolo or fiftyone have them.
+        classes: For label-maps: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or
+            names between commas.
+        vocabulary: What the masks' classes are; only needed for a folder of tars.
     """
-    from flows.local_steps import export_locally
+    from flows.local_steps import export_locally, export_samples_locally
 
+    if format_ != "label-maps":
+        if classes is not None:
+            message = f"--classes is for label-maps; {format_} gets all classes: leave it out"
+            raise InputError(message)
+        export_samples_locally(dataset, format_, vocabulary, out, console)
+        return
+    if classes is None:
+        message = "label maps need --classes, such as voc20 or names between commas"
+        raise InputError(message)
     export_locally(dataset, classes, vocabulary, out, console)
