@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -55,6 +55,7 @@ class ExportedObject:
     predicted_iou: float | None = None
 
 
+@runtime_checkable  # so that annotations can be executed
 class SampleForm(Protocol):
     """How a tool wants samples."""
 
