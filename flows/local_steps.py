@@ -179,12 +179,12 @@ def export_samples_locally(
     find_shards(dataset)  # what is no dataset is told before anything else
     known = load_vocabulary(vocabulary or _vocabulary(dataset))
     exported = export_all_samples(dataset, form, known, out)
-    title = f"{exported.num_samples} samples with {exported.num_objects} masks in {out}"
-    table = Table("class", "samples", title=title)
+    table = Table("class", "samples")
     for name, count in exported.samples_by_class.items():
         table.add_row(name, str(count))
     console.print(table)
-    console.print(f"{out / exported.document} is what the tool reads", soft_wrap=True)
+    counts = f"{exported.num_samples} samples with {exported.num_objects} masks in {out}"
+    console.print(f"{counts}; the tool is given {exported.document}", soft_wrap=True)
     return exported
 
 
