@@ -1,7 +1,11 @@
 """Exports of all samples, held against the manifests of their dataset."""
 
+import hashlib
 import json
+import os
+import subprocess
 from collections import Counter
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -24,6 +28,7 @@ from tasks.sample_exports import SAMPLE_FORMS, export_all_samples
 VOCABULARY = load_vocabulary("miniature")
 HEIGHT, WIDTH = 48, 64
 SLICE = "0badcafe"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def masks_of(number):
@@ -209,3 +214,40 @@ def test_one_kind_of_export_in_a_folder(tmp_path):
     export_all_samples(root, "yolo", VOCABULARY, tmp_path / "out")
     with pytest.raises(InputError, match=r"holds another export: .*format"):
         export_all_samples(root, "fiftyone", VOCABULARY, tmp_path / "out")
+
+
+@pytest.mark.skipif(
+    "MAGICSEG_FIFTYONE_PYTHON" not in os.environ,
+    reason="FiftyOne has an environment of its own: set MAGICSEG_FIFTYONE_PYTHON to its python",
+)
+def test_fiftyone_s_importer_reads_samples_masks_and_ids(tmp_path):
+    root, out = str(tmp_path / "d"), tmp_path / "out"
+    store = commit(root, [0, 1], [2])
+    export_all_samples(root, "fiftyone", VOCABULARY, out)
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    read = subprocess.run(
+        [os.environ["MAGICSEG_FIFTYONE_PYTHON"], SUPPORT / "read_fiftyone.py", out],
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert read.returncode == 0, read.stderr
+    found = json.loads(read.stdout.splitlines()[-1])
+    assert found["classes"] == {"masks": [each.name for each in VOCABULARY]}
+    assert found["media"] == ["filepath", "counterfactual"]
+    assert found["info"]["card"] == (out / "DATASET_CARD.md").read_text()
+    by_key = {each["key"]: each for each in found["samples"]}
+    assert by_key.keys() == rows_of(store).keys()
+    ids = [each["id"] for each in found["samples"]]
+    ids += [own["id"] for each in found["samples"] for own in each["objects"]]
+    assert len(set(ids)) == len(ids) == 3 + 6
+    for sample in (s for shard in store.shards() for s in iterate(shard.path)):
+        own = by_key[sample.key]
+        assert own["there"]
+        assert own["text"] == sample.text
+        for instance, shown in zip(sample.instances, own["objects"], strict=True):
+            mask = decode_rle(instance.rle, HEIGHT, WIDTH)
+            assert shown["mask"] == hashlib.sha256(mask.tobytes()).hexdigest()
+            assert shown["label"] == VOCABULARY[instance.class_id].name
+            assert shown["score"] == instance.score
