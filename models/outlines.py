@@ -6,14 +6,19 @@ between the two nearest points, walked there and back, which holds no area. Wher
 as filled, the cut to another part adds the pixels under it; one to a hole is in the mask mostly.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
+from scipy.spatial import KDTree
 
 from models.opencv import load_opencv
 
 __all__ = ["fill_outline", "outline"]
+
+Bridges = dict[tuple[int, int], list[tuple[int, int]]]
+"""For a ring and the place of a point in it: the rings that are joined there, and where."""
 
 _LEAST_POINTS = 3
 """What has fewer is no polygon; YOLO takes two for a box."""
@@ -39,9 +44,7 @@ def outline(mask: Bool[np.ndarray, "height width"]) -> Int[np.ndarray, "points 2
         message = "the mask has no pixel, expected one at least"
         raise ValueError(message)
     rings.sort(key=len, reverse=True)
-    joined, rest = rings[0], rings[1:]
-    for ring in rest:
-        joined = _join(joined, ring)
+    joined = _walk(rings, _bridges(rings)) if len(rings) > 1 else rings[0]
     return np.resize(joined, (max(len(joined), _LEAST_POINTS), 2))
 
 
@@ -64,16 +67,43 @@ def fill_outline(
     return mask.astype(bool)
 
 
-def _join(
-    one: Int[np.ndarray, "points 2"], other: Int[np.ndarray, "more 2"]
-) -> Int[np.ndarray, "all 2"]:
-    """Walk one ring to where the other is nearest, that one whole, back, and on."""
-    distances = np.full(len(one), np.iinfo(np.int64).max)
-    nearest = np.zeros(len(one), np.int64)
-    for number, point in enumerate(other):  # a table of all pairs would not fit for large masks
-        own = ((one - point) ** 2).sum(1)
-        closer = own < distances
-        distances[closer], nearest[closer] = own[closer], number
-    at = int(distances.argmin())
-    turned = np.roll(other, -int(nearest[at]), axis=0)
-    return np.concatenate([one[: at + 1], turned, turned[:1], one[at:]])
+def _bridges(rings: Sequence[Int[np.ndarray, "_ 2"]]) -> Bridges:
+    """Join each ring to the nearest point of those before it.
+
+    Points are looked up in trees of doubling sizes, each made of those that it outgrew: a speckled
+    mask has thousands of rings.
+    """
+    found: Bridges = {}
+    trees: list[tuple[Any, Int[np.ndarray, "points 4"]]] = []
+    for number, ring in enumerate(rings):
+        places = np.arange(len(ring))
+        if trees:
+            nearest = [(*tree.query(ring), own) for tree, own in trees]
+            gaps, owns, known = min(nearest, key=lambda each: each[0].min())
+            start = int(gaps.argmin())
+            *_, other, place = known[owns[start]].tolist()
+            found.setdefault((other, place), []).append((number, start))
+        own = np.column_stack([ring, np.full(len(ring), number), places])
+        while trees and len(trees[-1][1]) <= len(own):
+            own = np.concatenate([trees.pop()[1], own])
+        trees.append((KDTree(own[:, :2]), own))
+    return found
+
+
+def _walk(rings: Sequence[Int[np.ndarray, "_ 2"]], bridges: Bridges) -> Int[np.ndarray, "points 2"]:
+    """Go around the first ring, at each bridge over it, around the ring there, and back."""
+    points: list[Any] = []
+    todo = [(0, 0, 0, len(rings[0]))]
+    while todo:
+        ring, start, first, last = todo.pop()
+        for step in range(first, last):
+            at = (start + step) % len(rings[ring])
+            points.append(rings[ring][at])
+            over = bridges.pop((ring, at), None)
+            if over:
+                todo.append((ring, start, step + 1, last))
+                for other, there in over:
+                    todo.append((ring, at, 0, 1))  # back over the bridge
+                    todo.append((other, there, 0, len(rings[other]) + 1))
+                break
+    return np.array(points)

@@ -67,6 +67,13 @@ def test_ragged_masks_lose_no_pixel_and_gain_few():
     assert coarse.sum() / filled.sum() > 0.95
 
 
+def test_a_mask_of_thousands_of_specks_loses_no_pixel():
+    noise = np.random.default_rng(0).random((96, 96)) > 0.7
+    points = outline(noise)
+    assert noise[points[:, 1], points[:, 0]].all()
+    assert (fill_outline(points, *noise.shape) >= noise).all()
+
+
 def test_a_mask_without_a_pixel_has_no_outline():
     with pytest.raises(ValueError, match="no pixel"):
         outline(np.zeros((4, 4), bool))
