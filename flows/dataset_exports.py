@@ -7,9 +7,10 @@ from typing import Literal
 from storage.errors import InputError
 from storage.exports.coco import CocoForm
 from storage.exports.cvat import CvatForm
-from storage.exports.documents import ExportedDocument, SourceShard, export_document
+from storage.exports.documents import ExportedDocument, export_document
 from storage.exports.forms import DocumentForm, export_facts
 from storage.exports.label_studio import LabelStudioForm
+from storage.exports.source_shards import SourceShard
 from storage.imports import read_import
 from storage.paths import local_path
 from storage.vocabulary import load_vocabulary

@@ -230,11 +230,11 @@ def verify(
 
 
 _Format = Annotated[
-    Literal["folders", "coco", "label-studio", "cvat"],
+    Literal["folders", "coco", "yolo", "fiftyone", "label-studio", "cvat"],
     Parameter(
         name="--format",
-        help="folders (images and 8-bit label maps of some classes), coco (instances as JSON), or "
-        "tasks for correction: label-studio, cvat.",
+        help="folders (images and 8-bit label maps of some classes), coco (instances as JSON), "
+        "yolo (polygons), fiftyone, or tasks for correction: label-studio, cvat.",
     ),
 ]
 
@@ -244,6 +244,8 @@ _Format = Annotated[
         "magicseg export --dataset runs/mine --classes miniature --out exports/mine",
         "magicseg export --dataset runs/mine --format coco --out exports/coco",
         "magicseg export --dataset runs/mine --format cvat --out exports/cvat",
+        "magicseg export --dataset runs/mine --format yolo --out exports/yolo",
+        "magicseg export --dataset runs/mine --format fiftyone --out exports/fo",
     )
 )
 def export(
@@ -265,23 +267,24 @@ def export(
         form: What is written.
         classes: Of folders, which need it: voc20, coco80, coco_stuff, cityscapes, context59,
             miniature, or names between commas.
-        no_images: Write no pictures, only what is said of them; not for folders.
+        no_images: Write no pictures, only what is said of them: coco, label-studio, cvat.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """
     if (classes is None) == (form == "folders"):
         how = "needs --classes" if classes is None else "takes no --classes: it has all of them"
         message = f"--format {form} {how}"
         raise InputError(message)
+    if no_images and form in {"folders", "yolo", "fiftyone"}:
+        message = f"--no-images means nothing for --format {form}"
+        raise InputError(message)
+    from flows.local_steps import export_locally, export_samples_locally, vocabulary_of
+
     if form == "folders":
-        if no_images:
-            message = "--no-images means nothing for --format folders"
-            raise InputError(message)
-        from flows.local_steps import export_locally
-
         export_locally(dataset, classes or "", vocabulary, out, console)
-        return
-    from flows.dataset_exports import export_as, print_export
-    from flows.local_steps import vocabulary_of
+    elif form == "yolo" or form == "fiftyone":
+        export_samples_locally(dataset, form, vocabulary, out, console)
+    else:
+        from flows.dataset_exports import export_as, print_export
 
-    chosen = vocabulary_of(dataset, vocabulary)
-    print_export(export_as(dataset, form, chosen, out, images=not no_images), out, say)
+        chosen = vocabulary_of(dataset, vocabulary)
+        print_export(export_as(dataset, form, chosen, out, images=not no_images), out, say)

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from storage.codecs import decode_image
-from storage.corrections import Correction, content_digest, iterate_corrected
+from storage.corrections import iterate_corrected
 from storage.errors import DataError, InputError
 from storage.exports.forms import DocumentForm, ExportFacts, stable_id
+from storage.exports.source_shards import SourceShard
 from storage.files import TEMP_SUFFIX, remove, sync_all, whole_file, write_whole
 from storage.identity import digest, refuse_drift
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
@@ -45,33 +46,6 @@ _IMAGES, _TWINS = "images", "counterfactuals"
 _AGAIN = "remove it and export again"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SourceShard:
-    """A tar that is exported.
-
-    Attributes:
-        path: Path or URL.
-        identity: What its contents are known by, its digest if that is known.
-        excluded: Keys of the samples that are left out.
-        corrected: What was corrected of its samples.
-    """
-
-    path: str
-    identity: str
-    excluded: frozenset[str] = frozenset()
-    corrected: tuple[Correction, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What the export calls it: its file name, wherever the dataset lies."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def content(self) -> str:
-        """What the exported part of it is known by."""
-        return content_digest(self.identity, self.excluded, self.corrected)
 
 
 class ExportedDocument(Record, frozen=True):
