@@ -153,7 +153,7 @@ def export_locally(
         LeaseHeldError: Somebody else exports there.
     """
     find_shards(dataset)  # what is no dataset is told before anything else
-    closed_set = resolve_closed_set(load_vocabulary(vocabulary or _vocabulary(dataset)), classes)
+    closed_set = resolve_closed_set(load_vocabulary(vocabulary or vocabulary_of(dataset)), classes)
     exported = export_dataset(dataset, closed_set, out)
     table = Table("label", "class", "samples", title=f"{exported.num_samples} samples in {out}")
     for label, each in enumerate(exported.labels):
@@ -163,8 +163,12 @@ def export_locally(
     return exported
 
 
-def _vocabulary(dataset: str) -> str:
-    """Name of the vocabulary that a dataset was made with."""
+def vocabulary_of(dataset: str) -> str:
+    """Name of the vocabulary that a dataset was made with.
+
+    Raises:
+        InputError: It is a folder of tars, which names none.
+    """
     if open_objects(dataset).size(SPEC_PATH) is None:
         message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
         raise InputError(message)

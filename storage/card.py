@@ -260,15 +260,20 @@ def _classes(outcomes: Mapping[str, ClassOutcomes]) -> str:
 
 def _models(spec: dict[str, Any]) -> str:
     lines = ["## How it was made", "", "| part | model |", "|---|---|"]
-    for part, section in _sections(spec):
-        for field in _MODEL_FIELDS:
-            if isinstance(section.get(field), str):
-                revision = section.get("revision")
-                lines.append(f"| {part} | {section[field]}{f'@{revision}' if revision else ''} |")
+    lines += [f"| {part} | {model} |" for part, model in named_models(spec)]
     settings = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True, width=100)
     return "\n".join([*lines, "", "Everything that the samples depend on:", ""]) + (
         f"\n```yaml\n{settings}```\n"
     )
+
+
+def named_models(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every part of a specification that names a model, with that and its revision."""
+    for part, section in _sections(spec):
+        for field in _MODEL_FIELDS:
+            if isinstance(section.get(field), str):
+                revision = section.get("revision")
+                yield part, f"{section[field]}{f'@{revision}' if revision else ''}"
 
 
 def _sections(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

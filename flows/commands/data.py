@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +22,8 @@ from flows.commands.app import (
 from models.loading import importing
 from storage.errors import InputError
 from storage.exit_codes import EXIT_WORK_LEFT
+
+ExportFormat = Literal["folders", "coco"]
 
 
 @Parameter(name="*")
@@ -231,19 +233,42 @@ def verify(
 
 @app.command(
     help_epilogue=show_examples(
-        "magicseg export --dataset runs/mine --classes miniature --out exports/mine"
+        "magicseg export --dataset runs/mine --classes miniature --out exports/mine",
+        "magicseg export --dataset runs/mine --format coco --out exports/coco",
     )
 )
-def export(*, dataset: Place, classes: str, out: LocalPath, vocabulary: str | None = None) -> None:
-    """Write the images and 8-bit label maps of some classes into a folder, for other trainers.
+def export(
+    *,
+    dataset: Place,
+    out: LocalPath,
+    format_: Annotated[ExportFormat, Parameter(name="--format")] = "folders",
+    classes: str | None = None,
+    images: Annotated[bool, Parameter(negative="--no-images")] = True,
+    vocabulary: str | None = None,
+) -> None:
+    """Write a dataset into a folder, in the form that other tools read.
 
     Args:
         dataset: Root of a dataset, or a folder of tars.
+        out: The folder; an export of the same kind there goes on and follows the dataset.
+        format_: folders: images and 8-bit label maps of some classes; coco: all objects with their
+            masks as COCO instances, and the images.
         classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
-            commas.
-        out: The folder; an export of the same classes there goes on and follows the dataset.
+            commas. For folders they have to be given; for others all classes are exported without.
+        images: Write the images of coco too.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """
+    if format_ == "coco":
+        from flows.exporting import export_coco_locally
+
+        export_coco_locally(dataset, out, console, classes, vocabulary, images=images)
+        return
+    if classes is None:
+        message = "--classes is missing: folders are of some classes, name a benchmark or classes"
+        raise InputError(message)
+    if not images:
+        message = "--no-images goes with --format coco: folders are made of images"
+        raise InputError(message)
     from flows.local_steps import export_locally
 
     export_locally(dataset, classes, vocabulary, out, console)
