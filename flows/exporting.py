@@ -5,15 +5,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.local_steps import vocabulary_of
+from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.coco import CocoExport, export_coco
-from storage.exports.selection import ExportFacts, ExportShard
+from storage.exports.selection import ExportFacts, ExportShard, committed_shards
 from storage.layout import SPEC_PATH
 from storage.objects import open_objects
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from training.data import find_shards
 
 
 def shards_to_export(dataset: str) -> list[ExportShard]:
@@ -22,8 +21,28 @@ def shards_to_export(dataset: str) -> list[ExportShard]:
     Raises:
         InputError: There is none.
     """
+    if _is_dataset(dataset):
+        return committed_shards(Store.open(dataset))
+    from training.data import find_shards  # a second of imports that datasets do without
+
     found = find_shards(dataset)
-    return [ExportShard(each.path, each.identity, each.excluded) for each in found]
+    return [ExportShard(each.path, each.identity, each.excluded, each.num_bytes) for each in found]
+
+
+def vocabulary_of(dataset: str) -> str:
+    """Name of the vocabulary that a dataset was made with.
+
+    Raises:
+        InputError: It is a folder of tars, which names none.
+    """
+    if not _is_dataset(dataset):
+        message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
+        raise InputError(message)
+    return Store.open(dataset).vocabulary
+
+
+def _is_dataset(place: str) -> bool:
+    return open_objects(place).size(SPEC_PATH) is not None
 
 
 def export_facts(dataset: str, vocabulary: str | None) -> ExportFacts:
@@ -33,7 +52,7 @@ def export_facts(dataset: str, vocabulary: str | None) -> ExportFacts:
         InputError: It is a folder of tars, and no vocabulary is given.
     """
     name = vocabulary or vocabulary_of(dataset)
-    if open_objects(dataset).size(SPEC_PATH) is None:
+    if not _is_dataset(dataset):
         return ExportFacts(vocabulary=name)
     return ExportFacts.of(Store.open(dataset)).model_copy(update={"vocabulary": name})
 

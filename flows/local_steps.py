@@ -22,6 +22,7 @@ from flows.ablation_grid import Grid, check_grid, walk
 from flows.display import show_steps
 from flows.drawn_benchmarks import draw_missing_benchmarks
 from flows.embedded_server import ensure_server
+from flows.exporting import vocabulary_of
 from flows.generation_parameters import GenerationParameters
 from flows.labeller_comparison import LabellerComparison, check_comparison, walk_comparison
 from flows.local_runs import generate_locally
@@ -42,13 +43,10 @@ from flows.training_parameters import (
     real_imports,
 )
 from models.labelling.attention.affinity_config import AffinityRecord
-from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet
-from storage.layout import ENGINE_FOLDER, SPEC_PATH
+from storage.layout import ENGINE_FOLDER
 from storage.locks import hold_folder, refuse_other_files
-from storage.objects import open_objects
-from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.affinities import AffinityJob, AffinityTraining
 from tasks.closed_sets import export_dataset
@@ -161,18 +159,6 @@ def export_locally(
     console.print(table)
     console.print(f"{exported.num_skipped} samples show no class of {classes}")
     return exported
-
-
-def vocabulary_of(dataset: str) -> str:
-    """Name of the vocabulary that a dataset was made with.
-
-    Raises:
-        InputError: It is a folder of tars, which names none.
-    """
-    if open_objects(dataset).size(SPEC_PATH) is None:
-        message = f"{dataset} is a folder of tars and names no vocabulary: give --vocabulary"
-        raise InputError(message)
-    return Store.open(dataset).vocabulary
 
 
 @contextmanager

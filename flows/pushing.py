@@ -1,15 +1,16 @@
 """A push that starts from a terminal: a dataset as Parquet files on the Hugging Face hub."""
 
+from functools import partial
+
 from huggingface_hub import HfApi
 from rich.console import Console
 from rich.table import Table
 
-from flows.exporting import shards_to_export
 from storage.card import render_published_card
 from storage.exports.hub import Publication, PushPlan, plan_push, push_shards, require_token
+from storage.exports.selection import committed_shards
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from training.data import find_shards
 
 
 def publication_of(dataset: str, repository: str, licence: str = "") -> Publication:
@@ -21,10 +22,10 @@ def publication_of(dataset: str, repository: str, licence: str = "") -> Publicat
     """
     store = Store.open(dataset)
     return Publication(
-        shards=shards_to_export(dataset),
-        sizes={each.path: each.num_bytes for each in find_shards(dataset)},
+        shards=committed_shards(store),
         vocabulary=load_vocabulary(store.vocabulary),
-        card=render_published_card(store, repository, licence),
+        card=partial(render_published_card, store, repository),
+        licence=licence,
     )
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.commands.app import Flag, Json, Place, app, console, errors, print_json, show_examples
-from models.loading import importing
 from storage.errors import InputError
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -37,7 +36,8 @@ def push(
         repository: Where to: owner/name; made if it is not there.
         dry: List what would be sent, and send nothing.
         public: Let everybody read a repository that has to be made.
-        licence: Licence that the card's header names, such as cc-by-4.0.
+        licence: Licence that the card's header names, such as cc-by-4.0; without, the one that the
+            card on the hub has.
         json_: Print JSON; with --dry the plan, otherwise what was done by it.
     """
     if licence is not None and not _LICENCE.fullmatch(licence):
@@ -46,8 +46,7 @@ def push(
             "(https://huggingface.co/docs/hub/repositories-licenses)"
         )
         raise InputError(message)
-    with importing():
-        from flows.pushing import publication_of, push_locally
+    from flows.pushing import publication_of, push_locally
 
     publication = publication_of(dataset, repository, licence or "")
     shown = errors if json_ else console

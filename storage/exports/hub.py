@@ -13,10 +13,11 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
@@ -25,7 +26,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.hf_api import DatasetInfo, RepoFile
 
 from storage.errors import EngineError, InputError, TransientError
 from storage.exports.parquet_tables import TABLE_VERSION, write_table
@@ -81,6 +82,8 @@ class PushPlan(Record, frozen=True):
     """Files of shards that have changed or are gone."""
     head: str = ""
     """The commit that all this is compared with; empty if there is none."""
+    licence: str = ""
+    """What the card's header says of it: what was asked for, or what it has said before."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,15 @@ class Publication:
 
     Attributes:
         shards: The tars, and what of them is left out.
-        sizes: Bytes of each tar, by its path.
         vocabulary: What their classes are of.
-        card: Contents of `README.md`.
+        card: Writes the contents of `README.md`, whose header names a licence or none.
+        licence: That licence; if it is empty, the one that the hub's card has already.
     """
 
     shards: Sequence[ExportShard]
-    sizes: Mapping[str, int]
     vocabulary: Vocabulary
-    card: str
+    card: Callable[[str], str]
+    licence: str = ""
 
     def files(self) -> dict[str, ExportShard]:
         """The shards by the paths that they have on the hub."""
@@ -121,17 +124,19 @@ def plan_push(api: HfApi, repository: str, publication: Publication) -> PushPlan
         InputError: The name cannot be, the hub knows no such token, or does not allow to look.
         TransientError: The hub does not answer.
     """
-    wanted, sizes = publication.files(), publication.sizes
+    wanted, licence = publication.files(), publication.licence
     with _explained(api, repository):
         try:
-            head = str(api.repo_info(repository, repo_type=_KIND).sha or "")
+            info = api.dataset_info(repository)
+            head = str(info.sha or "")
+            licence = licence or _licence_of(info)
             tree = api.list_repo_tree(repository, recursive=True, repo_type=_KIND)
             found = {each.path: each for each in tree if isinstance(each, RepoFile)}
             exists = True
         except RepositoryNotFoundError:
             head, found, exists = "", dict[str, RepoFile](), False
     there = {path: each.size for path, each in found.items()}
-    card = publication.card.encode()
+    card = publication.card(licence).encode()
     is_new = CARD_PATH not in found or found[CARD_PATH].blob_id != _git_hash(card)
     ours = [path for path in there if _OURS.fullmatch(path)]
     return PushPlan(
@@ -140,12 +145,13 @@ def plan_push(api: HfApi, repository: str, publication: Publication) -> PushPlan
         send=_files(
             [
                 *([(CARD_PATH, len(card))] if is_new else []),
-                *((path, sizes[wanted[path].path]) for path in wanted if path not in there),
+                *((path, wanted[path].num_bytes) for path in wanted if path not in there),
             ]
         ),
         keep=_files((path, there[path]) for path in wanted if path in there),
         remove=_files((path, there[path]) for path in ours if path not in wanted),
         head=head,
+        licence=licence,
     )
 
 
@@ -183,7 +189,7 @@ def push_shards(
         CommitOperationDelete(each.path) for each in plan.remove
     ]
     if CARD_PATH in sending:
-        operations.append(CommitOperationAdd(CARD_PATH, publication.card.encode()))
+        operations.append(CommitOperationAdd(CARD_PATH, publication.card(plan.licence).encode()))
     head = plan.head
     if not plan.exists:
         with _explained(api, plan.repository):
@@ -206,6 +212,12 @@ def push_shards(
                 parent_commit=head or None,
             )
     return str(done.commit_url)
+
+
+def _licence_of(info: DatasetInfo) -> str:
+    """The licence that the card on the hub has, if it has one."""
+    found: Any = info.card_data.get("license") if info.card_data else None
+    return found if isinstance(found, str) else ""
 
 
 def _git_hash(data: bytes) -> str:

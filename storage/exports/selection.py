@@ -8,6 +8,7 @@ from pydantic import Field
 
 from storage.card import named_models
 from storage.errors import DataError, InputError
+from storage.exclusions import excluded_keys, excluded_of
 from storage.identity import digest
 from storage.plan import index_of
 from storage.records import Record
@@ -48,11 +49,13 @@ class ExportShard:
         path: Path or URL.
         identity: What its contents are known by (its SHA-256).
         excluded: Keys of samples in it that are left out.
+        num_bytes: Size of the tar, if that is known.
     """
 
     path: str
     identity: str
     excluded: frozenset[str] = frozenset()
+    num_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -74,6 +77,28 @@ class ExportShard:
             vocabulary.check_names(sample.class_ids, sample.class_names, self.path)
             if sample.key not in self.excluded:
                 yield sample
+
+
+def committed_shards(store: Store) -> list[ExportShard]:
+    """The finished shards of a dataset that are not degraded, each with what is left out of it.
+
+    Raises:
+        DataError: An exclusion or a manifest is damaged.
+        InputError: There is none.
+    """
+    shards, excluded = store.shards(), excluded_keys(store.objects)
+    found: list[ExportShard] = []
+    for each in shards:
+        if each.path is not None and each.commit.object is not None and not each.degraded:
+            left_out = excluded_of(store, each.commit, excluded)
+            found.append(ExportShard(each.path, each.sha256, left_out, each.commit.object.size))
+    if not found:
+        message = (
+            f"{store.root} has {len(shards)} committed shards of which none can be exported: "
+            "generate more; shards with a low yield are left out"
+        )
+        raise InputError(message)
+    return found
 
 
 def named_shards(shards: Iterable[ExportShard]) -> dict[str, ExportShard]:

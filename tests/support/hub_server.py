@@ -105,7 +105,11 @@ class Hub(BaseHTTPRequestHandler):
         getattr(self, f"answer_{what or 'about'}")(match[1], repository, body)
 
     def answer_about(self, name: str, repository: Repository, _: bytes) -> None:
-        self.answer(200, {"id": name, "sha": repository.sha, "private": repository.private})
+        about = {"id": name, "sha": repository.sha, "private": repository.private}
+        named = re.search(rb"(?m)^license: (.*)$", repository.files.get("README.md", b""))
+        if named:
+            about["cardData"] = {"license": named[1].decode()}
+        self.answer(200, about)
 
     answer_revision = answer_about
 

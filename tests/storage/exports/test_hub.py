@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+from functools import partial
 
 import datasets
 import numpy as np
@@ -16,7 +17,7 @@ from storage.errors import InputError, TransientError
 from storage.exclusions import exclude_samples
 from storage.exports.hub import Publication, plan_push, push_shards
 from storage.exports.parquet_tables import write_table
-from storage.exports.selection import ExportShard
+from storage.exports.selection import committed_shards
 from storage.manifest import describe_samples, encode_manifest
 from storage.payloads import Payload
 from storage.records import Stage
@@ -50,7 +51,7 @@ def api(hub):
 def publish(tmp_path, sample, plan_of):
     """A dataset of so many shards of two samples each, as it is to be on the hub."""
 
-    def make(shards, *, excluded=()):
+    def make(shards, *, excluded=(), licence="cc-by-4.0"):
         spec = {"plan": {"vocabulary": "lvis1205"}, "painter": {"model": "someone/painter"}}
         store = Store.create(tmp_path / "d", spec)
         names = {1204: load_vocabulary("lvis1205")[1204].name}
@@ -61,14 +62,12 @@ def publish(tmp_path, sample, plan_of):
             rows = describe_samples(plan, names, samples=samples, dropped=[])
             payload = Payload(pack(samples), encode_manifest(rows))
             store.commit(Stage.SHARDS, plan.name, f"{index:016x}", payload, Counts.of(2, 2, []))
-        keys = frozenset(excluded)
-        if keys:
-            exclude_samples(store, sorted(keys), who="me", why="two cats")
-        found = [each for each in store.shards() if each.path]
-        tars = [ExportShard(each.path, each.sha256, keys) for each in found]
-        sizes = {each.path: each.commit.object.size for each in found}
-        card = render_published_card(store, NAME, "cc-by-4.0")
-        return Publication(tars, sizes, load_vocabulary("lvis1205"), card)
+        if excluded:
+            exclude_samples(store, excluded, who="me", why="two cats")
+        card = partial(render_published_card, store, NAME)
+        return Publication(
+            committed_shards(store), load_vocabulary("lvis1205"), card, licence=licence
+        )
 
     return make
 
@@ -183,6 +182,14 @@ def test_a_push_that_breaks_changes_nothing_and_the_next_sends_only_the_rest(api
     push(api, publish(3))
     assert sent(hub) == []
     assert len(hub.repositories[NAME].files) == 4
+
+
+def test_a_licence_that_was_said_once_stays(api, hub, publish):
+    push(api, publish(1))
+    assert push(api, publish(1, licence="")) == ""
+    push(api, publish(1, licence="mit"))
+    push(api, publish(2, licence=""))
+    assert hub.repositories[NAME].files["README.md"].startswith(b"---\nlicense: mit\n")
 
 
 def test_two_pushes_at_a_time_do_not_mix(api, hub, publish):
