@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from bucket import serve_bucket
 from storage.codecs import decode_rle, encode_rle
+from storage.commits import Counts
 from storage.errors import DataError, InputError, LeaseHeldError
 from storage.exports.coco import export_coco, read_coco_export
 from storage.exports.coco_entries import SliceNumbers, image_id
-from storage.exports.selection import ExportFacts, ExportShard, SeenSamples
+from storage.exports.selection import ExportFacts, ExportShard, SeenSamples, committed_shards
 from storage.locks import hold_folder
-from storage.records import Instance
+from storage.manifest import describe_samples, encode_manifest
+from storage.payloads import Payload
+from storage.records import Instance, Stage
 from storage.shards import iterate, pack
+from storage.store import Store
 from storage.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary("miniature")
@@ -284,3 +289,35 @@ def test_a_million_samples_are_remembered_in_little_memory():
     assert len(seen._bits["0badcafe"]) <= 125_000
     with pytest.raises(DataError, match="another tar"):
         seen.add("0badcafe00000007", "y")
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_a_dataset_on_a_disk_and_in_an_object_store_gives_the_same(
+    place, sample, plan_of, tmp_path, monkeypatch
+):
+    with serve_bucket() as server:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_REGION": "eu-central-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        root = "s3://bucket/d" if place == "s3" else tmp_path / "d"
+        store = Store.create(root, {"plan": {"vocabulary": "miniature"}, "min_yield": 0})
+        samples = [with_objects(sample, index, "cat", "bus") for index in range(2)]
+        plan = plan_of(samples)
+        names = {each.class_id: each.name for each in VOCABULARY}
+        rows = describe_samples(plan, names, samples=samples, dropped=[])
+        payload = Payload(pack(samples), encode_manifest(rows))
+        store.commit(Stage.SHARDS, plan.name, "0" * 16, payload, Counts.of(2, 2, []))
+        exported = export_coco(committed_shards(store), ExportFacts.of(store), tmp_path / "out")
+    assert (exported.num_images, exported.num_annotations) == (2, 4)
+    assert len(list((tmp_path / "out/images").rglob("*.png"))) == 2
+
+
+def test_a_dataset_without_shards_has_nothing_to_export(tmp_path):
+    store = Store.create(tmp_path / "d", {"plan": {"vocabulary": "miniature"}})
+    with pytest.raises(InputError, match="0 committed shards of which none can be exported"):
+        committed_shards(store)
