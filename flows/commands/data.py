@@ -23,7 +23,7 @@ from models.loading import importing
 from storage.errors import InputError
 from storage.exit_codes import EXIT_WORK_LEFT
 
-ExportFormat = Literal["folders", "coco"]
+ExportFormat = Literal["label-maps", "coco"]
 
 
 @Parameter(name="*")
@@ -241,7 +241,7 @@ def export(
     *,
     dataset: Place,
     out: LocalPath,
-    format_: Annotated[ExportFormat, Parameter(name="--format")] = "folders",
+    format_: Annotated[ExportFormat, Parameter(name="--format")] = "label-maps",
     classes: str | None = None,
     images: Annotated[bool, Parameter(negative="--no-images")] = True,
     vocabulary: str | None = None,
@@ -251,10 +251,10 @@ def export(
     Args:
         dataset: Root of a dataset, or a folder of tars.
         out: The folder; an export of the same kind there goes on and follows the dataset.
-        format_: folders: images and 8-bit label maps of some classes; coco: all objects with their
+        format_: label-maps: images and 8-bit label maps of some classes; coco: all objects with their
             masks as COCO instances, and the images.
         classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
-            commas. For folders they have to be given; for others all classes are exported without.
+            commas. Label maps need them; coco has all classes without.
         images: Write the images of coco too.
         vocabulary: What the label maps index; only needed for a folder of tars.
     """
@@ -264,10 +264,10 @@ def export(
         export_coco_locally(dataset, out, console, classes, vocabulary, images=images)
         return
     if classes is None:
-        message = "--classes is missing: folders are of some classes, name a benchmark or classes"
+        message = "label maps need --classes, such as voc20 or names between commas"
         raise InputError(message)
     if not images:
-        message = "--no-images goes with --format coco: folders are made of images"
+        message = "--no-images goes with --format coco: label maps come with their images"
         raise InputError(message)
     from flows.local_steps import export_locally
 
