@@ -251,8 +251,8 @@ def export(
     Args:
         dataset: Root of a dataset, or a folder of tars.
         out: The folder; an export of the same kind there goes on and follows the dataset.
-        format_: label-maps: images and 8-bit label maps of some classes; coco: all objects with their
-            masks as COCO instances, and the images.
+        format_: label-maps: images and 8-bit label maps of some classes; coco: all objects with
+            their masks as COCO instances, and the images.
         classes: voc20, coco80, coco_stuff, cityscapes, context59, miniature, or names between
             commas. Label maps need them; coco has all classes without.
         images: Write the images of coco too.
