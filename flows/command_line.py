@@ -14,14 +14,32 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from flows.commands import care, curation, data, inspection, operations, segmentation, training
+from flows.commands import (
+    care,
+    curation,
+    data,
+    inspection,
+    operations,
+    publishing,
+    segmentation,
+    training,
+)
 from flows.commands.app import app, errors
 from flows.terminal import OneLine, printable
 from storage.errors import AwaitedError, EngineError
 from storage.exit_codes import EXIT_FAULT, EXIT_INPUT, EXIT_WORK_LEFT, exit_code
 from storage.files import NO_SPACE
 
-SUBJECTS = (data, care, curation, training, segmentation, inspection, operations)
+SUBJECTS = (
+    data,
+    care,
+    curation,
+    training,
+    segmentation,
+    inspection,
+    publishing,
+    operations,
+)
 """The modules whose import adds the commands to the application."""
 
 _log = logging.getLogger(__name__)

@@ -29,13 +29,13 @@ task_categories:
 - image-segmentation
 tags:
 - synthetic
-- webdataset
+- {kind}
 - counterfactual
 configs:
 - config_name: default
   data_files:
   - split: train
-    path: data/*.tar
+    path: data/*.{suffix}
 ---
 """
 
@@ -68,6 +68,21 @@ A pixel of `mask.png` is `class id + 1`, 0 is background, 65535 is to be ignored
 has a row for every planned sample, also for those that were dropped, and why.
 """
 
+_LOADING_TABLES = """\
+## How to read it
+
+```python
+import datasets, numpy as np
+for sample in datasets.load_dataset("{repository}", split="train"):
+    image, twin = sample["image"], sample["counterfactual"]
+    labels, about = np.array(sample["mask"]), sample["instances"]
+```
+
+A pixel of `mask` is `class id + 1`, 0 is background, 65535 is to be ignored. `class_ids` and
+`class_names` are of the classes in the mask. `instances` are the single objects: `rle` is COCO's
+compressed run lengths (column by column, `height` x `width`), before overlaps are resolved.
+"""
+
 # what a part of the spec is called that names its model: with its revision, or as a digest
 _MODEL_FIELDS = ("model", "weights", "templates")
 
@@ -85,6 +100,12 @@ them: read their licences before sharing the dataset, and add a `license` field 
 header of the copy that you publish. The engine that made it is Apache-2.0.
 """
 
+_PUBLISHED_TERMS = """\
+## Licences
+
+Texts, images and masks are outputs of the models named above, whose terms apply to them. The
+licence in this card's header is what the publisher says of this copy.
+"""
 
 _MAX_REASONS = 8
 """Reasons that the card names."""
@@ -147,7 +168,41 @@ def render_card(store: Store, *, with_cost: bool = True) -> str:
         _models(store.spec),
         _LICENCES,
     )
-    return _FRONT_MATTER + "\n" + "\n".join(part for part in parts if part)
+    return _front_matter("webdataset", "tar") + "\n" + "\n".join(part for part in parts if part)
+
+
+def render_published_card(store: Store, repository: str, licence: str = "") -> str:
+    """Write the card of a copy of a dataset as Parquet files, such as one on a hub.
+
+    Samples that are left out are not in it, and what it cost is nobody else's affair; all else is
+    what the dataset's card says.
+
+    Args:
+        store: The dataset.
+        repository: How readers name the copy.
+        licence: What the header says of it; nothing if that is not known.
+    """
+    commits = [commit for _, commit in sorted(store.log.shards().items())]
+    outcomes, damaged = _outcomes(store, commits)
+    missing = sum(sum(each.values()) for each in count_excluded(store).values())
+    note = f"{missing} of these samples were left out afterwards, and are not here.\n"
+    parts = (
+        _summary(store.status()),
+        note if missing else "",
+        _named(damaged),
+        _LOADING_TABLES.replace("{repository}", repository),
+        _classes(outcomes),
+        _models(store.spec),
+        _PUBLISHED_TERMS if licence else _LICENCES,
+    )
+    head = _front_matter("parquet", "parquet")
+    if licence:
+        head = head.replace("---\n", f"---\nlicense: {licence}\n", 1)
+    return head + "\n" + "\n".join(part for part in parts if part)
+
+
+def _front_matter(kind: str, suffix: str) -> str:
+    return _FRONT_MATTER.replace("{kind}", kind).replace("{suffix}", suffix)
 
 
 def _outcomes(
@@ -330,15 +385,20 @@ def _classes(outcomes: Mapping[str, ClassOutcomes]) -> str:
 
 def _models(spec: dict[str, Any]) -> str:
     lines = ["## How it was made", "", "| part | model |", "|---|---|"]
-    for part, section in _sections(spec):
-        for field in _MODEL_FIELDS:
-            if isinstance(section.get(field), str):
-                revision = section.get("revision")
-                lines.append(f"| {part} | {section[field]}{f'@{revision}' if revision else ''} |")
+    lines += [f"| {part} | {model} |" for part, model in named_models(spec)]
     settings = yaml.safe_dump(spec, sort_keys=True, allow_unicode=True, width=100)
     return "\n".join([*lines, "", "Everything that the samples depend on:", ""]) + (
         f"\n```yaml\n{settings}```\n"
     )
+
+
+def named_models(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every part of a specification that names a model, with that and its revision."""
+    for part, section in _sections(spec):
+        for field in _MODEL_FIELDS:
+            if isinstance(section.get(field), str):
+                revision = section.get("revision")
+                yield part, f"{section[field]}{f'@{revision}' if revision else ''}"
 
 
 def _sections(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
