@@ -14,7 +14,7 @@ from storage.checks import read_whole
 from storage.commits import ClassOutcomes, Commit
 from storage.corrections import count_corrected
 from storage.errors import DataError, InputError
-from storage.exclusions import count_reasons
+from storage.exclusions import count_excluded, count_reasons
 from storage.layout import CARD_PATH
 from storage.manifest import count_outcomes
 from storage.spending import add_up, spending_notes, spending_rows
