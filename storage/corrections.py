@@ -1,17 +1,14 @@
 """Corrections: masks of finished samples that people have drawn anew, and who did.
 
-A tar never changes, so a corrected mask is kept beside it, as `storage.exclusions` keeps what is
-left out: every act is a file of its own that is written once and never changed, one sample a line.
-Undoing is an act too, and the last line about a sample counts. A correction names the digests of
-the image and the mask that it was made for, and counts for these alone.
-
-    <root>/.engine/corrections/<six digits>-<16 hex>.jsonl    an act: its number, and its digest
+A tar never changes, so a corrected mask is kept beside it, by acts (`storage.acts`) in
+`.engine/corrections`, as `storage.exclusions` keeps what is left out. Undoing is an act too, and
+the last line about a sample counts. A correction names the digests of the image and the mask that
+it was made for, and counts for these alone.
 """
 
 import dataclasses
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -20,27 +17,22 @@ import numpy as np
 from jaxtyping import Bool, UInt16
 from pydantic import AwareDatetime, Field, model_validator
 
+from storage.acts import ActFolder
 from storage.codecs import decode_rle, encode_label_map
 from storage.commits import Commit
 from storage.errors import DataError, InputError
-from storage.identity import canonical_json, digest
+from storage.identity import digest
 from storage.labelled_images import LabelledImage
 from storage.layout import CORRECTION_FOLDER
 from storage.manifest import ManifestRow
 from storage.objects import ObjectStore
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance, Record, read_record
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance, Record
 from storage.shards import Sample, iterate
 from storage.store import Store
 
 __all__ = ["CorrectedObject", "Correction", "read_corrections"]
 
 PictureT = TypeVar("PictureT", Sample, LabelledImage)
-
-_NAME = re.compile(r"(\d{6,})-([0-9a-f]{16})\.jsonl")
-_RESTORE = (
-    "restore it from a copy of your own; 'magicseg verify --repair' puts it aside, and the masks "
-    "that it corrected are those of the tars again"
-)
 
 
 class CorrectedObject(Record, frozen=True):
@@ -125,13 +117,17 @@ class Correction(Record, frozen=True):
         return labels
 
 
+CORRECTIONS = ActFolder(CORRECTION_FOLDER, Correction)
+"""Where they lie."""
+
+
 def read_corrections(objects: ObjectStore) -> list[Correction]:
     """Read all that was ever said of masks, in the order in which it was.
 
     Raises:
         DataError: A file is damaged; names it.
     """
-    return [line for path in objects.paths(CORRECTION_FOLDER) for line in _read(objects, path)]
+    return CORRECTIONS.read(objects)
 
 
 def current_corrections(objects: ObjectStore) -> dict[str, Correction]:
@@ -142,20 +138,6 @@ def current_corrections(objects: ObjectStore) -> dict[str, Correction]:
     """
     words = {line.key: line for line in read_corrections(objects)}
     return {key: line for key, line in sorted(words.items()) if line.act == "correct"}
-
-
-def append_corrections(objects: ObjectStore, lines: Sequence[Correction]) -> None:
-    """Say something of masks: one act, all of it or nothing of it. Durable.
-
-    Args:
-        objects: The dataset.
-        lines: At least one.
-    """
-    data = b"".join(canonical_json(line) + b"\n" for line in lines)
-    sha256 = hashlib.sha256(data).hexdigest()[:16]
-    found = (_NAME.fullmatch(each.rpartition("/")[2]) for each in objects.paths(CORRECTION_FOLDER))
-    number = max((int(match[1]) for match in found if match), default=0) + 1
-    objects.write_new(f"{CORRECTION_FOLDER}/{number:06d}-{sha256}.jsonl", data)
 
 
 def undo_corrections(store: Store, keys: Sequence[str], *, who: str, why: str) -> int:
@@ -184,7 +166,7 @@ def undo_corrections(store: Store, keys: Sequence[str], *, who: str, why: str) -
     at = datetime.now(UTC)
     wanted = list(dict.fromkeys(keys))
     lines = [Correction(key=k, act="undo", who=who, at=at, tool="", why=why) for k in wanted]
-    append_corrections(store.objects, lines)
+    CORRECTIONS.append(store.objects, lines)
     return len(lines)
 
 
@@ -238,38 +220,6 @@ def stale_corrections(store: Store) -> Iterator[tuple[str, str]]:
         for row, line in _of_shard(store, shard.commit, words):
             if not _fits(line, row):
                 yield line.key, _stale(line)
-
-
-def damaged_corrections(objects: ObjectStore) -> list[tuple[str, str]]:
-    """Paths of files that cannot be read, each with what is wrong."""
-    found: list[tuple[str, str]] = []
-    for path in objects.paths(CORRECTION_FOLDER):
-        try:
-            _read(objects, path)
-        except DataError as error:
-            found.append((path, str(error)))
-    return found
-
-
-def carry_corrections(
-    source: ObjectStore, target: ObjectStore, rename: Callable[[str], str]
-) -> int:
-    """Say of a copy what was said of its source, unless it has been said there before.
-
-    Args:
-        source: The dataset that was copied.
-        target: The copy.
-        rename: Gives the key that a sample has there.
-
-    Returns:
-        How many lines were new.
-    """
-    known = set(read_corrections(target))
-    lines = (each.model_copy(update={"key": rename(each.key)}) for each in read_corrections(source))
-    new = [line for line in lines if line not in known]
-    if new:
-        append_corrections(target, new)
-    return len(new)
 
 
 def content_digest(
@@ -369,15 +319,6 @@ def _stale(line: Correction) -> str:
         f"the correction of sample {line.key} ({line.who}, {line.at.date()}) was made for other "
         "pictures than the tar has now"
     )
-
-
-def _read(objects: ObjectStore, path: str) -> list[Correction]:
-    match = _NAME.fullmatch(path.rpartition("/")[2])
-    data = objects.read(path)
-    if match is None or _sha256(data)[:16] != match[2]:
-        message = f"{path} is not what was written: its name does not have its digest; {_RESTORE}"
-        raise DataError(message)
-    return [read_record(Correction, line, path, way_out=_RESTORE) for line in data.splitlines()]
 
 
 def _sha256(data: bytes) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from storage.card import write_card
 from storage.checks import read_whole
 from storage.commits import Commit
-from storage.corrections import carry_corrections
+from storage.corrections import CORRECTIONS
 from storage.errors import DataError, InputError
 from storage.exclusions import EXCLUSIONS
 from storage.identity import digest
@@ -81,9 +81,8 @@ def merge_datasets(
                 continue
             shards, samples = shards + 1, samples + shard.samples
             added += _copy(store, shard.commit, target)
-        for acts in (EXCLUSIONS, MARKS):
+        for acts in (EXCLUSIONS, MARKS, CORRECTIONS):
             acts.carry(store.objects, target.objects, _key_in_merge(store))
-        carry_corrections(store.objects, target.objects, _key_in_merge(store))
         _log.info("%s: %d shards so far, %d of them new", store.root, shards, added)
     write_card(target)
     return MergeSummary(shards=shards, samples=samples, added=added, left_out=left_out)

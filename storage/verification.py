@@ -18,7 +18,7 @@ from storage.codecs import decode_image, decode_label_map
 from storage.commit_log import BadRecord, record_path
 from storage.commits import Commit
 from storage.corrections import (
-    damaged_corrections,
+    CORRECTIONS,
     stale_corrections,
     undo_corrections,
     undo_hint,
@@ -268,27 +268,19 @@ def _check_answers(store: Store) -> Iterator[_Damage]:
 
 
 def _check_acts(store: Store) -> Iterator[_Damage]:
-    acts = (*EXCLUSIONS.damaged(store.objects), *MARKS.damaged(store.objects))
-    for path, problem in acts:
-        yield _Damage(
-            Finding(path=path, problem=problem, way_out=_REPAIR),
-            lambda path=path, problem=problem: _put_file_aside(store, path, problem),
-        )
+    for acts in (EXCLUSIONS, MARKS, CORRECTIONS):
+        for path, problem in acts.damaged(store.objects):
+            yield _Damage(
+                Finding(path=path, problem=problem, way_out=_REPAIR),
+                lambda path=path, problem=problem: _put_file_aside(store, path, problem),
+            )
 
 
 def _check_corrections(store: Store) -> Iterator[_Damage]:
-    damaged = damaged_corrections(store.objects)
-    for path, problem in damaged:
-        yield _Damage(
-            Finding(path=path, problem=problem, way_out=_REPAIR),
-            lambda path=path, problem=problem: _put_file_aside(store, path, problem),
-        )
-    if damaged:
-        return  # what holds is not known before they are put aside
     try:
         stale = list(stale_corrections(store))
     except DataError:
-        return  # a damaged manifest is told by the check of its shard
+        return  # a damaged act or manifest is told by the check of these
     for key, problem in stale:
         yield _Damage(
             Finding(path=CORRECTION_FOLDER, problem=problem, way_out=undo_hint(store.root, key)),

@@ -10,9 +10,9 @@ from jaxtyping import Bool, UInt16
 
 from storage.codecs import encode_rle
 from storage.corrections import (
+    CORRECTIONS,
     CorrectedObject,
     Correction,
-    append_corrections,
     correct,
     current_corrections,
     require_reason,
@@ -90,7 +90,7 @@ def import_masks(store: Store, file: Path, *, who: str, why: str) -> ImportedMas
             )
         )
     if lines:
-        append_corrections(store.objects, lines)
+        CORRECTIONS.append(store.objects, lines)
     keys = tuple(line.key for line in lines)
     return ImportedMasks(tool=tool, corrected=keys, unchanged=len(by_key) - len(keys))
 

@@ -11,6 +11,7 @@ from labelled_datasets import HEIGHT, VOCABULARY, WIDTH, commit_samples, key_of
 from storage.card import is_current, render_card, write_card
 from storage.codecs import decode_label_map
 from storage.corrections import (
+    CORRECTIONS,
     count_corrected,
     current_corrections,
     read_corrections,
@@ -206,9 +207,7 @@ def test_a_merge_has_the_corrections_of_its_sources(store, corrected, tmp_path):
 def test_a_correction_for_other_pictures_is_told_and_undone_by_repair(store, corrected):
     import_masks(store, corrected("cvat")[0], **ME)
     (line,) = read_corrections(store.objects)
-    from storage.corrections import append_corrections
-
-    append_corrections(store.objects, [line.model_copy(update={"image_sha256": "0" * 64})])
+    CORRECTIONS.append(store.objects, [line.model_copy(update={"image_sha256": "0" * 64})])
     with pytest.raises(DataError, match=r"made for other pictures.*corrections undo"):
         find_shards(store.root)
     (found,) = [each for each in verify_records(store) if each.path == CORRECTION_FOLDER]
