@@ -110,10 +110,11 @@ def serve_student(
     """
     from contextlib import closing
 
-    from flows.student_page.server import Address, quiet_gradio, serve
+    from flows.page_addresses import PageAddress
+    from flows.student_page.server import quiet_gradio, serve
     from storage.documents import nest, read_assignments
 
-    address = Address(host, port)
+    address = PageAddress(host, port)
     settings = nest(read_assignments(set_))
     with closing(address.listen()) as listening, quiet_gradio() as folder:
         if not address.is_loopback:

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from flows.explorer.curation import Change
 from flows.explorer.descriptions import picture_type
-from flows.explorer.explorer import IGNORED, Explorer
+from flows.explorer.explorer import IGNORED_PIXELS, Explorer
 from storage.errors import EngineError, InputError, TransientError
 
 _PAGES = files("flows.explorer").joinpath("pages")
@@ -29,7 +29,7 @@ _KEPT = {"cache-control": "private, max-age=3600"}
 _Question = Annotated[str, Query(max_length=16_000)]
 _Start = Annotated[int, Query(ge=0, lt=2**40)]
 _Count = Annotated[int, Query(ge=1, le=500)]
-_ClassName = Annotated[str, Query(pattern=f"^([0-9]{{1,5}}|{IGNORED})$")]
+_ClassName = Annotated[str, Query(pattern=f"^([0-9]{{1,5}}|{IGNORED_PIXELS})$")]
 
 
 def make_application(explorer: Explorer) -> FastAPI:

@@ -18,7 +18,7 @@ from storage.stored_samples import SampleReader, StoredSample
 MOST_LISTED = 500
 """Samples that are listed at one time."""
 
-IGNORED = "ignored"
+IGNORED_PIXELS = "ignored"
 """What the mask of ignored pixels is called; others are called by their class's number."""
 
 
@@ -132,13 +132,13 @@ class Explorer:
 
         Args:
             key: Of the sample.
-            name: Number of a class, or `IGNORED`.
+            name: Number of a class, or `IGNORED_PIXELS`.
 
         Raises:
             DataError: The mask cannot be read.
             InputError: There is no such sample any more.
         """
-        class_id = None if name == IGNORED else int(name)
+        class_id = None if name == IGNORED_PIXELS else int(name)
         stored, _ = self._read(key)
         mask = stored.mask(class_id)
         return b"" if mask is None else mask_picture(mask, class_id)

@@ -2,12 +2,10 @@
 
 import logging
 import os
-import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import uvicorn
@@ -15,7 +13,7 @@ import uvicorn
 from flows.explorer.application import make_application
 from flows.explorer.explorer import Explorer
 from flows.explorer.guard import Guard
-from storage.errors import InputError
+from flows.page_addresses import PageAddress
 from storage.store import Store
 
 _HOST = "127.0.0.1"
@@ -38,7 +36,7 @@ def explore(root: str, *, port: int, browser: bool, say: Callable[[str], None]) 
     for problem in explorer.refresh()["problems"]:
         say(f"not shown: {problem}")
     guard = Guard(make_application(explorer))
-    with _listening(port) as listener:
+    with PageAddress(_HOST, port).listen() as listener:
         origin = f"http://{_HOST}:{listener.getsockname()[1]}"
         say(f"exploring {root} at {origin}/{guard.token}/ - stop it with Ctrl-C")
         if browser and _has_window():
@@ -69,19 +67,3 @@ def _has_window() -> bool:
     if sys.platform != "linux":
         return True
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
-
-
-@contextmanager
-def _listening(port: int) -> Generator[socket.socket]:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((_HOST, port))
-            listener.listen()
-        except OSError as error:
-            message = (
-                f"port {port} cannot be listened on ({error.strerror}): give another one with "
-                "--port, or 0 for any that is free"
-            )
-            raise InputError(message) from error
-        yield listener

@@ -1,16 +1,15 @@
 """Serves the page of a student until it is interrupted."""
 
-import ipaddress
 import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
+from flows.page_addresses import PageAddress
 from storage.errors import InputError
 
 INSTALL_APP = "pip install 'magicseg-engine[app]'"
@@ -26,68 +25,7 @@ _QUIET = {
 _FONTS = ("system-ui", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "monospace")
 _PATIENCE_SECONDS = 1
-_LINE = 16
 _STYLE = Path(__file__).with_name("data") / "page.css"
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where the page is served.
-
-    Attributes:
-        host: Interface: a name, or a number of IPv4 or IPv6.
-        port: Its port; 0 takes a free one.
-    """
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether this machine alone can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Host names that a browser may call it by; empty for any."""
-        if not self.is_loopback:
-            return frozenset()
-        return frozenset({self.host, "localhost", "127.0.0.1", "::1"})
-
-    def listen(self) -> socket.socket:
-        """Take the port.
-
-        Raises:
-            InputError: If it is taken, or the host is none of this machine's.
-        """
-        try:
-            family, kind, _, _, place = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            found = socket.socket(family, kind)
-        except OSError as error:
-            message = (
-                f"{self.host!r} is no interface of this machine ({error.strerror or error}): give "
-                "another --host"
-            )
-            raise InputError(message) from error
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(place)
-            found.listen(_LINE)
-        except OSError as error:
-            found.close()
-            message = (
-                f"port {self.port} of {self.host} cannot be taken ({error.strerror}): give another "
-                "--port, or 0 for a free one"
-            )
-            raise InputError(message) from error
-        return found
 
 
 @contextmanager
@@ -125,14 +63,14 @@ class ServedPage(Protocol):
 
 
 def serve(
-    page: ServedPage, address: Address, listening: socket.socket, tell: Callable[[str], None]
+    page: ServedPage, address: PageAddress, listening: socket.socket, tell: Callable[[str], None]
 ) -> None:
     """Serve a page until an interruption; inside `quiet_gradio`.
 
     Args:
         page: The page.
         address: Where.
-        listening: What `Address.listen` gave.
+        listening: What `PageAddress.listen` gave.
         tell: Told where the page is, once it can be reached.
 
     Raises:
@@ -145,7 +83,7 @@ def serve(
     _run(application, listening, page.leave)
 
 
-def _application(blocks: Any, address: Address) -> Any:
+def _application(blocks: Any, address: PageAddress) -> Any:
     import gradio
     from fastapi import FastAPI
     from gradio.themes import Default

@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_is_told(tmp_path, run, store):
         port = taken.getsockname()[1]
         code, out, err = run("explore", tmp_path / "d", "--no-browser", "--port", port)
     assert (code, out) == (2, "")
-    assert f"port {port} cannot be listened on" in err
+    assert f"port {port} of 127.0.0.1 cannot be taken" in err
     assert "--port" in err
 
 

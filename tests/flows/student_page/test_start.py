@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from flows.page_addresses import PageAddress
 from flows.student_page.opening import open_page
-from flows.student_page.server import Address
 from runs import write_run
 from storage.errors import InputError
 
@@ -77,5 +77,5 @@ def test_a_closed_set_run_has_no_page(run, tmp_path):
     ],
 )
 def test_loopback_is_this_machine_alone(host, loopback):
-    assert Address(host, 1).is_loopback == loopback
-    assert bool(Address(host, 1).names) == loopback
+    assert PageAddress(host, 1).is_loopback == loopback
+    assert bool(PageAddress(host, 1).names) == loopback
