@@ -35,7 +35,7 @@ from storage.records import Record, read_object, read_record
 from storage.sample_keys import UniqueKeys
 from storage.vocabulary import Vocabulary
 
-__all__ = ["ExportedDocument", "SourceShard", "export_document", "read_exported_document"]
+__all__ = ["ExportedDocument", "export_document", "read_exported_document"]
 
 EXPORT_FILE = "export.json"
 CARD_FILE = "DATASET_CARD.md"
