@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -28,6 +29,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+
+# A shell ignores interrupts in what it starts in the background, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine that only checks; new ones where people work.
 settings.register_profile("engine", max_examples=50, deadline=None, derandomize="CI" in os.environ)

@@ -7,6 +7,7 @@ and only as many shards are opened as the sheet needs.
 
 import colorsys
 import io
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -344,9 +345,9 @@ def cut_text(
     """As much of a text as fits on a line."""
     if draw.textlength(text, font) <= width:
         return text
-    while text and draw.textlength(text + "...", font) > width:
-        text = text[:-1]
-    return text.rstrip() + "..."
+    lengths = range(1, len(text) + 1)  # a long text is measured a few times, not once a letter
+    fits = bisect_right(lengths, width, key=lambda n: draw.textlength(f"{text[:n]}...", font))
+    return text[:fits].rstrip() + "..."
 
 
 def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:

@@ -6,7 +6,6 @@ import signal
 import threading
 
 import pytest
-from pycocotools.coco import COCO
 
 from hub_server import TOKEN, serve_hub
 from storage.commits import Counts
@@ -103,17 +102,3 @@ def test_a_dry_push_lists_and_sends_nothing(hub, login, grown, run):
     assert all(each["size"] > 0 for each in plan["send"])
     assert (plan["exists"], hub.repositories, hub.objects) == (False, {}, {})
     assert {method for method, _ in hub.requests} == {"GET"}
-
-
-def test_a_dataset_is_exported_as_coco_without_what_was_left_out(grown, type_line, tmp_path):
-    root, out = grown(3), tmp_path / "out"
-    code, said = type_line("export", "--dataset", root, "--format", "coco", "--out", out)
-    assert code == 0, said
-    coco = COCO(str(out / "annotations/instances.json"))
-    assert len(coco.imgs) == 3
-    bad = "0badcafe00000001"
-    assert type_line("exclusions", "add", root, bad, "--why", "two cats")[0] == 0
-    assert type_line("export", "--dataset", root, "--format", "coco", "--out", out)[0] == 0
-    kept = json.loads((out / "annotations/instances.json").read_text())["images"]
-    assert [each["key"] for each in kept] == ["0badcafe00000000", "0badcafe00000002"]
-    assert all(each["image_id"] in coco.imgs for each in coco.anns.values())
