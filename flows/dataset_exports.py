@@ -4,19 +4,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from models.outlines import outline
 from storage.errors import InputError
 from storage.exports.coco import CocoForm
 from storage.exports.cvat import CvatForm
 from storage.exports.documents import ExportedDocument, export_document
+from storage.exports.fiftyone import FiftyOneForm
 from storage.exports.forms import DocumentForm, export_facts
 from storage.exports.label_studio import LabelStudioForm
 from storage.exports.source_shards import SourceShard
+from storage.exports.yolo import YoloForm
 from storage.imports import read_import
 from storage.paths import local_path
 from storage.vocabulary import load_vocabulary
 from training.data import find_shards
 
-DocumentFormat = Literal["coco", "label-studio", "cvat"]
+DocumentFormat = Literal["coco", "yolo", "fiftyone", "label-studio", "cvat"]
 
 
 def export_as(
@@ -46,6 +49,8 @@ def export_as(
     classes = load_vocabulary(vocabulary)
     forms: dict[DocumentFormat, Callable[[], DocumentForm]] = {
         "coco": lambda: CocoForm(classes),
+        "yolo": lambda: YoloForm(classes, outline),
+        "fiftyone": lambda: FiftyOneForm(classes),
         "label-studio": lambda: LabelStudioForm(classes, out.absolute().name),
         "cvat": lambda: CvatForm(classes),
     }

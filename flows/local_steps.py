@@ -45,7 +45,6 @@ from models.labelling.attention.affinity_config import AffinityRecord
 from storage.errors import InputError
 from storage.exports.closed_sets import resolve_closed_set
 from storage.exports.folders import ExportedSet
-from storage.exports.sample_folders import ExportedSamples
 from storage.layout import ENGINE_FOLDER, SPEC_PATH
 from storage.locks import hold_folder, refuse_other_files
 from storage.objects import open_objects
@@ -54,7 +53,6 @@ from storage.vocabulary import load_vocabulary
 from tasks.affinities import AffinityJob, AffinityTraining
 from tasks.closed_sets import export_dataset
 from tasks.resident import ResidentModels
-from tasks.sample_exports import export_all_samples
 from tasks.steps import ResultT, RunStep, StepOutcome
 from tasks.training import StudentTraining
 from training.data import find_shards
@@ -161,28 +159,6 @@ def export_locally(
         table.add_row(str(label), each, str(exported.samples_by_class.get(each, "-")))
     console.print(table)
     console.print(f"{exported.num_skipped} samples show no class of {classes}")
-    return exported
-
-
-def export_samples_locally(
-    dataset: str, form: str, vocabulary: str | None, out: Path, console: Console
-) -> ExportedSamples:
-    """Export all samples of a dataset in this process, and say what came out.
-
-    Raises:
-        DataError: A shard is damaged.
-        InputError: There is nothing to export, the vocabulary of a folder of tars is not given,
-            or the folder holds something else.
-        LeaseHeldError: Somebody else exports there.
-    """
-    known = load_vocabulary(vocabulary_of(dataset, vocabulary))
-    exported = export_all_samples(dataset, form, known, out)
-    table = Table("class", "samples")
-    for name, count in exported.samples_by_class.items():
-        table.add_row(name, str(count))
-    console.print(table)
-    counts = f"{exported.num_samples} samples with {exported.num_objects} masks in {out}"
-    console.print(f"{counts}; the tool is given {exported.document}", soft_wrap=True)
     return exported
 
 

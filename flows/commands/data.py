@@ -277,14 +277,12 @@ def export(
     if no_images and form in {"folders", "yolo", "fiftyone"}:
         message = f"--no-images means nothing for --format {form}"
         raise InputError(message)
-    from flows.local_steps import export_locally, export_samples_locally, vocabulary_of
+    from flows.local_steps import export_locally, vocabulary_of
 
     if form == "folders":
         export_locally(dataset, classes or "", vocabulary, out, console)
-    elif form == "yolo" or form == "fiftyone":
-        export_samples_locally(dataset, form, vocabulary, out, console)
-    else:
-        from flows.dataset_exports import export_as, print_export
+        return
+    from flows.dataset_exports import export_as, print_export
 
-        chosen = vocabulary_of(dataset, vocabulary)
-        print_export(export_as(dataset, form, chosen, out, images=not no_images), out, say)
+    chosen = vocabulary_of(dataset, vocabulary)
+    print_export(export_as(dataset, form, chosen, out, images=not no_images), out, say)

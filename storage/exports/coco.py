@@ -5,10 +5,10 @@ compressed run lengths, `categories`. A category's id is the class id + 1, whate
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from storage.exports.forms import Entries, ExportFacts, stable_id
+from storage.exports.forms import Entries, ExportFacts, laid_out, stable_id
 from storage.exports.regions import stored_regions
 from storage.picture_headers import image_size
 from storage.shards import Sample
@@ -29,11 +29,15 @@ class CocoForm:
     name = "coco"
     document = "instances.json"
     parts = ("images", "annotations")
-    separator = ",\n"
-    with_twins = True
+    folders = ("images", "counterfactuals")
+    is_numbered = True
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+
+    def file_names(self, key: str, suffix: str) -> tuple[str, ...]:
+        """Image and counterfactual of a sample."""
+        return f"{key}{suffix}", f"{key}{suffix}"
 
     def entries(self, sample: Sample, suffix: str) -> Entries:
         """An image, and an annotation for each stored object."""
@@ -65,10 +69,12 @@ class CocoForm:
             for number, each in enumerate(stored_regions(sample))
         ]
         lines = {"images": [_json(image)], "annotations": [_json(each) for each in annotations]}
-        return Entries(lines, len(annotations))
+        return Entries(lines, len(annotations), (sample.image_bytes, sample.counterfactual_bytes))
 
-    def texts(self, facts: ExportFacts) -> Sequence[str]:
-        """The beginning with the dataset's facts and all categories."""
+    def document_lines(
+        self, facts: ExportFacts, lists: Mapping[str, Iterator[str]]
+    ) -> Iterator[str]:
+        """The dataset's facts, images, annotations; all categories are in the beginning."""
         info = {
             "description": facts.description,
             "version": facts.dataset,
@@ -81,10 +87,12 @@ class CocoForm:
             for each in self._vocabulary
         ]
         head = f'{{"info":{_json(info)},\n"licenses":{_json(licences)},\n"categories":'
-        return f'{head}{_json(categories)},\n"images":[\n', '\n],\n"annotations":[\n', "\n]}\n"
+        first = f'{head}{_json(categories)},\n"images":[\n'
+        yield from laid_out((first, '\n],\n"annotations":[\n', "\n]}\n"), lists, ",\n")
 
-    def other_files(self) -> Mapping[str, str]:
+    def other_files(self, facts: ExportFacts) -> Mapping[str, str]:
         """None."""
+        del facts
         return {}
 
 

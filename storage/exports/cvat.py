@@ -5,7 +5,7 @@ lengths of the rows in it, the first run is of zeros.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 from xml.parsers import expat  # refuses nothing by itself: see _Reader
@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from storage.codecs import decode_rle
 from storage.errors import InputError
 from storage.exports.drawn_masks import DrawnRegion, DrawnSample
-from storage.exports.forms import Entries, ExportFacts, stable_id
+from storage.exports.forms import Entries, ExportFacts, laid_out, stable_id
 from storage.exports.label_studio import label_of
 from storage.exports.regions import IGNORED, shown_regions
 from storage.picture_headers import image_size
@@ -39,11 +39,15 @@ class CvatForm:
     name = "cvat"
     document = "annotations.xml"
     parts = ("images",)
-    separator = "\n"
-    with_twins = False
+    folders = ("images",)
+    is_numbered = True
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+
+    def file_names(self, key: str, suffix: str) -> tuple[str, ...]:
+        """The picture of a sample."""
+        return (f"{key}{suffix}",)
 
     def entries(self, sample: Sample, suffix: str) -> Entries:
         """An image with what the label map shows."""
@@ -63,19 +67,20 @@ class CvatForm:
         size = f'width="{width}" height="{height}"'
         head = f'<image id="{stable_id(sample.key)}" name={name} {size}>'
         line = f"{head}{''.join(masks)}</image>"
-        return Entries({"images": [line]}, len(masks))
+        return Entries({"images": [line]}, len(masks), (sample.image_bytes,))
 
-    def texts(self, facts: ExportFacts) -> Sequence[str]:
+    def document_lines(
+        self, facts: ExportFacts, lists: Mapping[str, Iterator[str]]
+    ) -> Iterator[str]:
         """The beginning with the dataset's facts."""
         description = escape(f"{facts.description}. {facts.licence}. Dataset {facts.dataset}")
         head = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
-        return (
-            f"{head}<meta><description>{description}</description></meta>\n",
-            "\n</annotations>\n",
-        )
+        first = f"{head}<meta><description>{description}</description></meta>\n"
+        yield from laid_out((first, "\n</annotations>\n"), lists, "\n")
 
-    def other_files(self) -> Mapping[str, str]:
+    def other_files(self, facts: ExportFacts) -> Mapping[str, str]:
         """The labels that the task needs, as CVAT's "Raw" tab takes them."""
+        del facts
         names = [each.name for each in self._vocabulary] + [IGNORED]
         return {"labels.json": json.dumps([{"name": each, "attributes": []} for each in names])}
 

@@ -1,6 +1,6 @@
-"""Export of shards as one document with pictures beside it: COCO, Label Studio, CVAT.
+"""Export of shards into a folder, in the form of a tool: one document, and files beside it.
 
-    images/<key>.jpg|png           as they are in the shards; counterfactuals/ likewise
+    <folder of the form>/<key>.*   files of each sample, such as its picture as it is in the shard
     <document>                     there only while the folder is whole
     DATASET_CARD.md                what the dataset is and on which terms
     export.json                    what the folder holds; removed first and written last
@@ -25,7 +25,7 @@ import numpy as np
 from storage.codecs import decode_image
 from storage.corrections import iterate_corrected
 from storage.errors import DataError, InputError
-from storage.exports.forms import DocumentForm, ExportFacts, stable_id
+from storage.exports.forms import DocumentForm, ExportFacts, card_text, stable_id
 from storage.exports.source_shards import SourceShard
 from storage.files import TEMP_SUFFIX, remove, sync_all, whole_file, write_whole
 from storage.identity import digest, refuse_drift
@@ -33,6 +33,7 @@ from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
 from storage.picture_headers import image_format
 from storage.records import Record, read_object, read_record
 from storage.sample_keys import UniqueKeys
+from storage.shards import Sample
 from storage.vocabulary import Vocabulary
 
 __all__ = ["ExportedDocument", "export_document", "read_exported_document"]
@@ -42,7 +43,6 @@ CARD_FILE = "DATASET_CARD.md"
 _OWN_FOLDER = ".export"
 _REQUEST_FILE = f"{_OWN_FOLDER}/request.json"
 _SHARD_FOLDER = f"{_OWN_FOLDER}/shards"
-_IMAGES, _TWINS = "images", "counterfactuals"
 _AGAIN = "remove it and export again"
 
 _log = logging.getLogger(__name__)
@@ -52,13 +52,13 @@ class ExportedDocument(Record, frozen=True):
     """What an export holds: the contents of ``export.json``."""
 
     form: str
-    """coco, label-studio or cvat."""
+    """What `--format` calls it."""
     document: str
     """Name of the document."""
     facts: ExportFacts
     """What it was made from."""
     images: bool
-    """Whether the pictures are there too."""
+    """Whether the files of single samples are there too."""
     num_samples: int
     """Exported samples."""
     num_regions: int
@@ -95,7 +95,7 @@ def export_document(
     *,
     images: bool = True,
 ) -> ExportedDocument:
-    """Export samples as one document, and their pictures.
+    """Export samples as one document, and files of each.
 
     Args:
         shards: The tars.
@@ -103,7 +103,7 @@ def export_document(
         vocabulary: What their class indices mean.
         facts: What the export says of its dataset.
         out: The folder; made if missing.
-        images: Whether pictures are written too.
+        images: Whether the files of single samples are written too.
 
     Returns:
         What the folder holds now: these shards, and nothing of others.
@@ -178,23 +178,27 @@ def _check_request(task: _Task) -> None:
 
 
 def _finished(task: _Task, named: dict[str, SourceShard]) -> dict[str, _ShardRecord]:
-    """The shards whose entries and pictures are all there and still the same, by name."""
+    """The shards whose entries and files are all there and still the same, by name."""
     folders = _folders(task)
-    present = {
-        folder: {each.name for each in (task.out / folder).glob("[!.]*")} for folder in folders
-    }
+    present = [{each.name for each in (task.out / own).glob("[!.]*")} for own in folders]
     done: dict[str, _ShardRecord] = {}
     for name, shard in named.items():
         place = _place(task.out, name)
         if not place.is_file():
             continue
         record = read_record(_ShardRecord, place.read_bytes(), str(place), way_out=_AGAIN)
-        pictures = {f"{key}{record.suffix}" for key in record.regions}
-        whole = all(present[folder].issuperset(pictures) for folder in folders)
+        wanted = _wanted(task, record)
+        whole = all(there >= names for there, names in zip(present, wanted, strict=True))
         parts = all(_entries(task.out, name, part).is_file() for part in task.form.parts)
         if record.identity == shard.content and whole and parts:
             done[name] = record
     return done
+
+
+def _wanted(task: _Task, record: _ShardRecord) -> list[set[str]]:
+    """Names of the files of a shard's samples, folder by folder."""
+    files = [task.form.file_names(key, record.suffix) for key in record.regions]
+    return [{each[at] for each in files} for at in range(len(_folders(task)))]
 
 
 def _strange(out: Path, known: Any) -> list[str]:
@@ -236,7 +240,7 @@ def _export_shard(shard: SourceShard, task: _Task, known: UniqueKeys) -> _ShardR
             for part, lines in entries.lines.items():
                 files[part].writelines(f"{line}\n" for line in lines)
             if task.images:
-                _write_pictures(task, sample, suffix)
+                _write_files(task, sample, suffix, entries.files)
             regions[sample.key] = entries.regions
             shown.update(sample.class_names)
     return _ShardRecord(
@@ -247,59 +251,65 @@ def _export_shard(shard: SourceShard, task: _Task, known: UniqueKeys) -> _ShardR
     )
 
 
-def _write_pictures(task: _Task, sample: Any, suffix: str) -> None:
-    """Copy the pictures as they are, but decode them first: others would meet the damage later."""
-    pictures = {_IMAGES: ("image", sample.image_bytes)}
-    if task.form.with_twins:
-        pictures[_TWINS] = ("counterfactual", sample.counterfactual_bytes)
-    for folder, (kind, data) in pictures.items():
-        decode_image(data, name=sample.member(kind))
-        write_whole(task.out / folder / f"{sample.key}{suffix}", data, durable=False)
+def _write_files(task: _Task, sample: Sample, suffix: str, files: Sequence[bytes]) -> None:
+    """Copy pictures as they are, but decode them first: others would meet the damage later."""
+    decode_image(sample.image_bytes, name=sample.member("image"))
+    decode_image(sample.counterfactual_bytes, name=sample.member("counterfactual"))
+    names = task.form.file_names(sample.key, suffix)
+    for folder, name, data in zip(task.form.folders, names, files, strict=True):
+        write_whole(task.out / folder / name, data, durable=False)
 
 
 def _finish(task: _Task, facts: ExportFacts, records: dict[str, _ShardRecord]) -> ExportedDocument:
     """Make the folder whole: no file but those of the records, the document, what it holds."""
     exported = _summary(task, facts, records)
-    for folder in _folders(task):
-        wanted = {f"{key}{each.suffix}" for each in records.values() for key in each.regions}
-        strays = [path for path in (task.out / folder).glob("*") if path.name not in wanted]
-        if strays:
-            _open_again(task)
-        for path in strays:
-            remove(path)
-    for path in sorted((task.out / _SHARD_FOLDER).glob("*.lines")):
-        if path.name.rpartition(".")[0].rpartition(".")[0] not in records:
-            remove(path)
-    if (
-        (task.out / EXPORT_FILE).is_file()
-        and (task.out / task.form.document).is_file()
-        and read_exported_document(task.out) == exported
-    ):
+    strays = _strays(task, records)
+    if not strays and _says(task, exported):
         return exported
     _open_again(task)
-    for name, text in {**task.form.other_files(), CARD_FILE: _card(facts)}.items():
+    for path in strays:
+        remove(path)
+    for name, text in {**task.form.other_files(facts), CARD_FILE: card_text(facts)}.items():
         write_whole(task.out / name, text.encode())
+    lists = {part: _lines(task.out, list(records), part) for part in task.form.parts}
     with (
         whole_file(task.out / task.form.document) as path,
         path.open("w", encoding="utf-8", newline="\n") as file,
     ):
-        file.writelines(_joined(task, facts, list(records)))
+        file.writelines(task.form.document_lines(facts, lists))
     write_whole(task.out / EXPORT_FILE, exported.model_dump_json(indent=1).encode())
     return exported
 
 
-def _joined(task: _Task, facts: ExportFacts, names: Sequence[str]) -> Iterator[str]:
-    """The document, line by line."""
-    first, *others = task.form.texts(facts)
-    yield first
-    for part, after in zip(task.form.parts, others, strict=True):
-        before = ""
-        for name in names:
-            with _entries(task.out, name, part).open(encoding="utf-8", newline="\n") as file:
-                for line in file:
-                    yield before + line.removesuffix("\n")
-                    before = task.form.separator
-        yield after
+def _says(task: _Task, exported: ExportedDocument) -> bool:
+    """Whether a finished folder says the same already, in its card too."""
+    others = task.form.other_files(exported.facts)
+    files = [task.form.document, EXPORT_FILE, CARD_FILE, *others]
+    return (
+        all((task.out / name).is_file() for name in files)
+        and read_exported_document(task.out) == exported
+        and (task.out / CARD_FILE).read_bytes() == card_text(exported.facts).encode()
+    )
+
+
+def _strays(task: _Task, records: dict[str, _ShardRecord]) -> list[Path]:
+    """Files that came of shards, or of samples, that are no longer exported."""
+    found: list[Path] = []
+    wanted = [_wanted(task, record) for record in records.values()]
+    for at, folder in enumerate(_folders(task)):
+        names = {name for each in wanted for name in each[at]}
+        there = sorted((task.out / folder).glob("*"))
+        found += [path for path in there if path.name not in names]
+    kept = {_entries(task.out, name, part) for name in records for part in task.form.parts}
+    lines = sorted((task.out / _SHARD_FOLDER).glob("*.lines"))
+    return [*found, *(path for path in lines if path not in kept)]
+
+
+def _lines(out: Path, names: Sequence[str], part: str) -> Iterator[str]:
+    """The entries of a list, of all shards."""
+    for name in names:
+        with _entries(out, name, part).open(encoding="utf-8", newline="\n") as file:
+            yield from (line.removesuffix("\n") for line in file)
 
 
 def _summary(task: _Task, facts: ExportFacts, records: dict[str, _ShardRecord]) -> ExportedDocument:
@@ -310,7 +320,8 @@ def _summary(task: _Task, facts: ExportFacts, records: dict[str, _ShardRecord]) 
     if not samples:
         message = f"none of the {len(records)} shards has a sample to export: generate some first"
         raise InputError(message)
-    _refuse_doubled_ids(records)
+    if task.form.is_numbered:
+        _refuse_doubled_ids(records)
     return ExportedDocument(
         form=task.form.name,
         document=task.form.document,
@@ -347,14 +358,8 @@ def _refuse_doubled_ids(records: dict[str, _ShardRecord]) -> None:
             raise DataError(message)
 
 
-def _card(facts: ExportFacts) -> str:
-    return facts.card or f"{facts.description}.\n\n{facts.licence}.\n"
-
-
 def _folders(task: _Task) -> tuple[str, ...]:
-    if not task.images:
-        return ()
-    return (_IMAGES, _TWINS) if task.form.with_twins else (_IMAGES,)
+    return task.form.folders if task.images else ()
 
 
 def _place(out: Path, name: str) -> Path:

@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from storage.errors import DataError
-from storage.exports.samples import DatasetWords, ExportedObject
+from storage.exports.exported_objects import ExportedObject, exported_objects
+from storage.exports.forms import Entries, ExportFacts, card_text, laid_out
 from storage.picture_headers import image_size
 from storage.shards import Sample
 from storage.vocabulary import Vocabulary
@@ -44,6 +45,8 @@ class FiftyOneForm:
 
     name = "fiftyone"
     document = "samples.json"
+    parts = ("samples",)
+    is_numbered = False
     folders = ("data", "fields/counterfactual")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -53,15 +56,14 @@ class FiftyOneForm:
         """Image and counterfactual of a sample."""
         return f"{key}{suffix}", f"{key}{suffix}"
 
-    def write(
-        self, sample: Sample, objects: Sequence[ExportedObject], suffix: str
-    ) -> tuple[tuple[bytes, ...], str]:
+    def entries(self, sample: Sample, suffix: str) -> Entries:
         """What a sample becomes.
 
         Raises:
             DataError: A mask has no pixel.
         """
         width, height = image_size(sample.image_bytes)
+        objects = exported_objects(sample)
         found = [self._detection(sample, number, each) for number, each in enumerate(objects)]
         document: dict[str, Any] = {
             "_id": _object_id(sample.key),
@@ -86,27 +88,26 @@ class FiftyOneForm:
             "masks": {"_cls": "Detections", "detections": found},
         }
         pictures = (sample.image_bytes, sample.counterfactual_bytes)
-        return pictures, json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        line = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        return Entries({"samples": [line]}, len(found), pictures)
 
-    def document_lines(self, words: DatasetWords, lines: Iterator[str]) -> Iterator[str]:
+    def document_lines(
+        self, facts: ExportFacts, lists: Mapping[str, Iterator[str]]
+    ) -> Iterator[str]:
         """`samples.json`, a sample a line."""
-        del words  # metadata.json has them
-        before = '{"samples":[\n'
-        for line in lines:
-            yield f"{before}{line}"
-            before = ",\n"
-        yield "\n]}\n"
+        del facts  # metadata.json has them
+        yield from laid_out(('{"samples":[\n', "\n]}\n"), lists, ",\n")
 
-    def other_files(self, words: DatasetWords) -> dict[str, str]:
+    def other_files(self, facts: ExportFacts) -> Mapping[str, str]:
         """`metadata.json`."""
         document = {
             "version": _VERSION,
             "media_type": "image",
             "tags": [],
             "info": {
-                "dataset": words.dataset,
+                "dataset": facts.dataset,
                 "vocabulary": self._vocabulary.name,
-                "card": words.card,
+                "card": card_text(facts),
             },
             "app_config": {
                 "_cls": "DatasetAppConfig",

@@ -1,6 +1,6 @@
-"""Forms: what an export as one document looks like, and what it says of its dataset."""
+"""Forms: what an export into a folder looks like, and what it says of its dataset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -43,17 +43,19 @@ class Entries:
     """What is written of a sample.
 
     Attributes:
-        lines: The entries of each list, without line breaks.
+        lines: The entries of each list of the document, without line breaks.
         regions: How many masks are in them.
+        files: The contents of its files, in the order of `DocumentForm.file_names`.
     """
 
     lines: Mapping[str, Sequence[str]]
     regions: int
+    files: tuple[bytes, ...]
 
 
 @runtime_checkable
 class DocumentForm(Protocol):
-    """How samples are written into one document."""
+    """How samples are written into a folder: one document, and files of each sample beside it."""
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class DocumentForm(Protocol):
 
     @property
     def document(self) -> str:
-        """Name of the document."""
+        """Name of the document, without which a tool takes nothing of the folder."""
         ...
 
     @property
@@ -71,31 +73,67 @@ class DocumentForm(Protocol):
         ...
 
     @property
-    def separator(self) -> str:
-        """What stands between two entries of a list."""
+    def folders(self) -> tuple[str, ...]:
+        """Folders that hold a file of each sample."""
         ...
 
     @property
-    def with_twins(self) -> bool:
-        """Whether counterfactual images are written too."""
+    def is_numbered(self) -> bool:
+        """Whether samples and masks have the numbers of `stable_id`."""
+        ...
+
+    def file_names(self, key: str, suffix: str) -> tuple[str, ...]:
+        """The files of a sample, one in each of `folders`.
+
+        Args:
+            key: Sample key.
+            suffix: Of its pictures, ``.jpg`` or ``.png``.
+        """
         ...
 
     def entries(self, sample: Sample, suffix: str) -> Entries:
         """What is written of a sample.
 
         Args:
-            sample: Its pictures are `images/<key><suffix>` and `counterfactuals/<key><suffix>`.
+            sample: Its files have the names of `file_names`.
             suffix: ``.jpg`` or ``.png``.
         """
         ...
 
-    def texts(self, facts: ExportFacts) -> Sequence[str]:
-        """What stands before the first list, between two, and after the last."""
+    def document_lines(
+        self, facts: ExportFacts, lists: Mapping[str, Iterator[str]]
+    ) -> Iterator[str]:
+        """The document, line by line.
+
+        Args:
+            facts: What it says of its dataset.
+            lists: All entries of each list, to be read one list after the other.
+        """
         ...
 
-    def other_files(self) -> Mapping[str, str]:
+    def other_files(self, facts: ExportFacts) -> Mapping[str, str]:
         """Further small files by name."""
         ...
+
+
+def laid_out(
+    texts: Sequence[str], lists: Mapping[str, Iterator[str]], separator: str
+) -> Iterator[str]:
+    """A document of lists.
+
+    Args:
+        texts: What stands before the first list, between two, and after the last.
+        lists: Their entries.
+        separator: What stands between two entries.
+    """
+    first, *others = texts
+    yield first
+    for entries, after in zip(lists.values(), others, strict=True):
+        before = ""
+        for entry in entries:
+            yield before + entry
+            before = separator
+        yield after
 
 
 def export_facts(root: str, vocabulary: Vocabulary) -> ExportFacts:
@@ -114,6 +152,11 @@ def export_facts(root: str, vocabulary: Vocabulary) -> ExportFacts:
     card = render_card(store, with_cost=False)
     dataset = store.specification.dataset_id
     return ExportFacts(dataset=dataset, vocabulary=vocabulary.name, card=card)
+
+
+def card_text(facts: ExportFacts) -> str:
+    """What an export's card says."""
+    return facts.card or f"{facts.description}.\n\n{facts.licence}.\n"
 
 
 def stable_id(*parts: str | int) -> int:

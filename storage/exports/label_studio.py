@@ -6,7 +6,7 @@ somebody submitted have annotations, of which the last one that was not cancelle
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -18,7 +18,7 @@ from storage.documents import explain
 from storage.errors import InputError
 from storage.exports.brush_rle import pack_brush, unpack_brush
 from storage.exports.drawn_masks import DrawnRegion, DrawnSample
-from storage.exports.forms import Entries, ExportFacts
+from storage.exports.forms import Entries, ExportFacts, laid_out
 from storage.exports.regions import IGNORED, shown_regions
 from storage.picture_headers import image_size
 from storage.shards import Sample
@@ -41,12 +41,16 @@ class LabelStudioForm:
     name = "label-studio"
     document = "tasks.json"
     parts = ("tasks",)
-    separator = ",\n"
-    with_twins = False
+    folders = ("images",)
+    is_numbered = True
 
     def __init__(self, vocabulary: Vocabulary, folder: str) -> None:
         self._vocabulary = vocabulary
         self._folder = folder
+
+    def file_names(self, key: str, suffix: str) -> tuple[str, ...]:
+        """The picture of a sample."""
+        return (f"{key}{suffix}",)
 
     def entries(self, sample: Sample, suffix: str) -> Entries:
         """A task, with what the label map shows as its prediction."""
@@ -77,15 +81,18 @@ class LabelStudioForm:
         }
         task = {"data": data, "predictions": [{"model_version": _MODEL, "result": result}]}
         line = json.dumps(task, ensure_ascii=False, separators=(",", ":"))
-        return Entries({"tasks": [line]}, len(result))
+        return Entries({"tasks": [line]}, len(result), (sample.image_bytes,))
 
-    def texts(self, facts: ExportFacts) -> Sequence[str]:
+    def document_lines(
+        self, facts: ExportFacts, lists: Mapping[str, Iterator[str]]
+    ) -> Iterator[str]:
         """A list of tasks has no room for facts: they are in the card beside it."""
         del facts
-        return "[\n", "\n]\n"
+        yield from laid_out(("[\n", "\n]\n"), lists, ",\n")
 
-    def other_files(self) -> Mapping[str, str]:
+    def other_files(self, facts: ExportFacts) -> Mapping[str, str]:
         """The labelling interface that the project needs."""
+        del facts
         labels = [each.name for each in self._vocabulary] + [IGNORED]
         lines = [f"    <Label value={quoteattr(name)}/>" for name in labels]
         view = [

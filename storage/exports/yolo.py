@@ -8,13 +8,14 @@ Source: https://docs.ultralytics.com/datasets/segment/. Nothing of that package 
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from storage.errors import DataError
-from storage.exports.samples import DatasetWords, ExportedObject
+from storage.exports.exported_objects import ExportedObject, exported_objects
+from storage.exports.forms import Entries, ExportFacts
 from storage.shards import Sample
 from storage.vocabulary import Vocabulary
 
@@ -44,7 +45,9 @@ class YoloForm:
 
     name = "yolo"
     document = "data.yaml"
+    parts = ()
     folders = ("images/train", "labels/train")
+    is_numbered = False
 
     def __init__(self, vocabulary: Vocabulary, outline: Outline) -> None:
         self._vocabulary = vocabulary
@@ -54,32 +57,33 @@ class YoloForm:
         """The picture and the polygons of a sample."""
         return f"{key}{suffix}", f"{key}.txt"
 
-    def write(
-        self, sample: Sample, objects: Sequence[ExportedObject], suffix: str
-    ) -> tuple[tuple[bytes, ...], str]:
+    def entries(self, sample: Sample, suffix: str) -> Entries:
         """What a sample becomes; it has no line in the document.
 
         Raises:
             DataError: A mask has no pixel.
         """
+        del suffix
         lines: list[str] = []
-        for each in objects:
+        for each in exported_objects(sample):
             if not each.mask.any():
                 message = f"{sample.member('json')} has an object without a pixel; {_VERIFY}"
                 raise DataError(message)
             lines.append(self._line(each))
-        return (sample.image_bytes, "".join(lines).encode()), ""
+        return Entries({}, len(lines), (sample.image_bytes, "".join(lines).encode()))
 
-    def document_lines(self, words: DatasetWords, lines: Iterator[str]) -> Iterator[str]:
+    def document_lines(
+        self, facts: ExportFacts, lists: Mapping[str, Iterator[str]]
+    ) -> Iterator[str]:
         """`data.yaml`: the paths, and every class of the vocabulary."""
-        del words, lines  # a sample is known by its files
+        del facts, lists  # a sample is known by its files
         yield _HEADER
         for number, each in enumerate(self._vocabulary):
             yield f"  {number}: {json.dumps(each.name, ensure_ascii=False)}\n"
 
-    def other_files(self, words: DatasetWords) -> dict[str, str]:
+    def other_files(self, facts: ExportFacts) -> Mapping[str, str]:
         """None."""
-        del words
+        del facts
         return {}
 
     def _line(self, each: ExportedObject) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from flows.dataset_exports import export_as
 from models.outlines import fill_outline
 from storage.codecs import decode_rle, encode_image, encode_label_map, encode_rle
 from storage.commits import Counts
@@ -23,7 +24,6 @@ from storage.records import Instance, PlannedSample, PlannedShard, Stage
 from storage.shards import Sample, iterate, pack
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
-from tasks.sample_exports import SAMPLE_FORMS, export_all_samples
 
 VOCABULARY = load_vocabulary("miniature")
 HEIGHT, WIDTH = 48, 64
@@ -128,10 +128,10 @@ def yolo_objects(out):
 
 def test_yolo_has_the_samples_objects_and_areas_of_the_manifest(store, tmp_path):
     out = tmp_path / "yolo"
-    exported = export_all_samples(store.root, "yolo", VOCABULARY, out)
+    exported = export_as(store.root, "yolo", "miniature", out)
     rows, found = rows_of(store), yolo_objects(out)
     assert found.keys() == rows.keys() == {p.stem for p in (out / "images/train").iterdir()}
-    assert (exported.num_samples, exported.num_objects) == (3, 6)
+    assert (exported.num_samples, exported.num_regions) == (3, 6)
     assert exported.samples_by_class == Counter(n for r in rows.values() for n in r.class_names)
     for key, row in rows.items():
         objects = found[key]
@@ -144,7 +144,7 @@ def test_yolo_has_the_samples_objects_and_areas_of_the_manifest(store, tmp_path)
 
 def test_yolo_s_polygons_cover_the_stored_masks(store, tmp_path):
     out = tmp_path / "yolo"
-    export_all_samples(store.root, "yolo", VOCABULARY, out)
+    export_as(store.root, "yolo", "miniature", out)
     found = yolo_objects(out)
     for sample in (s for shard in store.shards() for s in iterate(shard.path)):
         (_, ring), (_, parts) = found[sample.key]
@@ -156,7 +156,7 @@ def test_yolo_s_polygons_cover_the_stored_masks(store, tmp_path):
 
 def test_the_file_that_yolo_is_given_names_every_class(store, tmp_path):
     out = tmp_path / "yolo"
-    exported = export_all_samples(store.root, "yolo", VOCABULARY, out)
+    exported = export_as(store.root, "yolo", "miniature", out)
     document = yaml.safe_load((out / exported.document).read_text())
     assert document["names"] == {each.class_id: each.name for each in VOCABULARY}
     # Without `path` they are looked for beside the file.
@@ -166,18 +166,18 @@ def test_the_file_that_yolo_is_given_names_every_class(store, tmp_path):
 
 
 def test_names_that_yaml_would_take_for_something_else_stay_names():
-    from storage.exports.samples import DatasetWords
+    from storage.exports.forms import ExportFacts
     from storage.exports.yolo import YoloForm
 
     lvis = load_vocabulary("lvis1205")
     form = YoloForm(lvis, lambda mask: np.zeros((3, 2), np.int64))
-    text = "".join(form.document_lines(DatasetWords("", ""), iter(())))
+    text = "".join(form.document_lines(ExportFacts(vocabulary="lvis1205"), {}))
     assert list(yaml.safe_load(text)["names"].values()) == [each.name for each in lvis]
 
 
 def test_fiftyone_has_the_samples_objects_and_areas_of_the_manifest(store, tmp_path):
     out = tmp_path / "fiftyone"
-    export_all_samples(store.root, "fiftyone", VOCABULARY, out)
+    export_as(store.root, "fiftyone", "miniature", out)
     rows = rows_of(store)
     samples = json.loads((out / "samples.json").read_text())["samples"]
     assert {each["key"] for each in samples} == rows.keys()
@@ -192,28 +192,28 @@ def test_fiftyone_has_the_samples_objects_and_areas_of_the_manifest(store, tmp_p
         assert [d["area"] for d in objects] == [areas[class_id] for class_id in ids]
 
 
-@pytest.mark.parametrize("form", SAMPLE_FORMS)
+@pytest.mark.parametrize("form", ["yolo", "fiftyone"])
 def test_a_dataset_that_grew_keeps_what_was_exported_and_exclusions_hold(form, tmp_path):
     root, out = str(tmp_path / "d"), tmp_path / "out"
     store = commit(root, [0, 1])
-    before = export_all_samples(root, form, VOCABULARY, out)
+    before = export_as(root, form, "miniature", out)
     kept = {p: p.read_bytes() for p in out.rglob("*0.*") if p.parent.parent.name != ".export"}
     commit(root, [0, 1], [2])
-    after = export_all_samples(root, form, VOCABULARY, out)
+    after = export_as(root, form, "miniature", out)
     assert (before.num_samples, after.num_samples) == (2, 3)
     assert kept
     assert {p: p.read_bytes() for p in kept} == kept
     exclude_samples(store, [drawn(1).key], who="me", why="torn")
-    assert export_all_samples(root, form, VOCABULARY, out).num_samples == 2
+    assert export_as(root, form, "miniature", out).num_samples == 2
     assert not [path for path in out.rglob("*") if path.stem == drawn(1).key]
 
 
 def test_one_kind_of_export_in_a_folder(tmp_path):
     root = str(tmp_path / "d")
     commit(root, [0])
-    export_all_samples(root, "yolo", VOCABULARY, tmp_path / "out")
+    export_as(root, "yolo", "miniature", tmp_path / "out")
     with pytest.raises(InputError, match=r"holds another export: .*format"):
-        export_all_samples(root, "fiftyone", VOCABULARY, tmp_path / "out")
+        export_as(root, "fiftyone", "miniature", tmp_path / "out")
 
 
 @pytest.mark.skipif(
@@ -223,7 +223,7 @@ def test_one_kind_of_export_in_a_folder(tmp_path):
 def test_fiftyone_s_importer_reads_samples_masks_and_ids(tmp_path):
     root, out = str(tmp_path / "d"), tmp_path / "out"
     store = commit(root, [0, 1], [2])
-    export_all_samples(root, "fiftyone", VOCABULARY, out)
+    export_as(root, "fiftyone", "miniature", out)
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     read = subprocess.run(
         [os.environ["MAGICSEG_FIFTYONE_PYTHON"], SUPPORT / "read_fiftyone.py", out],

@@ -11,9 +11,9 @@ import pytest
 
 from storage.codecs import decode_label_map, encode_label_map, encode_rle
 from storage.errors import DataError, InputError, LeaseHeldError
+from storage.exports.documents import export_document, read_exported_document
 from storage.exports.fiftyone import FiftyOneForm
-from storage.exports.sample_folders import export_samples, read_exported_samples
-from storage.exports.samples import DatasetWords
+from storage.exports.forms import ExportFacts
 from storage.exports.source_shards import SourceShard
 from storage.locks import LOCK_FILE, hold_folder
 from storage.records import Instance
@@ -22,7 +22,7 @@ from storage.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary("miniature")
 FORM = FiftyOneForm(VOCABULARY)
-WORDS = DatasetWords(dataset="d" * 64, card="# A dataset\n\nTerms.\n")
+FACTS = ExportFacts(dataset="d" * 64, vocabulary="miniature", card="# A dataset\n\nTerms.\n")
 
 
 def square(top, left, side):
@@ -74,8 +74,8 @@ def shard(tmp_path, sample):
     return write
 
 
-def export(out, *tars, words=WORDS):
-    return export_samples(tars, FORM, VOCABULARY, words, out)
+def export(out, *tars, facts=FACTS):
+    return export_document(tars, FORM, VOCABULARY, facts, out)
 
 
 def samples_of(out):
@@ -97,9 +97,9 @@ def contents(folder):
 
 def require_whole(out):
     """The document, the files and the description say the same."""
-    exported, samples = read_exported_samples(out), samples_of(out)
+    exported, samples = read_exported_document(out), samples_of(out)
     assert len(samples) == exported.num_samples
-    assert sum(len(each["masks"]["detections"]) for each in samples) == exported.num_objects
+    assert sum(len(each["masks"]["detections"]) for each in samples) == exported.num_regions
     data = {f"data/{path.name}" for path in (out / "data").iterdir()}
     assert data == {each["filepath"] for each in samples}
     assert {f"fields/counterfactual/{path.rpartition('/')[2]}" for path in data} == {
@@ -112,7 +112,7 @@ def require_whole(out):
 def test_samples_become_detections_with_masks_boxes_and_scores(shard, sample, tmp_path):
     out = tmp_path / "out"
     exported = export(out, shard("a", "bus+rocket", "cat"))
-    assert (exported.num_samples, exported.num_objects) == (2, 3)
+    assert (exported.num_samples, exported.num_regions) == (2, 3)
     assert exported.samples_by_class == {"bus": 1, "cat": 1, "rocket": 1}
     first = samples_of(out)[0]
     assert first["key"] == sample(0).key
@@ -130,9 +130,9 @@ def test_samples_become_detections_with_masks_boxes_and_scores(shard, sample, tm
     assert mask_of(bus).shape == (5, 5)
     assert mask_of(bus).all()
     described = json.loads((out / "metadata.json").read_text())
-    assert described["info"]["card"] == WORDS.card
+    assert described["info"]["card"] == FACTS.card
     assert described["classes"]["masks"] == [each.name for each in VOCABULARY]
-    assert (out / "DATASET_CARD.md").read_text() == WORDS.card
+    assert (out / "DATASET_CARD.md").read_text() == FACTS.card
     assert require_whole(out) == exported
 
 
@@ -174,7 +174,7 @@ def test_an_interrupted_export_goes_on_with_the_shards_that_are_left(shard, tmp_
     with pytest.raises(DataError):
         export(out, good, bad)
     with pytest.raises(InputError, match="no finished export"):
-        read_exported_samples(out)
+        read_exported_document(out)
     assert not (out / "samples.json").exists()
     tmp_path.joinpath("b.tar").write_bytes(whole)
     tmp_path.joinpath("a.tar").unlink()  # what is done is not read again
@@ -198,7 +198,7 @@ def test_an_export_of_the_same_shards_changes_no_file(shard, tmp_path):
     out, tar = tmp_path / "out", shard("a", "bus", "rocket")
     export(out, tar)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != LOCK_FILE}
-    assert export(out, tar) == read_exported_samples(out)
+    assert export(out, tar) == read_exported_document(out)
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != LOCK_FILE}
     assert after == before
 
@@ -216,7 +216,7 @@ def test_a_shard_that_is_gone_or_was_remade_leaves_nothing(shard, tmp_path):
 def test_another_card_is_written_anew(shard, tmp_path):
     out, tar = tmp_path / "out", shard("a", "bus")
     export(out, tar)
-    export(out, tar, words=DatasetWords(WORDS.dataset, "# Other terms\n"))
+    export(out, tar, facts=FACTS.model_copy(update={"card": "# Other terms\n"}))
     assert (out / "DATASET_CARD.md").read_text() == "# Other terms\n"
     assert json.loads((out / "metadata.json").read_text())["info"]["card"] == "# Other terms\n"
 
@@ -227,7 +227,7 @@ def test_what_is_no_export_of_this_kind_is_refused(shard, tmp_path):
         export(tmp_path, tar)
     other = load_vocabulary("lvis1205")
     with pytest.raises(InputError, match="calls class"):
-        export_samples([tar], FiftyOneForm(other), other, WORDS, tmp_path / "lvis")
+        export_document([tar], FiftyOneForm(other), other, FACTS, tmp_path / "lvis")
     with pytest.raises(InputError, match="has a sample to export"):
         export(tmp_path / "none", dataclasses.replace(tar, excluded=shard_keys(tar)))
     with pytest.raises(DataError, match=r"is in .*a\.tar and in .*b\.tar"):
@@ -264,20 +264,21 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 from storage.exports.fiftyone import FiftyOneForm
-from storage.exports.sample_folders import export_samples
+from storage.exports.documents import export_document
+from storage.exports.forms import ExportFacts
 from storage.exports.source_shards import SourceShard
-from storage.exports.samples import DatasetWords
 from storage.vocabulary import load_vocabulary
 known = load_vocabulary("miniature")
 tars = [SourceShard(path, identity) for path, identity in json.loads(sys.argv[1])]
-words = DatasetWords(dataset="d" * 64, card="# A dataset\\n\\nTerms.\\n")
-export_samples(tars, FiftyOneForm(known), known, words, Path(sys.argv[2]))
+card = "# A dataset\\n\\nTerms.\\n"
+facts = ExportFacts(dataset="d" * 64, vocabulary="miniature", card=card)
+export_document(tars, FiftyOneForm(known), known, facts, Path(sys.argv[2]))
 """
 
 # writes of an export that replaces a shard
 STEPS = [
     f"{kind}:*/{place}"
-    for place in ("data/*a.png", "shards/b.tar.lines", "shards/b.tar.json", "samples.json")
+    for place in ("data/*a.png", "shards/b.tar.samples.lines", "shards/b.tar.json", "samples.json")
     for kind in ("temp", "named")
 ]
 STEPS += ["deleted:*/export.json", "deleted:*/samples.json", "temp:*/export.json"]
