@@ -75,7 +75,8 @@ def read_parquet_table(
         _check_claims(read_claims(data), len(data), name)
         source = pa.BufferReader(data)
         said = parquet.ParquetFile(source, pre_buffer=False)
-        _check_version(said.schema_arrow, schema, name)
+    _check_version(said.schema_arrow, schema, name)  # which is no damage: no way out mends it
+    with readable(name, way_out):
         _check_columns(said.schema_arrow, schema, name)
         file = parquet.ParquetFile(source, read_dictionary=texts, pre_buffer=False)
         table = file.read(columns=columns, use_threads=False)
