@@ -45,6 +45,22 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "operating" not in item.path.parts)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A browser that asks nobody on its own account."""
+    from playwright.sync_api import sync_playwright  # not there with the oldest versions
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    quiet += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    if not Path(chromium).exists() and "CI" not in os.environ:
+        pytest.skip(f"no {chromium}: install chromium, or set CHROMIUM to a browser of its kind")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield opened
+        opened.close()
+
+
 class ChatServer:
     """A chat endpoint on the loopback interface: plays what is queued, then obeys.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from explorable import NAMES, add_shard, draw, drop, explorable, key_of
 from processes import end_processes
@@ -19,9 +19,6 @@ from storage.marks import current_marks, read_marks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 WIDTH = "each => each.decode().then(() => each.naturalWidth)"
 """Of a picture once it is there."""
@@ -49,16 +46,6 @@ def address(store):
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     end_processes([process])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists() and "CI" not in os.environ:
-        pytest.skip(f"no {CHROMIUM}: install chromium, or set CHROMIUM to a browser of its kind")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -247,7 +234,8 @@ def test_two_tabs_and_a_dataset_that_grows(tab, store):
     first.get_by_role("button", name="Reload").click()
     found(first, "0 samples")
     for page in (first, second):
-        page.keyboard.press("u")
+        with page.expect_response(lambda answer: answer.request.method == "POST"):
+            page.keyboard.press("u")  # the other page is asked when this is written
     second.locator("#flagged").select_option("no")
     found(second, "76 samples")
 

@@ -1,28 +1,15 @@
 """The report of a run with 100 classes, opened in a browser as people open it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from benchmarks.report_page import QUIET, fabricate_scored_run
+from benchmarks.report_page import fabricate_scored_run
 from evaluation.reports.page import MAX_PAGE_BYTES, write_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists() and "CI" not in os.environ:
-        pytest.skip(f"no {CHROMIUM}: install chromium, or set CHROMIUM to a browser of its kind")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

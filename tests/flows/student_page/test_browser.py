@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from hostile import png_of
 from models.miniature.world import render, sample_scene
@@ -22,9 +22,6 @@ from storage.codecs import decode_label_map, encode_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 CALLS = """
 import sys
 def note(event, arguments):
@@ -84,16 +81,6 @@ def served(runs, tmp_path_factory):
     assert (code, out) == (0, "stopped; nothing was kept\n")
     assert "CALLED" not in errors
     assert list(page.temporary.iterdir()) == []  # uploads are gone
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists() and "CI" not in os.environ:
-        pytest.skip(f"no {CHROMIUM}: install chromium, or set CHROMIUM to a browser of its kind")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
