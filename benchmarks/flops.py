@@ -4,13 +4,9 @@ Calls and rows are counted in our own painter, detector and segmenter with netwo
 a weight; what a row costs is counted at full size on the meta device, where nothing is computed.
 The floor has 20 calls of the U-Net with guidance, both pictures decoded, and the image found and
 cut once; no checker, and no detector on the counterfactual.
-
-The hours are an estimate: what a GPU was measured to take for each part (`full_pair`,
-`full_labels`), times the pairs of the paper.
 """
 
 import argparse
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -38,7 +34,7 @@ from transformers import (
 )
 
 from benchmarks.random_models import FULL, SMALL, save_detector, save_painter, save_segmenter
-from benchmarks.results_file import RESULTS, write_results
+from benchmarks.results_file import write_results
 from benchmarks.train_step import count_flops
 from models.labelling.config import DetectorConfig, SegmenterConfig
 from models.labelling.detectors import GroundingDino
@@ -47,7 +43,6 @@ from models.painting.config import PainterConfig
 from models.painting.painters import DiffusionPairPainter
 from models.protocols import PairRequest
 
-PAIRS = 380_000
 STEPS = 20
 BATCH = 8
 GOAL = 1.06
@@ -176,29 +171,6 @@ def full_size() -> dict[str, Network]:
     }
 
 
-def hours() -> list[dict[str, Any]]:
-    """What a GPU was measured to take for a pair, and what that is for the paper's pairs."""
-    labels = _measured("full_labels-cuda")
-    found, prepared = labels["detector", "ours in float16"], "of it: pixels prepared"
-    cut = labels["segmenter", "ours in float16"]
-    parts = {
-        "painting, all of it": _measured("full_pair-cuda")["", "ours"],
-        "detector in float16, both pictures, pixels prepared elsewhere": 2
-        * (found - labels["detector", prepared]),
-        "segmenter in float16, pixels prepared elsewhere": cut - labels["segmenter", prepared],
-    }
-    parts["together"] = sum(parts.values())
-    return [
-        {"what": what, "gpu_ms": round(taken, 1), "gpu_hours": round(taken * PAIRS / 3.6e6, 1)}
-        for what, taken in parts.items()
-    ]
-
-
-def _measured(name: str) -> dict[tuple[str, str], float]:
-    rows = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
-    return {(row.get("model", ""), row["what"]): row["best_ms"] for row in rows}
-
-
 def main() -> None:
     """Count, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -223,9 +195,9 @@ def main() -> None:
     ours, floor = (round(sum(row[name] for row in rows), 2) for name in ("tflop", "floor_tflop"))
     times = round(ours / floor, 3)
     rows.append({"what": "a pair", "tflop": ours, "floor_tflop": floor, "times_floor": times})
-    setting = {"pairs": BATCH, "steps": STEPS, "goal_times_floor": GOAL, "paper_pairs": PAIRS}
+    setting = {"pairs": BATCH, "steps": STEPS, "goal_times_floor": GOAL}
     packages = ("torch", "diffusers", "transformers")
-    write_results("flops", [*rows, *hours()], packages, setting=setting)
+    write_results("flops", rows, packages, setting=setting)
 
 
 if __name__ == "__main__":

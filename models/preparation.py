@@ -35,12 +35,13 @@ class Prepared:
     """A picture as a network takes it.
 
     Attributes:
-        pixels: Normalised, with an axis for the pictures of a batch, on the network's device.
+        pixels: Normalised, with an axis for the pictures of a batch, on the network's device; one
+            picture, unless several of one size were given together.
         inside: Height and width of the picture in them; the rest, below and to the right, is
             padding.
     """
 
-    pixels: Float32[Tensor, "1 3 height width"]
+    pixels: Float32[Tensor, "pictures 3 height width"]
     inside: _Size
 
 
@@ -64,7 +65,7 @@ class Steps:
 
     def with_pillow(self, picture: UInt8[np.ndarray, "_ _ 3"]) -> Prepared:
         """Prepare a picture on the CPU."""
-        high, wide = self._goal(picture)
+        high, wide = self._goal(_size(picture))
         made = np.asarray(Image.fromarray(picture).resize((wide, high), self.resample))
         made = made[_middle(_size(made), self.crop)]
         inside = _size(made)
@@ -85,17 +86,27 @@ class Steps:
         """
         # A copy: the array may be read-only, of which torch would warn.
         given = torch.tensor(np.ascontiguousarray(picture), device=table.device)
-        made = resized_as_pillow(given, self._goal(picture), self.resample)
-        made = made[_middle((made.shape[0], made.shape[1]), self.crop)]
-        inside = (made.shape[0], made.shape[1])
+        return self.of_tensor(given[None], table)
+
+    def of_tensor(
+        self, pictures: UInt8[Tensor, "pictures _ _ 3"], table: Float32[Tensor, "3 256"]
+    ) -> Prepared:
+        """Prepare pictures of one size in torch.
+
+        Args:
+            pictures: On the device of the table, which is the same as the steps have.
+            table: What each byte becomes.
+        """
+        made = resized_as_pillow(pictures, self._goal(_size(pictures[0])), self.resample)
+        made = made[:, *_middle(_size(made[0]), self.crop)]
+        inside = _size(made[0])
         rows = torch.arange(_CHANNELS, device=table.device)[:, None, None]
-        pixels = table[rows, made.permute(2, 0, 1).int()]
+        pixels = table[rows, made.permute(0, 3, 1, 2).int()]
         high, wide = self._square(inside)
         padding = (0, wide - inside[1], 0, high - inside[0])
-        return Prepared(F.pad(pixels, padding)[None], inside)
+        return Prepared(F.pad(pixels, padding), inside)
 
-    def _goal(self, picture: np.ndarray) -> _Size:
-        size = _size(picture)
+    def _goal(self, size: _Size) -> _Size:
         goal = self.sized(size) if min(size) else (0, 0)
         if min(goal) < 1:
             message = (
@@ -156,6 +167,21 @@ class ImagePreparation:
         if self._table.device.type == "cpu":
             return in_threads(self._steps.with_pillow, pictures)
         return [self._steps.on_device(picture, self._table) for picture in pictures]
+
+    def prepare_painted(
+        self, pictures: UInt8[Tensor, "pictures _ _ 3"]
+    ) -> Float32[Tensor, "pictures 3 height width"]:
+        """Prepare pictures of one size that are on the network's device already.
+
+        Args:
+            pictures: RGB.
+
+        Raises:
+            InputError: As `prepare`.
+        """
+        if self._table.device.type == "cpu":
+            return torch.cat([own.pixels for own in self.prepare(list(pictures.numpy()))])
+        return self._steps.of_tensor(pictures, self._table).pixels
 
 
 def read_steps(processor: Any, where: str, size: _Size | None = None) -> Steps:
@@ -306,7 +332,7 @@ def _numbers(processor: Any, name: str, where: str) -> Float32[np.ndarray, "_ 1"
         raise InputError(message) from error
 
 
-def _size(picture: np.ndarray) -> _Size:
+def _size(picture: np.ndarray | Tensor) -> _Size:
     return picture.shape[0], picture.shape[1]
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 _BITS = 22  # of the fraction of a weight
 _SHARPNESS = -0.5  # of the bicubic filter
 _ROWS_FIRST_SINCE = 13
+_ROWS, _COLUMNS = -3, -2
 _KNOWS_ROWS_FIRST = int(PIL.__version__.partition(".")[0]) >= _ROWS_FIRST_SINCE
 
 
@@ -48,18 +49,21 @@ KNOWN_FILTERS = frozenset(_FILTERS)
 
 
 def resized_as_pillow(
-    pixels: UInt8[Tensor, "height width 3"], size: tuple[int, int], resample: Image.Resampling
-) -> UInt8[Tensor, "high wide 3"]:
-    """Resize a picture on its device; bytes are those of `PIL.Image.Image.resize`.
+    pixels: UInt8[Tensor, "*pictures height width 3"],
+    size: tuple[int, int],
+    resample: Image.Resampling,
+) -> UInt8[Tensor, "*pictures high wide 3"]:
+    """Resize pictures on their device; bytes are those of `PIL.Image.Image.resize`.
 
     Args:
-        pixels: The picture.
+        pixels: The picture, or several of one size.
         size: Height and width of what comes out.
         resample: One of `KNOWN_FILTERS`.
     """
-    axes = (0, 1) if _rows_first((pixels.shape[0], pixels.shape[1]), size) else (1, 0)
+    before = (pixels.shape[_ROWS], pixels.shape[_COLUMNS])
+    axes = (_ROWS, _COLUMNS) if _rows_first(before, size) else (_COLUMNS, _ROWS)
     for axis in axes:
-        pixels = _along(pixels, axis, size[axis], resample)
+        pixels = _along(pixels, axis, size[axis - _ROWS], resample)
     return pixels
 
 
@@ -69,11 +73,11 @@ def _rows_first(before: tuple[int, int], after: tuple[int, int]) -> bool:
 
 
 def _along(pixels: Tensor, axis: int, length: int, resample: Image.Resampling) -> Tensor:
-    """Resize along one axis, of rows (0) or columns (1)."""
+    """Resize along one axis, of rows or of columns."""
     if pixels.shape[axis] == length:
         return pixels
     places, weights = _taps_on(pixels.device, pixels.shape[axis], length, resample)
-    shape = (length, 1, 1) if axis == 0 else (1, length, 1)
+    shape = (length, 1, 1) if axis == _ROWS else (length, 1)
     whole = pixels.int()
     total = torch.full_like(whole.narrow(axis, 0, 1), 1 << (_BITS - 1))  # half, to round
     for place, weight in zip(places, weights, strict=True):

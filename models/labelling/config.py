@@ -1,10 +1,13 @@
 """Settings of the models that label images; nothing here needs torch."""
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from models.configs import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 class SpanConfig(ModelConfig, frozen=True):
@@ -20,7 +23,23 @@ class SpanConfig(ModelConfig, frozen=True):
     """Of two boxes of one phrase that overlap more than this, the better one stays."""
 
 
-class DetectorConfig(SpanConfig, frozen=True):
+class CompiledConfig(ModelConfig, frozen=True):
+    """A network of which a part is compiled on a GPU."""
+
+    of_the_machine: ClassVar[frozenset[str]] = ModelConfig.of_the_machine | {"compile"}
+
+    compile: bool = True
+    """On a GPU, compile what takes most of the time when the first batch is full, which takes up to
+    a minute and pays after some thousand images. What is found differs by rounding, as that of
+    another GPU does."""
+
+
+def compiled_batches(config: CompiledConfig, device: "torch.device") -> int | None:
+    """Images of the batches for which a network is compiled on a device; None for none."""
+    return config.batch_size if config.compile and device.type == "cuda" else None
+
+
+class DetectorConfig(SpanConfig, CompiledConfig, frozen=True):
     """A Grounding DINO checkpoint and its thresholds."""
 
     added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
@@ -29,7 +48,7 @@ class DetectorConfig(SpanConfig, frozen=True):
     """Tells this detector from others."""
 
 
-class MmGroundingDinoConfig(SpanConfig, frozen=True):
+class MmGroundingDinoConfig(SpanConfig, CompiledConfig, frozen=True):
     """An MM-Grounding-DINO checkpoint and its thresholds."""
 
     kind: Literal["mm-grounding-dino"] = "mm-grounding-dino"
@@ -63,17 +82,23 @@ class BoxSegmenterConfig(ModelConfig, frozen=True):
     """How many boxes are decoded at once, over all images of a batch; each takes some 44 MB."""
 
 
-class SegmenterConfig(BoxSegmenterConfig, frozen=True):
+_OF_THE_MACHINE = BoxSegmenterConfig.of_the_machine | CompiledConfig.of_the_machine
+
+
+class SegmenterConfig(BoxSegmenterConfig, CompiledConfig, frozen=True):
     """A SAM checkpoint and how its masks are read."""
 
     added_later: ClassVar[frozenset[str]] = frozenset({"kind"})
+    of_the_machine: ClassVar[frozenset[str]] = _OF_THE_MACHINE
 
     kind: Literal["sam"] = "sam"
     """Tells this segmenter from others."""
 
 
-class SamHqConfig(BoxSegmenterConfig, frozen=True):
+class SamHqConfig(BoxSegmenterConfig, CompiledConfig, frozen=True):
     """A SAM-HQ checkpoint and how its masks are read."""
+
+    of_the_machine: ClassVar[frozenset[str]] = _OF_THE_MACHINE
 
     kind: Literal["sam-hq"] = "sam-hq"
     """Tells this segmenter from others."""

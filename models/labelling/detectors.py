@@ -14,7 +14,8 @@ from torch import Tensor
 from models.arithmetic import keep_in_float32, rounding_of
 from models.devices import pick_device
 from models.labelling.captions import Caption
-from models.labelling.config import DetectorConfig, MmGroundingDinoConfig
+from models.labelling.config import DetectorConfig, MmGroundingDinoConfig, compiled_batches
+from models.labelling.deformable_attention import attend_to_points
 from models.labelling.span_detector import SpanDetector, TokenScores
 from models.networks import load_network
 from models.preparation import ImagePreparation
@@ -81,6 +82,7 @@ class _Network:
             _find_places_in_float32(network)
         self._kind = network.dtype
         _take_what_was_seen(network.model.backbone)
+        attend_to_points(network, compiled_batches(config, self._device))
         self._network: Any = network.to(self._device)
         self._images = ImagePreparation(weights, "GroundingDinoImageProcessor", self._device)
         self.tokenizer: Any = load_whole_tokenizer(weights, "BertTokenizer")
@@ -97,10 +99,10 @@ class _Network:
         """Look at images of one size with the image tower."""
         prepared = self._images.prepare(images)
         pixels = torch.cat([own.pixels for own in prepared])
-        mask = torch.zeros((len(images), *pixels.shape[2:]), dtype=torch.int64)
+        shape = (len(images), *pixels.shape[2:])
+        mask = torch.zeros(shape, dtype=torch.int64, device=pixels.device)
         for own, picture in zip(mask, prepared, strict=True):
             own[: picture.inside[0], : picture.inside[1]] = 1
-        mask = mask.to(self._device)
         with rounding_of(self._dtype, self._device):
             levels, places = self._network.model.backbone(pixels.to(self._device, self._kind), mask)
         seen = _Seen(

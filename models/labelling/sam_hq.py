@@ -12,9 +12,14 @@ from torch import Tensor
 from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.box_segmenter import BoxSegmenter, runs_of
-from models.labelling.config import SamHqConfig
+from models.labelling.config import SamHqConfig, compiled_batches
 from models.labelling.sam_attention import attend_in_rows
-from models.labelling.sam_parts import PaddedSquares, normalise_as_trained, place_in_float32
+from models.labelling.sam_parts import (
+    PaddedSquares,
+    compile_tower,
+    normalise_as_trained,
+    place_in_float32,
+)
 from models.networks import load_network
 from models.weights import resolve_weights
 
@@ -51,6 +56,7 @@ class _Network(PaddedSquares):
         network = load_network(SamHQModel, weights, model_type="sam_hq", dtype=config.dtype)
         normalise_as_trained(network)
         attend_in_rows(network.vision_encoder)
+        compile_tower(network.vision_encoder, compiled_batches(config, self._device))
         network.mask_decoder.transformer.register_forward_hook(_hand_on_image, with_kwargs=True)
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from models.compiling import compiled_for_batches
 from models.labelling.box_segmenter import Square, enlarged
 from models.preparation import ImagePreparation
 from models.weights import Weights
@@ -61,6 +62,18 @@ class StretchedSquares:
     ) -> Float[Tensor, "boxes height width"]:
         """Bring masks to the size of the image at once."""
         return enlarged(logits, square.size)
+
+
+def compile_tower(encoder: Any, batch_size: int | None) -> None:
+    """Let an image encoder be compiled when the first batch of images is full.
+
+    Args:
+        encoder: That of SAM or SAM-HQ in transformers; images are squares of one size.
+        batch_size: Images of a full batch; None to compile nothing.
+    """
+    if batch_size is not None:
+        name = "the segmenter's image tower"
+        encoder.forward = compiled_for_batches(encoder.forward, name, batch_size=batch_size)
 
 
 def place_in_float32(network: Any, kind: torch.dtype) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 from models.arithmetic import rounding_of
 from models.devices import pick_device
 from models.labelling.box_segmenter import BoxSegmenter
-from models.labelling.config import SegmenterConfig
+from models.labelling.config import SegmenterConfig, compiled_batches
 from models.labelling.sam_attention import attend_in_rows
 from models.labelling.sam_parts import (
     PaddedSquares,
+    compile_tower,
     normalise_as_trained,
     of_owners,
     place_in_float32,
@@ -56,6 +57,7 @@ class _Network(PaddedSquares):
         network = load_network(SamModel, weights, model_type="sam", dtype=config.dtype)
         normalise_as_trained(network)
         attend_in_rows(network.vision_encoder)
+        compile_tower(network.vision_encoder, compiled_batches(config, self._device))
         self._dtype = network.dtype
         place_in_float32(network, self._dtype)
         self._network: Any = network.to(self._device)

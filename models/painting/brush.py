@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -73,13 +72,16 @@ class Brush:
                 output_type="pt",
                 **(more or {}),
             )
-        images = _to_bytes(output.images)
+        painted = _to_bytes(output.images)
+        here = painted.to("cpu", non_blocking=True)  # goes on while the checker looks
         checker = self.loaded.checker
-        unsafe = [False] * len(texts) if checker is None else checker.flagged(images)
+        unsafe = [False] * len(texts) if checker is None else checker.flagged(painted)
+        finite = self._pixels.finite  # waits until all is done, the copy included
+        images = here.numpy()
         images[unsafe] = 0
         return [
             PaintedImage(image, unsafe=flagged, finite=finite)
-            for image, flagged, finite in zip(images, unsafe, self._pixels.finite, strict=True)
+            for image, flagged, finite in zip(images, unsafe, finite, strict=True)
         ]
 
     @torch.inference_mode()
@@ -121,6 +123,6 @@ def _compile(loaded: LoadedPipeline) -> None:
 
 def _to_bytes(
     images: Float[Tensor, "images 3 height width"],
-) -> UInt8[np.ndarray, "images height width 3"]:
+) -> UInt8[Tensor, "images height width 3"]:
     scaled = (images.float() * 255).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return scaled.permute(0, 2, 3, 1).contiguous()

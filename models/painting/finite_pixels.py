@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -17,19 +18,22 @@ class FinitePixels:
     """
 
     def __init__(self, decoder: nn.Module) -> None:
-        self.finite: list[bool] = []
+        self._found: list[Bool[Tensor, " pictures"]] = []
         decoder.register_forward_hook(self._note)
+
+    @property
+    def finite(self) -> list[bool]:
+        """Of each picture since `forget`; waits until the decoder is done."""
+        return torch.cat(self._found).tolist()
 
     def forget(self) -> None:
         """Begin with a new batch."""
-        self.finite = []
+        self._found = []
 
     def _note(
         self, _decoder: nn.Module, _inputs: Any, pixels: Float[Tensor, "pictures 3 *pixels"]
-    ) -> Float[Tensor, "pictures 3 *pixels"] | None:
+    ) -> Float[Tensor, "pictures 3 *pixels"]:
+        # Whether there are such pictures is not asked: the processor would wait for the answer.
         finite = pixels.isfinite().flatten(1).all(dim=1)
-        found = finite.tolist()
-        self.finite += found
-        if all(found):
-            return None  # leaves the output as it is
+        self._found.append(finite)
         return pixels.where(finite.view(-1, *[1] * (pixels.ndim - 1)), 0.0)

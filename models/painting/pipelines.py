@@ -17,6 +17,7 @@ from models.painting.families import FAMILIES, INPAINTING, Family, family_of
 from models.painting.parts import assemble, load_parts, part_class, read_pipeline_index
 from models.painting.safety import SafetyChecker
 from models.painting.samplers import choose_sampler
+from models.painting.steps import keep_steps_on_the_processor
 from models.preparation import ImagePreparation
 from models.weights import Weights, resolve_weights
 from storage.errors import InputError
@@ -111,6 +112,8 @@ def load_pipeline(
     if family.overflows and config.dtype == "float16" and parts["vae"].config.force_upcast:
         _decode_in_float32(parts["vae"])
     checker = _checker(weights, index, config, device)
+    if family.network == "unet":  # others are not asked for their step at every turn
+        keep_steps_on_the_processor(sampler, parts["unet"])
     pipeline = assemble(make, weights, index, parts | {_SAMPLER: sampler})
     _log.info("painter %s loaded from %s", config.model, weights.source)
     return LoadedPipeline(pipeline.to(device), family, checker, length)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from models.painting.config import PainterConfig
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +62,45 @@ def test_a_fault_of_the_function_itself_is_raised(tmp_path):
     done = run(WITH_A_FAULT, tmp_path)
     assert done.stderr.splitlines()[-1] == "KeyError: 'not of the compiler'"
     assert "cannot be compiled" not in done.stderr
+
+
+FOR_BATCHES = """
+import torch
+from models.compiling import compiled_for_batches
+
+called = []
+
+def doubled(rows, more):
+    called.append(tuple(rows.shape)) if not torch.compiler.is_compiling() else None
+    return rows.sin() * 2 + more
+
+def plain(rows, more):
+    called.append(("plain", *rows.shape))
+    return rows.sin() * 2 + more
+
+run = compiled_for_batches(doubled, "it", batch_size=2, otherwise=plain)
+for shape in ((1, 3), (2, 3), (2, 4), (3, 3), (2, 3)):
+    rows = torch.linspace(0, 1, shape[0] * shape[1]).view(shape)
+    torch.testing.assert_close(run(rows, 1), rows.sin() * 2 + 1)
+print(called)
+"""
+
+
+@pytest.mark.slow
+def test_full_batches_of_the_first_shape_are_compiled_and_no_others(tmp_path):
+    environment = os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FOR_BATCHES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([("plain", 1, 3), ("plain", 2, 4), ("plain", 3, 3)])
+
+
+def test_where_nothing_can_be_compiled_the_other_way_is_gone(tmp_path):
+    done = run(FOR_BATCHES, tmp_path)
+    assert done.returncode == 0, done.stderr
+    plain = [("plain", *shape) for shape in ((1, 3), (2, 3), (2, 4), (3, 3), (2, 3))]
+    assert done.stdout.strip() == str(plain)

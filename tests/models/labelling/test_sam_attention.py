@@ -8,6 +8,7 @@ from transformers import SamHQModel, SamModel
 
 from models.labelling.config import SegmenterConfig
 from models.labelling.sam_attention import attend_in_rows
+from models.labelling.sam_parts import compile_tower
 from models.miniature.scenes import held_out
 from models.registry import build
 from models.weights import resolve_weights
@@ -70,3 +71,13 @@ def test_the_trained_miniature_encodes_to_the_bit_as_in_the_library():
     with torch.inference_mode():
         [ours] = backend.encode(pixels)
         assert torch.equal(ours, library.get_image_embeddings(pixels))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # compilers warn of what they are made of
+def test_a_compiled_tower_gives_the_same_for_full_batches_and_for_others(encoder, pixels, expected):
+    ours = copy.deepcopy(encoder)
+    attend_in_rows(ours)
+    compile_tower(ours, len(pixels))
+    torch.testing.assert_close(encoded(ours, pixels), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(encoded(ours, pixels[:1]), expected[:1], rtol=0, atol=1e-5)
