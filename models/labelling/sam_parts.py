@@ -71,9 +71,15 @@ def compile_tower(encoder: Any, batch_size: int | None) -> None:
         encoder: That of SAM or SAM-HQ in transformers; images are squares of one size.
         batch_size: Images of a full batch; None to compile nothing.
     """
-    if batch_size is not None:
-        name = "the segmenter's image tower"
-        encoder.forward = compiled_for_batches(encoder.forward, name, batch_size=batch_size)
+    if batch_size is None:
+        return
+    name = "the segmenter's image tower"
+    run = compiled_for_batches(encoder.forward, name, batch_size=batch_size)
+
+    def forward(pixel_values: Float[Tensor, "images 3 side side"], **options: Any) -> Any:
+        return run(pixel_values, **options)
+
+    encoder.forward = forward
 
 
 def place_in_float32(network: Any, kind: torch.dtype) -> None:

@@ -201,6 +201,20 @@ def test_a_message_names_the_file_and_its_folder(tmp_path):
         ImagePreparation(weights, "SamImageProcessor", torch.device("cpu"))
 
 
+def test_pictures_of_one_size_may_be_prepared_together(tmp_path):
+    weights = saved(tmp_path)
+    pictures = [picture(30, 40), picture(30, 40)[::-1].copy(), picture(30, 40)[:, ::-1].copy()]
+    made = ImagePreparation(weights, "SamImageProcessor", torch.device("cpu"))
+    alone = torch.cat([each.pixels for each in made.prepare(pictures)])
+    stacked = torch.from_numpy(np.stack(pictures))
+    assert torch.equal(made.prepare_painted(stacked), alone)
+    steps = read_steps(processor_of("SamImageProcessor"), "it")
+    together = steps.of_tensor(stacked, torch.from_numpy(steps.table))
+    apart = [steps.with_pillow(each) for each in pictures]
+    assert torch.equal(together.pixels, torch.cat([each.pixels for each in apart]))
+    assert together.inside == apart[0].inside
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_pixels_of_a_cpu(tmp_path):
     weights = saved(tmp_path)
