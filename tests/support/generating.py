@@ -3,8 +3,11 @@
 Everything is imported and every model is built once, before the first child is forked. Only this
 process's main thread exists then, which makes forking sound.
 
-    in:  one JSON line a run: parameters, a fault point or null, seconds until it is killed or null
+    in:  one JSON line a run: parameters, a fault point or null, seconds until it is killed or null,
+         and a file to which what is painted is added, or null
     out: its exit code (negative: the signal)
+
+That file has a line for each picture: its painter's method and the seed of its noise.
 """
 
 import importlib
@@ -13,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -27,6 +31,31 @@ def end_of(child: int, kill_after: float | None) -> int:
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)  # nobody but us can have reaped it
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+_told: set[int] = set()
+_painted: list[str] = []
+"""Where a child writes down what it paints; empty for nowhere."""
+
+
+def tell_paintings(model: Any) -> None:
+    """Let a painter or an inpainter write down what it paints before it begins."""
+    if id(model) in _told:
+        return
+    _told.add(id(model))
+    for name in ("paint", "paint_images", "inpaint"):
+        if hasattr(model, name):
+            setattr(model, name, _telling(name, getattr(model, name)))
+
+
+def _telling(name: str, paint: Any) -> Any:
+    def told(requests: Any) -> Any:
+        for path in _painted:
+            with Path(path).open("a") as file:
+                file.writelines(f"{name} {request.seed}\n" for request in requests)
+        return paint(requests)
+
+    return told
 
 
 def serve() -> None:
@@ -46,13 +75,14 @@ def serve() -> None:
         parameters = GenerationParameters.model_validate(order["parameters"])
         profile = parameters.recipe.profile
         for config in parameters.recipe.models().values():
-            models.model(config, open_objects(parameters.root))
+            tell_paintings(models.model(config, open_objects(parameters.root)))
         models.tokens(profile.painter)
         child = os.fork()
         if not child:
             code = 1
             try:
                 os.environ["MAGICSEG_CRASH_AT"] = order["crash_at"] or ""
+                _painted.extend([order["painted"]] if order["painted"] else [])
                 generate_locally(parameters, console, models)
                 code = 0
             finally:
