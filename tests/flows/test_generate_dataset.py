@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import signal
@@ -227,43 +226,6 @@ def test_a_run_that_is_told_to_end_while_it_paints_keeps_what_is_painted(
     assert told <= sum(each.counts.requested for each in kept) < 64
     log = next((tmp_path / "d" / ".engine" / "logs").glob("*.log")).read_text()
     assert "Traceback" not in log
-
-
-@pytest.mark.slow
-def test_a_run_that_is_told_to_end_while_it_paints_over_keeps_the_twins_it_has(
-    magicseg, run, quick, tmp_path
-):
-    document = yaml.safe_load((tmp_path / "quick.yaml").read_text())
-    own = {"model", "scheduler", "guidance", "device"} & document["painter"].keys()
-    slow = {name: document["painter"][name] for name in own}  # the run has to be caught at it
-    document["inpainter"] = {"kind": "diffusion", **slow, "steps": 25, "batch_size": 1}
-    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(document))
-    file = tmp_path / "run.yaml"
-    settings = {"samples": 6, "samples_per_shard": 6, "twins": {"way": "inpaint"}}
-    file.write_text(yaml.safe_dump(quick | settings))
-    process = magicseg("generate", file, "--root", "d", PYTHONUNBUFFERED="1")
-    lines = iter(process.stdout.readline, "")
-    told = next(int(m[1]) for m in (re.search(r"twins ([1-9]\d*)/6", line) for line in lines) if m)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    kept = Store.open(tmp_path / "d").commits(Stage.TWINS)
-    seen = {key for each in kept for key in each.verdicts}
-    assert told <= len(seen) < 6
-    _, out, _ = run("status", "d", "--json")
-    [about] = json.loads(out)["slices"]
-    assert about["under_way"]["masks"] == 6
-    assert (about["under_way"]["twins"], about["under_way"]["checks"]) == (len(seen), 0)
-    assert "nothing to retry" in run("retry", "d", "--stage", "twins")[1]
-
-    code, out, err = run("generate", file, "--root", "d")
-    assert code == 0, err
-    executed = " ".join(out.split()).split("executed: ")[1]
-    assert executed.startswith("twins of 1, checks of 1, shards of 1 shards; 4 stages")
-    commits = Store.open(tmp_path / "d").commits(Stage.TWINS)
-    assert {each.name for each in kept} < {each.name for each in commits}
-    assert sum(each.counts.requested for each in commits) == 6
-    assert run("verify", "d", "--deep")[1].startswith("0 findings")
 
 
 @pytest.mark.slow

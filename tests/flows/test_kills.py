@@ -21,6 +21,7 @@ from fault_points import FIRST_COMMIT, PIECE, RUN
 from flows.kept_parameters import kept_parameters
 from models.profiles import load_profile
 from processes import end_processes
+from storage.exit_codes import EXIT_INTERRUPTED
 from storage.plan import plan_samples
 from storage.records import Stage
 from storage.slices import resolve_slice
@@ -62,11 +63,11 @@ class Generator:
         """The same with other parameters."""
         return Generator(self._process, {**self._parameters, **changes})
 
-    def run(self, root, crash_at=None, kill_after=None, painted=None):
+    def run(self, root, crash_at=None, kill_after=None, painted=None, stop_at=None):
         """One run in a process of its own; returns its exit code."""
         parameters = {**self._parameters, "root": str(root)}
         order = {"parameters": parameters, "crash_at": crash_at, "kill_after": kill_after}
-        order["painted"] = painted and str(painted)
+        order |= {"painted": painted and str(painted), "stop_at": stop_at}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -171,6 +172,20 @@ def test_a_kill_at_a_fault_point_loses_nothing(generator, whole, tmp_path, step)
     require_right(root, whole[0])
 
 
+@pytest.fixture(scope="module")
+def over(generator):
+    """A generator that paints objects over, one shard after the other, one picture at once."""
+    return generator.changed(twins={"way": "inpaint"}, shards_in_flight=1, batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def whole_over(over, tmp_path_factory):
+    """Its dataset when nobody kills it."""
+    root = tmp_path_factory.mktemp("whole") / "d"
+    assert over.run(root) == 0
+    return contents(root)
+
+
 TWINS = [of_stage(step, stage) for stage in ("twins", "checks") for step in PIECE]
 
 
@@ -191,12 +206,9 @@ def planned(root):
     return plan_samples(kept.spec, classes, 0, SAMPLES)
 
 
-def test_kills_while_twins_are_painted_over_and_checked_cost_no_picture(generator, tmp_path):
+def test_kills_while_twins_are_painted_over_and_checked_cost_no_picture(over, whole_over, tmp_path):
     """One dataset is killed at step after step of its two stages more, and goes on each time."""
-    over = generator.changed(twins={"way": "inpaint"}, shards_in_flight=1)
-    assert over.run(tmp_path / "whole") == 0
-    expected, root = contents(tmp_path / "whole"), tmp_path / "d"
-    painted, told = tmp_path / "painted", 0
+    root, painted, told = tmp_path / "d", tmp_path / "painted", 0
     painted.touch()
     for step in [*(TWINS if KILLS >= 40 else TWINS[1::3]), None]:
         there = root.exists()
@@ -209,8 +221,36 @@ def test_kills_while_twins_are_painted_over_and_checked_cost_no_picture(generato
         again = {line.split()[1] for line in lines[told:] if line.startswith("inpaint ")}
         assert not {int(seed) for seed in again} & done, step
         told = len(lines)
-    require_right(root, expected)
+    require_right(root, whole_over)
     counts = Counter(lines)
     images = {line: count for line, count in counts.items() if line.startswith("paint_images ")}
     assert sorted(images.values()) == [1] * SAMPLES
     assert seeds_of(root, Stage.TWINS) == {int(line.split()[1]) for line in images}
+
+
+def test_a_stop_while_twins_are_painted_over_keeps_those_that_are_painted(
+    over, whole_over, tmp_path, type_line
+):
+    root, painted = tmp_path / "d", tmp_path / "painted"
+    assert over.run(root, painted=painted, stop_at=2) == EXIT_INTERRUPTED
+    done = seeds_of(root, Stage.TWINS)
+    assert done
+    assert len(done) < SIZE + 1
+    code, said = type_line("status", root, "--json")
+    assert code == 0
+    [about] = json.loads(said)["slices"]
+    assert [about["under_way"][stage] for stage in ("masks", "twins", "checks")] == [
+        SIZE,
+        len(done),
+        0,
+    ]
+    for stage in ("twins", "checks"):
+        assert "nothing to retry" in type_line("retry", root, "--stage", stage)[1]
+    before = records(root)
+    assert over.run(root, painted=painted) == 0
+    assert before.items() <= records(root).items()
+    require_right(root, whole_over)
+    assert type_line("verify", root, "--deep") == (0, f"0 findings in {root}\n")
+    counts = Counter(painted.read_text().splitlines())
+    assert len(counts) == 2 * SAMPLES
+    assert all(counts[f"inpaint {seed}"] == 1 for seed in done)
