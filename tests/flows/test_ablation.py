@@ -344,7 +344,8 @@ def test_ways_to_make_counterfactuals_are_kinds_of_prompts_of_a_grid(tiny, run, 
         "inpaint": {"twins": {"way": "inpaint"}},
     }
     file, folder = tmp_path / "grid.yaml", tmp_path / "grid"
-    changes = {"prompts": kinds, "untrained": False}
+    fast = {"steps": 12, "batch_size": 4, "warmup_steps": 0, "learning_rate": 0.01}
+    changes = {"prompts": kinds, "untrained": False, "training": {"optimiser": fast}}
     changes["generation"] = tiny["generation"] | {"samples": 4}
     file.write_text(yaml.safe_dump(tiny | changes, sort_keys=False))
     code, out, err = run("ablate", file)
@@ -355,6 +356,8 @@ def test_ways_to_make_counterfactuals_are_kinds_of_prompts_of_a_grid(tiny, run, 
     assert [described(cell.arm) for cell in told.cells] == arms
     assert not told.unfinished
     scores = [100 * cell.scores["miniature val"] for cell in told.cells]
+    assert len({round(score, 1) for score in scores}) > 1
+    assert len(set(scores[::2])) == 1  # without the loss, counterfactuals are not looked at
     for (kind, _, loss), score in zip(arms, scores, strict=True):
         row = f"| {kind} | {'on' if loss else 'off'} | {score:.1f} | {score:.1f} |  |"
         assert row in out.splitlines()
