@@ -277,6 +277,7 @@ def check_grid(grid: Grid) -> list[GenerationParameters]:
     profile = load_profile(grid.parameters.profile)
     for dataset in grid.datasets.values():
         require_weights(dataset.recipe.models())
+        dataset.recipe.check_recording()
     profile.student.check()
     check_benchmarks(grid.parameters.benchmarks)
     todo = []

@@ -13,14 +13,15 @@ from evaluation.scoring.examination import Examination, examine_files
 from flows.embedded_server import check_server
 from flows.generation_run import require_space
 from models.devices import pick_device
-from models.profiles import Profile, load_profile
-from models.registry import Need, kind_of
+from models.profiles import Profile
+from models.registry import Need, Role, kind_of
 from storage.errors import EngineError
 from storage.layout import SPEC_PATH
 from storage.ledger import Ledger
 from storage.objects import open_objects
 from storage.records import Record
 from storage.vocabulary import load_vocabulary
+from tasks.recipe import Recipe
 
 _FEW_IMAGES = 8
 _NAMED_CLASSES = 20
@@ -37,18 +38,14 @@ class Check(Record, frozen=True):
     """What was found, and the way out if it is not right."""
 
 
-def examine(profile_name: str, root: str | None) -> list[Check]:
-    """Check everything that a run of a profile needs.
+def examine(recipe: Recipe, root: str | None) -> list[Check]:
+    """Check everything that a run needs: what its recipe asks for, and what else its profile names.
 
     Args:
-        profile_name: Shipped profile, or path of a YAML file.
+        recipe: How samples are to be made.
         root: Dataset to check for space, or nothing.
-
-    Raises:
-        InputError: There is no such profile.
     """
-    profile = load_profile(profile_name)
-    checks = dict(_checks(profile, root))
+    checks = dict(_checks(recipe, root))
     return [_finding(what, check) for what, check in checks.items()]
 
 
@@ -119,10 +116,17 @@ def print_findings(findings: list[Check], console: Console) -> None:
         console.print(f"{mark} {finding.what}: {finding.detail}", markup=False, soft_wrap=True)
 
 
-def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
+def _checks(recipe: Recipe, root: str | None) -> Iterator[tuple[str, Callable[[], str]]]:
+    profile = recipe.profile
     yield "vocabulary", lambda: f"{len(load_vocabulary(profile.vocabulary))} classes"
     for role, config in profile.models().items():
         yield role.value, config.check
+    if recipe.paints_over and profile.inpainter is None:
+        yield Role.INPAINTER.value, lambda: f"the painter's own: {profile.inpainting.check()}"
+    if recipe.looks_for_others and recipe.others.nearest and profile.scout is None:
+        yield Role.SCOUT.value, lambda: f"the student's own: {profile.scouting.check()}"
+    if recipe.maps_wanted is not None:
+        yield "attention", lambda: _attention(recipe)
     if kind_of(profile.writer).need is Need.SERVICE:
         yield "writer's answer", lambda: _answer(profile, root)
     yield "student's CLIP", profile.student.check
@@ -130,6 +134,11 @@ def _checks(profile: Profile, root: str | None) -> Iterator[tuple[str, Callable[
     yield "Prefect", _server
     if root is not None:
         yield "space", lambda: f"{require_space(root) / 1e9:.0f} GB free"
+
+
+def _attention(recipe: Recipe) -> str:
+    recipe.check_recording()
+    return "the painter has what is to be recorded"
 
 
 def _answer(profile: Profile, root: str | None) -> str:

@@ -318,7 +318,7 @@ def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> Generati
         slice_id=run.classes.slice_id,
         planned_shards=len(run.planned),
         finished_before=len(run.finished),
-        executed=dict(outcome.executed),
+        executed={stage: outcome.executed[stage] for stage in Stage if stage in outcome.executed},
         failures=tuple(sorted(outcome.failures, key=lambda failure: failure.shard)),
         not_started=outcome.not_started,
         waiting=len(outcome.waiting),

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from evaluation.reports.sheets import PairPicture, draw_pairs
 from flows.generation_parameters import GenerationParameters
 from flows.live_money import totals_words
 from flows.preview_pictures import PreviewPainter
+from models.profiles import require_weights
 from models.registry import Need, kind_of
 from models.writing.chat_config import ChatWriterConfig
 from storage.errors import InputError
@@ -110,7 +111,10 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
     spec = parameters.spec
     vocabulary = load_vocabulary(spec.vocabulary)
     classes = resolve_slice(vocabulary, parameters.slice)
-    parameters.recipe.profile.writer.check()
+    recipe = parameters.recipe
+    recipe.profile.writer.check()
+    if out is not None:  # texts may cost money, and would be asked for in vain
+        require_weights(recipe.models())
     size = spec.texts_per_class_set
     planned = plan_samples(spec, classes, 0, -(-parameters.samples // size) * size)
     with Machine() as machine, _place(parameters.root) as place:
@@ -187,10 +191,13 @@ def _painted(
     recipe = parameters.recipe
     if not prompts:
         return {}
-    painter = PreviewPainter(recipe, machine.models, place.objects)
-    device = STAGES[Stage.PAIRS].device(recipe)
-    with machine.turns.turn(device or "cpu", of="preview"):
-        results = painter.paint(prompts, {sample.key: sample for sample in planned})
+
+    def hold(stage: Stage) -> AbstractContextManager[None]:
+        device = STAGES[stage].device(recipe)
+        return machine.turns.turn(device or "cpu", of="preview")
+
+    painter = PreviewPainter(recipe, machine.models, place.objects, hold)
+    results = painter.paint(prompts, {sample.key: sample for sample in planned})
     pairs = [
         PairPicture(result.image, result.counterfactual, prompt.text, prompt.counterfactual_text)
         for prompt in prompts

@@ -73,7 +73,9 @@ class GenerationOptions:
         return read_parameters(GenerationParameters, file, values | settings, usual)
 
 
-_File = Annotated[LocalPath | None, Parameter(help="YAML file with generation parameters.")]
+GenerationFile = Annotated[
+    LocalPath | None, Parameter(help="YAML file with generation parameters.")
+]
 
 
 @app.command(
@@ -83,7 +85,10 @@ _File = Annotated[LocalPath | None, Parameter(help="YAML file with generation pa
     )
 )
 def plan(
-    file: _File = None, *, wanted: GenerationOptions = GenerationOptions(), json_: Json = False
+    file: GenerationFile = None,
+    *,
+    wanted: GenerationOptions = GenerationOptions(),
+    json_: Json = False,
 ) -> None:
     """Show which shards a run would make, and which are committed; makes nothing.
 
@@ -109,7 +114,7 @@ def plan(
     )
 )
 def preview(
-    file: _File = None,
+    file: GenerationFile = None,
     *,
     wanted: GenerationOptions = GenerationOptions(),
     paint: Flag = False,
@@ -146,7 +151,9 @@ def preview(
         "magicseg generate --root runs/mine --samples 96 --min-per-class 4",
     )
 )
-def generate(file: _File = None, *, wanted: GenerationOptions = GenerationOptions()) -> None:
+def generate(
+    file: GenerationFile = None, *, wanted: GenerationOptions = GenerationOptions()
+) -> None:
     """Make the shards of a slice; committed ones are not made again.
 
     With --min-per-class, classes that yield little get extra samples until each has enough or

@@ -22,8 +22,12 @@ from flows.commands.app import (
     show_examples,
 )
 from flows.commands.benchmarks import benchmark_config, benchmark_settings
+from flows.commands.data import GenerationFile, GenerationOptions
 from storage.errors import InputError
 from storage.exit_codes import EXIT_INPUT
+
+_NOWHERE = "memory://doctor"
+"""Stands for a dataset where none is named."""
 
 
 @app.command(
@@ -108,13 +112,15 @@ def report(
 @app.command(
     help_epilogue=show_examples(
         "magicseg doctor --root runs/mine",
-        "magicseg doctor --profile sd15",
+        "magicseg doctor run.yaml",
+        "magicseg doctor --profile sd15 --set twins.way=inpaint",
         "magicseg doctor --benchmark voc21 --root VOCdevkit/VOC2012 --deep",
     )
 )
 def doctor(
+    file: GenerationFile = None,
     *,
-    profile: str = "miniature",
+    profile: str | None = None,
     root: Place | None = None,
     benchmark: BenchmarkName | None = None,
     split: str = "val",
@@ -125,25 +131,37 @@ def doctor(
     """Check what a run would need: weights, keys, space, Prefect; or the files of a benchmark.
 
     Args:
-        profile: Shipped profile, or path of a YAML file.
+        file: YAML file with generation parameters.
+        profile: Shipped profile, or path of a YAML file; miniature, if the parameters name none.
         root: Dataset to check for space and write access; with a benchmark, the folder of that.
         benchmark: Name of a benchmark; then its files are checked and nothing else.
         split: Which part of the benchmark.
         deep: Open every image of the benchmark with its truth, and list all faults.
-        set_: Settings of the benchmark, such as benchmark.lvis.images=all; may be repeated.
+        set_: Any other generation parameter, such as twins.way=inpaint; of a benchmark its own
+            settings, such as benchmark.lvis.images=all; may be repeated.
         json_: Print JSON.
     """
     from flows.doctor import examine, examine_benchmark, print_findings
 
     own, others = benchmark_settings(set_)
-    if others or (own and benchmark is None):
-        message = f"{', '.join(set_)} means nothing here, expected benchmark.<name>=value"
+    if own and benchmark is None:
+        message = f"{', '.join(set_)} means nothing here: name the benchmark with --benchmark"
+        raise InputError(message)
+    if benchmark is not None and (others or file is not None or profile is not None):
+        given = others or (str(file) if file is not None else f"--profile {profile}",)
+        message = (
+            f"{', '.join(given)} means nothing here, expected benchmark.<name>=value: the files of "
+            "a benchmark are checked apart from what a run needs"
+        )
         raise InputError(message)
     if deep and benchmark is None:
         message = "--deep opens the files of a benchmark: name it with --benchmark"
         raise InputError(message)
     if benchmark is None:
-        findings = examine(profile, root)
+        wanted = GenerationOptions(root=root, profile=profile, set=others)
+        parameters = wanted.parameters(file, root=_NOWHERE, samples=1)
+        given = None if parameters.root == _NOWHERE else parameters.root
+        findings = examine(parameters.recipe, given)
     elif root is None:
         message = f"{benchmark} cannot be checked without its folder: name it with --root"
         raise InputError(message)

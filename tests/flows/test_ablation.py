@@ -17,6 +17,9 @@ from flows.training_parameters import training_config
 from models.miniature.benchmark import DrawnBenchmarkConfig, write_benchmark
 from storage.documents import read_parameters
 from storage.errors import BudgetError, DataError, IncompleteError, InputError
+from storage.records import Stage
+from storage.shards import iterate
+from storage.store import Store
 
 PLAIN = {"writer": {"kind": "template", "templates": "miniature_simple"}}
 
@@ -330,3 +333,48 @@ def test_the_flow_makes_what_is_missing_by_subflows_and_comes_to_the_same(tiny, 
     )
     with pytest.raises(DataError, match=r"scored in two ways \(threshold: 0.35 -> 0.5\)"):
         walk(grid, lambda _: None, lambda run: [scores if run == first.parameters else changed])
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_ways_to_make_counterfactuals_are_kinds_of_prompts_of_a_grid(tiny, run, tmp_path):
+    kinds = {
+        "nothing": {},
+        "remove": {"prompts": {"counterfactual": "remove"}},
+        "inpaint": {"twins": {"way": "inpaint"}},
+    }
+    file, folder = tmp_path / "grid.yaml", tmp_path / "grid"
+    fast = {"steps": 12, "batch_size": 4, "warmup_steps": 0, "learning_rate": 0.01}
+    changes = {"prompts": kinds, "untrained": False, "training": {"optimiser": fast}}
+    changes["generation"] = tiny["generation"] | {"samples": 4}
+    file.write_text(yaml.safe_dump(tiny | changes, sort_keys=False))
+    code, out, err = run("ablate", file)
+    assert code == 0, err
+    assert (folder / "ablation.md").read_text() in out
+    told = Ablation.model_validate_json((folder / "ablation.json").read_bytes())
+    arms = [(kind, 8, loss) for kind in kinds for loss in (False, True)]
+    assert [described(cell.arm) for cell in told.cells] == arms
+    assert not told.unfinished
+    scores = [100 * cell.scores["miniature val"] for cell in told.cells]
+    assert len({round(score, 1) for score in scores}) > 1
+    assert len(set(scores[::2])) == 1  # without the loss, counterfactuals are not looked at
+    for (kind, _, loss), score in zip(arms, scores, strict=True):
+        row = f"| {kind} | {'on' if loss else 'off'} | {score:.1f} | {score:.1f} |  |"
+        assert row in out.splitlines()
+    for kind, off, on in zip(kinds, scores[::2], scores[1::2], strict=True):
+        assert f"| {kind} | 8 | {on - off:+.1f} | {on - off:+.1f} |  |" in out.splitlines()
+    stores = [Store.open(folder / "datasets" / f"{kind}-seed0") for kind in kinds]
+    assert [(each.prompts, each.requested) for each in told.datasets] == [(k, 4) for k in kinds]
+    first, second, third = ({*store.specification.stages} for store in stores)
+    assert first == second == third - {Stage.TWINS, Stage.CHECKS}
+    assert Stage.TWINS in third
+    painted = [{each.index: each for each in pictures(store)} for store in stores]
+    for others in painted[1:]:  # the kinds differ in what stands beside the images alone
+        for index, sample in painted[0].items():
+            assert others[index].image_bytes == sample.image_bytes
+            assert others[index].mask_bytes == sample.mask_bytes
+            assert others[index].counterfactual_bytes != sample.counterfactual_bytes
+
+
+def pictures(store):
+    return [each for shard in store.shards() for each in iterate(shard.path)]

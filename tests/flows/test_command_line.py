@@ -314,3 +314,31 @@ def test_the_doctor_asks_the_writers_service_once_and_says_what_that_cost(
     assert not said["ok"]
     assert "no such key" in said["detail"]
     assert len(chat_server.requests) == 2
+
+
+def doctor_says(type_line, *arguments):
+    code, said = type_line("doctor", "--json", *arguments)
+    findings = {row["what"]: row for row in json.loads(said)}
+    assert code == (0 if all(row["ok"] for row in findings.values()) else 2)
+    return findings
+
+
+def test_the_doctor_looks_for_what_the_recipe_of_a_file_needs(type_line, tmp_path):
+    document = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    profile, file = tmp_path / "mine.yaml", tmp_path / "run.yaml"
+    profile.write_text(yaml.safe_dump(document))
+    plain = {"profile": str(profile), "root": str(tmp_path / "d"), "samples": 4}
+    file.write_text(yaml.safe_dump(plain))
+    said = doctor_says(type_line, file)
+    assert said["space"]["ok"]
+    assert "inpainter" not in said
+    said = doctor_says(type_line, file, "--set", "twins.way=inpaint")
+    assert said["inpainter"]["ok"]
+    assert "the painter's own: weights:painter" in said["inpainter"]["detail"]
+    file.write_text(yaml.safe_dump(plain | {"twins": {"way": "inpaint"}}))
+    missing = {"kind": "diffusion", "model": str(tmp_path / "nothing")}
+    profile.write_text(yaml.safe_dump(document | {"inpainter": missing}))
+    said = doctor_says(type_line, file)
+    assert not said["inpainter"]["ok"]
+    assert str(tmp_path / "nothing") in said["inpainter"]["detail"]
+    assert "scout" in doctor_says(type_line, "--set", "others.way=ignore")

@@ -1,5 +1,6 @@
 """A dataset whose counterfactuals are painted over: all that looks at datasets knows its stages."""
 
+import json
 import shutil
 from collections import Counter
 
@@ -17,6 +18,7 @@ from flows.kept_parameters import kept_parameters
 from flows.preview_pictures import PreviewPainter
 from models.registry import Role, kind_of
 from storage.card import render_card
+from storage.checks import DamagedError
 from storage.codecs import decode_image, decode_label_map
 from storage.errors import InputError
 from storage.garbage import find_garbage, free_garbage
@@ -245,10 +247,102 @@ def test_a_preview_shows_what_the_stages_would_make(root):
     fates = {row.key: row for row in rows(root)}
     for key, result in shown.items():
         if isinstance(result, Rejected):
-            assert fates[key].reason == result.reason
+            assert (fates[key].reason, fates[key].stage) == (result.reason, result.stage)
         else:
+            assert fates[key].status == "written"
             assert result.counterfactual is not None
+    assert {row.stage for row in fates.values() if row.key in shown} == {"", "checks"}
     written = {sample.key: decode_image(sample.image_bytes) for sample in samples(root)}
     assert written.keys() <= shown.keys()
     for key, image in written.items():
         assert np.array_equal(shown[key].image, image)
+
+
+def pieces(root, stage):
+    return Store.open(root).commits(stage)
+
+
+def published(root):
+    return {path.name: path.read_bytes() for path in (root / "data").iterdir()}
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["verified first", "met by the run"])
+@pytest.mark.parametrize("stage", [Stage.TWINS, Stage.CHECKS])
+def test_a_damaged_piece_of_its_stages_is_found_put_aside_and_made_again_alone(
+    root, type_line, is_named, stage
+):
+    before, victim = published(root), pieces(root, stage)[0]
+    path = root / victim.object.path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    code, said = type_line("verify", root, "--deep")
+    assert code == 3
+    assert f".engine/commits/{stage}/" in said
+    assert f"{victim.object.path}: its sha256 is not" in said
+    if is_named:
+        assert type_line("verify", root, "--deep", "--repair")[0] == 3
+    models = Fakes()
+    tars = list((root / "data").glob("*.tar"))
+    for tar in tars:  # what is packed is not made again for its pieces
+        tar.unlink()
+    make_through_damage(root, models)
+    own = victim.verdicts.keys() if stage is Stage.TWINS else set()
+    assert set(models.inpainter.asked) == {each.seed for each in planned(root) if each.key in own}
+    assert published(root) == before
+    listed = json.loads(type_line("quarantine", "list", root, "--json")[1])
+    aside = [path for batch in listed["batches"] for path in batch["files"]]
+    assert victim.object.path in aside
+    assert type_line("verify", root, "--deep")[0] == 0
+
+
+def make_through_damage(root, models):
+    """Make what is left, as the flow does: what turns out to be damaged is put aside on the way."""
+    for _ in range(3):
+        try:
+            make(root, models)
+        except DamagedError as error:
+            Store.open(root).withdraw(error.commit, str(error))
+        else:
+            return
+
+
+def planned(root):
+    own = parameters(root)
+    classes = Store.open(root).specification.named(
+        resolve_slice(load_vocabulary(own.spec.vocabulary), own.slice)
+    )
+    return plan_samples(own.spec, classes, 0, SAMPLES)
+
+
+def test_the_commands_that_look_after_a_dataset_name_its_stages_and_its_way(root, type_line):
+    dropped = sum(row.stage == "checks" for row in rows(root))
+    code, said = type_line("retry", root, "--stage", "checks", "--json")
+    assert code == 0
+    described = json.loads(said)
+    assert described["samples"] == dropped
+    [command] = described["next"]
+    assert '"way": "inpaint"' in command
+    [about] = json.loads(type_line("status", root, "--json")[1])["slices"]
+    assert about["under_way"]["twins"] - about["under_way"]["checks"] == dropped
+    make(root, Fakes(), samples=36)
+    code, said = type_line("gc", root, "--yes", "--json")
+    assert (code, json.loads(said)["freed"]["pieces"]) == (0, json.loads(said)["pieces"])
+    assert {each.stage for each in find_garbage(Store.open(root)).outputs} == set()
+    code, said = type_line("retry", root, "--stage", "checks")
+    assert code == 2
+    assert "were freed" in said
+
+
+def test_a_freed_shard_is_made_again_with_its_twins_as_the_message_says(root, type_line, tmp_path):
+    before = published(root)
+    make(root, Fakes(), samples=36)
+    assert type_line("gc", root, "--yes")[0] == 0
+    [name] = {tar for tar in before if tar.endswith("000000.tar")}
+    (root / "data" / name).rename(tmp_path / name)
+    assert type_line("verify", root, "--repair")[0] == 3
+    models = Fakes()
+    make(root, models, samples=36)
+    assert set(models.inpainter.asked) == {each.seed for each in planned(root)[:12]}
+    assert before.items() <= published(root).items()
+    assert type_line("verify", root, "--deep")[0] == 0

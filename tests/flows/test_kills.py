@@ -18,11 +18,16 @@ import yaml
 import generating
 from cards import card_without_cost
 from fault_points import FIRST_COMMIT, PIECE, RUN
+from flows.kept_parameters import kept_parameters
 from models.profiles import load_profile
 from processes import end_processes
+from storage.exit_codes import EXIT_INTERRUPTED
+from storage.plan import plan_samples
 from storage.records import Stage
+from storage.slices import resolve_slice
 from storage.store import Store
 from storage.verification import verify_bytes
+from storage.vocabulary import load_vocabulary
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -54,10 +59,15 @@ class Generator:
         self._process = process
         self._parameters = parameters
 
-    def run(self, root, crash_at=None, kill_after=None):
+    def changed(self, **changes):
+        """The same with other parameters."""
+        return Generator(self._process, {**self._parameters, **changes})
+
+    def run(self, root, crash_at=None, kill_after=None, painted=None, stop_at=None):
         """One run in a process of its own; returns its exit code."""
         parameters = {**self._parameters, "root": str(root)}
         order = {"parameters": parameters, "crash_at": crash_at, "kill_after": kill_after}
+        order |= {"painted": painted and str(painted), "stop_at": stop_at}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -160,3 +170,87 @@ def test_a_kill_at_a_fault_point_loses_nothing(generator, whole, tmp_path, step)
     assert generator.run(root) == 0
     assert before.items() <= records(root).items()
     require_right(root, whole[0])
+
+
+@pytest.fixture(scope="module")
+def over(generator):
+    """A generator that paints objects over, one shard after the other, one picture at once."""
+    return generator.changed(twins={"way": "inpaint"}, shards_in_flight=1, batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def whole_over(over, tmp_path_factory):
+    """Its dataset when nobody kills it."""
+    root = tmp_path_factory.mktemp("whole") / "d"
+    assert over.run(root) == 0
+    return contents(root)
+
+
+TWINS = [of_stage(step, stage) for stage in ("twins", "checks") for step in PIECE]
+
+
+def seeds_of(root, stage):
+    """The seeds of the samples that a stage has decided about, by the records that are there."""
+    decided = {key for commit in Store.open(root).commits(stage) for key in commit.verdicts}
+    return {each.seed for each in planned(root) if each.key in decided}
+
+
+def planned(root):
+    """The samples of the only slice."""
+    store = Store.open(root)
+    [slice_id] = {commit.shard[:8] for commit in store.commits(Stage.PROMPTS)}
+    kept = kept_parameters(store, str(root), slice_id)
+    classes = store.specification.named(
+        resolve_slice(load_vocabulary(kept.spec.vocabulary), kept.slice)
+    )
+    return plan_samples(kept.spec, classes, 0, SAMPLES)
+
+
+def test_kills_while_twins_are_painted_over_and_checked_cost_no_picture(over, whole_over, tmp_path):
+    """One dataset is killed at step after step of its two stages more, and goes on each time."""
+    root, painted, told = tmp_path / "d", tmp_path / "painted", 0
+    painted.touch()
+    for step in [*(TWINS if KILLS >= 40 else TWINS[1::3]), None]:
+        there = root.exists()
+        before = records(root)
+        done = seeds_of(root, Stage.TWINS) if there else set()
+        code = over.run(root, step, painted=painted)
+        assert code == (-signal.SIGKILL if step else 0), step
+        assert before.items() <= records(root).items()
+        lines = painted.read_text().splitlines()
+        again = {line.split()[1] for line in lines[told:] if line.startswith("inpaint ")}
+        assert not {int(seed) for seed in again} & done, step
+        told = len(lines)
+    require_right(root, whole_over)
+    counts = Counter(lines)
+    images = {line: count for line, count in counts.items() if line.startswith("paint_images ")}
+    assert sorted(images.values()) == [1] * SAMPLES
+    assert seeds_of(root, Stage.TWINS) == {int(line.split()[1]) for line in images}
+
+
+def test_a_stop_while_twins_are_painted_over_keeps_those_that_are_painted(
+    over, whole_over, tmp_path, type_line
+):
+    root, painted = tmp_path / "d", tmp_path / "painted"
+    assert over.run(root, painted=painted, stop_at=2) == EXIT_INTERRUPTED
+    done = seeds_of(root, Stage.TWINS)
+    assert done
+    assert len(done) < SIZE + 1
+    code, said = type_line("status", root, "--json")
+    assert code == 0
+    [about] = json.loads(said)["slices"]
+    assert [about["under_way"][stage] for stage in ("masks", "twins", "checks")] == [
+        SIZE,
+        len(done),
+        0,
+    ]
+    for stage in ("twins", "checks"):
+        assert "nothing to retry" in type_line("retry", root, "--stage", stage)[1]
+    before = records(root)
+    assert over.run(root, painted=painted) == 0
+    assert before.items() <= records(root).items()
+    require_right(root, whole_over)
+    assert type_line("verify", root, "--deep") == (0, f"0 findings in {root}\n")
+    counts = Counter(painted.read_text().splitlines())
+    assert len(counts) == 2 * SAMPLES
+    assert all(counts[f"inpaint {seed}"] == 1 for seed in done)

@@ -7,6 +7,7 @@ import yaml
 
 from flows.doctor import examine
 from models.profiles import load_profile
+from tasks.recipe import Recipe
 
 
 @pytest.mark.skipif(find_spec("groundingdino") is not None, reason="the packages are installed")
@@ -19,7 +20,8 @@ def test_the_doctor_says_what_the_original_back_ends_need(tmp_path):
     }
     file = tmp_path / "original.yaml"
     file.write_text(yaml.safe_dump(document))
-    said = {check.what: check for check in examine(str(file), None)}
+    recipe = Recipe(profile=load_profile(str(file)))
+    said = {check.what: check for check in examine(recipe, None)}
     for role, package in (("detector", "groundingdino"), ("segmenter", "segment_anything")):
         assert not said[role].ok
         assert f"needs {package}" in said[role].detail

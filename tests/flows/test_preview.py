@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+import yaml
 from PIL import Image
 from rich.console import Console
 
@@ -12,12 +13,14 @@ from flows.generation_parameters import GenerationParameters
 from flows.generation_plan import describe_plan
 from flows.generation_run import prepare
 from flows.preview import make_preview, print_preview
+from models.profiles import load_profile
 from models.writing.chat_config import ChatWriterConfig
 from storage.errors import BudgetError, InputError
 from storage.ledger import Ledger
 from storage.objects import open_objects
 from storage.prices import Prices
 from storage.records import Stage
+from tasks.rules import MaskRules
 from tasks.stages import STAGES
 
 
@@ -180,3 +183,29 @@ def test_the_command_needs_no_root_and_shows_eight_samples(monkeypatch, capsys, 
     assert len(made["rows"]) == 8
     assert made["slice"] == "cat"
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_weights_are_looked_for_before_texts_are_asked_for(parameters, chat_server, tmp_path):
+    """Those of what paints over too, which no text needs."""
+    profile = tmp_path / "mine.yaml"
+    document = load_profile("miniature").model_dump(mode="json", exclude={"name"})
+    missing = {"kind": "diffusion", "model": str(tmp_path / "nothing")}
+    profile.write_text(yaml.safe_dump(document | {"inpainter": missing}))
+    wanted = parameters(profile=str(profile), twins={"way": "inpaint"})
+    with pytest.raises(InputError, match="nothing"):
+        make_preview(wanted, tmp_path / "cat.png")
+    assert chat_server.requests == []
+
+
+@pytest.mark.slow
+def test_objects_are_painted_over_as_the_recipe_says(tmp_path, quick):
+    about = {**quick, "root": str(tmp_path / "d"), "samples": 2, "slice": "cat"}
+    over = GenerationParameters.model_validate({**about, "twins": {"way": "inpaint"}})
+    made = make_preview(over, tmp_path / "over.png")
+    assert not any(row.reason for row in made.rows)
+    assert (tmp_path / "over.png").is_file()
+    strict = over.model_copy(update={"masks": MaskRules(max_area=0.0001, min_area=0.0)})
+    refused = make_preview(strict, tmp_path / "none.png")
+    assert {row.stage for row in refused.rows} == {"masks"}
+    assert not (tmp_path / "none.png").exists()
+    assert "refused at masks: mask-too-large" in shown(refused, strict)

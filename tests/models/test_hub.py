@@ -9,8 +9,10 @@ import pytest
 from flows.doctor import examine
 from models.hub import find_on_hub
 from models.labelling.config import SegmenterConfig
+from models.profiles import load_profile
 from models.weights import resolve_weights
 from storage.errors import InputError
+from tasks.recipe import Recipe
 
 HUB = "facebook/sam-vit-huge"
 COMMIT = "87aecf0df4ce6b30cd7de76e87673c49644bdf67"
@@ -50,7 +52,8 @@ def closed_hub(monkeypatch):
 def test_the_doctor_answers_soon_without_a_network(request, network):
     request.getfixturevalue(network)
     began = time.monotonic()
-    findings = {each.what: each for each in examine("sd15", None)}
+    recipe = Recipe(profile=load_profile("sd15"))
+    findings = {each.what: each for each in examine(recipe, None)}
     assert time.monotonic() - began < 5
     for role in ("painter", "detector", "segmenter", "student's CLIP"):
         assert not findings[role].ok

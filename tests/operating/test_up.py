@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from running_site import CANARY, processes_of
+from storage.records import Stage
+from storage.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -18,6 +20,16 @@ SMALL = {
     "samples": 4,
     "advanced": {"samples_per_shard": 2, "texts_per_class_set": 1, "min_yield": 0.0},
 }
+
+
+OVER = SMALL | {
+    "advanced": {
+        **SMALL["advanced"],
+        "twins": {"way": "inpaint"},
+        "detections": {"require": "any", "counterfactual": "record"},
+    }
+}
+"""The same with counterfactuals that are painted over their images: two stages more."""
 
 
 def test_everything_is_there_and_one_screen_says_so(site):
@@ -59,6 +71,8 @@ def test_no_deployment_names_a_folder_and_all_names_differ(site):
         ({"ready_after_shards": 0}, "0"),
         ({"advanced": {"two_class_share": 2}}, "2"),
         ({"advanced": {"nothing_such": 2}}, "nothing_such"),
+        ({"advanced": {"twins": {"way": "remove"}}}, "remove"),
+        ({"advanced": {"twins": {"way": "inpaint", "grow": 2}}}, "0.5"),
         ({"root": ""}, "''"),
     ],
 )
@@ -96,13 +110,15 @@ def test_a_schedule_fires_twice_and_the_second_run_finds_nothing_to_do(site):
 
 def test_a_broken_shard_is_told_on_the_page_and_a_retry_makes_it_alone(site):
     root = site.data / "broken"
-    first = site.submit("generate-dataset/miniature", **SMALL, root=str(root), shards="0")
+    first = site.submit("generate-dataset/miniature", **OVER, root=str(root), shards="0")
     assert site.end_of(first["id"])["state_name"] == "Completed"
+    assert site.run(first["id"])["parameters"]["advanced"] == OVER["advanced"]
+    assert {Stage.TWINS, Stage.CHECKS} <= set(Store.open(root).specification.stages)
     [tar] = (root / "data").glob("*.tar")
     obstacle = tar.with_name(tar.name.replace("000000", "000001"))
     obstacle.mkdir()
     (obstacle / "in the way").touch()
-    run = site.submit("generate-dataset/miniature", **SMALL, root=str(root))
+    run = site.submit("generate-dataset/miniature", **OVER, root=str(root))
     ended = site.end_of(run["id"])
     assert ended["state_type"] == "FAILED"
     assert "it is a folder, and a file is expected there" in ended["state"]["message"]

@@ -174,9 +174,42 @@ def test_prompts_of_another_name_have_no_published_numbers():
         for c in (cell(arm, 0) for arm in ARMS if arm[0] == "rich")
     ]
     grid = ablation([*(cell(arm, 0) for arm in ARMS[:2]), *other], seeds=(0,))
-    rows = found(make_tables(grid.model_copy(update={"names_prompts": "longer"}))[0])
+    tables = make_tables(grid.model_copy(update={"names_prompts": "longer"}))
+    rows = found(tables[0])
     assert rows["longer", "off"].published == ()
     assert rows["simple", "off"].published == (28.6,)
+    assert [row.published for row in tables[1].rows] == [()] * 5
+    assert found(tables[2])["longer", "8"].published == ()
+
+
+def test_ways_to_make_counterfactuals_stand_beside_one_another_without_published_numbers():
+    ways = {"nothing": (40.0, 44.0), "remove": (41.0, 40.5), "inpaint": (39.5, 46.0)}
+    cells = [
+        Cell(
+            arm=Arm(prompts=way, classes_per_image=8, counterfactual=on),
+            seed=0,
+            run=f"runs/{way}-{on}",
+            state="measured",
+            scores={VAL: scores[on] / 100, TEST: 0.0},
+        )
+        for way, scores in ways.items()
+        for on in (False, True)
+    ]
+    grid = ablation(cells, seeds=(0,)).model_copy(
+        update={"names_prompts": "inpaint", "benchmarks": (VAL,)}
+    )
+    lines = format_ablation(grid).splitlines()
+    assert [line for line in lines if line.startswith(("| nothing", "| remove", "| inpaint"))] == [
+        "| nothing | off | 40.0 | 40.0 |  |",
+        "| nothing | on | 44.0 | 44.0 |  |",
+        "| remove | off | 41.0 | 41.0 |  |",
+        "| remove | on | 40.5 | 40.5 |  |",
+        "| inpaint | off | 39.5 | 39.5 |  |",
+        "| inpaint | on | 46.0 | 46.0 |  |",
+        "| nothing | 8 | +4.0 | +4.0 |  |",
+        "| remove | 8 | -0.5 | -0.5 |  |",
+        "| inpaint | 8 | +6.5 | +6.5 |  |",
+    ]
 
 
 def test_the_written_files_hold_all_cells_and_the_tables(tmp_path):
