@@ -1,5 +1,6 @@
 """Which samples are wanted, and what is known of them: the table of a dataset at one time."""
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -219,6 +220,10 @@ class SampleView:
             version=part.version[:16],
         )
 
+    def is_flagged(self, key: str) -> bool:
+        """Whether a sample is flagged."""
+        return key in self.said.marks and self.said.marks[key].flagged
+
     def _in_ranges(self, query: SampleQuery) -> Bool[np.ndarray, " samples"]:
         chosen = np.ones(len(self.samples.columns), dtype=bool)
         for name, value in query.least.items():
@@ -239,3 +244,30 @@ class SampleView:
             if asked is not None:
                 chosen &= self.samples.of_keys(keys) == asked
         return chosen
+
+
+@dataclass(frozen=True)
+class FoundSamples:
+    """The samples that a question found, in its order, as they were then; never changes.
+
+    Attributes:
+        view: What was known of all samples.
+        rows: Which of them.
+        name: Tells it from all others, those of other processes included.
+    """
+
+    view: SampleView
+    rows: Int[np.ndarray, " found"]
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def facts(self, start: int, count: int) -> list[SampleFacts]:
+        """What is known of some of them; fewer at their end.
+
+        Args:
+            start: How many are passed over.
+            count: How many are given, at most.
+        """
+        return [self.view.facts(row) for row in self.rows[start : start + count].tolist()]

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from storage.acts import ActsRead
 from storage.checks import read_whole
@@ -17,7 +17,14 @@ from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
 from storage.sample_columns import TextColumn
 from storage.sample_parts import SamplePart, read_finished_parts
-from storage.sample_queries import Said, SampleFacts, SampleQuery, SampleView, Snapshot
+from storage.sample_queries import (
+    FoundSamples,
+    Said,
+    SampleFacts,
+    SampleQuery,
+    SampleView,
+    Snapshot,
+)
 from storage.store import Store
 
 __all__ = ["SampleTable"]
@@ -30,6 +37,10 @@ class SampleTable:
 
     Args:
         store: The dataset; nothing is read before `refresh`.
+
+    Attributes:
+        exclusions: All that was said of what is left out, as far as it was heard.
+        marks: The same of flags and notes.
     """
 
     def __init__(self, store: Store) -> None:
@@ -37,9 +48,9 @@ class SampleTable:
         self._lock = threading.RLock()
         self._view = SampleView()
         self._problems: tuple[str, ...] = ()
-        self._excluded, self._marked = ActsRead(EXCLUSIONS), ActsRead(MARKS)
+        self.exclusions, self.marks = ActsRead(EXCLUSIONS), ActsRead(MARKS)
         self._texts: dict[str, TextColumn] = {}
-        self._found: OrderedDict[str, Int[np.ndarray, " found"]] = OrderedDict()
+        self._found: OrderedDict[str, FoundSamples] = OrderedDict()
 
     def refresh(self) -> None:
         """Look what there is now; what is known already is not read again.
@@ -63,15 +74,20 @@ class SampleTable:
             DataError: A file is damaged; names it. What was known before stays.
         """
         with self._lock:
-            changed = [acts.look(self._store.objects) for acts in (self._excluded, self._marked)]
+            changed = [acts.look(self._store.objects) for acts in (self.exclusions, self.marks)]
             if any(changed):
-                lines = [*self._excluded.lines]
+                lines = [*self.exclusions.lines]
                 said = Said(
                     exclusions=latest(lines),
-                    marks=current_marks(self._marked.lines),
+                    marks=current_marks(self.marks.lines),
                     agreements={each.key: each.score for each in lines if each.score is not None},
                 )
                 self._show(SampleView(self._view.samples, said))
+
+    @property
+    def view(self) -> SampleView:
+        """The samples, and what was said of them, as far as both are known."""
+        return self._view
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -117,9 +133,27 @@ class SampleTable:
         Raises:
             DataError: A manifest whose texts are wanted is gone or damaged.
         """
+        found = self.found(query)
+        return len(found), found.facts(start, count)
+
+    def found(self, query: SampleQuery) -> FoundSamples:
+        """Find samples, to go back to them later; as long as nothing changes, the same object.
+
+        Raises:
+            DataError: A manifest whose texts are wanted is gone or damaged.
+        """
         with self._lock:
-            found, view = self._rows(query), self._view
-        return len(found), [view.facts(row) for row in found[start : start + count].tolist()]
+            name = query.model_dump_json()
+            if name not in self._found:
+                chosen = self._view.chosen(query)
+                if words := query.words.split():
+                    chosen &= self._with_words(words)
+                rows = self._view.ordered(chosen, query)
+                self._found[name] = FoundSamples(self._view, rows)
+            self._found.move_to_end(name)
+            if len(self._found) > _MOST_FOUND:
+                self._found.popitem(last=False)
+            return self._found[name]
 
     def facts(self, key: str) -> SampleFacts | None:
         """What is known of a sample; None if there is none of that key."""
@@ -129,7 +163,7 @@ class SampleTable:
 
     def history(self, key: str) -> list[Exclusion | Mark]:
         """All that was ever said of a sample: exclusions, then marks."""
-        lines = (*self._excluded.lines, *self._marked.lines)
+        lines = (*self.exclusions.lines, *self.marks.lines)
         return [line for line in lines if line.key == key]
 
     def part(self, key: str) -> SamplePart | None:
@@ -159,18 +193,6 @@ class SampleTable:
     def _show(self, view: SampleView) -> None:
         self._view = view
         self._found.clear()
-
-    def _rows(self, query: SampleQuery) -> Int[np.ndarray, " found"]:
-        name = query.model_dump_json()
-        if name not in self._found:
-            chosen = self._view.chosen(query)
-            if words := query.words.split():
-                chosen &= self._with_words(words)
-            self._found[name] = self._view.ordered(chosen, query)
-        self._found.move_to_end(name)
-        if len(self._found) > _MOST_FOUND:
-            self._found.popitem(last=False)
-        return self._found[name]
 
     def _with_words(self, words: list[str]) -> Bool[np.ndarray, " samples"]:
         """Which samples have words in their texts, which are read now if they were not before."""
