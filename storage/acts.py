@@ -62,7 +62,8 @@ class ActFolder(Generic[LineT]):
         paths = objects.paths(self.folder)
         new = objects.read_many([path for path in paths if path not in known])
         found = {path: self._lines(path, data) for path, data in new if data is not None}
-        found |= {path: lines for path, lines in known.items() if path in set(paths)}
+        here = set(paths)
+        found |= {path: lines for path, lines in known.items() if path in here}
         return {path: found[path] for path in paths if path in found}
 
     def append(self, objects: ObjectStore, lines: Sequence[LineT]) -> str:

@@ -6,6 +6,7 @@ what people said of it since.
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
@@ -19,7 +20,6 @@ from storage.sample_columns import TextColumn
 from storage.sample_parts import SamplePart, read_finished_parts
 from storage.sample_queries import (
     FoundSamples,
-    Said,
     SampleFacts,
     SampleQuery,
     SampleView,
@@ -74,15 +74,17 @@ class SampleTable:
             DataError: A file is damaged; names it. What was known before stays.
         """
         with self._lock:
-            changed = [acts.look(self._store.objects) for acts in (self.exclusions, self.marks)]
-            if any(changed):
-                lines = [*self.exclusions.lines]
-                said = Said(
-                    exclusions=latest(lines),
-                    marks=current_marks(self.marks.lines),
-                    agreements={each.key: each.score for each in lines if each.score is not None},
-                )
-                self._show(SampleView(self._view.samples, said))
+            said = self._view.said
+            if self.marks.look(self._store.objects):
+                said = replace(said, marks=current_marks(self.marks.lines))
+            try:
+                if self.exclusions.look(self._store.objects):
+                    lines = [*self.exclusions.lines]
+                    scores = {each.key: each.score for each in lines if each.score is not None}
+                    said = replace(said, exclusions=latest(lines), agreements=scores)
+            finally:
+                if said is not self._view.said:
+                    self._show(SampleView(self._view.samples, said))
 
     @property
     def view(self) -> SampleView:

@@ -1,16 +1,19 @@
 """Taking an act back: what is to be said so that its samples are as they were before it.
 
 An act never changes (`storage.acts`), so that is a new act. Whatever was said of a sample after the
-act stays: its last word is another's.
+act stays: its last word is another's. Acts that were taken back themselves do not count as such, so
+that one act after the other can be taken back.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TypeVar
 
 from storage.exclusions import Exclusion
 from storage.marks import Mark
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 _LineT = TypeVar("_LineT", Exclusion, Mark)
 
 UNDONE = "undone"
@@ -18,7 +21,11 @@ UNDONE = "undone"
 
 
 def taken_back_exclusions(
-    acts: Mapping[str, list[Exclusion]], path: str, *, who: str
+    acts: Mapping[str, list[Exclusion]],
+    path: str,
+    *,
+    who: str,
+    settled: Mapping[str, str] = _NONE,
 ) -> list[Exclusion]:
     """What takes an act of exclusions back.
 
@@ -28,8 +35,9 @@ def taken_back_exclusions(
         acts: All acts in their order, by where they lie.
         path: Which of them.
         who: User and machine.
+        settled: Acts that were taken back before, each with the act that did so.
     """
-    before, own, after = _around(acts, path)
+    before, own, after = _around(acts, path, settled)
     at = datetime.now(UTC)
     known = {line.key: line for line in before}
     later = {line.key for line in after}
@@ -45,15 +53,22 @@ def taken_back_exclusions(
     return said
 
 
-def taken_back_marks(acts: Mapping[str, list[Mark]], path: str, *, who: str) -> list[Mark]:
+def taken_back_marks(
+    acts: Mapping[str, list[Mark]],
+    path: str,
+    *,
+    who: str,
+    settled: Mapping[str, str] = _NONE,
+) -> list[Mark]:
     """What takes an act of flags or notes back.
 
     Args:
         acts: All acts in their order, by where they lie.
         path: Which of them.
         who: User and machine.
+        settled: Acts that were taken back before, each with the act that did so.
     """
-    before, own, after = _around(acts, path)
+    before, own, after = _around(acts, path, settled)
     at = datetime.now(UTC)
     known = {_subject(line): line for line in before}
     later = {_subject(line) for line in after}
@@ -71,8 +86,8 @@ def taken_back_marks(acts: Mapping[str, list[Mark]], path: str, *, who: str) -> 
     return said
 
 
-def _subject(line: Mark) -> tuple[str, bool]:
-    """What a mark is about: the note of a sample, or its flag."""
+def _subject(line: Exclusion | Mark) -> tuple[str, bool]:
+    """What a line is about: a sample, and whether its note."""
     return line.key, line.act == "note"
 
 
@@ -84,11 +99,22 @@ def _holds(line: Mark | None) -> str:
 
 
 def _around(
-    acts: Mapping[str, list[_LineT]], path: str
+    acts: Mapping[str, list[_LineT]], path: str, settled: Mapping[str, str]
 ) -> tuple[list[_LineT], list[_LineT], list[_LineT]]:
-    """The lines before an act, its own, and those after it."""
+    """The lines before an act, its own, and those after it that still count."""
     order = list(acts)
     place = order.index(path)
     before = [line for each in order[:place] for line in acts[each]]
-    after = [line for each in order[place + 1 :] for line in acts[each]]
+    # of an act and the one that took it back, what both speak of comes to nothing
+    nothing: dict[str, set[tuple[str, bool]]] = {}
+    for act, back in settled.items():
+        subjects = {_subject(line) for line in acts.get(back, ())}
+        for each in (act, back):
+            nothing.setdefault(each, set()).update(subjects)
+    after = [
+        line
+        for each in order[place + 1 :]
+        for line in acts[each]
+        if each not in nothing or _subject(line) not in nothing[each]
+    ]
     return before, acts[path], after

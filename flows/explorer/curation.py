@@ -103,6 +103,7 @@ class Curator:
         self._writing = threading.Lock()
         self._card = threading.Lock()
         self._stale = False
+        self._taken_back: dict[str, str] = {}
 
     def change(self, change: Change) -> str:
         """Say something of a sample. Durable; what others say meanwhile stays.
@@ -207,19 +208,21 @@ class Curator:
         with self._writing:
             self._table.hear()
             exclusions, marks = self._table.exclusions.files, self._table.marks.files
+            known = {"who": self._who, "settled": self._taken_back}
+            if path in self._taken_back:
+                return 0
             if path in exclusions:
-                lines = taken_back_exclusions(exclusions, path, who=self._who)
-                if lines:
-                    EXCLUSIONS.append(self._store.objects, lines)
-                    self._stale = True
+                lines = taken_back_exclusions(exclusions, path, **known)
+                back = EXCLUSIONS.append(self._store.objects, lines) if lines else ""
+                self._stale = self._stale or bool(lines)
             elif path in marks:
-                lines = taken_back_marks(marks, path, who=self._who)
-                if lines:
-                    MARKS.append(self._store.objects, lines)
+                lines = taken_back_marks(marks, path, **known)
+                back = MARKS.append(self._store.objects, lines) if lines else ""
             else:
                 folder = EXCLUSION_FOLDER if path.startswith(EXCLUSION_FOLDER) else MARK_FOLDER
                 message = f"there is no act {path!r} to take back: it is not in {folder} any more"
                 raise InputError(message)
+            self._taken_back[path] = back
             self._table.hear()
             return len(lines)
 

@@ -245,6 +245,18 @@ def test_a_change_of_one_sample_can_be_taken_back_too(page, store):
     assert (sample["note"], sample["excluded"], sample["flagged"]) == ("dark", "", False)
 
 
+def test_acts_are_taken_back_one_after_the_other(page, store):
+    acts = [
+        many(page, act, keys=keys(1, 2), text="why").json()["act"]
+        for act in ("exclude", "include", "exclude", "flag", "unflag")
+    ]
+    states = []
+    for path in reversed(acts):
+        assert post(page, "api/undo", act=path).json() == {"count": 2}
+        states.append((len(excluded_keys(store.objects)), len(flagged(store))))
+    assert states == [(2, 2), (2, 0), (0, 0), (2, 0), (0, 0)]
+
+
 def test_a_dataset_that_refuses_to_be_written_to_says_so(bucket):
     store = explorable(bucket.root)
     add_shard(store, 0, [draw(place) for place in range(3)])

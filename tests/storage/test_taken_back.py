@@ -86,12 +86,21 @@ def test_an_act_of_marks_is_taken_back(history, undone, expected):
     ]
 
 
-def test_what_was_taken_back_can_be_taken_back():
+def test_one_act_after_the_other_is_taken_back():
     acts = {"1": marked("+a +b"), "2": marked("-a -b")}
     acts["3"] = taken_back_marks(acts, "2", who="bob")
     assert set(current_marks(line for each in acts.values() for line in each).values()) == {
         Marked(flagged=True)
     }
-    acts["4"] = taken_back_marks(acts, "3", who="bob")
-    assert [line.act for line in acts["4"]] == ["unflag", "unflag"]
-    assert taken_back_marks(acts, "3", who="bob") == []  # a second time there is nothing left
+    assert taken_back_marks(acts, "1", who="bob") == []  # somebody flagged them again, it seems
+    acts["4"] = marked("+b")
+    lines = taken_back_marks(acts, "1", who="bob", settled={"2": "3"})
+    assert [(line.key, line.act) for line in lines] == [("a", "unflag")]
+
+
+def test_what_was_not_taken_back_still_counts():
+    acts = {"1": said("+a +b"), "2": said("-a -b"), "3": said("-a")}
+    acts["4"] = taken_back_exclusions(acts, "2", who="bob")  # of b alone: a was spoken of since
+    assert [line.key for line in acts["4"]] == ["b"]
+    lines = taken_back_exclusions(acts, "1", who="bob", settled={"2": "4"})
+    assert [(line.key, line.act) for line in lines] == [("b", "include")]

@@ -1,6 +1,6 @@
 // One sample in full: its pictures with boxes and masks, its texts, its scores, its record.
 
-import { act, ask, byId, draw, make, number, onChange, picture, show, undo } from "./common.js";
+import { act, ask, byId, draw, make, number, onChange, onRenew, picture, show, undo } from "./common.js";
 
 const shown = { boxes: true, masks: true, counterfactual: true, hidden: new Set() };
 const SWITCHES = { boxes: "Boxes (b)", masks: "Masks (m)", counterfactual: "Counterfactual (c)" };
@@ -52,6 +52,8 @@ onChange((sample) => {
   Object.assign(opened, sample);
   openSample(sample.key, around); // its history has grown
 });
+
+onRenew(() => opened && openSample(opened.key, around));
 
 const bar = (label, run) => {
   const made = make("button", { type: "button" }, label);
