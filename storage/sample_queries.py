@@ -32,7 +32,7 @@ class SampleQuery(Record, frozen=True):
     classes: tuple[int, ...] = Field(default=(), max_length=_MANY)
     """Classes that a sample has, all of them."""
     fates: tuple[str, ...] = Field(default=(), max_length=_MANY)
-    """`WRITTEN` or reasons, one of them."""
+    """`WRITTEN`, `OPEN` or reasons, one of them."""
     least: dict[SampleMeasure, float] = Field(default_factory=dict[SampleMeasure, float])
     """Smallest values."""
     most: dict[SampleMeasure, float] = Field(default_factory=dict[SampleMeasure, float])
@@ -60,8 +60,8 @@ class SampleFacts:
     Attributes:
         key: Sample key.
         shard: Name of its shard.
-        fate: `WRITTEN`, or why it was dropped.
-        stage: Where it was dropped; empty if it was not.
+        fate: `WRITTEN`, `OPEN`, or why it was dropped.
+        stage: Where it was dropped, or the last stage that an open one has passed.
         classes: Display names.
         measures: What it has of each measure.
         excluded: Why it is left out; empty if it is not.
@@ -126,6 +126,11 @@ class Snapshot:
         return frozenset[str]().union(*(part.written for part in self.parts))
 
     @cached_property
+    def excludable(self) -> frozenset[str]:
+        """Keys of the samples that can be left out: in tars, or perhaps later."""
+        return frozenset[str]().union(*(part.excludable for part in self.parts))
+
+    @cached_property
     def _ends(self) -> Int[np.ndarray, " parts"]:
         return np.cumsum([len(part.columns) for part in self.parts], dtype=np.int64)
 
@@ -141,7 +146,7 @@ class Snapshot:
 
     def at_place(self, place: str) -> Bool[np.ndarray, " samples"]:
         """Which samples are in shards whose names begin so, or have keys that do."""
-        parts = np.array([part.commit.shard.startswith(place) for part in self.parts], dtype=bool)
+        parts = np.array([part.shard.startswith(place) for part in self.parts], dtype=bool)
         found = np.repeat(parts, [len(part.columns) for part in self.parts])
         if not found.any():
             found = np.array([key.startswith(place) for key in self.columns.keys], dtype=bool)
@@ -210,7 +215,7 @@ class SampleView:
         }
         return SampleFacts(
             key=key,
-            shard=part.commit.shard,
+            shard=part.shard,
             fate=columns.fates.of_row(row),
             stage=columns.stages.of_row(row),
             classes=[columns.names[number] for number in columns.classes_of(row)],

@@ -1,7 +1,7 @@
 """The table of a dataset's samples: found by what is known of them, in any order, page by page.
 
-It has every planned sample of every finished shard, whatever became of it, by the manifests, and
-what people said of it since.
+It has every planned sample of every finished shard, whatever became of it, by the manifests, those
+samples of other shards that a stage has decided, and what people said of them since.
 """
 
 import threading
@@ -16,6 +16,7 @@ from storage.checks import read_whole
 from storage.exclusions import EXCLUSIONS, Exclusion, latest
 from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
+from storage.open_shards import OpenShards
 from storage.sample_columns import TextColumn
 from storage.sample_parts import SamplePart, read_finished_parts
 from storage.sample_queries import (
@@ -47,6 +48,7 @@ class SampleTable:
         self._store = store
         self._lock = threading.RLock()
         self._view = SampleView()
+        self._open = OpenShards(store)
         self._problems: tuple[str, ...] = ()
         self.exclusions, self.marks = ActsRead(EXCLUSIONS), ActsRead(MARKS)
         self._texts: dict[str, TextColumn] = {}
@@ -60,8 +62,12 @@ class SampleTable:
                 those of now all the same.
         """
         with self._lock:
-            known = {part.version: part for part in self._view.samples.parts}
-            parts, self._problems = read_finished_parts(self._store, known)
+            known = {part.version: part for part in self._view.samples.parts if part.commit}
+            finished, problems = read_finished_parts(self._store, known)
+            commits = [part.commit for part in finished if part.commit]
+            still_open, more = self._open.look(commits)
+            self._problems = (*problems, *more)
+            parts = tuple(sorted([*finished, *still_open], key=lambda each: each.shard))
             kept = {part.version for part in parts}
             self._texts = {each: text for each, text in self._texts.items() if each in kept}
             self._show(SampleView(Snapshot(parts), self._view.said))
@@ -103,14 +109,19 @@ class SampleTable:
 
     @property
     def shards(self) -> list[str]:
-        """Names of the shards."""
-        return [part.commit.shard for part in self._view.samples.parts]
+        """Names of the finished shards."""
+        return [part.shard for part in self._view.samples.parts if part.commit]
+
+    @property
+    def open_shards(self) -> list[str]:
+        """Names of the shards that are not packed yet, or not with all of their samples."""
+        return [part.shard for part in self._view.samples.parts if not part.commit]
 
     def __len__(self) -> int:
         return len(self._view.samples.columns)
 
     def fates(self) -> dict[str, int]:
-        """How many samples were written, and how many dropped for each reason."""
+        """How many samples were written, are open, and were dropped for each reason."""
         return self._view.samples.columns.fates.counts()
 
     def classes(self) -> list[tuple[int, str, int]]:
@@ -181,13 +192,17 @@ class SampleTable:
         return None if row is None else int(samples.columns.index[row])
 
     def row(self, key: str) -> ManifestRow | None:
-        """All that the manifest says of a sample; None if there is no such sample.
+        """All that the manifest, or the stages so far, say of a sample; None if there is none.
 
         Raises:
             DataError: The manifest is gone or damaged.
         """
         part = self.part(key)
-        if part is None or part.commit.manifest is None:
+        if part is None:
+            return None
+        if part.commit is None:
+            return part.rows.get(key)
+        if part.commit.manifest is None:
             return None
         data = read_whole(self._store.objects, part.commit, part.commit.manifest)
         return read_manifest_row(data, key, name=part.commit.manifest.path)
@@ -200,9 +215,13 @@ class SampleTable:
         """Which samples have words in their texts, which are read now if they were not before."""
         parts = self._view.samples.parts
         for part in parts:
-            ref = part.commit.manifest
-            if part.version not in self._texts and ref is not None:
-                data = read_whole(self._store.objects, part.commit, ref)
-                self._texts[part.version] = TextColumn(data, ref.path)
+            if part.version not in self._texts:
+                self._texts[part.version] = self._read_texts(part)
         found = [self._texts[part.version].has(words) for part in parts]
         return np.concatenate([np.empty(0, bool), *found])
+
+    def _read_texts(self, part: SamplePart) -> TextColumn:
+        if part.commit is None or part.commit.manifest is None:
+            return TextColumn(part.texts, part.shard)
+        ref = part.commit.manifest
+        return TextColumn(read_whole(self._store.objects, part.commit, ref), ref.path)

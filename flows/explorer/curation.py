@@ -78,7 +78,7 @@ class Outlook:
     Attributes:
         keys: Samples that it changes.
         already: How many are so already.
-        dropped: How many cannot be left out, because they are in no tar.
+        dropped: How many cannot be left out, because they were dropped on the way.
         gone: How many are not in the dataset any more.
     """
 
@@ -149,9 +149,9 @@ class Curator:
         if act == "include":
             new = tuple(key for key in here if view.said.why_excluded(key))
             return Outlook(new, already=len(here) - len(new), gone=gone)
-        written = [key for key in here if key in view.samples.written]
-        new = tuple(key for key in written if not view.said.why_excluded(key))
-        already, dropped = len(written) - len(new), len(here) - len(written)
+        fit = [key for key in here if key in view.samples.excludable]
+        new = tuple(key for key in fit if not view.said.why_excluded(key))
+        already, dropped = len(fit) - len(new), len(here) - len(fit)
         return Outlook(new, already=already, dropped=dropped, gone=gone)
 
     def change_many(self, keys: Sequence[str], change: ManyChange) -> tuple[str, int]:

@@ -1,5 +1,8 @@
 // What both parts of the page use: elements, questions to the server, changes and their undoing.
 
+/** The fate of a sample whose shard is not packed yet. */
+export const OPEN = "not packed yet";
+
 export const byId = (id) => document.getElementById(id);
 
 /** Make an element; texts are always texts, never markup. */

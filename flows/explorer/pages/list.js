@@ -1,6 +1,6 @@
 // The list of samples: filters, order, pages and the keys.
 
-import { act, actOnMany, ask, byId, make, number, onChange, onRenew, picture, show, undo } from "./common.js";
+import { act, actOnMany, ask, byId, make, number, onChange, onRenew, OPEN, picture, show, undo } from "./common.js";
 import { closeSample, isOpen, openSample, shownSample, toggle } from "./sample.js";
 
 const PAGE = 60;
@@ -69,7 +69,7 @@ function card(sample, place) {
     sample.flagged ? make("b", { class: "flag", title: "flagged" }, "⚑") : null,
     sample.note ? make("b", { class: "note", title: sample.note }, "✎") : null,
   ];
-  const fate = sample.fate === "written" ? null : make("span", { class: "fate" }, sample.fate);
+  const fate = sample.fate === "written" ? null : make("span", { class: sample.fate === OPEN ? "open" : "fate" }, sample.fate);
   const measures = Object.entries(sample.measures)
     .filter(([name]) => name === "score" || name === "iou" || name === state.query.order)
     .map(([name, value]) => `${NAMES[name]} ${number(value)}`)
@@ -166,7 +166,7 @@ function list() {
 
 function emptyWords() {
   if (Object.keys(state.query).length) return "No sample is like that: take a filter back.";
-  return "There is no finished sample yet. 'magicseg generate' makes some; press Reload then.";
+  return "There is no sample yet. 'magicseg generate' makes some; press Reload then.";
 }
 
 function select(place, scroll = true) {
@@ -308,15 +308,18 @@ async function reload() {
     const data = await ask("api/dataset");
     byId("root").textContent = data.root;
     document.title = `${data.root.split("/").pop()} – MagicSeg explorer`;
-    const dropped = data.samples - data.written;
+    const dropped = data.samples - data.written - data.open;
+    const shards = (count) => `${count.toLocaleString("en")} ${count === 1 ? "shard" : "shards"}`;
     byId("totals").textContent =
-      `${data.written.toLocaleString("en")} written, ${dropped.toLocaleString("en")} dropped, ${data.shards.toLocaleString("en")} shards`;
+      `${data.written.toLocaleString("en")} written, ${dropped.toLocaleString("en")} dropped, ${shards(data.shards)}` +
+      (data.open_shards ? `; ${data.open.toLocaleString("en")} not packed yet, of ${shards(data.open_shards)}` : "");
     state.classes = data.classes;
     options("class", [["", "any"], ...data.classes.map((each) => [each.id, `${each.name} (${each.count})`])]);
     const reasons = data.reasons.map((each) => each.name);
     options("fate", [
       ["", "any"],
       [JSON.stringify(["written"]), `written (${data.written})`],
+      ...(data.open ? [[JSON.stringify([OPEN]), `${OPEN} (${data.open})`]] : []),
       ...(reasons.length > 1 ? [[JSON.stringify(reasons), `dropped (${dropped})`]] : []),
       ...data.reasons.map((each) => [JSON.stringify([each.name]), `${each.name} (${each.count})`]),
     ]);
