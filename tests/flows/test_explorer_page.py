@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from explorable import NAMES, add_shard, draw, drop, explorable, key_of
+from explorable import NAMES, add_open, add_shard, draw, drop, explorable, key_of
 from processes import end_processes
 from storage.exclusions import excluded_keys, read_exclusions
 from storage.marks import current_marks, read_marks
+from storage.records import Reason, Rejected, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -367,6 +368,49 @@ def test_two_tabs_and_a_dataset_that_grows(tab, store):
             page.keyboard.press("u")  # the other page is asked when this is written
     second.locator("#flagged").select_option("no")
     found(second, "76 samples")
+
+
+def test_shards_that_are_not_packed_yet(tab, store):
+    cell = store.cell_samples * 4  # of its own, and the first of a shard
+    late = [draw(cell + each, score=0.9) for each in range(5)]
+    lost = Rejected(
+        key=late[0].key, stage=Stage.DETECTIONS, reason=Reason.CLASS_NOT_FOUND, detail="0.1 < 0.2"
+    )
+    add_open(store, late, Stage.MASKS, [lost])
+    page = tab()
+    expect(page.locator("#totals")).to_contain_text("4 not packed yet, of 1 shard")
+    page.locator("#place").fill(f"{key_of(0)[:8]}-{cell // 8:06d}")
+    found(page, "5 samples")
+    picture(page, "open")
+    page.locator("#fate").select_option(label="not packed yet (4)")
+    found(page, "4 samples")
+    expect(page.locator(".card .open").first).to_have_text("not packed yet")
+    many(page, "Exclude…").click()
+    page.keyboard.type("at work")
+    agree(page)
+    expect(page.locator("#message")).to_contain_text("4 samples excluded.")
+    page.locator(".card").nth(1).click()
+    opened(page, late[2].index)
+    expect(page.locator("#sample .open")).to_have_text("not packed yet: the stage masks is done")
+    expect(page.locator("#sample .boxes rect")).to_have_count(1)
+    expect(page.locator(".mask").first).to_be_visible()
+    picture(page, "open-sample")
+    add_shard(store, cell // 8, late[1:], drop(cell))
+    page.keyboard.press("Escape")
+    page.keyboard.press("r")
+    expect(page.locator("#totals")).not_to_contain_text("not packed yet")
+    page.locator("#clear").click()
+    page.locator("#excluded").select_option("yes")
+    found(page, "4 samples")
+    expect(page.locator(".card .open")).to_have_count(0)
+    page.keyboard.press("u")
+    expect(page.locator(".card .out")).to_have_count(0)
+    (packed,) = [each.commit for each in store.shards() if each.name.endswith(f"{cell // 8:06d}")]
+    store.withdraw(packed, "not of the other tests")
+    for commit in store.commits():
+        if late[1].key in commit.verdicts:
+            with store.lease(commit.stage, commit.shard):
+                store.withdraw(commit, "not of the other tests")
 
 
 @pytest.mark.parametrize(
