@@ -93,7 +93,7 @@ def test_what_is_said_of_open_samples_holds_once_they_are_packed(store):
 @pytest.mark.server
 @pytest.mark.slow
 def test_a_run_is_looked_at_before_and_after_its_shards_are_packed(make, tmp_path):
-    make(tmp_path / "d", samples=8)
+    make(tmp_path / "d", samples=4)
     store = Store.open(tmp_path / "d")
     packed = open_page(store)
     after = {each["key"]: each for each in found(packed)["samples"]}
@@ -121,7 +121,7 @@ def test_a_run_is_looked_at_before_and_after_its_shards_are_packed(make, tmp_pat
             assert page.get(f"api/samples/{key}/image").content == images[key]
     one = post(page, "api/changes", keys=written[:1], act="exclude", text="dark", count=1)
     assert one.json()["count"] == 1
-    make(tmp_path / "d", samples=8)
+    make(tmp_path / "d", samples=4)
     page.get("api/dataset")
     assert [each["key"] for each in found(page, excluded=True)["samples"]] == written[:1]
     assert page.get("api/dataset").json()["open_shards"] == 0
