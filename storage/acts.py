@@ -62,21 +62,27 @@ class ActFolder(Generic[LineT]):
         paths = objects.paths(self.folder)
         new = objects.read_many([path for path in paths if path not in known])
         found = {path: self._lines(path, data) for path, data in new if data is not None}
-        found |= {path: lines for path, lines in known.items() if path in set(paths)}
+        here = set(paths)
+        found |= {path: lines for path, lines in known.items() if path in here}
         return {path: found[path] for path in paths if path in found}
 
-    def append(self, objects: ObjectStore, lines: Sequence[LineT]) -> None:
+    def append(self, objects: ObjectStore, lines: Sequence[LineT]) -> str:
         """Say something of samples: one act, all of it or nothing of it. Durable.
 
         Args:
             objects: The dataset.
             lines: At least one.
+
+        Returns:
+            Where the act lies.
         """
         data = b"".join(canonical_json(line) + b"\n" for line in lines)
         sha256 = hashlib.sha256(data).hexdigest()[:16]
         names = [_match(path) for path in objects.paths(self.folder)]
         number = max((int(match[1]) for match in names if match), default=0) + 1
-        objects.write_new(f"{self.folder}/{number:06d}-{sha256}.jsonl", data)
+        path = f"{self.folder}/{number:06d}-{sha256}.jsonl"
+        objects.write_new(path, data)
+        return path
 
     def carry(self, source: ObjectStore, target: ObjectStore, rename: Callable[[str], str]) -> int:
         """Say of a copy what was said of its source, unless it has been said there before.

@@ -93,14 +93,7 @@ def append_exclusions(objects: ObjectStore, lines: Sequence[Exclusion]) -> None:
     EXCLUSIONS.append(objects, lines)
 
 
-def exclude_samples(
-    store: Store,
-    keys: Sequence[str],
-    *,
-    who: str,
-    why: str,
-    known: Collection[str] | None = None,
-) -> int:
+def exclude_samples(store: Store, keys: Sequence[str], *, who: str, why: str) -> int:
     """Leave samples out from now on; those that are left out already stay so.
 
     Args:
@@ -108,8 +101,6 @@ def exclude_samples(
         keys: Of samples that are in finished shards.
         who: User and machine.
         why: The reason, in words.
-        known: Keys of all samples in finished shards, from a caller who has them; nothing to read
-            them in the manifests.
 
     Returns:
         How many were not left out before.
@@ -117,7 +108,7 @@ def exclude_samples(
     Raises:
         InputError: One is in no finished shard, or no reason is given.
     """
-    _refuse_unknown(keys, written_keys(store) if known is None else known)
+    _refuse_unknown(keys, written_keys(store))
     return _say(store, keys, "exclude", who=who, why=why)
 
 

@@ -5,7 +5,7 @@ kept as acts (`storage.acts`) in `.engine/marks`; the last line of a kind about 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -68,12 +68,13 @@ def read_marks(objects: ObjectStore) -> list[Mark]:
 def current_marks(history: Iterable[Mark]) -> dict[str, Marked]:
     """The marks that hold, of each sample that was ever marked, by its key."""
     found: dict[str, Marked] = {}
+    unmarked = Marked()
     for line in history:
-        marked = found.get(line.key, Marked())
+        marked = found.get(line.key, unmarked)
         if line.act == "note":
-            found[line.key] = replace(marked, note=line.text)
+            found[line.key] = Marked(marked.flagged, line.text)
         else:
-            found[line.key] = replace(marked, flagged=line.act == "flag")
+            found[line.key] = Marked(line.act == "flag", marked.note)
     return found
 
 

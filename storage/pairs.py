@@ -56,7 +56,7 @@ def pack_pairs(pairs: Sequence[EncodedPair], dropped: Iterable[Rejected]) -> mem
 
 
 def read_pair_rows(
-    data: bytes | memoryview, *, name: str = "a pairs archive"
+    data: Source, *, name: str = "a pairs archive"
 ) -> tuple[list[Pair], list[Rejected]]:
     """Read the records of the pairs and of the rejections, without the images."""
     return _rows_of(next(read_archive(data, name), ("", b"")), name)

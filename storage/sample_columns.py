@@ -28,6 +28,8 @@ _NUMBERS = (
 )
 WRITTEN = "written"
 """The fate of a sample that is in a tar; of others it is the reason why they were dropped."""
+OPEN = "not packed yet"
+"""The fate of a sample whose shard is not packed yet, if it was not dropped so far."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class SampleColumns:
     Attributes:
         keys: Sample keys.
         index: Position in the slice.
-        fates: `WRITTEN`, or why it was dropped.
-        stages: Where it was dropped; empty if it was not.
+        fates: `WRITTEN`, `OPEN`, or why it was dropped.
+        stages: Where it was dropped, or the last stage that an open one has passed; empty if it was
+            written.
         score: Lowest detector's score of its objects in [0, 1]; NaN where there are none.
         iou: Lowest of the segmenter's own estimates; NaN where there are none.
         area: Share of the picture's pixels that are labelled, in [0, 1]; NaN without a label map.

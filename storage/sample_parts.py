@@ -1,4 +1,4 @@
-"""The finished shards of a dataset, with the columns of their manifests.
+"""The shards of a dataset, with columns of their samples; the finished ones by their manifests.
 
 Records and manifests are compared with their digests as they are read; a shard of which one of them
 is damaged is named among the problems, and is left out.
@@ -6,39 +6,51 @@ is damaged is named among the problems, and is left out.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from storage.commits import Commit, read_commit
 from storage.errors import DataError
+from storage.manifest import ManifestRow
 from storage.records import Stage
-from storage.sample_columns import WRITTEN, SampleColumns
+from storage.sample_columns import OPEN, WRITTEN, SampleColumns
 from storage.store import Store
 
 
 @dataclass(frozen=True)
 class SamplePart:
-    """A finished shard, as far as its manifest tells of it.
+    """The samples of a shard, as far as its manifest, or the stages so far, tell of them.
 
     Attributes:
-        commit: Its record.
+        shard: Its name.
         columns: Its samples.
+        version: Changes with what is known of them; of a finished shard its manifest's digest.
+        commit: Its record; None if it is not packed yet.
+        rows: All that is known of each sample by its key, if it is not packed yet.
+        texts: A manifest of these, to look for words in.
     """
 
-    commit: Commit
+    shard: str
     columns: SampleColumns
-
-    @property
-    def version(self) -> str:
-        """Digest of its manifest."""
-        return _version(self.commit)
+    version: str
+    commit: Commit | None = None
+    rows: Mapping[str, ManifestRow] = field(default_factory=dict[str, ManifestRow])
+    texts: bytes = b""
 
     @cached_property
     def written(self) -> frozenset[str]:
         """Keys of the samples in its tar."""
-        found = np.flatnonzero(self.columns.fates.among([WRITTEN]))
+        return self._with_fate(WRITTEN)
+
+    @cached_property
+    def excludable(self) -> frozenset[str]:
+        """Keys of the samples that are in its tar, or may come into it."""
+        return self.written | self._with_fate(OPEN)
+
+    def _with_fate(self, fate: str) -> frozenset[str]:
+        found = np.flatnonzero(self.columns.fates.among([fate]))
         return frozenset(self.columns.keys[row] for row in found)
 
 
@@ -74,7 +86,8 @@ def read_finished_parts(
         if commit.manifest is None:
             problems.append(f"the record of {name} names no manifest; verify the dataset")
         elif commit.manifest.sha256 in columns:
-            found.append(SamplePart(commit, columns[commit.manifest.sha256]))
+            version = commit.manifest.sha256
+            found.append(SamplePart(name, columns[version], version, commit))
     return tuple(found), tuple(problems)
 
 

@@ -1,5 +1,6 @@
 """Which samples are wanted, and what is known of them: the table of a dataset at one time."""
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +32,7 @@ class SampleQuery(Record, frozen=True):
     classes: tuple[int, ...] = Field(default=(), max_length=_MANY)
     """Classes that a sample has, all of them."""
     fates: tuple[str, ...] = Field(default=(), max_length=_MANY)
-    """`WRITTEN` or reasons, one of them."""
+    """`WRITTEN`, `OPEN` or reasons, one of them."""
     least: dict[SampleMeasure, float] = Field(default_factory=dict[SampleMeasure, float])
     """Smallest values."""
     most: dict[SampleMeasure, float] = Field(default_factory=dict[SampleMeasure, float])
@@ -59,8 +60,8 @@ class SampleFacts:
     Attributes:
         key: Sample key.
         shard: Name of its shard.
-        fate: `WRITTEN`, or why it was dropped.
-        stage: Where it was dropped; empty if it was not.
+        fate: `WRITTEN`, `OPEN`, or why it was dropped.
+        stage: Where it was dropped, or the last stage that an open one has passed.
         classes: Display names.
         measures: What it has of each measure.
         excluded: Why it is left out; empty if it is not.
@@ -125,6 +126,11 @@ class Snapshot:
         return frozenset[str]().union(*(part.written for part in self.parts))
 
     @cached_property
+    def excludable(self) -> frozenset[str]:
+        """Keys of the samples that can be left out: in tars, or perhaps later."""
+        return frozenset[str]().union(*(part.excludable for part in self.parts))
+
+    @cached_property
     def _ends(self) -> Int[np.ndarray, " parts"]:
         return np.cumsum([len(part.columns) for part in self.parts], dtype=np.int64)
 
@@ -140,7 +146,7 @@ class Snapshot:
 
     def at_place(self, place: str) -> Bool[np.ndarray, " samples"]:
         """Which samples are in shards whose names begin so, or have keys that do."""
-        parts = np.array([part.commit.shard.startswith(place) for part in self.parts], dtype=bool)
+        parts = np.array([part.shard.startswith(place) for part in self.parts], dtype=bool)
         found = np.repeat(parts, [len(part.columns) for part in self.parts])
         if not found.any():
             found = np.array([key.startswith(place) for key in self.columns.keys], dtype=bool)
@@ -209,7 +215,7 @@ class SampleView:
         }
         return SampleFacts(
             key=key,
-            shard=part.commit.shard,
+            shard=part.shard,
             fate=columns.fates.of_row(row),
             stage=columns.stages.of_row(row),
             classes=[columns.names[number] for number in columns.classes_of(row)],
@@ -218,6 +224,10 @@ class SampleView:
             marked=self.said.marks.get(key, Marked()),
             version=part.version[:16],
         )
+
+    def is_flagged(self, key: str) -> bool:
+        """Whether a sample is flagged."""
+        return key in self.said.marks and self.said.marks[key].flagged
 
     def _in_ranges(self, query: SampleQuery) -> Bool[np.ndarray, " samples"]:
         chosen = np.ones(len(self.samples.columns), dtype=bool)
@@ -239,3 +249,30 @@ class SampleView:
             if asked is not None:
                 chosen &= self.samples.of_keys(keys) == asked
         return chosen
+
+
+@dataclass(frozen=True)
+class FoundSamples:
+    """The samples that a question found, in its order, as they were then; never changes.
+
+    Attributes:
+        view: What was known of all samples.
+        rows: Which of them.
+        name: Tells it from all others, those of other processes included.
+    """
+
+    view: SampleView
+    rows: Int[np.ndarray, " found"]
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def facts(self, start: int, count: int) -> list[SampleFacts]:
+        """What is known of some of them; fewer at their end.
+
+        Args:
+            start: How many are passed over.
+            count: How many are given, at most.
+        """
+        return [self.view.facts(row) for row in self.rows[start : start + count].tolist()]

@@ -1,23 +1,31 @@
 """The table of a dataset's samples: found by what is known of them, in any order, page by page.
 
-It has every planned sample of every finished shard, whatever became of it, by the manifests, and
-what people said of it since.
+It has every planned sample of every finished shard, whatever became of it, by the manifests, those
+samples of other shards that a stage has decided, and what people said of them since.
 """
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from storage.acts import ActsRead
 from storage.checks import read_whole
 from storage.exclusions import EXCLUSIONS, Exclusion, latest
 from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
+from storage.open_shards import OpenShards
 from storage.sample_columns import TextColumn
 from storage.sample_parts import SamplePart, read_finished_parts
-from storage.sample_queries import Said, SampleFacts, SampleQuery, SampleView, Snapshot
+from storage.sample_queries import (
+    FoundSamples,
+    SampleFacts,
+    SampleQuery,
+    SampleView,
+    Snapshot,
+)
 from storage.store import Store
 
 __all__ = ["SampleTable"]
@@ -30,16 +38,21 @@ class SampleTable:
 
     Args:
         store: The dataset; nothing is read before `refresh`.
+
+    Attributes:
+        exclusions: All that was said of what is left out, as far as it was heard.
+        marks: The same of flags and notes.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
         self._view = SampleView()
+        self._open = OpenShards(store)
         self._problems: tuple[str, ...] = ()
-        self._excluded, self._marked = ActsRead(EXCLUSIONS), ActsRead(MARKS)
+        self.exclusions, self.marks = ActsRead(EXCLUSIONS), ActsRead(MARKS)
         self._texts: dict[str, TextColumn] = {}
-        self._found: OrderedDict[str, Int[np.ndarray, " found"]] = OrderedDict()
+        self._found: OrderedDict[str, FoundSamples] = OrderedDict()
 
     def refresh(self) -> None:
         """Look what there is now; what is known already is not read again.
@@ -49,8 +62,12 @@ class SampleTable:
                 those of now all the same.
         """
         with self._lock:
-            known = {part.version: part for part in self._view.samples.parts}
-            parts, self._problems = read_finished_parts(self._store, known)
+            known = {part.version: part for part in self._view.samples.parts if part.commit}
+            finished, problems = read_finished_parts(self._store, known)
+            commits = [part.commit for part in finished if part.commit]
+            still_open, more = self._open.look(commits)
+            self._problems = (*problems, *more)
+            parts = tuple(sorted([*finished, *still_open], key=lambda each: each.shard))
             kept = {part.version for part in parts}
             self._texts = {each: text for each, text in self._texts.items() if each in kept}
             self._show(SampleView(Snapshot(parts), self._view.said))
@@ -63,15 +80,22 @@ class SampleTable:
             DataError: A file is damaged; names it. What was known before stays.
         """
         with self._lock:
-            changed = [acts.look(self._store.objects) for acts in (self._excluded, self._marked)]
-            if any(changed):
-                lines = [*self._excluded.lines]
-                said = Said(
-                    exclusions=latest(lines),
-                    marks=current_marks(self._marked.lines),
-                    agreements={each.key: each.score for each in lines if each.score is not None},
-                )
-                self._show(SampleView(self._view.samples, said))
+            said = self._view.said
+            if self.marks.look(self._store.objects):
+                said = replace(said, marks=current_marks(self.marks.lines))
+            try:
+                if self.exclusions.look(self._store.objects):
+                    lines = [*self.exclusions.lines]
+                    scores = {each.key: each.score for each in lines if each.score is not None}
+                    said = replace(said, exclusions=latest(lines), agreements=scores)
+            finally:
+                if said is not self._view.said:
+                    self._show(SampleView(self._view.samples, said))
+
+    @property
+    def view(self) -> SampleView:
+        """The samples, and what was said of them, as far as both are known."""
+        return self._view
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -85,14 +109,19 @@ class SampleTable:
 
     @property
     def shards(self) -> list[str]:
-        """Names of the shards."""
-        return [part.commit.shard for part in self._view.samples.parts]
+        """Names of the finished shards."""
+        return [part.shard for part in self._view.samples.parts if part.commit]
+
+    @property
+    def open_shards(self) -> list[str]:
+        """Names of the shards that are not packed yet, or not with all of their samples."""
+        return [part.shard for part in self._view.samples.parts if not part.commit]
 
     def __len__(self) -> int:
         return len(self._view.samples.columns)
 
     def fates(self) -> dict[str, int]:
-        """How many samples were written, and how many dropped for each reason."""
+        """How many samples were written, are open, and were dropped for each reason."""
         return self._view.samples.columns.fates.counts()
 
     def classes(self) -> list[tuple[int, str, int]]:
@@ -117,9 +146,27 @@ class SampleTable:
         Raises:
             DataError: A manifest whose texts are wanted is gone or damaged.
         """
+        found = self.found(query)
+        return len(found), found.facts(start, count)
+
+    def found(self, query: SampleQuery) -> FoundSamples:
+        """Find samples, to go back to them later; as long as nothing changes, the same object.
+
+        Raises:
+            DataError: A manifest whose texts are wanted is gone or damaged.
+        """
         with self._lock:
-            found, view = self._rows(query), self._view
-        return len(found), [view.facts(row) for row in found[start : start + count].tolist()]
+            name = query.model_dump_json()
+            if name not in self._found:
+                chosen = self._view.chosen(query)
+                if words := query.words.split():
+                    chosen &= self._with_words(words)
+                rows = self._view.ordered(chosen, query)
+                self._found[name] = FoundSamples(self._view, rows)
+            self._found.move_to_end(name)
+            if len(self._found) > _MOST_FOUND:
+                self._found.popitem(last=False)
+            return self._found[name]
 
     def facts(self, key: str) -> SampleFacts | None:
         """What is known of a sample; None if there is none of that key."""
@@ -129,7 +176,7 @@ class SampleTable:
 
     def history(self, key: str) -> list[Exclusion | Mark]:
         """All that was ever said of a sample: exclusions, then marks."""
-        lines = (*self._excluded.lines, *self._marked.lines)
+        lines = (*self.exclusions.lines, *self.marks.lines)
         return [line for line in lines if line.key == key]
 
     def part(self, key: str) -> SamplePart | None:
@@ -145,13 +192,17 @@ class SampleTable:
         return None if row is None else int(samples.columns.index[row])
 
     def row(self, key: str) -> ManifestRow | None:
-        """All that the manifest says of a sample; None if there is no such sample.
+        """All that the manifest, or the stages so far, say of a sample; None if there is none.
 
         Raises:
             DataError: The manifest is gone or damaged.
         """
         part = self.part(key)
-        if part is None or part.commit.manifest is None:
+        if part is None:
+            return None
+        if part.commit is None:
+            return part.rows.get(key)
+        if part.commit.manifest is None:
             return None
         data = read_whole(self._store.objects, part.commit, part.commit.manifest)
         return read_manifest_row(data, key, name=part.commit.manifest.path)
@@ -160,25 +211,17 @@ class SampleTable:
         self._view = view
         self._found.clear()
 
-    def _rows(self, query: SampleQuery) -> Int[np.ndarray, " found"]:
-        name = query.model_dump_json()
-        if name not in self._found:
-            chosen = self._view.chosen(query)
-            if words := query.words.split():
-                chosen &= self._with_words(words)
-            self._found[name] = self._view.ordered(chosen, query)
-        self._found.move_to_end(name)
-        if len(self._found) > _MOST_FOUND:
-            self._found.popitem(last=False)
-        return self._found[name]
-
     def _with_words(self, words: list[str]) -> Bool[np.ndarray, " samples"]:
         """Which samples have words in their texts, which are read now if they were not before."""
         parts = self._view.samples.parts
         for part in parts:
-            ref = part.commit.manifest
-            if part.version not in self._texts and ref is not None:
-                data = read_whole(self._store.objects, part.commit, ref)
-                self._texts[part.version] = TextColumn(data, ref.path)
+            if part.version not in self._texts:
+                self._texts[part.version] = self._read_texts(part)
         found = [self._texts[part.version].has(words) for part in parts]
         return np.concatenate([np.empty(0, bool), *found])
+
+    def _read_texts(self, part: SamplePart) -> TextColumn:
+        if part.commit is None or part.commit.manifest is None:
+            return TextColumn(part.texts, part.shard)
+        ref = part.commit.manifest
+        return TextColumn(read_whole(self._store.objects, part.commit, ref), ref.path)

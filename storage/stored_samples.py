@@ -1,8 +1,8 @@
 """What is stored of one sample, read without the rest of its shard.
 
 Of a sample in a tar its members are read, and held against the manifest's digests. Of one that was
-dropped on the way there is what the stages made of it before, as long as their pieces are there:
-'magicseg gc' frees the pictures of packed shards.
+dropped on the way, or whose shard is not packed yet, there is what the stages made of it, as long
+as their pieces are there: 'magicseg gc' frees the pictures of packed shards.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from storage.records import (
     Stage,
     TwinCheck,
 )
-from storage.sample_columns import WRITTEN
+from storage.sample_columns import OPEN, WRITTEN
 from storage.sample_members import SampleFields, check_sample, sample_parts
 from storage.sample_parts import SamplePart
 from storage.store import Store
@@ -144,7 +144,7 @@ class SampleReader:
             row: What the manifest says of it.
         """
         name = f"{part.version}/{row.key}"
-        read = self._read_written if row.status == WRITTEN else self._read_dropped
+        read = self._read_written if row.status == WRITTEN else self._read_pieces
         return self._samples.get(name, lambda: read(part, row))
 
     def image(self, part: SamplePart, key: str, index: int) -> bytes:
@@ -162,7 +162,7 @@ class SampleReader:
             if key in part.written:
                 found = self._tar(part).members(key, _IMAGES, most=1)
             else:
-                found = self._pictures(Stage.PAIRS, part.commit, key, index)
+                found = self._pictures(Stage.PAIRS, part.shard, key, index)
         except FileNotFoundError:
             return b""
         return next((found[kind] for kind in _IMAGES if kind in found), b"")
@@ -196,31 +196,30 @@ class SampleReader:
         shown = {kind: data for kind, data in members.items() if kind not in wrong}
         return _of_tar(about, replace(StoredSample(row.key), notes=tuple(notes)), shown)
 
-    def _read_dropped(self, part: SamplePart, row: ManifestRow) -> StoredSample:
+    def _read_pieces(self, part: SamplePart, row: ManifestRow) -> StoredSample:
         found = StoredSample(row.key)
         notes: list[str] = []
-        commit = part.commit
         for stage in self._store.specification.stages[:-1]:
             try:
                 if stage.holds_pictures:
-                    found = _with_pictures(found, self._pictures(stage, commit, row.key, row.index))
+                    found = _with_pictures(
+                        found, self._pictures(stage, part.shard, row.key, row.index)
+                    )
                 else:
-                    for record in self._records(stage, commit, row.key, row.index):
+                    for record in self._records(stage, part.shard, row.key, row.index):
                         found = _with_record(found, record)
             except (DataError, FileNotFoundError) as error:
                 notes.append(f"{stage}: {error}")
         stages = self._store.specification.stages
         painted = row.stage and stages.index(Stage(row.stage)) > stages.index(Stage.PAIRS)
         if not found.image and not notes:
-            notes.append(
-                _FREED if painted else f"it was dropped at {row.stage}: no image was kept of it"
-            )
+            notes.append(_why_bare(row, painted=bool(painted)))
         return replace(found, notes=tuple(notes))
 
     def _tar(self, part: SamplePart) -> ArchiveSearch:
-        ref = part.commit.object
+        ref = part.commit.object if part.commit else None
         if ref is None:
-            message = f"shard {part.commit.shard} has no tar, its manifest says otherwise; "
+            message = f"shard {part.shard} has no tar, its manifest says otherwise; "
             raise DataError(message + "verify the dataset")
         return self._archives.get(
             part.version,
@@ -228,10 +227,11 @@ class SampleReader:
         )
 
     def _path(self, part: SamplePart) -> str:
-        return part.commit.object.path if part.commit.object else part.commit.shard
+        ref = part.commit.object if part.commit else None
+        return ref.path if ref else part.shard
 
-    def _pictures(self, stage: Stage, shard: Commit, key: str, index: int) -> dict[str, bytes]:
-        """The pictures that a stage made of a dropped sample, by extension."""
+    def _pictures(self, stage: Stage, shard: str, key: str, index: int) -> dict[str, bytes]:
+        """The pictures that a stage made of a sample that is in no tar, by extension."""
         for commit in self._outputs(stage, shard, index):
             ref = commit.object
             if ref is None:
@@ -249,8 +249,8 @@ class SampleReader:
                 return search.members(key, (*_IMAGES, *_TWINS), most=2)
         return {}
 
-    def _records(self, stage: Stage, shard: Commit, key: str, index: int) -> Iterator[Record]:
-        """What a stage said of a dropped sample."""
+    def _records(self, stage: Stage, shard: str, key: str, index: int) -> Iterator[Record]:
+        """What a stage said of a sample that is in no tar."""
         for commit in self._outputs(stage, shard, index):
             if not commit.is_piece or key in commit.verdicts:
                 rows = [row for row in self._store.rows(commit) if getattr(row, "key", "") == key]
@@ -258,9 +258,9 @@ class SampleReader:
                 if rows:
                     return
 
-    def _outputs(self, stage: Stage, shard: Commit, index: int) -> list[Commit]:
+    def _outputs(self, stage: Stage, shard: str, index: int) -> list[Commit]:
         """What a stage made of the cell of a sample, or of its shard; the newest first."""
-        cell = cell_name(shard.slice_id, index // self._store.cell_samples)
+        cell = cell_name(shard.partition("-")[0], index // self._store.cell_samples)
 
         def look(unit: str) -> list[Commit]:
             found = self._store.log.good(stage, unit)
@@ -268,7 +268,7 @@ class SampleReader:
 
         return [
             commit
-            for unit in (cell, shard.shard)
+            for unit in (cell, shard)
             for commit in self._units.get((stage, unit), lambda: look(unit))  # noqa: B023 - called at once
         ]
 
@@ -302,6 +302,13 @@ class _Latest(Generic[_KeyT, _ValueT]):
         """Forget everything."""
         with self._lock:
             self._kept.clear()
+
+
+def _why_bare(row: ManifestRow, *, painted: bool) -> str:
+    """Why there is no image of a sample that is in no tar."""
+    if row.status == OPEN:
+        return "it is not painted yet" if not painted else "its pictures are not there any more"
+    return _FREED if painted else f"it was dropped at {row.stage}: no image was kept of it"
 
 
 def _of_tar(about: SampleFields, found: StoredSample, members: dict[str, bytes]) -> StoredSample:

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from storage.exclusions import count_reasons, excluded_keys
+from storage.exclusions import count_reasons, excluded_keys, written_keys
 from storage.store import Store
 
 _REASONS = 12
@@ -53,9 +53,11 @@ def describe_left_out(store: Store) -> LeftOut:
         for by, why, number in counted:
             reasons[by, why] += number
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    # of samples that are not packed yet nothing is shown, though it may be known of them
+    keys = excluded_keys(store.objects) & written_keys(store) if reasons else frozenset[str]()
     return LeftOut(
         samples=reasons.total(),
         reasons=[LeftOutReason(by, why, count) for (by, why), count in ordered[:_REASONS]],
         more_reasons=max(0, len(ordered) - _REASONS),
-        keys=sorted(excluded_keys(store.objects))[:_LISTED],
+        keys=sorted(keys)[:_LISTED],
     )

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from flows.explorer.curation import Change
+from flows.explorer.curation import Change, Choice, ManyChange, Undo
 from flows.explorer.descriptions import picture_type
 from flows.explorer.explorer import IGNORED_PIXELS, Explorer
 from storage.errors import EngineError, InputError, TransientError
@@ -41,12 +41,7 @@ def make_application(explorer: Explorer) -> FastAPI:
     _add_questions(app, explorer)
     _add_pictures(app, explorer)
 
-    @app.post("/api/change")
-    def change(wanted: Change, later: BackgroundTasks) -> Response:
-        explorer.curator.change(wanted)
-        later.add_task(explorer.curator.bring_card_up_to_date)
-        return _json(explorer.facts(wanted.key))
-
+    _add_changes(app, explorer)
     return app
 
 
@@ -72,9 +67,35 @@ def _add_questions(app: FastAPI, explorer: Explorer) -> None:
     def samples(query: _Question = "{}", start: _Start = 0, count: _Count = 60) -> Response:
         return _json(explorer.find(query, start, count))
 
+    @app.get("/api/facts")
+    def facts(keys: _Question) -> Response:
+        return _json(explorer.facts(keys.split(",")))
+
     @app.get("/api/samples/{key}")
     def sample(key: str) -> Response:
         return _json(explorer.sample(key))
+
+
+def _add_changes(app: FastAPI, explorer: Explorer) -> None:
+    def answer(described: dict[str, Any], later: BackgroundTasks) -> Response:
+        later.add_task(explorer.curator.bring_card_up_to_date)
+        return _json(described)
+
+    @app.post("/api/change")
+    def change(wanted: Change, later: BackgroundTasks) -> Response:
+        return answer(explorer.change(wanted), later)
+
+    @app.post("/api/outlook")
+    def outlook(wanted: Choice) -> Response:
+        return _json(explorer.outlook(wanted))
+
+    @app.post("/api/changes")
+    def changes(wanted: ManyChange, later: BackgroundTasks) -> Response:
+        return answer(explorer.change_many(wanted), later)
+
+    @app.post("/api/undo")
+    def undo(wanted: Undo, later: BackgroundTasks) -> Response:
+        return answer(explorer.undo(wanted), later)
 
 
 def _add_pictures(app: FastAPI, explorer: Explorer) -> None:

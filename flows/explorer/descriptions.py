@@ -8,7 +8,7 @@ from evaluation.reports.gallery import Piece, changed_text, css_colour, marked_t
 from storage.errors import DataError
 from storage.manifest import ManifestRow
 from storage.picture_headers import image_size, read_header
-from storage.sample_columns import WRITTEN
+from storage.sample_columns import OPEN, WRITTEN
 from storage.sample_queries import SampleFacts
 from storage.sample_table import SampleTable
 from storage.stored_samples import StoredSample
@@ -19,17 +19,20 @@ _MOST_PROBLEMS = 20
 def describe_table(table: SampleTable, root: str) -> dict[str, Any]:
     """What there is to choose from."""
     fates = table.fates()
+    still_open = fates.pop(OPEN, 0)
     return {
         "root": root,
         "samples": len(table),
         "written": fates.pop(WRITTEN, 0),
+        "open": still_open,
+        "open_shards": len(table.open_shards),
         "reasons": [{"name": name, "count": count} for name, count in sorted(fates.items())],
         "classes": [
             {"id": number, "name": name, "count": count, "colour": css_colour(number + 1)}
             for number, name, count in table.classes()
         ],
         "shards": len(table.shards),
-        "slices": sorted({name.partition("-")[0] for name in table.shards}),
+        "slices": sorted({name.partition("-")[0] for name in (*table.shards, *table.open_shards)}),
         "problems": [*table.problems[:_MOST_PROBLEMS]],
         "more_problems": max(0, len(table.problems) - _MOST_PROBLEMS),
     }

@@ -1,12 +1,14 @@
 """The dataset behind the explorer's page: questions and their answers, without a server."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from flows.explorer.curation import Curator
+from flows.explorer.curation import Change, Choice, Curator, ManyChange, Undo
 from flows.explorer.descriptions import describe_facts, describe_sample, describe_table
 from flows.explorer.pictures import mask_picture, thumbnail
+from flows.explorer.seen_lists import SeenLists
 from storage.documents import explain
 from storage.errors import EngineError, InputError
 from storage.manifest import ManifestRow
@@ -33,6 +35,7 @@ class Explorer:
         self._store = store
         self._table = SampleTable(store)
         self._reader = SampleReader(store)
+        self._lists = SeenLists()
         self.curator = Curator(store, self._table)
 
     def refresh(self) -> dict[str, Any]:
@@ -64,9 +67,10 @@ class Explorer:
         except ValidationError as error:
             message = f"the filter cannot be read ({explain(SampleQuery, error)})"
             raise InputError(message) from error
-        found, samples = self._table.find(query, start, min(count, MOST_LISTED))
-        listed = [describe_facts(each) for each in samples]
-        return {"found": found, "start": start, "samples": listed}
+        found = self._table.found(query)
+        self._lists.keep(found)
+        listed = [describe_facts(each) for each in found.facts(start, min(count, MOST_LISTED))]
+        return {"found": len(found), "list": found.name, "start": start, "samples": listed}
 
     def sample(self, key: str) -> dict[str, Any]:
         """Describe a sample in full.
@@ -89,16 +93,53 @@ class Explorer:
         described = describe_sample(facts, row, stored, names)
         return described | {"notes": [*unheard, *described["notes"]], "history": said}
 
-    def facts(self, key: str) -> dict[str, Any]:
-        """Describe a sample as a list does.
+    def facts(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Describe samples as a list does; those that are gone are left out."""
+        found = [self._table.facts(key) for key in keys]
+        return [describe_facts(each) for each in found if each is not None]
+
+    def change(self, change: Change) -> dict[str, Any]:
+        """Say something of a sample, and describe it as a list does.
 
         Raises:
-            InputError: There is no such sample any more.
+            InputError: It cannot be said, see `Curator.change`.
         """
-        facts = self._table.facts(key)
+        act = self.curator.change(change)
+        facts = self._table.facts(change.key)
         if facts is None:
-            raise _gone(key)
-        return describe_facts(facts)
+            raise _gone(change.key)
+        return describe_facts(facts) | {"act": act}
+
+    def outlook(self, choice: Choice) -> dict[str, Any]:
+        """Tell how many samples a change would change, and what of the others.
+
+        Raises:
+            InputError: The list is not known.
+        """
+        outlook = self.curator.outlook(self._chosen(choice), choice.act)
+        return {
+            "count": len(outlook.keys),
+            "already": outlook.already,
+            "dropped": outlook.dropped,
+            "gone": outlook.gone,
+        }
+
+    def change_many(self, change: ManyChange) -> dict[str, Any]:
+        """Say something of many samples, as one act.
+
+        Raises:
+            InputError: It cannot be said, see `Curator.change_many`.
+        """
+        act, count = self.curator.change_many(self._chosen(change), change)
+        return {"act": act, "count": count}
+
+    def undo(self, undo: Undo) -> dict[str, Any]:
+        """Take an act back.
+
+        Raises:
+            InputError: There is no such act.
+        """
+        return {"count": self.curator.undo(undo.act)}
 
     def thumbnail(self, key: str) -> bytes:
         """A small JPEG of a sample's image; empty if there is no image.
@@ -142,6 +183,20 @@ class Explorer:
         stored, _ = self._read(key)
         mask = stored.mask(class_id)
         return b"" if mask is None else mask_picture(mask, class_id)
+
+    def _chosen(self, choice: Choice) -> Sequence[str]:
+        if bool(choice.list) == bool(choice.keys):
+            message = (
+                f"the list is {choice.list!r}, with {len(choice.keys)} keys, expected the name of "
+                "a list or some keys, and not both"
+            )
+            raise InputError(message)
+        if choice.list:
+            return self._lists.keys(choice.list)
+        for key in choice.keys:
+            if self._table.facts(key) is None:
+                raise _gone(key)
+        return choice.keys
 
     def _read(self, key: str) -> tuple[StoredSample, ManifestRow]:
         part, row = self._table.part(key), self._table.row(key)

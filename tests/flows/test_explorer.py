@@ -8,27 +8,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from explorable import NAMES, add_shard, draw, drop, explorable, key_of
-from flows.explorer.application import make_application
-from flows.explorer.explorer import Explorer
-from flows.explorer.guard import MAX_BODY, Guard
+from explorer_pages import OURS, found, open_page
+from flows.explorer.guard import MAX_BODY
 from storage.card import is_current, write_card
 from storage.exclusions import excluded_keys, read_exclusions
 from storage.marks import current_marks, read_marks
 from storage.objects import open_objects
 from storage.store import Store
 from storage.verification import verify_records
-
-OURS = {"x-magicseg": "1", "content-type": "application/json"}
-
-
-def open_page(store):
-    """The page of a dataset, as a browser has it: asks by paths below the token."""
-    explorer = Explorer(store)
-    explorer.refresh()
-    guard = Guard(make_application(explorer))
-    client = TestClient(guard, base_url=f"http://127.0.0.1:8000/{guard.token}/")
-    client.guard = guard
-    return client
 
 
 def change(client, act, index, text="", **headers):
@@ -46,12 +33,6 @@ def store(tmp_path):
 @pytest.fixture
 def page(store):
     return open_page(store)
-
-
-def found(page, **query):
-    answer = page.get("api/samples", params={"query": json.dumps(query)})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def test_the_page_and_its_parts_are_served_and_name_no_other_server(page):

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from explorable import NAMES, add_shard, draw, drop, explorable, key_of
+from explorable import NAMES, add_open, add_shard, draw, drop, explorable, key_of
 from processes import end_processes
 from storage.exclusions import excluded_keys, read_exclusions
 from storage.marks import current_marks, read_marks
+from storage.records import Reason, Rejected, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -211,6 +212,135 @@ def test_samples_are_curated_by_keys(tab, store):
     expect(page.locator("#message")).to_contain_text("there is nothing to leave out")
 
 
+def many(page, name):
+    return page.locator("#many").get_by_role("button", name=name)
+
+
+def agree(page):
+    """Says yes once the number is there."""
+    expect(page.locator("#ask-yes")).to_be_enabled()
+    page.keyboard.press("Enter")
+
+
+def test_all_that_a_filter_shows_is_changed_and_taken_back(tab, store):
+    before = len(read_exclusions(store.objects))
+    page = tab()
+    page.locator("#class").select_option(label=f"{NAMES[2]} (13)")
+    page.get_by_label("box score at most").fill("0.35")
+    found(page, "5 samples")
+    expect(page.locator("#many-what")).to_have_text("All 5")
+    many(page, "Exclude…").click()
+    expect(page.locator("#ask-label")).to_have_text(
+        "Leave out 5 samples? Why are they to be left out?"
+    )
+    page.keyboard.type("faint")
+    picture(page, "asked")
+    page.keyboard.press("Enter")
+    expect(page.locator("#message")).to_contain_text("5 samples excluded.")
+    expect(page.locator(".card .out")).to_have_count(5)
+    picture(page, "excluded-many")
+    assert len(excluded_keys(store.objects)) == 5
+    page.locator("#message").get_by_role("button", name="Undo").click()
+    expect(page.locator(".card .out")).to_have_count(0)
+    expect(page.locator("#message")).to_contain_text("5 samples as before.")
+    assert excluded_keys(store.objects) == frozenset()
+    assert len(read_exclusions(store.objects)) == before + 10
+    many(page, "Take flags back…").click()
+    expect(page.locator("#message")).to_contain_text("There is nothing to change.")
+    expect(page.locator("#message")).to_contain_text("5 not flagged")
+
+
+def test_samples_are_selected_by_mouse_and_keys(tab, store):
+    before = len(read_marks(store.objects))
+    page = tab()
+    picks = page.locator(".tile.picked")
+    cards = page.locator(".card")
+    cards.nth(1).click(modifiers=["ControlOrMeta"])
+    cards.nth(4).click(modifiers=["Shift"])
+    expect(picks).to_have_count(4)
+    page.locator(".pick").nth(2).click()
+    expect(picks).to_have_count(3)
+    expect(page.locator("#many-what")).to_have_text("3 selected")
+    page.keyboard.press("f")
+    expect(page.locator("#ask-label")).to_have_text("Flag 3 samples?")
+    page.keyboard.press("Escape")  # no
+    expect(page.locator("#ask")).to_be_hidden()
+    assert len(read_marks(store.objects)) == before
+    page.keyboard.press("f")
+    agree(page)
+    expect(page.locator("#message")).to_contain_text("3 samples flagged.")
+    expect(page.locator(".card .flag")).to_have_count(3)
+    picture(page, "selected")
+    page.keyboard.press("f")  # all of them are, so: back
+    expect(page.locator("#ask-label")).to_have_text("Take back the flags of 3 samples?")
+    agree(page)
+    expect(page.locator(".card .flag")).to_have_count(0)
+    page.keyboard.press("u")
+    expect(page.locator(".card .flag")).to_have_count(3)
+    page.keyboard.press("u")
+    expect(page.locator(".card .flag")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(picks).to_have_count(0)
+    expect(page.locator("#many-what")).to_have_text("All 76")
+    # by keys alone, across the end of a page
+    cards.nth(57).click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    expect(picks).to_have_count(1)
+    page.keyboard.press("s")
+    expect(picks).to_have_count(0)
+    for _ in range(2):
+        page.keyboard.press("Shift+ArrowRight")
+    expect(picks).to_have_count(3)
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(picks).to_have_count(2)
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(page.locator("#where")).to_have_text("61\u201376")
+    expect(page.locator("#many-what")).to_have_text("4 selected")
+    expect(picks).to_have_count(1)
+    page.keyboard.press("x")
+    page.keyboard.type("at the end")
+    agree(page)
+    expect(page.locator("#message")).to_contain_text("4 samples excluded.")
+    left_out = excluded_keys(store.objects)
+    page.keyboard.press("u")
+    expect(page.locator("#message")).to_contain_text("as before")
+    assert left_out == {key_of(each) for each in (57, 58, 59, 60)}
+    assert excluded_keys(store.objects) == frozenset()
+    page.locator("#words").fill("rocket")
+    expect(page.locator("#many-what")).to_have_text("All 12")
+
+
+def test_many_are_changed_as_they_were_seen_while_others_are_at_work(tab, store):
+    first, second = tab(), tab()
+    for page in (first, second):
+        page.locator("#place").fill(f"{key_of(0)[:8]}-000002")
+        found(page, "8 samples")
+    many(first, "Exclude…").click()
+    expect(first.locator("#ask-label")).to_contain_text(
+        "Leave out 6 samples? (The others stay as they are: 2 dropped on the way"
+    )
+    second.locator(".card").nth(1).click(modifiers=["ControlOrMeta"])
+    second.keyboard.press("x")
+    second.keyboard.type("mine")
+    agree(second)
+    expect(second.locator("#message")).to_contain_text("1 sample excluded.")
+    first.keyboard.type("all of them")
+    first.keyboard.press("Enter")
+    expect(first.locator("#message")).to_contain_text("and this would change 5 by now")
+    assert len(excluded_keys(store.objects)) == 1
+    many(first, "Exclude…").click()
+    agree(first)
+    expect(first.locator("#message")).to_contain_text("5 samples excluded.")
+    second.keyboard.press("u")
+    expect(second.locator(".card .out")).to_have_count(5)
+    expect(first.locator(".card .out")).to_have_count(6)
+    first.keyboard.press("u")
+    expect(first.locator(".card .out")).to_have_count(0)
+    assert excluded_keys(store.objects) == frozenset()
+
+
 def test_two_tabs_and_a_dataset_that_grows(tab, store):
     first, second = tab(), tab()
     first.keyboard.press("f")
@@ -238,6 +368,49 @@ def test_two_tabs_and_a_dataset_that_grows(tab, store):
             page.keyboard.press("u")  # the other page is asked when this is written
     second.locator("#flagged").select_option("no")
     found(second, "76 samples")
+
+
+def test_shards_that_are_not_packed_yet(tab, store):
+    cell = store.cell_samples * 4  # of its own, and the first of a shard
+    late = [draw(cell + each, score=0.9) for each in range(5)]
+    lost = Rejected(
+        key=late[0].key, stage=Stage.DETECTIONS, reason=Reason.CLASS_NOT_FOUND, detail="0.1 < 0.2"
+    )
+    add_open(store, late, Stage.MASKS, [lost])
+    page = tab()
+    expect(page.locator("#totals")).to_contain_text("4 not packed yet, of 1 shard")
+    page.locator("#place").fill(f"{key_of(0)[:8]}-{cell // 8:06d}")
+    found(page, "5 samples")
+    picture(page, "open")
+    page.locator("#fate").select_option(label="not packed yet (4)")
+    found(page, "4 samples")
+    expect(page.locator(".card .open").first).to_have_text("not packed yet")
+    many(page, "Exclude…").click()
+    page.keyboard.type("at work")
+    agree(page)
+    expect(page.locator("#message")).to_contain_text("4 samples excluded.")
+    page.locator(".card").nth(1).click()
+    opened(page, late[2].index)
+    expect(page.locator("#sample .open")).to_have_text("not packed yet: the stage masks is done")
+    expect(page.locator("#sample .boxes rect")).to_have_count(1)
+    expect(page.locator(".mask").first).to_be_visible()
+    picture(page, "open-sample")
+    add_shard(store, cell // 8, late[1:], drop(cell))
+    page.keyboard.press("Escape")
+    page.keyboard.press("r")
+    expect(page.locator("#totals")).not_to_contain_text("not packed yet")
+    page.locator("#clear").click()
+    page.locator("#excluded").select_option("yes")
+    found(page, "4 samples")
+    expect(page.locator(".card .open")).to_have_count(0)
+    page.keyboard.press("u")
+    expect(page.locator(".card .out")).to_have_count(0)
+    (packed,) = [each.commit for each in store.shards() if each.name.endswith(f"{cell // 8:06d}")]
+    store.withdraw(packed, "not of the other tests")
+    for commit in store.commits():
+        if late[1].key in commit.verdicts:
+            with store.lease(commit.stage, commit.shard):
+                store.withdraw(commit, "not of the other tests")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from storage.records import (
     Box,
     Detection,
     Instance,
+    MaskSample,
     Mention,
     PlannedSample,
     PlannedShard,
@@ -29,7 +30,17 @@ from storage.rows import write_rows
 from storage.shards import Sample, pack
 from storage.store import Store
 
-__all__ = ["NAMES", "SLICE", "Dropped", "add_shard", "draw", "drop", "explorable", "key_of"]
+__all__ = [
+    "NAMES",
+    "SLICE",
+    "Dropped",
+    "add_open",
+    "add_shard",
+    "draw",
+    "drop",
+    "explorable",
+    "key_of",
+]
 
 SLICE = "0badcafe"
 NAMES = dict(enumerate(world.CLASSES)) | {
@@ -173,3 +184,68 @@ def _add_pieces(store: Store, dropped: Dropped) -> None:
             key = hashlib.sha256(f"{stage}{sample.key}".encode()).hexdigest()
             payload = Payload(outputs[stage], about=about)
             store.commit(stage, cell, key, payload, Counts.of(1, 1, []))
+
+
+def add_open(
+    store: Store, samples: Sequence[Sample], last: Stage, dropped: Sequence[Rejected] = ()
+) -> None:
+    """Commit what the stages made of samples of a shard that is not packed yet.
+
+    Args:
+        store: The dataset.
+        samples: All of one cell.
+        last: The last stage that was at work.
+        dropped: Which of them were dropped, and where.
+    """
+    lost = {row.key: row for row in dropped}
+    left = [*samples]
+    cell = cell_name(SLICE, samples[0].index // store.cell_samples)
+    stages = [stage for stage in store.specification.stages if stage is not Stage.SHARDS]
+    for stage in stages[: stages.index(last) + 1]:
+        rows = [row for row in dropped if row.stage is stage]
+        kept = [each for each in left if each.key not in {row.key for row in rows}]
+        verdicts = {
+            each.key: Verdict(key="0" * 16, output="1" * 16 if each in kept else "")
+            for each in left
+        }
+        key = hashlib.sha256(f"{stage}{samples[0].key}".encode()).hexdigest()
+        data = _made(stage, kept, rows)
+        counts = Counts.of(len(left), len(kept), rows)
+        store.commit(stage, cell, key, Payload(data, about={"verdicts": verdicts}), counts)
+        left = [each for each in kept if each.key not in lost or lost[each.key].stage is not stage]
+
+
+def _made(stage: Stage, samples: Sequence[Sample], dropped: Sequence[Rejected]) -> bytes:
+    """What a stage makes of samples."""
+    match stage:
+        case Stage.PROMPTS:
+            made = [
+                Prompt(
+                    key=each.key,
+                    text=each.text,
+                    counterfactual_text=each.counterfactual_text,
+                    mentions=each.mentions,
+                    writer="test",
+                )
+                for each in samples
+            ]
+        case Stage.PAIRS:
+            pairs = [EncodedPair(e.key, e.image_bytes, e.counterfactual_bytes) for e in samples]
+            return bytes(pack_pairs(pairs, dropped))
+        case Stage.DETECTIONS:
+            made = [
+                Detection(
+                    key=each.key, boxes=tuple(map(_box, each.instances)), counterfactual_boxes=()
+                )
+                for each in samples
+            ]
+        case _:
+            made = [
+                MaskSample(key=each.key, width=64, height=64, instances=each.instances)
+                for each in samples
+            ]
+    return write_rows([*made, *dropped])
+
+
+def _box(instance: Instance) -> Box:
+    return Box(class_id=instance.class_id, score=instance.score, xyxy=instance.xyxy)

@@ -1,11 +1,15 @@
 // The list of samples: filters, order, pages and the keys.
 
-import { act, ask, byId, make, number, onChange, picture, show, undo } from "./common.js";
+import { act, actOnMany, ask, byId, make, number, onChange, onRenew, OPEN, picture, show, undo } from "./common.js";
 import { closeSample, isOpen, openSample, shownSample, toggle } from "./sample.js";
 
 const PAGE = 60;
 const NAMES = { score: "box", iou: "IoU", area: "area", objects: "objects", agreement: "agreement" };
-const state = { query: {}, start: 0, found: 0, samples: [], selected: 0, classes: [], asked: null };
+const MOST_PICKED = 2000;
+const state = { query: {}, start: 0, found: 0, list: "", samples: [], selected: 0, classes: [], asked: null };
+/** Samples that were chosen one by one, by key; and from where a range of them reaches. */
+const picked = new Set();
+let anchor = null;
 
 const clean = (query) =>
   Object.fromEntries(Object.entries(query).filter(([, value]) =>
@@ -34,6 +38,8 @@ async function find() {
   try {
     const answer = await ask(path, { signal: asked.signal });
     state.found = answer.found;
+    state.list = answer.list;
+    anchor = null;
     state.samples = answer.samples;
     if (!answer.samples.length && answer.found) {
       state.start = Math.floor((answer.found - 1) / PAGE) * PAGE;
@@ -63,7 +69,7 @@ function card(sample, place) {
     sample.flagged ? make("b", { class: "flag", title: "flagged" }, "⚑") : null,
     sample.note ? make("b", { class: "note", title: sample.note }, "✎") : null,
   ];
-  const fate = sample.fate === "written" ? null : make("span", { class: "fate" }, sample.fate);
+  const fate = sample.fate === "written" ? null : make("span", { class: sample.fate === OPEN ? "open" : "fate" }, sample.fate);
   const measures = Object.entries(sample.measures)
     .filter(([name]) => name === "score" || name === "iou" || name === state.query.order)
     .map(([name, value]) => `${NAMES[name]} ${number(value)}`)
@@ -75,12 +81,76 @@ function card(sample, place) {
     make("small", {}, measures),
     fate);
   made.dataset.key = sample.key;
-  made.addEventListener("click", () => {
+  made.addEventListener("click", (event) => {
+    if (event.shiftKey || event.ctrlKey || event.metaKey) {
+      pickTo(place, event.shiftKey);
+      return;
+    }
     select(place);
     open();
   });
-  return made;
+  const pick = make("input", { type: "checkbox", class: "pick", title: "select (s)", ariaLabel: `select ${sample.key}` });
+  pick.addEventListener("click", (event) => pickTo(place, event.shiftKey));
+  return make("div", { class: "tile" }, made, pick);
 }
+
+// choosing several
+
+function pickTo(place, range) {
+  const [first, last] = range ? [anchor ?? state.selected, place] : [place, place];
+  const keys = state.samples.slice(Math.min(first, last), Math.max(first, last) + 1).map((each) => each.key);
+  if (!range && picked.has(keys[0])) picked.delete(keys[0]);
+  else keys.forEach((key) => picked.add(key));
+  anchor = range ? first : place;
+  select(place);
+  showPicked();
+}
+
+/** Take the next sample, or the one before, into the choice; back towards where it began, out of it. */
+async function extend(by) {
+  if (isOpen()) return step(by);
+  const from = state.selected;
+  anchor ??= from;
+  if (Math.abs(from + by - anchor) < Math.abs(from - anchor)) picked.delete(state.samples[from].key);
+  else if (state.samples[from]) picked.add(state.samples[from].key);
+  await step(by);
+  if (state.samples[state.selected]) picked.add(state.samples[state.selected].key);
+  showPicked();
+}
+
+function unpick() {
+  picked.clear();
+  anchor = null;
+  showPicked();
+}
+
+function showPicked() {
+  if (picked.size > MOST_PICKED) {
+    show(`At most ${MOST_PICKED.toLocaleString("en")} samples are selected one by one: narrow the filter, and take all that it finds.`);
+    for (const key of [...picked].slice(MOST_PICKED)) picked.delete(key);
+  }
+  byId("grid").querySelectorAll(".tile").forEach((tile, at) => {
+    const isPicked = picked.has(state.samples[at].key);
+    tile.classList.toggle("picked", isPicked);
+    tile.querySelector(".pick").checked = isPicked;
+  });
+  const all = `All ${state.found.toLocaleString("en")}`;
+  byId("many-what").textContent = picked.size ? `${picked.size.toLocaleString("en")} selected` : all;
+  byId("many").hidden = !state.found;
+  byId("unpick").hidden = !picked.size;
+}
+
+/** The samples that buttons and keys speak of: those that were chosen, or all of the list. */
+const chosen = () => (picked.size ? { keys: [...picked] } : { list: state.list });
+
+onRenew(async () => {
+  if (!state.samples.length) return;
+  const keys = state.samples.map((each) => each.key);
+  const now = await ask(`api/facts?keys=${encodeURIComponent(keys.join(","))}`);
+  const known = new Map(now.map((each) => [each.key, each]));
+  state.samples = state.samples.map((each) => known.get(each.key) ?? each);
+  list();
+});
 
 function list() {
   const { found, start, samples } = state;
@@ -91,11 +161,12 @@ function list() {
   byId("grid").replaceChildren(...samples.map(card));
   if (!found) byId("grid").append(make("p", { class: "empty" }, emptyWords()));
   select(state.selected, false);
+  showPicked();
 }
 
 function emptyWords() {
   if (Object.keys(state.query).length) return "No sample is like that: take a filter back.";
-  return "There is no finished sample yet. 'magicseg generate' makes some; press Reload then.";
+  return "There is no sample yet. 'magicseg generate' makes some; press Reload then.";
 }
 
 function select(place, scroll = true) {
@@ -145,8 +216,9 @@ onChange((sample) => {
   const at = state.samples.findIndex((each) => each.key === sample.key);
   if (at < 0) return;
   state.samples[at] = sample;
-  byId("grid").querySelectorAll(".card")[at]?.replaceWith(card(sample, at));
+  byId("grid").querySelectorAll(".tile")[at]?.replaceWith(card(sample, at));
   select(state.selected, false);
+  showPicked();
 });
 
 // filters
@@ -211,6 +283,7 @@ function writeClasses() {
 function again() {
   state.start = 0;
   state.selected = 0;
+  unpick();
   find();
 }
 
@@ -230,19 +303,23 @@ function filtersChanged(event) {
 
 async function reload() {
   show("");
+  unpick();
   try {
     const data = await ask("api/dataset");
     byId("root").textContent = data.root;
     document.title = `${data.root.split("/").pop()} – MagicSeg explorer`;
-    const dropped = data.samples - data.written;
+    const dropped = data.samples - data.written - data.open;
+    const shards = (count) => `${count.toLocaleString("en")} ${count === 1 ? "shard" : "shards"}`;
     byId("totals").textContent =
-      `${data.written.toLocaleString("en")} written, ${dropped.toLocaleString("en")} dropped, ${data.shards.toLocaleString("en")} shards`;
+      `${data.written.toLocaleString("en")} written, ${dropped.toLocaleString("en")} dropped, ${shards(data.shards)}` +
+      (data.open_shards ? `; ${data.open.toLocaleString("en")} not packed yet, of ${shards(data.open_shards)}` : "");
     state.classes = data.classes;
     options("class", [["", "any"], ...data.classes.map((each) => [each.id, `${each.name} (${each.count})`])]);
     const reasons = data.reasons.map((each) => each.name);
     options("fate", [
       ["", "any"],
       [JSON.stringify(["written"]), `written (${data.written})`],
+      ...(data.open ? [[JSON.stringify([OPEN]), `${OPEN} (${data.open})`]] : []),
       ...(reasons.length > 1 ? [[JSON.stringify(reasons), `dropped (${dropped})`]] : []),
       ...data.reasons.map((each) => [JSON.stringify([each.name]), `${each.name} (${each.count})`]),
     ]);
@@ -275,10 +352,11 @@ document.addEventListener("keydown", (event) => {
   const keys = {
     j: () => step(1),
     k: () => step(-1),
-    ArrowRight: () => step(1),
-    ArrowLeft: () => step(-1),
+    ArrowRight: () => (event.shiftKey ? extend(1) : step(1)),
+    ArrowLeft: () => (event.shiftKey ? extend(-1) : step(-1)),
+    s: () => !isOpen() && sample && pickTo(state.selected, false),
     Enter: () => !isOpen() && open(),
-    Escape: close,
+    Escape: () => (isOpen() || !picked.size ? close() : unpick()),
     u: undo,
     r: reload,
     "?": () => byId("help").showModal(),
@@ -288,6 +366,7 @@ document.addEventListener("keydown", (event) => {
     c: () => toggle("counterfactual"),
   };
   for (const key of ["f", "x", "n"]) keys[key] = () => sample && act(key, sample);
+  for (const key of ["f", "x"]) if (picked.size && !isOpen()) keys[key] = () => actOnMany(key, chosen());
   if (!keys[event.key]) return;
   event.preventDefault();
   keys[event.key]();
@@ -310,6 +389,10 @@ byId("after").addEventListener("click", () => {
   state.selected = 0;
   find();
 });
+for (const button of document.querySelectorAll("#many [data-act]")) {
+  button.addEventListener("click", () => actOnMany(button.dataset.act, chosen()));
+}
+byId("unpick").addEventListener("click", unpick);
 byId("reload").addEventListener("click", reload);
 byId("keys").addEventListener("click", () => byId("help").showModal());
 byId("help-close").addEventListener("click", () => byId("help").close());

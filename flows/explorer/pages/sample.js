@@ -1,6 +1,6 @@
 // One sample in full: its pictures with boxes and masks, its texts, its scores, its record.
 
-import { act, ask, byId, draw, make, number, onChange, picture, show, undo } from "./common.js";
+import { act, ask, byId, draw, make, number, onChange, onRenew, OPEN, picture, show, undo } from "./common.js";
 
 const shown = { boxes: true, masks: true, counterfactual: true, hidden: new Set() };
 const SWITCHES = { boxes: "Boxes (b)", masks: "Masks (m)", counterfactual: "Counterfactual (c)" };
@@ -53,6 +53,8 @@ onChange((sample) => {
   openSample(sample.key, around); // its history has grown
 });
 
+onRenew(() => opened && openSample(opened.key, around));
+
 const bar = (label, run) => {
   const made = make("button", { type: "button" }, label);
   made.addEventListener("click", run);
@@ -95,8 +97,13 @@ function state(sample) {
   return [
     sample.excluded ? make("b", { class: "out" }, `excluded: `, make("bdi", {}, sample.excluded)) : null,
     sample.flagged ? make("b", { class: "flag" }, "⚑ flagged") : null,
-    sample.fate === "written" ? null : make("span", { class: "fate" }, `${sample.fate} at ${sample.stage}${sample.detail ? `: ${sample.detail}` : ""}`),
+    sample.fate === "written" ? null : make("span", { class: sample.fate === OPEN ? "open" : "fate" }, fate(sample)),
   ];
+}
+
+function fate({ fate, stage, detail }) {
+  if (fate !== OPEN) return `${fate} at ${stage}${detail ? `: ${detail}` : ""}`;
+  return `${fate}: the stage ${stage} is done${detail ? `; not delivered by ${detail}` : ""}`;
 }
 
 function switches(sample) {
@@ -201,7 +208,7 @@ function facts(sample) {
       "agreement" in sample.measures ? `, agreement ${number(sample.measures.agreement)}` : ""),
     history.length ? make("ul", {}, ...history) : null,
     json("Record (JSON of the tar)", sample.record),
-    json("Row of the manifest", sample.row));
+    json(sample.fate === OPEN ? "What is known so far" : "Row of the manifest", sample.row));
 }
 
 const heads = (...names) => make("tr", {}, ...names.map((each) => make("th", {}, each)));

@@ -15,7 +15,12 @@ from evaluation.reports.page import MAX_PAGE_BYTES, format_report, write_report
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.results import Scores, write_scores
 from storage.errors import DataError, InputError
-from storage.exclusions import exclude_samples, include_samples
+from storage.exclusions import (
+    append_exclusions,
+    exclude_samples,
+    include_samples,
+    read_exclusions,
+)
 from storage.store import Store
 
 
@@ -170,11 +175,14 @@ def test_exclusions_stand_on_the_page_with_their_reasons(
     exclude_samples(store, keys[:3], who="ann", why="half a <cat>")
     exclude_samples(store, keys[3:4], who="ann", why="torn")
     include_samples(store, keys[:1], who="bob", why="whole")
+    line = read_exclusions(store.objects)[0]
+    append_exclusions(store.objects, [line.model_copy(update={"key": "0" * 16})])  # not packed yet
     text = write_report(root, [], tmp_path / "r.html").read_text()
     assert "3 of 14 written samples are excluded" in text
     assert 'half a &lt;cat&gt;</td><td class="num">2</td>' in text
     assert 'torn</td><td class="num">1</td>' in text
     assert keys[1] in text
+    assert "0" * 16 not in text
     assert "<b>3</b><span>of them excluded</span>" in text
     markdown = format_report(root, [])
     assert "3 written samples are excluded." in markdown
