@@ -7,6 +7,7 @@ again.
 """
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean
 
@@ -38,10 +39,18 @@ def draw_dataset(folder: Path, count: int, seed: int) -> None:
     (folder / "drawn.tar").write_bytes(pack(samples))
 
 
-def draw_scene(seed: int, index: int) -> tuple[Scene, np.random.Generator]:
-    """A scene of `draw_dataset`, and the generator that goes on to its caption."""
+def draw_scene(
+    seed: int, index: int, exclude: Collection[tuple[int, str]] = ()
+) -> tuple[Scene, np.random.Generator]:
+    """A scene of `draw_dataset`, and the generator that goes on to its caption.
+
+    Args:
+        seed: Seed of the dataset.
+        index: Number of the scene.
+        exclude: Pairs (class id, background) that it must not show.
+    """
     rng = np.random.default_rng(derive_seed("drawn", seed, index))
-    return sample_scene(rng, num_things=1 + (index % 4 == 3), hard=0.35), rng
+    return sample_scene(rng, num_things=1 + (index % 4 == 3), hard=0.35, exclude=exclude), rng
 
 
 def _sample(scene: Scene, rng: np.random.Generator, index: int) -> Sample:
