@@ -22,9 +22,9 @@ from storage.codecs import decode_rle, encode_label_map
 from storage.commits import Commit
 from storage.errors import DataError, InputError
 from storage.identity import digest
-from storage.labelled_images import LabelledImage
+from storage.labelled_images import LabelledImage, iterate_labelled
 from storage.layout import CORRECTION_FOLDER
-from storage.manifest import ManifestRow
+from storage.manifest import ManifestRow, class_areas
 from storage.objects import ObjectStore
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance, Record
 from storage.shards import Sample, iterate
@@ -253,8 +253,30 @@ def iterate_corrected(
     Raises:
         DataError: As `storage.shards.iterate` and `correct`.
     """
+    return _corrected(iterate(path, identity), corrections)
+
+
+def iterate_corrected_images(
+    path: str | Path, identity: str, corrections: Iterable[Correction]
+) -> Iterator[LabelledImage]:
+    """Stream the images of a tar, generated and real ones, with corrected masks as above.
+
+    Args:
+        path: Path or URL of the tar.
+        identity: SHA-256 that its record gives.
+        corrections: Of its samples.
+
+    Raises:
+        DataError: As `storage.labelled_images.iterate_labelled` and `correct`.
+    """
+    return _corrected(iterate_labelled(path, identity), corrections)
+
+
+def _corrected(
+    samples: Iterable[PictureT], corrections: Iterable[Correction]
+) -> Iterator[PictureT]:
     by_key = {each.key: each for each in corrections}
-    for sample in iterate(path, identity):
+    for sample in samples:
         yield correct(sample, by_key[sample.key]) if sample.key in by_key else sample
 
 
@@ -274,6 +296,45 @@ def correct(sample: PictureT, correction: Correction) -> PictureT:
     if isinstance(sample, Sample):
         changes["instances"] = tuple(_instances(correction))
     return dataclasses.replace(sample, **changes)
+
+
+def correct_row(row: ManifestRow, correction: Correction) -> ManifestRow:
+    """What a manifest would say of a sample with corrected masks.
+
+    Its digests stay those of the tar, which is as it was.
+
+    Raises:
+        DataError: The run lengths are not those of the image.
+    """
+    areas = class_areas(correction.label_map())
+    said = tuple(1.0 for _ in correction.objects)  # a person's word
+    return row.model_copy(
+        update={
+            "class_ids": correction.class_ids,
+            "class_names": correction.class_names,
+            "mask_class_ids": tuple(areas),
+            "mask_areas": tuple(areas.values()),
+            "instance_class_ids": tuple(each.class_id for each in correction.objects),
+            "instance_scores": said,
+            "instance_ious": said,
+        }
+    )
+
+
+def current_classes(
+    store: Store, commit: Commit, corrected: Iterable[Correction]
+) -> dict[str, tuple[int, ...]]:
+    """Classes of the samples in a shard's tar by key, those of corrected masks among them.
+
+    Args:
+        store: The dataset.
+        commit: The record of the shard.
+        corrected: What `corrections_of` gave of it.
+
+    Raises:
+        DataError: The manifest is damaged.
+    """
+    return store.written_classes(commit) | {each.key: each.class_ids for each in corrected}
 
 
 def undo_hint(root: str, key: str) -> str:

@@ -19,11 +19,13 @@ from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from storage.codecs import decode_image, decode_label_map, decode_rle
+from storage.current_samples import CurrentSamples
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-from storage.shards import Sample, iterate
+from storage.shards import Sample
 from storage.store import Store
+from storage.summaries import CommittedShard
 
 MAX_SHEET_BYTES = 1_000_000
 """Largest sheet, in bytes; run pages refuse larger pictures."""
@@ -110,15 +112,15 @@ def pick_samples(store: Store, count: int) -> list[Sample]:
         count: How many are wanted.
 
     Returns:
-        Up to ``count`` samples, the classes in turn.
+        Up to ``count`` samples, the classes in turn, with corrected masks where there are some.
 
     Raises:
-        DataError: If a committed shard cannot be read.
+        DataError: If a committed shard or a correction cannot be read.
     """
-    tars = [(shard.path, shard.sha256) for shard in store.shards() if shard.path is not None]
-    by_class: defaultdict[int, list[Sample]] = defaultdict(list)
-    for path, sha256 in _spread(tars, _MAX_SHARDS):
-        for sample in islice(iterate(path, sha256), _SAMPLES_PER_SHARD):
+    shards = [shard for shard in store.shards() if shard.path is not None]
+    current, by_class = CurrentSamples(store), defaultdict[int, list[Sample]](list)
+    for shard in _spread(shards, _MAX_SHARDS):
+        for sample in islice(current.of(shard), _SAMPLES_PER_SHARD):
             if len(by_class[sample.class_ids[0]]) < count:
                 by_class[sample.class_ids[0]].append(sample)
     queues = [iter(by_class[class_id]) for class_id in sorted(by_class)]
@@ -357,10 +359,10 @@ def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
     return mask & ~inner
 
 
-def _spread(tars: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
-    if len(tars) <= count:
-        return list(tars)
-    return [tars[index * len(tars) // count] for index in range(count)]
+def _spread(shards: Sequence[CommittedShard], count: int) -> list[CommittedShard]:
+    if len(shards) <= count:
+        return list(shards)
+    return [shards[index * len(shards) // count] for index in range(count)]
 
 
 def _in_turn(queues: Sequence[Iterator[Sample]]) -> Iterator[Sample]:
