@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 
 from storage.acts import ActsRead
 from storage.checks import read_whole
+from storage.corrections import CORRECTIONS, Correction, holding
 from storage.exclusions import EXCLUSIONS, Exclusion, latest
 from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
@@ -38,6 +39,7 @@ class SampleTable:
         self._view = SampleView()
         self._problems: tuple[str, ...] = ()
         self._excluded, self._marked = ActsRead(EXCLUSIONS), ActsRead(MARKS)
+        self._corrected = ActsRead(CORRECTIONS)
         self._texts: dict[str, TextColumn] = {}
         self._found: OrderedDict[str, Int[np.ndarray, " found"]] = OrderedDict()
 
@@ -45,8 +47,8 @@ class SampleTable:
         """Look what there is now; what is known already is not read again.
 
         Raises:
-            DataError: A file of the exclusions or marks is damaged; names it. The samples are
-                those of now all the same.
+            DataError: A file of the exclusions, marks or corrections is damaged; names it. The
+                samples are those of now all the same.
         """
         with self._lock:
             known = {part.version: part for part in self._view.samples.parts}
@@ -63,13 +65,15 @@ class SampleTable:
             DataError: A file is damaged; names it. What was known before stays.
         """
         with self._lock:
-            changed = [acts.look(self._store.objects) for acts in (self._excluded, self._marked)]
+            acts = (self._excluded, self._marked, self._corrected)
+            changed = [each.look(self._store.objects) for each in acts]
             if any(changed):
                 lines = [*self._excluded.lines]
                 said = Said(
                     exclusions=latest(lines),
                     marks=current_marks(self._marked.lines),
                     agreements={each.key: each.score for each in lines if each.score is not None},
+                    corrections=holding(self._corrected.lines),
                 )
                 self._show(SampleView(self._view.samples, said))
 
@@ -97,7 +101,7 @@ class SampleTable:
 
     def classes(self) -> list[tuple[int, str, int]]:
         """Classes by name: vocabulary index, display name, and how many samples have it."""
-        columns = self._view.samples.columns
+        columns = self._view.columns
         numbers, counts = np.unique(columns.class_ids, return_counts=True)
         pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
         found = [(number, columns.names[number], count) for number, count in pairs]
@@ -127,9 +131,13 @@ class SampleTable:
         row = view.samples.rows.get(key)
         return None if row is None else view.facts(row)
 
-    def history(self, key: str) -> list[Exclusion | Mark]:
-        """All that was ever said of a sample: exclusions, then marks."""
-        lines = (*self._excluded.lines, *self._marked.lines)
+    def correction(self, key: str) -> Correction | None:
+        """The masks that people drew for a sample; None if those of the tar count."""
+        return self._view.said.corrections.get(key)
+
+    def history(self, key: str) -> list[Exclusion | Mark | Correction]:
+        """All that was ever said of a sample: exclusions, then marks, then corrections."""
+        lines = (*self._excluded.lines, *self._marked.lines, *self._corrected.lines)
         return [line for line in lines if line.key == key]
 
     def part(self, key: str) -> SamplePart | None:
@@ -145,7 +153,7 @@ class SampleTable:
         return None if row is None else int(samples.columns.index[row])
 
     def row(self, key: str) -> ManifestRow | None:
-        """All that the manifest says of a sample; None if there is no such sample.
+        """All that the manifest says of a sample as it was made; None if there is none.
 
         Raises:
             DataError: The manifest is gone or damaged.

@@ -174,12 +174,15 @@ class RecordedSeeds:
 
     def identity(self) -> dict[str, object]:
         """What images and seeds depend on."""
-        corrections = [each.correction for each in self._places if each.correction is not None]
-        return {
+        about: dict[str, object] = {
             "pieces": sorted({place.piece.key for place in self._places}),
             "samples": len(self._places),
             "cross_resolutions": {str(k): v for k, v in self._job.cross_resolutions.items()},
-        } | ({"corrections": content_digest("", (), corrections)} if corrections else {})
+        }
+        corrections = [each.correction for each in self._places if each.correction is not None]
+        if corrections:
+            about["corrections"] = content_digest("", (), corrections)
+        return about
 
     def __len__(self) -> int:
         return len(self._places)
