@@ -22,7 +22,7 @@ from storage.codecs import decode_image, decode_label_map, decode_rle
 from storage.current_samples import CurrentSamples
 from storage.errors import InputError
 from storage.files import write_whole
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance
 from storage.shards import Sample
 from storage.store import Store
 from storage.summaries import CommittedShard
@@ -68,10 +68,7 @@ class Quadruplet:
         labels = decode_label_map(sample.mask_bytes, name=sample.member("mask"))
         name = sample.member("counterfactual")
         counterfactual = decode_image(sample.counterfactual_bytes, name=name)
-        shown = overlay(image, labels)
-        for other in sample.others or ():  # outlined, whatever their pixels are labelled
-            mask = decode_rle(other.rle, *labels.shape, name=sample.member("mask"))
-            shown[_outline(mask)] = class_colour(other.class_id + 1)
+        shown = overlay(image, labels, sample.others or ())
         return cls(sample, image, counterfactual, shown)
 
 
@@ -84,12 +81,22 @@ def class_colour(label: int) -> tuple[int, int, int]:
 
 
 def overlay(
-    image: UInt8[np.ndarray, "height width 3"], labels: Integer[np.ndarray, "height width"]
+    image: UInt8[np.ndarray, "height width 3"],
+    labels: Integer[np.ndarray, "height width"],
+    others: Sequence[Instance] = (),
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Tint every labelled pixel with its class's colour and draw the outlines solid.
 
     The background fades to grey, so that a mask stands out whatever the colours are; ignored
     pixels become plain grey.
+
+    Args:
+        image: RGB.
+        labels: ``class_id + 1``, 0 background, 65535 ignored.
+        others: Objects that nobody asked for: outlined, whatever their pixels are labelled.
+
+    Raises:
+        DataError: A mask of the others is not of the size of the image.
     """
     brightness = image.mean(axis=2, keepdims=True, dtype=np.float32)
     shown = 0.5 * brightness + 0.12 * image + 0.38 * _FADED
@@ -101,6 +108,9 @@ def overlay(
             colour = np.array(class_colour(label), np.float32)
             shown[mask] = (1 - _OPACITY) * image[mask] + _OPACITY * colour
             shown[_outline(mask)] = colour
+    for other in others:
+        mask = decode_rle(other.rle, *labels.shape)
+        shown[_outline(mask)] = class_colour(other.class_id + 1)
     return shown.round().astype(np.uint8)
 
 
@@ -211,34 +221,46 @@ def _draw_cells(cells: Sequence[_Cell], tile: int, columns: int) -> bytes:
 
 @dataclass(frozen=True)
 class PairPicture:
-    """A pair that has no masks yet.
+    """A pair that is in no tar yet.
 
     Attributes:
         image: Positive, RGB.
         counterfactual: Counterfactual, RGB.
         text: What the positive shows.
         counterfactual_text: What the counterfactual shows.
+        overlay: The positive with its masks over it, if it was looked through for objects that
+            nobody asked for.
+        found: What is said of these.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
     counterfactual: UInt8[np.ndarray, "height width 3"]
     text: str
     counterfactual_text: str
+    overlay: UInt8[np.ndarray, "height width 3"] | None = None
+    found: str = ""
 
 
 def draw_pairs(pairs: Sequence[PairPicture], *, tile: int, columns: int = 3) -> bytes:
     """Draw pairs in columns, each two pictures wide with its texts below.
 
+    Where some have an overlay it is a third picture, and what was found a third line; others have
+    a plain grey square there.
+
     Returns:
         PNG bytes.
     """
-    cells = [
-        _Cell(
+    looked = any(pair.overlay is not None for pair in pairs)
+    cells: list[_Cell] = []
+    for pair in pairs:
+        cell = _Cell(
             (pair.image, pair.counterfactual),
             ((pair.text, INK), (pair.counterfactual_text, QUIET)),
         )
-        for pair in pairs
-    ]
+        if looked:
+            third = _grey(pair.image) if pair.overlay is None else pair.overlay
+            cell = _Cell((*cell.pictures, third), (*cell.lines, (pair.found, QUIET)))
+        cells.append(cell)
     return _draw_cells(cells, tile, columns)
 
 
@@ -278,9 +300,14 @@ def draw_labelled(
 def _overlays(scene: LabelledScene) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     for labels in scene.labels:
         if labels is None:
-            yield np.full_like(scene.image, round(_FADED))
+            yield _grey(scene.image)
         else:
             yield overlay(scene.image, labels)
+
+
+def _grey(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """A plain picture of the same size."""
+    return np.full_like(image, round(_FADED))
 
 
 @dataclass(frozen=True)
