@@ -9,8 +9,8 @@ what was dropped stands there too, with the reason.
 import sys
 from collections import Counter
 
+from storage.current_samples import CurrentSamples
 from storage.manifest import ManifestRow
-from storage.shards import iterate
 from storage.store import Store
 
 
@@ -26,15 +26,16 @@ def is_wanted(row: ManifestRow, name: str, least: float) -> bool:
 def main(root: str, name: str, least: str) -> None:
     """Print the texts of the chosen samples, and why others of the class were dropped."""
     store = Store.open(root)
+    current = CurrentSamples(store)  # with what people have corrected
     dropped: Counter[str] = Counter()
     count = 0
     for shard in store.shards():
-        rows = store.manifest(shard.commit)
+        rows = current.rows(shard)
         dropped.update(row.reason for row in rows if row.reason and name in row.class_names)
         keys = {row.key for row in rows if is_wanted(row, name, float(least))}
-        if not keys or shard.path is None:
+        if not keys:
             continue
-        for sample in iterate(shard.path, shard.sha256):
+        for sample in current.of(shard):
             if sample.key in keys:
                 print(f"{sample.key}: {sample.text}")
                 count += 1

@@ -13,8 +13,8 @@ import numpy as np
 
 from models.protocols import FoundBoxes
 from storage.codecs import decode_image
+from storage.current_samples import CurrentSamples
 from storage.records import Rejected
-from storage.shards import iterate
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.detections import detect_objects
@@ -42,8 +42,7 @@ class RimDetector:
 def main(root: str) -> None:
     """Count what becomes of the dataset's pictures with this detector."""
     store = Store.open(root)
-    tars = [(shard.path, shard.sha256) for shard in store.shards() if shard.path]
-    samples = [sample for path, digest in tars for sample in iterate(path, digest)]
+    samples = list(CurrentSamples(store))
     pictures = [map(decode_image, (s.image_bytes, s.counterfactual_bytes)) for s in samples]
     found = detect_objects(
         [PaintedSample(s.key, *pair) for s, pair in zip(samples, pictures, strict=True)],

@@ -1,6 +1,7 @@
 """Read a dataset with the engine's own reader: only shards that are committed, sample by sample.
 
-Run it on any dataset, for one the demonstration's:
+Masks that people have corrected are read as corrected. Run it on any dataset, for one
+the demonstration's:
 
     python examples/read_samples.py runs/demo/dataset
 """
@@ -10,8 +11,9 @@ import sys
 import numpy as np
 
 from storage.codecs import decode_image, decode_label_map, decode_rle
+from storage.current_samples import CurrentSamples
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-from storage.shards import Sample, iterate
+from storage.shards import Sample
 from storage.store import Store
 
 
@@ -32,12 +34,9 @@ def describe(sample: Sample) -> str:
 def main(root: str) -> None:
     """Print a line for each sample."""
     count = 0
-    for shard in Store.open(root).shards():
-        if shard.path is None:  # no sample of this shard passed
-            continue
-        for sample in iterate(shard.path, shard.sha256):
-            print(describe(sample))
-            count += 1
+    for sample in CurrentSamples(Store.open(root)):
+        print(describe(sample))
+        count += 1
     print(f"{count} samples")
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flows.open_batches import batch_words, open_batches
 from storage.card import count_others
+from storage.commits import OtherOutcomes
 from storage.corrections import count_corrected
 from storage.exclusions import count_excluded, count_reasons
 from storage.ledger import Ledger
@@ -50,6 +51,9 @@ def describe_status(root: str) -> dict[str, Any]:
                     for by, why, number in reasons.get(status.slice_id, [])
                 ],
                 "others": count_others(store, [status]),
+                "found_others": None
+                if status.found_others is None
+                else status.found_others.model_dump(mode="json"),
                 "corrected": corrected.get(status.slice_id, 0),
                 "degraded": status.degraded,
                 "bytes": status.num_bytes,
@@ -133,6 +137,9 @@ def _notes(part: dict[str, Any]) -> Iterator[str]:
         left = part["written"] - sum(part["excluded"].values())
         yield f"excluded: {by}; {left} samples are left to train on and to export"
         yield from _why_lines(part["excluded_why"])
+    if part["found_others"]:
+        found = OtherOutcomes.model_validate(part["found_others"])
+        yield f"objects not asked for: {found.words}"
     if part["others"]:
         yield f"samples with an object not asked for: {_counted(part['others'])}"
     if part["corrected"]:

@@ -325,5 +325,6 @@ def _summarise(run: GenerationRun, outcome: _Outcome, found: Survey) -> Generati
         requested=found.tally.requested,
         written=found.tally.written,
         dropped={why.value: count for why, count in sorted(found.tally.dropped.items())},
+        others=found.tally.others,
         quota=found.quota,
     )

@@ -62,7 +62,8 @@ def publish_outcome(store: Store, summary: GenerationSummary) -> None:
     create_table_artifact(
         table=rows,
         key=f"magicseg-yields-{summary.slice_id}",
-        description=f"Where the {summary.requested} samples of slice {summary.slice_id} went",
+        description=f"Where the {summary.requested} samples of slice {summary.slice_id} went"
+        + (f"; objects not asked for: {summary.others.words}" if summary.others else ""),
     )
     try:
         samples = pick_samples(store, _SHEET_SAMPLES)

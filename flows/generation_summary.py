@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from flows.quotas import QuotaReport
+from storage.commits import OtherOutcomes
 from storage.records import Record, Stage
 
 __all__ = ["GenerationSummary"]
@@ -43,6 +44,9 @@ class GenerationSummary(Record, frozen=True):
     """Of these, samples in tars."""
     dropped: dict[str, int]
     """The others, by reason."""
+    others: OtherOutcomes | None = None
+    """What became of objects that nobody asked for, in the finished shards of which all samples
+    were asked for; nothing where nobody looked."""
     quota: QuotaReport | None = None
     """Extra samples, and which classes stay short; nothing if no quota was asked for."""
 

@@ -26,11 +26,12 @@ from models.attention_maps import MapsWanted
 from models.labellers import AnyLabellerConfig, maps_wanted
 from models.profiles import load_profile, require_weights
 from storage.codecs import decode_image, decode_label_map
+from storage.current_samples import CurrentSamples
 from storage.documents import merge, validate
 from storage.errors import BudgetError, EngineError, IncompleteError, InputError
 from storage.paths import local_path
 from storage.records import IGNORE_LABEL, Stage
-from storage.shards import Sample, iterate
+from storage.shards import Sample
 from storage.store import Store
 from tasks.drawn_agreement import DrawnAgreement, agree_on_scenes, draw_scenes, mask_iou
 from tasks.progress import StoppedError
@@ -383,12 +384,7 @@ def _exact(comparison: LabellerComparison) -> dict[str, DrawnAgreement]:
 
 
 def _samples(root: str) -> dict[int, Sample]:
-    shards = [shard for shard in Store.open(root).shards() if shard.path is not None]
-    return {
-        sample.index: sample
-        for shard in shards
-        for sample in iterate(str(shard.path), shard.sha256)
-    }
+    return {sample.index: sample for sample in CurrentSamples(Store.open(root))}
 
 
 def _labelled_set(

@@ -57,6 +57,8 @@ def run_flow(run: GenerationRun, found: Survey | None, console: Console) -> None
             ):
                 summary = generate_dataset(**form_values(run.parameters))
     console.print(yield_table(summary.written, summary.requested, summary.dropped))
+    if summary.others is not None:
+        console.print(f"objects not asked for: {summary.others.words}", soft_wrap=True)
     print_quota(summary.quota, console)
     executed = ", ".join(f"{stage.value} of {n}" for stage, n in summary.executed.items())
     cached = counts.cached() + summary.finished_before * len(counts.stages)

@@ -64,4 +64,6 @@ def _describe_work(run: GenerationRun, found: Survey | None, console: Console) -
         )
     console.print(words, soft_wrap=True)
     if found is not None and not num_todo:
+        if found.tally.others is not None:
+            console.print(f"objects not asked for: {found.tally.others.words}", soft_wrap=True)
         print_quota(found.quota, console)

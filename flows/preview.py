@@ -1,7 +1,7 @@
 """A preview: some texts of a slice, and their pictures, before anything is committed."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.console import Console
 from evaluation.reports.sheets import PairPicture, draw_pairs
 from flows.generation_parameters import GenerationParameters
 from flows.live_money import totals_words
-from flows.preview_pictures import PreviewPainter
+from flows.preview_pictures import PreviewedSample, PreviewPainter
 from models.profiles import require_weights
 from models.registry import Need, kind_of
 from models.writing.chat_config import ChatWriterConfig
@@ -26,8 +26,8 @@ from storage.records import PlannedSample, Prompt, Record, Rejected, Stage
 from storage.slices import resolve_slice
 from storage.vocabulary import Vocabulary, load_vocabulary
 from tasks.machine import Machine
-from tasks.pairs import PaintedSample
 from tasks.prompts import cut_class_sets, write_prompts
+from tasks.resident import ResidentModels
 from tasks.stages import STAGES
 
 MOST_PREVIEWED = 1000
@@ -53,6 +53,9 @@ class PreviewRow(Record, frozen=True):
     """Why."""
     detail: str = ""
     """The values behind the reason; for texts, the text that was refused."""
+    others: tuple[str, ...] | None = None
+    """Classes of objects that nobody asked for, best score first; None where the picture was not
+    looked through."""
 
 
 class Preview(Record, frozen=True):
@@ -67,7 +70,7 @@ class Preview(Record, frozen=True):
     ledger: str = ""
     """The dataset that keeps the answers; empty if nothing does."""
     sheet: str = ""
-    """The picture that was written."""
+    """The picture that was written; empty if none was."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,15 @@ class _Place:
     dataset: str
 
 
-def make_preview(parameters: GenerationParameters, out: Path | None = None) -> Preview:
+def make_preview(
+    parameters: GenerationParameters,
+    out: Path | None = None,
+    models: ResidentModels | None = None,
+) -> Preview:
     """Write the first texts of a slice, and paint them if a picture is wanted; commits nothing.
+
+    Pictures are looked through for objects that nobody asked for, if the recipe says so; they are
+    outlined then, and samples whose own objects are not found are told as a run would drop them.
 
     Texts are asked for as a run asks, in whole class sets; so if the dataset exists, its ledger
     keeps the answers, and a run with the same settings finds them there and pays nothing twice.
@@ -92,6 +102,7 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
     Args:
         parameters: What to generate; `samples` says how many samples are wanted.
         out: The PNG to write; nothing is painted without it.
+        models: Models of an earlier run to go on with.
 
     Raises:
         BudgetError: A call could pass the budget.
@@ -117,16 +128,17 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
         require_weights(recipe.models())
     size = spec.texts_per_class_set
     planned = plan_samples(spec, classes, 0, -(-parameters.samples // size) * size)
-    with Machine() as machine, _place(parameters.root) as place:
+    with Machine(models) as machine, _place(parameters.root) as place:
         shown = planned[: parameters.samples]
         written = _written(parameters, planned, vocabulary, machine, place)
-        refused: dict[str, Rejected] = {}
+        painted, drawn = dict[str, PreviewedSample | Rejected](), False
         if out is not None:
             prompts = [each for each in map(written.get, _keys(shown)) if isinstance(each, Prompt)]
-            refused = _painted(parameters, shown, prompts, machine, place, out)
+            painted = _painted(parameters, shown, prompts, machine, place)
+            drawn = _draw(painted, prompts, vocabulary, out)
         calls = Ledger(place.objects).totals()
     rows = [
-        _row(sample, written.get(sample.key), refused.get(sample.key), vocabulary)
+        _row(sample, written.get(sample.key), painted.get(sample.key), vocabulary)
         for sample in shown
     ]
     return Preview(
@@ -134,7 +146,7 @@ def make_preview(parameters: GenerationParameters, out: Path | None = None) -> P
         rows=tuple(rows),
         calls=calls,
         ledger=place.dataset,
-        sheet=str(out) if out is not None else "",
+        sheet=str(out) if drawn else "",
     )
 
 
@@ -185,9 +197,8 @@ def _painted(
     prompts: Sequence[Prompt],
     machine: Machine,
     place: _Place,
-    out: Path,
-) -> dict[str, Rejected]:
-    """Paint what has a text into one picture; what was refused on the way, by sample key."""
+) -> dict[str, PreviewedSample | Rejected]:
+    """Paint what has a text, by sample key."""
     recipe = parameters.recipe
     if not prompts:
         return {}
@@ -197,16 +208,40 @@ def _painted(
         return machine.turns.turn(device or "cpu", of="preview")
 
     painter = PreviewPainter(recipe, machine.models, place.objects, hold)
-    results = painter.paint(prompts, {sample.key: sample for sample in planned})
+    return painter.paint(prompts, {sample.key: sample for sample in planned})
+
+
+def _draw(
+    painted: Mapping[str, PreviewedSample | Rejected],
+    prompts: Sequence[Prompt],
+    vocabulary: Vocabulary,
+    out: Path,
+) -> bool:
+    """Draw what was painted into one picture, unless that is nothing; returns whether it was."""
     pairs = [
-        PairPicture(result.image, result.counterfactual, prompt.text, prompt.counterfactual_text)
+        PairPicture(
+            each.painted.image,
+            each.painted.counterfactual,
+            prompt.text,
+            prompt.counterfactual_text,
+            each.overlay,
+            "" if each.overlay is None else _others_words(_others(each, vocabulary)),
+        )
         for prompt in prompts
-        if isinstance(result := results[prompt.key], PaintedSample)
-        and result.counterfactual is not None
+        if isinstance(each := painted[prompt.key], PreviewedSample)
+        and each.painted.counterfactual is not None
     ]
     if pairs:
         write_whole(out, draw_pairs(pairs, tile=_TILE))
-    return {key: result for key, result in results.items() if isinstance(result, Rejected)}
+    return bool(pairs)
+
+
+def _others(sample: PreviewedSample, vocabulary: Vocabulary) -> tuple[str, ...]:
+    return tuple(vocabulary[each.class_id].name for each in sample.others)
+
+
+def _others_words(names: Sequence[str]) -> str:
+    return f"not asked for: {', '.join(names) or 'nothing found'}"
 
 
 def _check_picture(out: Path) -> None:
@@ -229,7 +264,7 @@ def _check_picture(out: Path) -> None:
 def _row(
     sample: PlannedSample,
     written: Prompt | Rejected | None,
-    refused: Rejected | None,
+    painted: PreviewedSample | Rejected | None,
     vocabulary: Vocabulary,
 ) -> PreviewRow:
     names = tuple(vocabulary[class_id].name for class_id in sample.class_ids)
@@ -239,7 +274,14 @@ def _row(
             index=sample.index, classes=names, stage=Stage.PROMPTS, reason="awaited", detail=why
         )
     text = written if isinstance(written, Prompt) else None
-    lost = written if isinstance(written, Rejected) else refused
+    others: tuple[str, ...] | None = None
+    if isinstance(written, Rejected):
+        lost = written
+    elif isinstance(painted, PreviewedSample):
+        lost = painted.refused
+        others = None if painted.overlay is None else _others(painted, vocabulary)
+    else:
+        lost = painted
     return PreviewRow(
         index=sample.index,
         classes=names,
@@ -248,6 +290,7 @@ def _row(
         stage=lost.stage.value if lost else "",
         reason=lost.reason.value if lost else "",
         detail=lost.detail if lost else "",
+        others=others,
     )
 
 
@@ -264,11 +307,13 @@ def preview_lines(preview: Preview, parameters: GenerationParameters) -> Iterato
         if row.text:
             yield f"  text: {row.text}"
             yield f"  counterfactual: {row.counterfactual_text}"
+        if row.others is not None:
+            yield f"  {_others_words(row.others)}"
         if row.reason:
             yield f"  refused at {row.stage}: {row.reason}: {row.detail}"
     good = sum(not row.reason for row in preview.rows)
     yield f"{good} of {len(preview.rows)} samples of slice {preview.slice} would go on"
-    if preview.sheet and any(row.text and not row.reason for row in preview.rows):
+    if preview.sheet:
         yield f"pictures: {preview.sheet}"
     if kind_of(parameters.recipe.profile.writer).need is Need.SERVICE:
         yield f"writer: {totals_words(preview.calls)}"

@@ -1,17 +1,32 @@
 """The pictures of a preview: what the stages would make of some texts, without a dataset."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
+from evaluation.reports.sheets import overlay
 from models.labellers import cutting_part
 from storage.objects import ObjectStore
-from storage.records import Detection, MaskSample, PlannedSample, Prompt, Rejected, Stage
+from storage.records import (
+    Detection,
+    Instance,
+    MaskSample,
+    Others,
+    PlannedSample,
+    Prompt,
+    Rejected,
+    Stage,
+)
 from storage.vocabulary import load_vocabulary
 from tasks.checks import check_twins
 from tasks.detections import detect_objects, finder_of
-from tasks.masks import cut_masks, take_masks
+from tasks.masks import cut_masks, label_map, take_masks
+from tasks.others import SearchedScene, find_others, finder_for, lay_others
 from tasks.pairs import PaintedSample, paint_images, paint_pairs, require_image_painter
 from tasks.pipeline import HoldDevice
 from tasks.recipe import Recipe
@@ -19,8 +34,25 @@ from tasks.resident import ResidentModels
 from tasks.twins import PaintedScene, Twin, paint_over
 
 
+@dataclass(frozen=True)
+class PreviewedSample:
+    """A painted sample, and what was found in it if that was looked for.
+
+    Attributes:
+        painted: Its pictures.
+        refused: Why it is dropped after all: it was painted, but its own objects were not found.
+        overlay: The image with masks over it; None if it was not looked through.
+        others: Objects that nobody asked for, best score first.
+    """
+
+    painted: PaintedSample
+    refused: Rejected | None = None
+    overlay: UInt8[np.ndarray, "height width 3"] | None = None
+    others: tuple[Instance, ...] = ()
+
+
 class PreviewPainter:
-    """Paints samples as the stages do, up to their counterfactuals.
+    """Paints samples as the stages do, up to their counterfactuals; looks for hidden objects, too.
 
     Those that are painted over their images are checked too: what finds the objects is there by
     then, and says best whether they are gone.
@@ -46,8 +78,8 @@ class PreviewPainter:
 
     def paint(
         self, prompts: Sequence[Prompt], planned: Mapping[str, PlannedSample]
-    ) -> dict[str, PaintedSample | Rejected]:
-        """Paint samples.
+    ) -> dict[str, PreviewedSample | Rejected]:
+        """Paint samples, and look them through if the recipe does.
 
         Args:
             prompts: Their texts.
@@ -61,16 +93,33 @@ class PreviewPainter:
         """
         recipe = self._recipe
         seeds = {key: sample.seed for key, sample in planned.items()}
-        painter = self._model(recipe.profile.painter)
-        if not recipe.paints_over:
-            pairs = paint_pairs(prompts, seeds, painter, recipe.pairs, self._of(Stage.PAIRS))
-            return {each.key: each for each in pairs}
-        painter = require_image_painter(painter, recipe)
+        masks: list[MaskSample | Rejected] = []
+        if recipe.paints_over:
+            pictures, masks = self._painted_over(prompts, planned, seeds)
+        else:
+            painter = self._model(recipe.profile.painter)
+            pictures = paint_pairs(prompts, seeds, painter, recipe.pairs, self._of(Stage.PAIRS))
+            if recipe.looks_for_others:
+                masks = self._masks([self._looked_at(each) for each in _good(pictures)], planned)
+        painted = {each.key: PreviewedSample(each) for each in _good(pictures)}
+        refused = {each.key: each for each in pictures if isinstance(each, Rejected)}
+        if not recipe.looks_for_others:
+            return {**refused, **painted}
+        found = self._others(painted, masks, prompts, planned)
+        return {**refused, **painted, **found}
+
+    def _painted_over(
+        self,
+        prompts: Sequence[Prompt],
+        planned: Mapping[str, PlannedSample],
+        seeds: Mapping[str, int],
+    ) -> tuple[list[PaintedSample | Rejected], list[MaskSample | Rejected]]:
+        """Samples whose counterfactuals are their images with the objects painted over."""
+        recipe = self._recipe
+        painter = require_image_painter(self._model(recipe.profile.painter), recipe)
         images = paint_images(prompts, seeds, painter, recipe.pairs, self._of(Stage.PAIRS))
-        painted = {each.key: each for each in images if isinstance(each, PaintedSample)}
-        refused = {each.key: each for each in images if isinstance(each, Rejected)}
-        masks = self._masks(painted, planned)
-        refused |= {each.key: each for each in masks if isinstance(each, Rejected)}
+        painted = {each.key: each for each in _good(images)}
+        masks = self._masks(list(painted.values()), planned)
         texts = {prompt.key: prompt.counterfactual_text for prompt in prompts}
         scenes = [
             PaintedScene(each.key, painted[each.key].image, each, texts[each.key], seeds[each.key])
@@ -81,9 +130,10 @@ class PreviewPainter:
         hold = self._of(Stage.TWINS)
         results = paint_over(scenes, inpainter, recipe.twins, recipe.pairs, hold)
         twins = [each for each in results if isinstance(each, Twin)]
-        refused |= {each.key: each for each in results if isinstance(each, Rejected)}
-        whole = {each.key: _whole(painted[each.key], each) for each in twins}
-        return {**refused, **whole, **self._seen(twins, planned)}
+        seen = self._seen(twins, planned)
+        refused = [each for each in (*images, *masks, *results) if isinstance(each, Rejected)]
+        whole = [_whole(painted[each.key], each) for each in twins if each.key not in seen]
+        return [*refused, *seen.values(), *whole], masks
 
     def _seen(
         self, twins: Sequence[Twin], planned: Mapping[str, PlannedSample]
@@ -100,12 +150,43 @@ class PreviewPainter:
         )
         return {each.key: each for each in checked if isinstance(each, Rejected)}
 
+    def _looked_at(self, pair: PaintedSample) -> PaintedSample:
+        """What the detector sees of a pair: the image alone, if its twin is painted later."""
+        return replace(pair, counterfactual=None) if self._recipe.paints_images_alone else pair
+
+    def _others(
+        self,
+        painted: Mapping[str, PreviewedSample],
+        masks: Sequence[MaskSample | Rejected],
+        prompts: Sequence[Prompt],
+        planned: Mapping[str, PlannedSample],
+    ) -> dict[str, PreviewedSample]:
+        """Samples that were looked through, or why they are dropped before that."""
+        recipe = self._recipe
+        texts = {prompt.key: prompt.text for prompt in prompts}
+        own = {e.key: e for e in masks if isinstance(e, MaskSample) and e.key in painted}
+        scenes = [
+            SearchedScene(key, painted[key].painted.image, texts[key], planned[key].class_ids, each)
+            for key, each in own.items()
+        ]
+        finder = finder_for(recipe, self._model)
+        looked = find_others(scenes, finder, recipe.others, self._of(Stage.OTHERS))
+        lost = [each for each in (*masks, *looked) if isinstance(each, Rejected)]
+        found = {e.key: replace(painted[e.key], refused=e) for e in lost if e.key in painted}
+        for each in looked:
+            if isinstance(each, Others):
+                sample, others = painted[each.key], each.instances
+                labels = lay_others(label_map(own[each.key]), others, recipe.others)
+                shown = overlay(sample.painted.image, labels, others)
+                found[each.key] = replace(sample, overlay=shown, others=others)
+        return found
+
     def _masks(
-        self, painted: Mapping[str, PaintedSample], planned: Mapping[str, PlannedSample]
+        self, images: Sequence[PaintedSample], planned: Mapping[str, PlannedSample]
     ) -> list[MaskSample | Rejected]:
         recipe = self._recipe
         found = detect_objects(
-            list(painted.values()),
+            images,
             _classes(planned),
             load_vocabulary(recipe.profile.vocabulary),
             self._model(finder_of(recipe)),
@@ -116,9 +197,8 @@ class PreviewPainter:
         boxes = [each for each in found if isinstance(each, Detection)]
         cutter = cutting_part(recipe.profile.labeller)
         if cutter is None:
-            sizes = {key: each.image.shape[:2] for key, each in painted.items()}
+            sizes = {each.key: each.image.shape[:2] for each in images}
             return refused + [take_masks(each, sizes[each.key], recipe.masks) for each in boxes]
-        images = list(painted.values())
         hold = self._of(Stage.MASKS)
         return refused + cut_masks(images, boxes, self._model(cutter), recipe.masks, hold)
 
@@ -131,6 +211,10 @@ class PreviewPainter:
 
 def _classes(planned: Mapping[str, PlannedSample]) -> dict[str, tuple[int, ...]]:
     return {key: sample.class_ids for key, sample in planned.items()}
+
+
+def _good(results: Iterable[PaintedSample | Rejected]) -> list[PaintedSample]:
+    return [each for each in results if isinstance(each, PaintedSample)]
 
 
 def _whole(image: PaintedSample, twin: Twin) -> PaintedSample:

@@ -23,13 +23,14 @@ from evaluation.scoring.agreement import Agreement
 from evaluation.scoring.config import ScoringConfig
 from models.profiles import load_profile
 from storage.codecs import decode_image, decode_label_map
+from storage.current_samples import CurrentSamples
 from storage.documents import merge, validate
 from storage.errors import IncompleteError, InputError
 from storage.exclusions import excluded_keys
 from storage.files import write_whole
 from storage.locks import hold_folder, refuse_other_files
 from storage.manifest import ManifestRow
-from storage.shards import Sample, iterate
+from storage.shards import Sample
 from storage.store import Store
 from tasks.doubt import SIGNALS, DoubtedSample, rank_doubt, table_row
 
@@ -82,6 +83,7 @@ def rank_dataset(
     """Order the samples of a dataset's good shards by doubt.
 
     Without a student nothing is computed: what was recorded of boxes, masks and areas decides.
+    Of a corrected sample these are a person's: scores and IoU of 1, and the areas of its masks.
 
     Args:
         root: The dataset.
@@ -200,9 +202,10 @@ def _notes(ranking: DoubtOrder, out: Path | None) -> Iterator[str]:
 
 
 def _written(store: Store) -> Iterator[ManifestRow]:
+    current = CurrentSamples(store)
     for shard in store.shards():
         if not shard.degraded and shard.path is not None:
-            yield from (row for row in store.manifest(shard.commit) if row.status == "written")
+            yield from (row for row in current.rows(shard) if row.status == "written")
 
 
 def _ask(
@@ -242,9 +245,8 @@ def _pictures(ranking: DoubtOrder, shown: Sequence[DoubtedSample]) -> Iterator[D
 
 def _read(store: Store, keys: set[str]) -> dict[str, Sample]:
     found: dict[str, Sample] = {}
+    current = CurrentSamples(store)
     for shard in store.shards():
-        own = {row.key for row in store.manifest(shard.commit)} & keys if shard.path else set()
-        if own and shard.path is not None:
-            samples = iterate(shard.path, shard.sha256)
-            found.update((each.key, each) for each in samples if each.key in own)
+        if shard.path is not None and keys & store.written_classes(shard.commit).keys():
+            found.update((each.key, each) for each in current.of(shard) if each.key in keys)
     return found

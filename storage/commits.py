@@ -102,6 +102,37 @@ class ClassOutcomes(Record, frozen=True):
     """Of these, samples whose label map holds it."""
 
 
+class OtherOutcomes(Record, frozen=True):
+    """What became of objects that nobody asked for, in the written samples of whole shards."""
+
+    images: int = Field(default=0, ge=0)
+    """Samples that were looked through."""
+    hiding: int = Field(default=0, ge=0)
+    """Of these, samples in which an object was found."""
+    ignored: int = Field(default=0, ge=0)
+    """Objects whose pixels are ignored."""
+    labelled: int = Field(default=0, ge=0)
+    """Objects that are among the labels of their samples."""
+
+    def __add__(self, other: "OtherOutcomes") -> "OtherOutcomes":
+        return OtherOutcomes(
+            images=self.images + other.images,
+            hiding=self.hiding + other.hiding,
+            ignored=self.ignored + other.ignored,
+            labelled=self.labelled + other.labelled,
+        )
+
+    @property
+    def words(self) -> str:
+        """What was found, and what it became."""
+        found = self.ignored + self.labelled
+        if not found:
+            return f"none found in {self.images} images"
+        became = {"ignored": self.ignored, "labelled": self.labelled}
+        parts = ", ".join(f"{count} {word}" for word, count in became.items() if count)
+        return f"{found} found in {self.hiding} of {self.images} images: {parts}"
+
+
 class Commit(Record, frozen=True):
     """A stage's output; its existence is what *done* means.
 
@@ -146,6 +177,9 @@ class Commit(Record, frozen=True):
     others: dict[int, int] = Field(default_factory=dict[int, int])
     """Shards: written samples with an object that nobody asked for, by its class; empty where that
     was not looked for, and in older records."""
+    found_others: OtherOutcomes | None = None
+    """Shards: what became of such objects; None where that was not looked for, and in older
+    records."""
     device: str = ""
     """Pieces: what computed, such as cpu or a GPU's product name; empty for stages that need no
     device, and in older records."""

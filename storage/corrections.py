@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -22,9 +23,9 @@ from storage.codecs import decode_rle, encode_label_map
 from storage.commits import Commit
 from storage.errors import DataError, InputError
 from storage.identity import digest
-from storage.labelled_images import LabelledImage
+from storage.labelled_images import LabelledImage, iterate_labelled
 from storage.layout import CORRECTION_FOLDER
-from storage.manifest import ManifestRow
+from storage.manifest import ManifestRow, class_areas
 from storage.objects import ObjectStore
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance, Record
 from storage.shards import Sample, iterate
@@ -95,8 +96,21 @@ class Correction(Record, frozen=True):
     def require_pictures(self, image: bytes, mask: bytes) -> None:
         """Raise DataError unless these are the pictures that it was made for."""
         if (_sha256(image), _sha256(mask)) != (self.image_sha256, self.mask_sha256):
-            message = f"{_stale(self)}; undo it by 'magicseg corrections undo'"
+            message = f"{stale_words(self)}; undo it by 'magicseg corrections undo'"
             raise DataError(message)
+
+    def fits(self, row: ManifestRow) -> bool:
+        """Whether a sample has the pictures that it was made for, by its manifest."""
+        return (self.image_sha256, self.mask_sha256) == (row.image_sha256, row.mask_sha256)
+
+    @cached_property
+    def areas(self) -> dict[int, int]:
+        """Pixels of each class, by class id in ascending order.
+
+        Raises:
+            DataError: As `masks`.
+        """
+        return class_areas(self.label_map())
 
     def masks(self) -> Iterator[Bool[np.ndarray, "height width"]]:
         """The mask of each object.
@@ -136,7 +150,12 @@ def current_corrections(objects: ObjectStore) -> dict[str, Correction]:
     Raises:
         DataError: A file is damaged; names it.
     """
-    words = {line.key: line for line in read_corrections(objects)}
+    return holding(read_corrections(objects))
+
+
+def holding(history: Iterable[Correction]) -> dict[str, Correction]:
+    """The corrections that hold after all that was said, by sample key."""
+    words = {line.key: line for line in history}
     return {key: line for key, line in sorted(words.items()) if line.act == "correct"}
 
 
@@ -192,8 +211,8 @@ def corrections_of(
     """
     found: list[Correction] = []
     for row, line in _of_shard(store, commit, corrections):
-        if not _fits(line, row):
-            message = f"{_stale(line)}; {undo_hint(store.root, line.key)}"
+        if not line.fits(row):
+            message = f"{stale_words(line)}; {undo_hint(store.root, line.key)}"
             raise DataError(message)
         found.append(line)
     return tuple(found)
@@ -218,8 +237,8 @@ def stale_corrections(store: Store) -> Iterator[tuple[str, str]]:
     words = current_corrections(store.objects)
     for shard in store.shards() if words else ():
         for row, line in _of_shard(store, shard.commit, words):
-            if not _fits(line, row):
-                yield line.key, _stale(line)
+            if not line.fits(row):
+                yield line.key, stale_words(line)
 
 
 def content_digest(
@@ -253,8 +272,30 @@ def iterate_corrected(
     Raises:
         DataError: As `storage.shards.iterate` and `correct`.
     """
+    return _corrected(iterate(path, identity), corrections)
+
+
+def iterate_corrected_images(
+    path: str | Path, identity: str, corrections: Iterable[Correction]
+) -> Iterator[LabelledImage]:
+    """Stream the images of a tar, generated and real ones, with corrected masks as above.
+
+    Args:
+        path: Path or URL of the tar.
+        identity: SHA-256 that its record gives.
+        corrections: Of its samples.
+
+    Raises:
+        DataError: As `storage.labelled_images.iterate_labelled` and `correct`.
+    """
+    return _corrected(iterate_labelled(path, identity), corrections)
+
+
+def _corrected(
+    samples: Iterable[PictureT], corrections: Iterable[Correction]
+) -> Iterator[PictureT]:
     by_key = {each.key: each for each in corrections}
-    for sample in iterate(path, identity):
+    for sample in samples:
         yield correct(sample, by_key[sample.key]) if sample.key in by_key else sample
 
 
@@ -272,8 +313,47 @@ def correct(sample: PictureT, correction: Correction) -> PictureT:
         "mask_bytes": encode_label_map(correction.label_map()),
     }
     if isinstance(sample, Sample):
-        changes["instances"] = tuple(_instances(correction))
+        changes["instances"] = tuple(drawn_instances(correction))
     return dataclasses.replace(sample, **changes)
+
+
+def correct_row(row: ManifestRow, correction: Correction) -> ManifestRow:
+    """What a manifest would say of a sample with corrected masks.
+
+    Its digests stay those of the tar, which is as it was.
+
+    Raises:
+        DataError: The run lengths are not those of the image.
+    """
+    areas = correction.areas
+    said = tuple(1.0 for _ in correction.objects)  # a person's word
+    return row.model_copy(
+        update={
+            "class_ids": correction.class_ids,
+            "class_names": correction.class_names,
+            "mask_class_ids": tuple(areas),
+            "mask_areas": tuple(areas.values()),
+            "instance_class_ids": tuple(each.class_id for each in correction.objects),
+            "instance_scores": said,
+            "instance_ious": said,
+        }
+    )
+
+
+def current_classes(
+    store: Store, commit: Commit, corrected: Iterable[Correction]
+) -> dict[str, tuple[int, ...]]:
+    """Classes of the samples in a shard's tar by key, those of corrected masks among them.
+
+    Args:
+        store: The dataset.
+        commit: The record of the shard.
+        corrected: What `corrections_of` gave of it.
+
+    Raises:
+        DataError: The manifest is damaged.
+    """
+    return store.written_classes(commit) | {each.key: each.class_ids for each in corrected}
 
 
 def undo_hint(root: str, key: str) -> str:
@@ -281,7 +361,12 @@ def undo_hint(root: str, key: str) -> str:
     return f"undo it by 'magicseg corrections undo {root} {key} --why TEXT'"
 
 
-def _instances(correction: Correction) -> Iterator[Instance]:
+def drawn_instances(correction: Correction) -> Iterator[Instance]:
+    """The objects of a correction, as those of a sample.
+
+    Raises:
+        DataError: The run lengths are not those of the image.
+    """
     for each, mask in zip(correction.objects, correction.masks(), strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         yield Instance(
@@ -310,11 +395,8 @@ def _of_shard(
             yield row, corrections[row.key]
 
 
-def _fits(line: Correction, row: ManifestRow) -> bool:
-    return (line.image_sha256, line.mask_sha256) == (row.image_sha256, row.mask_sha256)
-
-
-def _stale(line: Correction) -> str:
+def stale_words(line: Correction) -> str:
+    """Say that a correction was made for other pictures than those that there are."""
     return (
         f"the correction of sample {line.key} ({line.who}, {line.at.date()}) was made for other "
         "pictures than the tar has now"

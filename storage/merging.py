@@ -154,6 +154,8 @@ def _copy(source: Store, commit: Commit, target: Store) -> bool:
         "start": start,
         "stop": stop,
         "classes": commit.classes,
+        "others": commit.others,
+        "found_others": commit.found_others,
         "stage_seconds": commit.stage_seconds,
         "device_seconds": commit.device_seconds,
         "libraries": commit.libraries,

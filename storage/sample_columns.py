@@ -9,8 +9,8 @@ texts when words are looked for, and whole rows of single samples.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,36 @@ class SampleColumns:
             names={number: name for part in parts for number, name in part.names.items()},
         )
 
+    def replaced(self, values: Mapping[int, "MaskValues"]) -> "SampleColumns":
+        """The same samples, some of them with other masks.
+
+        Args:
+            values: What is known of their masks, by row.
+        """
+        if not values:
+            return self
+        rows = sorted(values)
+        own = [values[row] for row in rows]
+        score, iou, area = self.score.copy(), self.iou.copy(), self.area.copy()
+        objects, counts = self.objects.copy(), np.diff(self.class_ends, prepend=0)
+        score[rows], iou[rows] = 1.0, 1.0  # a person's word
+        area[rows], objects[rows] = [each.area for each in own], [each.objects for each in own]
+        pieces, end = list[Any](), 0
+        for row, each in zip(rows, own, strict=True):
+            pieces += [self.class_ids[end : self.class_ends[row] - counts[row]], [*each.classes]]
+            end = self.class_ends[row]
+        counts[rows] = [len(each.classes) for each in own]
+        return replace(
+            self,
+            score=score,
+            iou=iou,
+            area=area,
+            objects=objects,
+            class_ids=_joined([*pieces, self.class_ids[end:]], np.int64),
+            class_ends=np.cumsum(counts, dtype=np.int64),
+            names=self.names | {k: name for each in own for k, name in each.classes.items()},
+        )
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -135,6 +165,21 @@ class SampleColumns:
         """The classes of a sample, in their order."""
         start = self.class_ends[row - 1] if row else 0
         return self.class_ids[start : self.class_ends[row]].tolist()
+
+
+@dataclass(frozen=True)
+class MaskValues:
+    """What is known of the masks that somebody drew for a sample.
+
+    Attributes:
+        area: Share of the picture's pixels that are labelled, in [0, 1].
+        objects: How many objects it has.
+        classes: Display names of its classes, by id.
+    """
+
+    area: float
+    objects: int
+    classes: Mapping[int, str]
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
+from storage.corrections import Correction, content_digest
 from storage.exclusions import Exclusion
 from storage.marks import Marked
 from storage.records import Record
-from storage.sample_columns import SampleColumns
+from storage.sample_columns import MaskValues, SampleColumns
 from storage.sample_parts import SamplePart
 
 __all__ = ["SampleFacts", "SampleQuery"]
@@ -66,7 +67,7 @@ class SampleFacts:
         measures: What it has of each measure.
         excluded: Why it is left out; empty if it is not.
         marked: Its flag and its note.
-        version: Changes with the contents of its shard.
+        version: Changes with the contents of its shard, and with its corrected masks.
     """
 
     key: str
@@ -88,11 +89,13 @@ class Said:
         exclusions: The last word about each, by key.
         marks: Flags and notes that hold, by key.
         agreements: What noise learning measured last of each that it spoke of, in [0, 1], by key.
+        corrections: Masks that were drawn anew, by key.
     """
 
     exclusions: Mapping[str, Exclusion] = field(default_factory=dict[str, Exclusion])
     marks: Mapping[str, Marked] = field(default_factory=dict[str, Marked])
     agreements: Mapping[str, float] = field(default_factory=dict[str, float])
+    corrections: Mapping[str, Correction] = field(default_factory=dict[str, Correction])
 
     def why_excluded(self, key: str) -> str:
         """Why a sample is left out; empty if it is not."""
@@ -166,9 +169,16 @@ class SampleView:
     said: Said = field(default_factory=Said)
 
     @cached_property
+    def columns(self) -> SampleColumns:
+        """The columns of all samples, with what corrected masks change of them."""
+        rows, written = self.samples.rows, self.samples.written
+        drawn = {key: line for key, line in self.said.corrections.items() if key in written}
+        return self.samples.columns.replaced({rows[k]: _values(each) for k, each in drawn.items()})
+
+    @cached_property
     def measures(self) -> dict[SampleMeasure, Float[np.ndarray, " samples"]]:
         """What samples can be measured by; NaN where one has no value."""
-        columns, rows = self.samples.columns, self.samples.rows
+        columns, rows = self.columns, self.samples.rows
         agreement = np.full(len(columns), np.nan)
         for key, value in self.said.agreements.items():
             if key in rows:
@@ -183,7 +193,7 @@ class SampleView:
 
     def chosen(self, query: SampleQuery) -> Bool[np.ndarray, " samples"]:
         """Which samples are wanted, the words of their texts left aside."""
-        columns = self.samples.columns
+        columns = self.columns
         chosen = self._in_ranges(query) & self._spoken_of(query)
         for class_id in query.classes:
             chosen &= columns.has_class(class_id)
@@ -206,8 +216,9 @@ class SampleView:
 
     def facts(self, row: int) -> SampleFacts:
         """What is known of a sample."""
-        columns = self.samples.columns
+        columns = self.columns
         part, key = self.samples.part_of(row), columns.keys[row]
+        correction = self.said.corrections.get(key)
         values: dict[SampleMeasure, float] = {
             name: float(column[row])
             for name, column in self.measures.items()
@@ -222,7 +233,7 @@ class SampleView:
             measures=values,
             excluded=self.said.why_excluded(key),
             marked=self.said.marks.get(key, Marked()),
-            version=part.version[:16],
+            version=content_digest(part.version, (), [correction] if correction else [])[:16],
         )
 
     def is_flagged(self, key: str) -> bool:
@@ -230,7 +241,7 @@ class SampleView:
         return key in self.said.marks and self.said.marks[key].flagged
 
     def _in_ranges(self, query: SampleQuery) -> Bool[np.ndarray, " samples"]:
-        chosen = np.ones(len(self.samples.columns), dtype=bool)
+        chosen = np.ones(len(self.columns), dtype=bool)
         for name, value in query.least.items():
             chosen &= self.measures[name] >= value
         for name, value in query.most.items():
@@ -244,7 +255,7 @@ class SampleView:
             (query.flagged, (key for key, each in marks.items() if each.flagged)),
             (query.noted, (key for key, each in marks.items() if each.note)),
         )
-        chosen = np.ones(len(self.samples.columns), dtype=bool)
+        chosen = np.ones(len(self.columns), dtype=bool)
         for asked, keys in wanted:
             if asked is not None:
                 chosen &= self.samples.of_keys(keys) == asked
@@ -276,3 +287,11 @@ class FoundSamples:
             count: How many are given, at most.
         """
         return [self.view.facts(row) for row in self.rows[start : start + count].tolist()]
+
+
+def _values(correction: Correction) -> MaskValues:
+    return MaskValues(
+        area=sum(correction.areas.values()) / (correction.width * correction.height),
+        objects=len(correction.objects),
+        classes=dict(zip(correction.class_ids, correction.class_names, strict=True)),
+    )

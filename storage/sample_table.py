@@ -13,6 +13,7 @@ from jaxtyping import Bool
 
 from storage.acts import ActsRead
 from storage.checks import read_whole
+from storage.corrections import CORRECTIONS, Correction, holding
 from storage.exclusions import EXCLUSIONS, Exclusion, latest
 from storage.manifest import ManifestRow, read_manifest_row
 from storage.marks import MARKS, Mark, current_marks
@@ -51,6 +52,7 @@ class SampleTable:
         self._open = OpenShards(store)
         self._problems: tuple[str, ...] = ()
         self.exclusions, self.marks = ActsRead(EXCLUSIONS), ActsRead(MARKS)
+        self._corrected = ActsRead(CORRECTIONS)
         self._texts: dict[str, TextColumn] = {}
         self._found: OrderedDict[str, FoundSamples] = OrderedDict()
 
@@ -58,8 +60,8 @@ class SampleTable:
         """Look what there is now; what is known already is not read again.
 
         Raises:
-            DataError: A file of the exclusions or marks is damaged; names it. The samples are
-                those of now all the same.
+            DataError: A file of the exclusions, marks or corrections is damaged; names it. The
+                samples are those of now all the same.
         """
         with self._lock:
             known = {part.version: part for part in self._view.samples.parts if part.commit}
@@ -80,14 +82,16 @@ class SampleTable:
             DataError: A file is damaged; names it. What was known before stays.
         """
         with self._lock:
-            said = self._view.said
-            if self.marks.look(self._store.objects):
-                said = replace(said, marks=current_marks(self.marks.lines))
+            said, objects = self._view.said, self._store.objects
             try:
-                if self.exclusions.look(self._store.objects):
+                if self.marks.look(objects):
+                    said = replace(said, marks=current_marks(self.marks.lines))
+                if self.exclusions.look(objects):
                     lines = [*self.exclusions.lines]
                     scores = {each.key: each.score for each in lines if each.score is not None}
                     said = replace(said, exclusions=latest(lines), agreements=scores)
+                if self._corrected.look(objects):
+                    said = replace(said, corrections=holding(self._corrected.lines))
             finally:
                 if said is not self._view.said:
                     self._show(SampleView(self._view.samples, said))
@@ -126,7 +130,7 @@ class SampleTable:
 
     def classes(self) -> list[tuple[int, str, int]]:
         """Classes by name: vocabulary index, display name, and how many samples have it."""
-        columns = self._view.samples.columns
+        columns = self._view.columns
         numbers, counts = np.unique(columns.class_ids, return_counts=True)
         pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
         found = [(number, columns.names[number], count) for number, count in pairs]
@@ -174,9 +178,13 @@ class SampleTable:
         row = view.samples.rows.get(key)
         return None if row is None else view.facts(row)
 
-    def history(self, key: str) -> list[Exclusion | Mark]:
-        """All that was ever said of a sample: exclusions, then marks."""
-        lines = (*self.exclusions.lines, *self.marks.lines)
+    def correction(self, key: str) -> Correction | None:
+        """The masks that people drew for a sample; None if those of the tar count."""
+        return self._view.said.corrections.get(key)
+
+    def history(self, key: str) -> list[Exclusion | Mark | Correction]:
+        """All that was ever said of a sample: exclusions, then marks, then corrections."""
+        lines = (*self.exclusions.lines, *self.marks.lines, *self._corrected.lines)
         return [line for line in lines if line.key == key]
 
     def part(self, key: str) -> SamplePart | None:
@@ -192,7 +200,7 @@ class SampleTable:
         return None if row is None else int(samples.columns.index[row])
 
     def row(self, key: str) -> ManifestRow | None:
-        """All that the manifest, or the stages so far, say of a sample; None if there is none.
+        """What the manifest, or the stages so far, say of a sample as made; None for no sample.
 
         Raises:
             DataError: The manifest is gone or damaged.

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from storage.archive_search import ArchiveSearch
-from storage.codecs import decode_label_map, decode_rle
+from storage.codecs import decode_label_map, decode_rle, encode_label_map
 from storage.commits import Commit
+from storage.corrections import Correction, drawn_instances
 from storage.errors import DataError
 from storage.layout import cell_name
 from storage.manifest import ManifestRow
@@ -26,6 +27,7 @@ from storage.records import (
     IGNORE_LABEL,
     Box,
     Detection,
+    Instance,
     MaskSample,
     Mention,
     Prompt,
@@ -114,6 +116,18 @@ class StoredSample:
         width, height = image_size(self.image)
         decoded = [decode_rle(rle, height, width, name=f"mask of {self.key}") for rle in masks]
         return np.any(decoded, axis=0)
+
+    def corrected(self, correction: Correction) -> "StoredSample":
+        """The same sample with the masks that somebody drew.
+
+        Raises:
+            DataError: The run lengths are not those of the image.
+        """
+        return replace(
+            self,
+            label_map=encode_label_map(correction.label_map()),
+            objects=tuple(_object(each) for each in drawn_instances(correction)),
+        )
 
 
 class SampleReader:
@@ -318,13 +332,15 @@ def _of_tar(about: SampleFields, found: StoredSample, members: dict[str, bytes])
         pictures,
         label_map=members.get("mask.png", b""),
         mentions=about.mentions,
-        objects=tuple(
-            StoredObject(each.class_id, each.score, each.xyxy, each.predicted_iou, each.rle)
-            for each in about.instances
-        ),
+        objects=tuple(map(_object, about.instances)),
         counterfactual_boxes=about.counterfactual_boxes,
         record=members["json"].decode("utf-8", "replace"),
     )
+
+
+def _object(instance: Instance) -> StoredObject:
+    own = instance
+    return StoredObject(own.class_id, own.score, own.xyxy, own.predicted_iou, own.rle)
 
 
 def _with_pictures(found: StoredSample, members: dict[str, bytes]) -> StoredSample:
@@ -348,11 +364,7 @@ def _with_record(found: StoredSample, record: Record) -> StoredSample:
             )
             return replace(found, objects=objects, counterfactual_boxes=record.counterfactual_boxes)
         case MaskSample():
-            objects = tuple(
-                StoredObject(each.class_id, each.score, each.xyxy, each.predicted_iou, each.rle)
-                for each in record.instances
-            )
-            return replace(found, objects=objects)
+            return replace(found, objects=tuple(map(_object, record.instances)))
         case TwinCheck():
             return replace(found, counterfactual_boxes=record.counterfactual_boxes)
         case _:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from storage.commit_log import CommitLog
-from storage.commits import Commit
+from storage.commits import Commit, OtherOutcomes
 from storage.layout import is_cell
 from storage.plan import index_of
 from storage.records import Reason, Stage
@@ -85,6 +85,7 @@ class SliceStatus:
             empty where older records do not say.
         others: Written samples with an object that nobody asked for, by its class; empty where that
             was not looked for.
+        found_others: What became of such objects; None where nobody looked.
         under_way: Samples of unfinished shards that are decided, by stage.
         still_open: Why samples of unfinished shards are not decided, by sample key: a service did
             not deliver them, or they were opened again.
@@ -102,6 +103,7 @@ class SliceStatus:
         default_factory=dict[Stage, dict[str, float]]
     )
     others: Counter[int] = field(default_factory=Counter[int])
+    found_others: OtherOutcomes | None = None
     under_way: Counter[Stage] = field(default_factory=Counter[Stage])
     still_open: dict[str, Reason] = field(default_factory=dict[str, Reason])
 
@@ -118,6 +120,8 @@ class SliceStatus:
         self.dropped.update(commit.counts.rejected)
         self.dropped.update(commit.counts.failed)
         self.others.update(commit.others)
+        if commit.found_others is not None:
+            self.found_others = (self.found_others or OtherOutcomes()) + commit.found_others
         self.num_bytes += commit.object.size if commit.object else 0
         for stage, seconds in (*commit.stage_seconds.items(), (Stage.SHARDS, commit.seconds)):
             devices = commit.device_seconds.get(stage) or {"": seconds}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from storage.commits import ClassOutcomes, Commit
+from storage.commits import ClassOutcomes, Commit, OtherOutcomes
 from storage.manifest import ManifestRow, count_classes
 from storage.records import Reason
 from storage.store import Store
@@ -20,18 +20,22 @@ class Tally:
         written: Of these, samples in tars.
         dropped: The others, by reason.
         classes: What became of the samples of each class.
+        others: What became of objects that nobody asked for, in whole shards: manifests do not
+            tell of them. None where nobody looked.
     """
 
     requested: int = 0
     written: int = 0
     dropped: Counter[Reason] = field(default_factory=Counter[Reason])
     classes: Mapping[int, ClassOutcomes] = field(default_factory=dict[int, ClassOutcomes])
+    others: OtherOutcomes | None = None
 
     @classmethod
     def of_record(cls, commit: Commit) -> Self:
         """Count the samples of a finished shard by its record, which must have its classes."""
         dropped = Counter(commit.counts.rejected) + Counter(commit.counts.failed)
-        return cls(commit.counts.requested, commit.counts.written, dropped, commit.classes)
+        counts = commit.counts
+        return cls(counts.requested, counts.written, dropped, commit.classes, commit.found_others)
 
     @classmethod
     def of_rows(cls, rows: Iterable[ManifestRow]) -> Self:
@@ -47,11 +51,13 @@ class Tally:
             classes[class_id] = ClassOutcomes(
                 planned=known.planned + more.planned, written=known.written + more.written
             )
+        looked = [each for each in (self.others, other.others) if each is not None]
         return Tally(
             self.requested + other.requested,
             self.written + other.written,
             self.dropped + other.dropped,
             classes,
+            sum(looked, OtherOutcomes()) if looked else None,
         )
 
 

@@ -23,11 +23,12 @@ from models.labelling.attention.seeds import field_seeds
 from models.labelling.attention.thresholds import seed_constants, seed_levels
 from storage.codecs import decode_image
 from storage.commits import Commit
+from storage.corrections import Correction, content_digest
+from storage.current_samples import CurrentSamples
 from storage.errors import InputError
 from storage.job_files import run_job_file
 from storage.paths import local_path
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Stage
-from storage.shards import iterate
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.steps import RunStep
@@ -61,7 +62,8 @@ class AffinityTraining(RunStep[AffinityRecord]):
     """The step that trains a network of affinities.
 
     Seeds are made as the paper makes them: an adaptive threshold of the class map, and what both of
-    its levels agree on after a dense random field (DiffuMask, section 3.3).
+    its levels agree on after a dense random field (DiffuMask, section 3.3). A mask that somebody
+    has corrected is its own seeds: nothing is surer.
 
     Args:
         job: What it is trained on.
@@ -120,18 +122,26 @@ class AffinityTraining(RunStep[AffinityRecord]):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a finished sample's maps are: a piece, and its key there."""
+    """Where a finished sample's picture and maps are, and whose masks its seeds are.
+
+    Attributes:
+        piece: What holds them.
+        key: Their key there.
+        class_ids: Classes of the sample, in the order of the maps if these are read.
+        correction: Its corrected mask; None if the seeds are made of the maps.
+    """
 
     piece: Commit
     key: str
     class_ids: tuple[int, ...]
+    correction: Correction | None
 
 
 class RecordedSeeds:
     """The finished samples of a dataset with their seeds, one sample at a time.
 
-    Samples of which only some classes came through are left out: which maps are theirs is not
-    known any more.
+    Samples of which only some classes came through are left out, unless they are corrected: which
+    maps are theirs is not known any more.
 
     Args:
         job: Which dataset, and which classes.
@@ -164,11 +174,15 @@ class RecordedSeeds:
 
     def identity(self) -> dict[str, object]:
         """What images and seeds depend on."""
-        return {
+        about: dict[str, object] = {
             "pieces": sorted({place.piece.key for place in self._places}),
             "samples": len(self._places),
             "cross_resolutions": {str(k): v for k, v in self._job.cross_resolutions.items()},
         }
+        corrections = [each.correction for each in self._places if each.correction is not None]
+        if corrections:
+            about["corrections"] = content_digest("", (), corrections)
+        return about
 
     def __len__(self) -> int:
         return len(self._places)
@@ -190,6 +204,8 @@ class RecordedSeeds:
         self, place: _Place, image: UInt8[np.ndarray, "height width 3"], maps_bytes: bytes
     ) -> UInt16[np.ndarray, "height width"]:
         """Make the seeds of a sample, which takes a second at 512 pixels."""
+        if place.correction is not None:
+            return place.correction.label_map()
         maps = unpack_maps(maps_bytes, name=f"{place.key}.attention")
         labels = np.full(image.shape[:2], IGNORE_LABEL, np.uint16)
         background = np.ones(image.shape[:2], np.bool_)
@@ -215,19 +231,21 @@ class RecordedSeeds:
         return kept[1][place.key]
 
     def _found(self, wanted: set[int]) -> list[_Place]:
-        shards = [shard for shard in self._store.shards() if shard.path is not None]
-        finished = {
-            sample.key: sample.class_ids
-            for shard in shards
-            for sample in iterate(str(shard.path), shard.sha256)
-            if not wanted or wanted & set(sample.class_ids)
-        }
+        current = CurrentSamples(self._store)
+        finished: dict[str, tuple[int, ...]] = {}
+        corrected: dict[str, Correction] = {}
+        for shard in self._store.shards():
+            if shard.path is not None:
+                finished |= current.classes(shard)
+                corrected |= {each.key: each for each in current.corrections(shard.commit)}
         places: list[_Place] = []
         for piece in self._store.commits(Stage.PAIRS):
             for pair in self._store.pairs(piece):
-                ids = finished.get(pair.key, ())
-                if ids and pair.maps_bytes and _count_classes(pair.maps_bytes) == len(ids):
-                    places.append(_Place(piece, pair.key, ids))
+                ids, own = finished.get(pair.key, ()), corrected.get(pair.key)
+                if not ids or not pair.maps_bytes or (wanted and wanted.isdisjoint(ids)):
+                    continue
+                if own is not None or _count_classes(pair.maps_bytes) == len(ids):
+                    places.append(_Place(piece, pair.key, ids, own))
         return places
 
 

@@ -15,14 +15,14 @@ from evaluation.scoring.config import ScoringConfig
 from models.devices import pick_device
 from storage.class_sets import BenchmarkClasses
 from storage.codecs import decode_image, decode_label_map
-from storage.corrections import content_digest, correct
+from storage.corrections import content_digest, iterate_corrected_images
 from storage.errors import InputError
 from storage.exclusions import excluded_keys
 from storage.files import write_whole
 from storage.folds import Fold
 from storage.identity import digest
 from storage.job_files import run_job_file
-from storage.labelled_images import LabelledImage, iterate_labelled
+from storage.labelled_images import LabelledImage
 from storage.locks import hold_folder
 from storage.paths import local_path
 from storage.records import Record, read_record
@@ -176,10 +176,7 @@ class FoldJudging(RunStep[FoldAgreements]):
         job = self.job
         excluded = excluded_keys(Store.open(job.dataset).objects, judges=("hand",))
         for shard in find_shards(job.dataset):
-            corrected = {each.key: each for each in shard.corrected}
-            for found in iterate_labelled(shard.path, shard.identity):
-                own = corrected.get(found.key)
-                sample = correct(found, own) if own else found
+            for sample in iterate_corrected_images(shard.path, shard.identity, shard.corrected):
                 if job.fold.has(sample.key) and sample.key not in excluded:
                     yield sample
 

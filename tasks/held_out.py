@@ -16,6 +16,7 @@ from evaluation.scoring.predictors import Predictor, StudentPredictor
 from models.student.config import StudentConfig
 from models.student.trained import load_student
 from storage.class_sets import BenchmarkClasses
+from storage.current_samples import CurrentSamples
 from storage.store import Store
 from storage.vocabulary import load_vocabulary
 from tasks.subjects import ClosedSetRun, TrainedStudent, view_of
@@ -83,15 +84,13 @@ def dataset_classes(dataset: str, vocabulary: str) -> BenchmarkClasses:
     """The classes that the good shards of a dataset show, with a background, by ascending id.
 
     Raises:
-        DataError: If a manifest is damaged.
+        DataError: If a manifest or a correction is damaged.
     """
     store, records = Store.open(dataset), load_vocabulary(vocabulary)
-    shown: set[int] = set()
+    current, shown = CurrentSamples(store), set[int]()
     for shard in store.shards():
         if not shard.degraded:
-            shown.update(
-                *(row.class_ids for row in store.manifest(shard.commit) if row.status == "written")
-            )
+            shown.update(*current.classes(shard).values())
     ordered = sorted(shown)
     return BenchmarkClasses(
         name="dataset",

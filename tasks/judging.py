@@ -13,11 +13,11 @@ from pathlib import Path
 from evaluation.scoring.agreement import Agreement
 from evaluation.scoring.config import ScoringConfig
 from models.devices import pick_device
+from storage.corrections import content_digest, iterate_corrected_images
 from storage.errors import DataError, InputError
 from storage.files import write_whole
 from storage.folds import Fold
 from storage.identity import digest
-from storage.labelled_images import iterate_labelled
 from storage.records import Record, read_record
 from storage.store import Store
 from tasks.folds import judge_samples
@@ -140,7 +140,8 @@ class _Asking:
         self._predictor = None
 
     def find_or_judge(self, shard: ShardFile, folder: Path) -> dict[str, Agreement]:
-        place = folder / f"{digest([*self._stands_for, shard.identity])[:16]}.json"
+        content = content_digest(shard.identity, (), shard.corrected)
+        place = folder / f"{digest([*self._stands_for, content])[:16]}.json"
         if (known := _read(place)) is not None:
             return known.samples
         judged = ShardAgreements(shard=shard.path, samples=dict(self._judge(shard)))
@@ -155,7 +156,7 @@ class _Asking:
             )
         samples = (
             each
-            for each in iterate_labelled(shard.path, shard.identity)
+            for each in iterate_corrected_images(shard.path, shard.identity, shard.corrected)
             if self._fold is None or self._fold.has(each.key)
         )
         yield from judge_samples(samples, self._predictor, self._classes, against="dataset")

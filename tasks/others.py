@@ -6,7 +6,7 @@ names. Here the labeller is asked for classes that an image may show, and what i
 beside the sample's own objects.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -216,7 +216,8 @@ def _depends_on(recipe: Recipe) -> dict[str, Any]:
 
 
 def _make(work: PieceWork) -> Made:
-    finder, rules = _finder(work), work.recipe.others
+    models, rules = work.machine.models, work.recipe.others
+    finder = finder_for(work.recipe, lambda config: models.model(config, work.store.objects))
 
     def look(step: Sequence[SearchedScene]) -> list[Others | Rejected]:
         return find_others(step, finder, rules, work.pipeline.turn)
@@ -225,18 +226,19 @@ def _make(work: PieceWork) -> Made:
     return Made.of_steps(work.pipeline.run(_scenes(work), size, look))
 
 
-def _finder(work: PieceWork) -> OtherFinder:
-    recipe = work.recipe
+def finder_for(recipe: Recipe, load: Callable[[Any], Any]) -> OtherFinder:
+    """The models that look through the images of a recipe.
+
+    Args:
+        recipe: One that looks for others.
+        load: Gives the model of a configuration.
+    """
     cutter = cutting_part(recipe.profile.labeller)
-
-    def model(config: Any) -> Any:
-        return None if config is None else work.machine.models.model(config, work.store.objects)
-
     return OtherFinder(
         load_vocabulary(recipe.profile.vocabulary),
-        model(finder_of(recipe)),
-        model(cutter),
-        model(recipe.profile.scouting if recipe.others.nearest else None),
+        load(finder_of(recipe)),
+        None if cutter is None else load(cutter),
+        load(recipe.profile.scouting) if recipe.others.nearest else None,
     )
 
 

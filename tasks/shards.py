@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from storage.codecs import encode_label_map
-from storage.commits import Counts
+from storage.commits import Counts, OtherOutcomes
 from storage.manifest import class_areas, count_classes, describe_samples, encode_manifest
 from storage.pairs import EncodedPair
 from storage.payloads import Payload
@@ -117,6 +117,7 @@ def pack_shard(
         "stop": shard.stop,
         "classes": count_classes(described),
         "others": _count_others(samples),
+        "found_others": _other_outcomes(samples),
         "stage_seconds": {each: round(sum(by.values()), 3) for each, by in seconds.items()},
         "device_seconds": {
             stage: {device: round(value, 3) for device, value in by_device.items()}
@@ -253,6 +254,20 @@ def _count_others(samples: Sequence[Sample]) -> dict[int, int]:
         for class_id in {instance.class_id for instance in sample.others or ()}
     )
     return dict(sorted(found.items()))
+
+
+def _other_outcomes(samples: Sequence[Sample]) -> OtherOutcomes | None:
+    """What became of them; None where nobody looked."""
+    looked = [sample for sample in samples if sample.others is not None]
+    if not looked:
+        return None
+    became = Counter(
+        "labelled" if instance.class_id in sample.class_ids else "ignored"
+        for sample in looked
+        for instance in sample.others or ()
+    )
+    hiding = sum(bool(sample.others) for sample in looked)
+    return OtherOutcomes(images=len(looked), hiding=hiding, **became)
 
 
 def _depends_on(recipe: Recipe) -> dict[str, Any]:

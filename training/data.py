@@ -21,8 +21,8 @@ from jaxtyping import UInt8
 
 from storage.checked_tars import open_tar
 from storage.codecs import decode_image, decode_label_map
-from storage.commits import Commit
-from storage.corrections import Correction, corrections_of, current_corrections
+from storage.corrections import current_classes
+from storage.current_samples import CurrentSamples
 from storage.errors import DataError, InputError
 from storage.exclusions import excluded_keys, excluded_of, written_keys
 from storage.folds import Fold
@@ -202,7 +202,7 @@ def _committed_shards(
 ) -> list[ShardFile]:
     store = Store.open(dataset)
     shards, excluded = store.shards(), _left_out(store, held_out)
-    corrections = current_corrections(store.objects)
+    current = CurrentSamples(store)
     files = [
         ShardFile(
             shard.path,
@@ -212,13 +212,13 @@ def _committed_shards(
             excluded_of(store, shard.commit, excluded),
             own,
             shard.commit.slice_id,
-            partial(_classes_of, store, shard.commit, own) if shard.commit.manifest else None,
+            partial(current_classes, store, shard.commit, own) if shard.commit.manifest else None,
         )
         for shard in shards
         if shard.path is not None
         and (ref := shard.commit.object) is not None
         and (use_degraded or not shard.degraded)
-        for own in (corrections_of(store, shard.commit, corrections),)
+        for own in (current.corrections(shard.commit),)
     ]
     if not files:
         message = (
@@ -227,13 +227,6 @@ def _committed_shards(
         )
         raise InputError(message)
     return files
-
-
-def _classes_of(
-    store: Store, commit: Commit, corrected: Iterable[Correction]
-) -> dict[str, tuple[int, ...]]:
-    """Classes of the samples in a shard's tar by key, those of corrected masks among them."""
-    return store.written_classes(commit) | {each.key: each.class_ids for each in corrected}
 
 
 def _left_out(store: Store, held_out: Fold | None) -> frozenset[str]:

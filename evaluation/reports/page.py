@@ -38,6 +38,7 @@ from evaluation.scoring.image_counts import BY_IMAGE_AGAIN
 from evaluation.scoring.measured import read_measured
 from evaluation.scoring.point_results import PointScores
 from storage.card import known_class_names
+from storage.corrections import count_corrected
 from storage.errors import InputError
 from storage.files import write_whole
 from storage.locks import hold_file
@@ -76,6 +77,7 @@ class _Sources:
     samples: list[Sample]
     yields: Yields | None
     texts: tuple[TextQuality, ...] = ()
+    corrected: int = 0
     points: list[PointScores] = field(default_factory=list)
     runs: list[RunParts] = field(default_factory=list)
     compared: bool = False
@@ -200,7 +202,9 @@ def _read_sources(
     if store is not None:
         shards = store.shards()
         manifests = (store.manifest(shard.commit) for shard in shards)
+        # what the stages made, whatever people have corrected since
         sources.yields = count_yields(chain.from_iterable(manifests))
+        sources.corrected = sum(count_corrected(store).values())
         sources.texts = _measure(store)
         sources.samples = pick_samples(store, _NUM_QUADRUPLETS)
     for run, label in zip(runs, _run_names(runs), strict=True):
@@ -281,10 +285,11 @@ def _page(sources: _Sources, side: int) -> Page:
     left_out = None if sources.store is None else describe_left_out(sources.store)
     costs = [None if sources.store is None else dataset_costs(sources.store)]
     costs.append(run_costs(sources.metrics, sources.scored))
-    if left_out is not None and left_out.samples and dataset is not None:
-        dataset_tiles = [*dataset.tiles, Tile(f"{left_out.samples:,}", "of them excluded")]
-    else:
-        dataset_tiles = dataset.tiles if dataset else []
+    dataset_tiles = [] if dataset is None else [*dataset.tiles]
+    if left_out is not None and left_out.samples:
+        dataset_tiles.append(Tile(f"{left_out.samples:,}", "of them excluded"))
+    if sources.corrected:
+        dataset_tiles.append(Tile(f"{sources.corrected:,}", "masks corrected by people"))
     made = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
     return Page(
         title=sources.title,

@@ -19,11 +19,13 @@ from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from storage.codecs import decode_image, decode_label_map, decode_rle
+from storage.current_samples import CurrentSamples
 from storage.errors import InputError
 from storage.files import write_whole
-from storage.records import BACKGROUND_LABEL, IGNORE_LABEL
-from storage.shards import Sample, iterate
+from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance
+from storage.shards import Sample
 from storage.store import Store
+from storage.summaries import CommittedShard
 
 MAX_SHEET_BYTES = 1_000_000
 """Largest sheet, in bytes; run pages refuse larger pictures."""
@@ -66,10 +68,7 @@ class Quadruplet:
         labels = decode_label_map(sample.mask_bytes, name=sample.member("mask"))
         name = sample.member("counterfactual")
         counterfactual = decode_image(sample.counterfactual_bytes, name=name)
-        shown = overlay(image, labels)
-        for other in sample.others or ():  # outlined, whatever their pixels are labelled
-            mask = decode_rle(other.rle, *labels.shape, name=sample.member("mask"))
-            shown[_outline(mask)] = class_colour(other.class_id + 1)
+        shown = overlay(image, labels, sample.others or ())
         return cls(sample, image, counterfactual, shown)
 
 
@@ -82,12 +81,22 @@ def class_colour(label: int) -> tuple[int, int, int]:
 
 
 def overlay(
-    image: UInt8[np.ndarray, "height width 3"], labels: Integer[np.ndarray, "height width"]
+    image: UInt8[np.ndarray, "height width 3"],
+    labels: Integer[np.ndarray, "height width"],
+    others: Sequence[Instance] = (),
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Tint every labelled pixel with its class's colour and draw the outlines solid.
 
     The background fades to grey, so that a mask stands out whatever the colours are; ignored
     pixels become plain grey.
+
+    Args:
+        image: RGB.
+        labels: ``class_id + 1``, 0 background, 65535 ignored.
+        others: Objects that nobody asked for: outlined, whatever their pixels are labelled.
+
+    Raises:
+        DataError: A mask of the others is not of the size of the image.
     """
     brightness = image.mean(axis=2, keepdims=True, dtype=np.float32)
     shown = 0.5 * brightness + 0.12 * image + 0.38 * _FADED
@@ -99,6 +108,9 @@ def overlay(
             colour = np.array(class_colour(label), np.float32)
             shown[mask] = (1 - _OPACITY) * image[mask] + _OPACITY * colour
             shown[_outline(mask)] = colour
+    for other in others:
+        mask = decode_rle(other.rle, *labels.shape)
+        shown[_outline(mask)] = class_colour(other.class_id + 1)
     return shown.round().astype(np.uint8)
 
 
@@ -110,15 +122,15 @@ def pick_samples(store: Store, count: int) -> list[Sample]:
         count: How many are wanted.
 
     Returns:
-        Up to ``count`` samples, the classes in turn.
+        Up to ``count`` samples, the classes in turn, with corrected masks where there are some.
 
     Raises:
-        DataError: If a committed shard cannot be read.
+        DataError: If a committed shard or a correction cannot be read.
     """
-    tars = [(shard.path, shard.sha256) for shard in store.shards() if shard.path is not None]
-    by_class: defaultdict[int, list[Sample]] = defaultdict(list)
-    for path, sha256 in _spread(tars, _MAX_SHARDS):
-        for sample in islice(iterate(path, sha256), _SAMPLES_PER_SHARD):
+    shards = [shard for shard in store.shards() if shard.path is not None]
+    current, by_class = CurrentSamples(store), defaultdict[int, list[Sample]](list)
+    for shard in _spread(shards, _MAX_SHARDS):
+        for sample in islice(current.of(shard), _SAMPLES_PER_SHARD):
             if len(by_class[sample.class_ids[0]]) < count:
                 by_class[sample.class_ids[0]].append(sample)
     queues = [iter(by_class[class_id]) for class_id in sorted(by_class)]
@@ -209,34 +221,46 @@ def _draw_cells(cells: Sequence[_Cell], tile: int, columns: int) -> bytes:
 
 @dataclass(frozen=True)
 class PairPicture:
-    """A pair that has no masks yet.
+    """A pair that is in no tar yet.
 
     Attributes:
         image: Positive, RGB.
         counterfactual: Counterfactual, RGB.
         text: What the positive shows.
         counterfactual_text: What the counterfactual shows.
+        overlay: The positive with its masks over it, if it was looked through for objects that
+            nobody asked for.
+        found: What is said of these.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
     counterfactual: UInt8[np.ndarray, "height width 3"]
     text: str
     counterfactual_text: str
+    overlay: UInt8[np.ndarray, "height width 3"] | None = None
+    found: str = ""
 
 
 def draw_pairs(pairs: Sequence[PairPicture], *, tile: int, columns: int = 3) -> bytes:
     """Draw pairs in columns, each two pictures wide with its texts below.
 
+    Where some have an overlay it is a third picture, and what was found a third line; others have
+    a plain grey square there.
+
     Returns:
         PNG bytes.
     """
-    cells = [
-        _Cell(
+    looked = any(pair.overlay is not None for pair in pairs)
+    cells: list[_Cell] = []
+    for pair in pairs:
+        cell = _Cell(
             (pair.image, pair.counterfactual),
             ((pair.text, INK), (pair.counterfactual_text, QUIET)),
         )
-        for pair in pairs
-    ]
+        if looked:
+            third = _grey(pair.image) if pair.overlay is None else pair.overlay
+            cell = _Cell((*cell.pictures, third), (*cell.lines, (pair.found, QUIET)))
+        cells.append(cell)
     return _draw_cells(cells, tile, columns)
 
 
@@ -276,9 +300,14 @@ def draw_labelled(
 def _overlays(scene: LabelledScene) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     for labels in scene.labels:
         if labels is None:
-            yield np.full_like(scene.image, round(_FADED))
+            yield _grey(scene.image)
         else:
             yield overlay(scene.image, labels)
+
+
+def _grey(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """A plain picture of the same size."""
+    return np.full_like(image, round(_FADED))
 
 
 @dataclass(frozen=True)
@@ -357,10 +386,10 @@ def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
     return mask & ~inner
 
 
-def _spread(tars: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
-    if len(tars) <= count:
-        return list(tars)
-    return [tars[index * len(tars) // count] for index in range(count)]
+def _spread(shards: Sequence[CommittedShard], count: int) -> list[CommittedShard]:
+    if len(shards) <= count:
+        return list(shards)
+    return [shards[index * len(shards) // count] for index in range(count)]
 
 
 def _in_turn(queues: Sequence[Iterator[Sample]]) -> Iterator[Sample]:

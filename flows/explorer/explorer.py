@@ -1,6 +1,7 @@
 """The dataset behind the explorer's page: questions and their answers, without a server."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from flows.explorer.curation import Change, Choice, Curator, ManyChange, Undo
 from flows.explorer.descriptions import describe_facts, describe_sample, describe_table
 from flows.explorer.pictures import mask_picture, thumbnail
 from flows.explorer.seen_lists import SeenLists
+from storage.corrections import correct_row, stale_words, undo_hint
 from storage.documents import explain
 from storage.errors import EngineError, InputError
 from storage.manifest import ManifestRow
@@ -89,7 +91,10 @@ class Explorer:
         if facts is None:
             raise _gone(key)
         names = {number: name for number, name, _ in self._table.classes()}
-        said = [line.model_dump(mode="json") for line in self._table.history(key)]
+        said = [
+            line.model_dump(mode="json", exclude={"objects", "ignored"})
+            for line in self._table.history(key)
+        ]
         described = describe_sample(facts, row, stored, names)
         return described | {"notes": [*unheard, *described["notes"]], "history": said}
 
@@ -202,7 +207,13 @@ class Explorer:
         part, row = self._table.part(key), self._table.row(key)
         if part is None or row is None:
             raise _gone(key)
-        return self._reader.read(part, row), row
+        stored, correction = self._reader.read(part, row), self._table.correction(key)
+        if correction is None:
+            return stored, row
+        if not correction.fits(row):
+            note = f"{stale_words(correction)}; {undo_hint(self._store.root, key)}"
+            return replace(stored, notes=(*stored.notes, note)), row
+        return stored.corrected(correction), correct_row(row, correction)
 
 
 def _gone(key: str) -> InputError:

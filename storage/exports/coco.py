@@ -63,8 +63,8 @@ class CocoForm:
                 "area": each.area,
                 "bbox": each.box,
                 "iscrowd": 0,
-                "score": each.score,
-                "predicted_iou": each.predicted_iou,
+                "score": each.scores[0],
+                "predicted_iou": each.scores[1],
             }
             for number, each in enumerate(stored_regions(sample))
         ]

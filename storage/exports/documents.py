@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from storage.codecs import decode_image
-from storage.corrections import iterate_corrected
 from storage.errors import DataError, InputError
 from storage.exports.forms import DocumentForm, ExportFacts, card_text, stable_id
 from storage.exports.source_shards import SourceShard
@@ -226,11 +225,8 @@ def _export_shard(shard: SourceShard, task: _Task, known: UniqueKeys) -> _ShardR
             )
             for part in task.form.parts
         }
-        for sample in iterate_corrected(shard.path, shard.identity, shard.corrected):
+        for sample in shard.samples(task.vocabulary):
             known.add([sample.key], shard.path)
-            task.vocabulary.check_names(sample.class_ids, sample.class_names, shard.path)
-            if sample.key in shard.excluded:
-                continue
             suffix = f".{image_format(sample.image_bytes)}"
             suffixes.add(suffix)
             if len(suffixes) > 1:

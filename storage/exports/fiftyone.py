@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from storage.errors import DataError
-from storage.exports.exported_objects import ExportedObject, exported_objects
 from storage.exports.forms import Entries, ExportFacts, card_text, laid_out
+from storage.exports.regions import Region, stored_regions
 from storage.picture_headers import image_size
 from storage.shards import Sample
 from storage.vocabulary import Vocabulary
@@ -63,8 +62,8 @@ class FiftyOneForm:
             DataError: A mask has no pixel.
         """
         width, height = image_size(sample.image_bytes)
-        objects = exported_objects(sample)
-        found = [self._detection(sample, number, each) for number, each in enumerate(objects)]
+        regions = stored_regions(sample)
+        found = [self._detection(sample, number, each) for number, each in enumerate(regions)]
         document: dict[str, Any] = {
             "_id": _object_id(sample.key),
             "filepath": f"data/{sample.key}{suffix}",
@@ -122,28 +121,18 @@ class FiftyOneForm:
         }
         return {"metadata.json": json.dumps(document, ensure_ascii=False, indent=1) + "\n"}
 
-    def _detection(self, sample: Sample, number: int, each: ExportedObject) -> dict[str, Any]:
+    def _detection(self, sample: Sample, number: int, each: Region) -> dict[str, Any]:
         """An object; its box goes around its pixels, and its mask is that part of the image."""
-        if not each.mask.any():
-            message = f"{sample.member('json')} has an object without a pixel; verify the dataset"
-            raise DataError(message)
-        height, width = each.mask.shape
-        rows, columns = np.flatnonzero(each.mask.any(1)), np.flatnonzero(each.mask.any(0))
-        top, bottom = int(rows[0]), int(rows[-1]) + 1
-        left, right = int(columns[0]), int(columns[-1]) + 1
+        mask = each.mask(sample.member("json"))
+        (height, width), (left, top, wide, high) = each.size, each.box
         found: dict[str, Any] = {
             "_id": _object_id(sample.key, number),
             "_cls": "Detection",
             "tags": [],
-            "label": self._vocabulary[each.class_id].name,
-            "bounding_box": [
-                left / width,
-                top / height,
-                (right - left) / width,
-                (bottom - top) / height,
-            ],
-            "mask": _array(each.mask[top:bottom, left:right]),
-            "area": int(each.mask.sum()),
+            "label": self._vocabulary[each.class_id or 0].name,
+            "bounding_box": [left / width, top / height, wide / width, high / height],
+            "mask": _array(mask[top : top + high, left : left + wide]),
+            "area": each.area,
         }
         if each.score is not None:
             found["confidence"] = each.score

@@ -24,12 +24,12 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from storage.codecs import decode_image, decode_label_map
-from storage.corrections import Correction, content_digest, correct
+from storage.corrections import Correction, content_digest, iterate_corrected_images
 from storage.errors import DataError, InputError
 from storage.exports.closed_sets import CLOSED_IGNORE, ClosedSet
 from storage.files import TEMP_SUFFIX, remove, sync_all, write_whole
 from storage.identity import digest, refuse_drift
-from storage.labelled_images import LabelledImage, iterate_labelled
+from storage.labelled_images import LabelledImage
 from storage.locks import LOCK_FILE, hold_folder, refuse_other_files
 from storage.picture_headers import image_format
 from storage.records import (
@@ -95,7 +95,7 @@ class _Request:
     vocabulary: Vocabulary
     out: Path
     excluded: frozenset[str]
-    corrected: Mapping[str, Correction]
+    corrected: Sequence[Correction]
 
 
 def export_shards(
@@ -155,7 +155,7 @@ def export_shards(
                     vocabulary,
                     out,
                     left_out.get(path, frozenset()),
-                    {each.key: each for each in corrections.get(path, ())},
+                    corrections.get(path, ()),
                 )
                 record = _export_shard(path, shards[path], request, keys)
                 done[name] = record.model_copy(update={"identity": identities[name]})
@@ -228,9 +228,7 @@ def _export_shard(path: str, identity: str, request: "_Request", known: UniqueKe
     formats: set[str] = set()
     skipped = 0
     shown: dict[str, int] = {}
-    for found in iterate_labelled(path, identity):
-        correction = request.corrected.get(found.key)
-        sample = correct(found, correction) if correction else found
+    for sample in iterate_corrected_images(path, identity, request.corrected):
         known.add([sample.key], path)  # before it would overwrite another one
         request.vocabulary.check_names(sample.class_ids, sample.class_names, path)
         if sample.key in request.excluded:

@@ -64,7 +64,7 @@ class LabelStudioForm:
                 "original_width": width,
                 "original_height": height,
                 "image_rotation": 0,
-                "score": each.score,
+                "score": each.scores[0],
                 "value": {
                     "format": "rle",
                     "rle": pack_brush(decode_rle(each.rle, height, width, name=sample.key)),

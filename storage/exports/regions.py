@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import UInt16
+from jaxtyping import Bool, UInt16
 from pycocotools import mask as coco_mask
 
 from storage.codecs import decode_label_map, decode_rle, encode_rle
+from storage.errors import DataError
 from storage.picture_headers import image_size
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance
 from storage.shards import Sample
@@ -28,16 +29,38 @@ class Region:
         rle: COCO run-length counts (compressed, ASCII) at the size of the image.
         area: Its pixels.
         box: Left, top, width and height of the smallest box around it, in pixels.
-        score: The detector's score in [0, 1]; 1 where there is none.
-        predicted_iou: The segmenter's own estimate; 1 where there is none.
+        size: Height and width of the image.
+        score: The detector's score in [0, 1]; None where there was no detector.
+        predicted_iou: The segmenter's own estimate; None where there was none.
     """
 
     class_id: int | None
     rle: str
     area: int
     box: tuple[int, int, int, int]
-    score: float = 1.0
-    predicted_iou: float = 1.0
+    size: tuple[int, int]
+    score: float | None = None
+    predicted_iou: float | None = None
+
+    @property
+    def scores(self) -> tuple[float, float]:
+        """Score and estimate for forms that need numbers: 1 where there is none."""
+        score = 1.0 if self.score is None else self.score
+        return score, 1.0 if self.predicted_iou is None else self.predicted_iou
+
+    def mask(self, name: str) -> Bool[np.ndarray, "height width"]:
+        """Its pixels.
+
+        Args:
+            name: What messages call the mask.
+
+        Raises:
+            DataError: The run lengths are not those of the image, or there is no pixel.
+        """
+        if not self.area:
+            message = f"{name} has an object without a pixel; verify the dataset"
+            raise DataError(message)
+        return decode_rle(self.rle, *self.size, name=name)
 
 
 def stored_regions(sample: Sample) -> tuple[Region, ...]:
@@ -77,17 +100,20 @@ def _shown(sample: Sample, labels: UInt16[np.ndarray, "height width"]) -> Iterat
 
 
 def _of_mask(
-    class_id: int | None, mask: np.ndarray, score: float = 1.0, predicted_iou: float = 1.0
+    class_id: int | None,
+    mask: Bool[np.ndarray, "height width"],
+    score: float | None = None,
+    predicted_iou: float | None = None,
 ) -> Region:
-    rle = encode_rle(mask)
-    area, box = measure_runs(rle, *mask.shape)
-    return Region(class_id, rle, area, box, score, predicted_iou)
+    rle, size = encode_rle(mask), (mask.shape[0], mask.shape[1])
+    area, box = measure_runs(rle, *size)
+    return Region(class_id, rle, area, box, size, score, predicted_iou)
 
 
 def _region(instance: Instance, height: int, width: int) -> Region:
     area, box = measure_runs(instance.rle, height, width)
     score, iou = instance.score, instance.predicted_iou
-    return Region(instance.class_id, instance.rle, area, box, score, iou)
+    return Region(instance.class_id, instance.rle, area, box, (height, width), score, iou)
 
 
 def measure_runs(rle: str, height: int, width: int) -> tuple[int, tuple[int, int, int, int]]:

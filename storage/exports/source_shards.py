@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from storage.corrections import (
     Correction,
     content_digest,
-    corrections_of,
-    current_corrections,
     iterate_corrected,
 )
+from storage.current_samples import CurrentSamples
 from storage.errors import InputError
 from storage.exclusions import excluded_keys, excluded_of
 from storage.shards import Sample
@@ -67,13 +66,13 @@ def source_shards(store: Store) -> list[SourceShard]:
         InputError: There is none.
     """
     shards, excluded = store.shards(), excluded_keys(store.objects)
-    corrections = current_corrections(store.objects)
+    current = CurrentSamples(store)
     found = [
         SourceShard(
             each.path,
             each.sha256,
             excluded_of(store, each.commit, excluded),
-            corrections_of(store, each.commit, corrections),
+            current.corrections(each.commit),
             each.commit.object.size,
         )
         for each in shards

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Bool, Int
 
-from storage.errors import DataError
-from storage.exports.exported_objects import ExportedObject, exported_objects
 from storage.exports.forms import Entries, ExportFacts
+from storage.exports.regions import Region, stored_regions
 from storage.shards import Sample
 from storage.vocabulary import Vocabulary
 
@@ -64,12 +63,8 @@ class YoloForm:
             DataError: A mask has no pixel.
         """
         del suffix
-        lines: list[str] = []
-        for each in exported_objects(sample):
-            if not each.mask.any():
-                message = f"{sample.member('json')} has an object without a pixel; {_VERIFY}"
-                raise DataError(message)
-            lines.append(self._line(each))
+        name = sample.member("json")
+        lines = [self._line(each, name) for each in stored_regions(sample)]
         return Entries({}, len(lines), (sample.image_bytes, "".join(lines).encode()))
 
     def document_lines(
@@ -86,11 +81,8 @@ class YoloForm:
         del facts
         return {}
 
-    def _line(self, each: ExportedObject) -> str:
+    def _line(self, each: Region, name: str) -> str:
         """Class and polygon; the centre of a pixel is half a pixel from its corner."""
-        height, width = each.mask.shape
-        points = (self._outline(each.mask) + 0.5) / (width, height)
+        height, width = each.size
+        points = (self._outline(each.mask(name)) + 0.5) / (width, height)
         return f"{each.class_id} {' '.join(f'{v:.{_DIGITS}f}' for v in points.ravel())}\n"
-
-
-_VERIFY = "verify the dataset"

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from evaluation.reports.gallery import quadruplet_card
@@ -14,12 +15,17 @@ from fakes import FakeDetector, FakePainter, FakeScout, FakeSegmenter, FakeWrite
 from flows.dataset_status import describe_status, print_status
 from flows.generation_parameters import GenerationParameters
 from flows.generation_plan import describe_plan
-from flows.generation_run import prepare
+from flows.generation_run import open_run, prepare
+from flows.local_runs import generate_locally
+from flows.preview import make_preview, print_preview
+from flows.quotas import survey
 from models.protocols import TextAnswer
 from models.registry import Role, kind_of
 from storage.card import render_card
 from storage.codecs import decode_label_map, decode_rle
+from storage.commits import OtherOutcomes
 from storage.errors import InputError
+from storage.merging import merge_datasets
 from storage.records import IGNORE_LABEL, Reason, Stage
 from storage.shards import iterate
 from storage.store import Store
@@ -286,6 +292,97 @@ def test_status_card_and_plan_tell_what_was_found(ignored, usual):
     assert "not asked for" not in render_card(Store.open(usual))
     plan = describe_plan(parameters(ignored, **IGNORE))
     assert (Stage.OTHERS, 2) in [(each.stage, each.committed) for each in plan.stages]
+
+
+@pytest.mark.parametrize("kind", ["usual", "ignored", "labelled"])
+def test_a_run_and_status_say_how_many_were_found_and_what_became_of_them(kind, request):
+    root = request.getfixturevalue(kind)
+    looked, hiding = len(samples(root)), len(with_hidden(root)) if kind != "usual" else 0
+    word = {"ignored": "ignored", "labelled": "labelled"}.get(kind)
+    expected = f"objects not asked for: {hiding} found in {hiding} of {looked} images: {hiding} "
+    changes = {"usual": {}, "ignored": IGNORE, "labelled": LABELS}[kind]
+    console = Console(record=True, width=200)
+    generate_locally(parameters(root, **changes), console)  # finds itself done
+    ended = console.export_text()
+    print_status(describe_status(str(root)), console)
+    for said in (ended, console.export_text()):
+        assert (f"{expected}{word}\n" in said) is (kind != "usual")
+        assert ("objects not asked for" in said) is (kind != "usual")
+    run = open_run(parameters(root, **changes))
+    assert (survey(run).tally.others is None) is (kind == "usual")
+    [part] = describe_status(str(root))["slices"]
+    counts = {"images": looked, "hiding": hiding, "ignored": 0, "labelled": 0}
+    assert part["found_others"] == (None if word is None else counts | {word: hiding})
+
+
+@pytest.mark.slow
+def test_the_last_lines_of_a_run_say_what_was_found(run, tmp_path):
+    root = tmp_path / "d"
+    line = ("generate", "--root", root, "--samples", 8, "--set", "texts_per_class_set=1")
+    code, said, err = run(*line, "--set", "others.way=ignore")
+    assert code == 0, err
+    [shard] = Store.open(root).shards()
+    assert shard.commit.found_others.images == shard.samples
+    assert f"objects not asked for: {shard.commit.found_others.words}\n" in said
+
+
+def test_a_shard_of_which_a_part_was_asked_for_is_not_counted(ignored):
+    shards = Store.open(ignored).shards()
+    part = survey(open_run(parameters(ignored, samples=16, **IGNORE)))
+    assert not part.todo
+    assert part.tally.others == shards[0].commit.found_others
+
+
+def test_none_found_is_said_too():
+    assert OtherOutcomes(images=7).words == "none found in 7 images"
+    some = OtherOutcomes(images=4, hiding=2, ignored=1, labelled=2)
+    assert some.words == "3 found in 2 of 4 images: 1 ignored, 2 labelled"
+    assert some + OtherOutcomes(images=3) == some.model_copy(update={"images": 7})
+
+
+def test_a_merge_counts_what_its_sources_found(ignored, usual, tmp_path):
+    merge_datasets([ignored, usual], tmp_path / "both")
+    merged, own = (describe_status(str(root))["slices"] for root in (tmp_path / "both", ignored))
+    assert [each["found_others"] for each in merged if each["others"]] == [own[0]["found_others"]]
+    assert [each["others"] for each in merged if each["others"]] == [own[0]["others"]]
+
+
+@pytest.mark.parametrize("way", ["ignore", "labels"])
+@pytest.mark.parametrize("twins", ["paint", "later"])
+def test_a_preview_shows_them(way, twins, tmp_path):
+    wanted = parameters(
+        tmp_path / "d", samples=6, others={"way": way}, twins={"way": twins}, texts_per_class_set=1
+    )
+    made = make_preview(wanted, tmp_path / "sheet.png", Fakes())
+    name = VOCABULARY[HIDDEN].name
+    assert {row.others for row in made.rows if name not in row.classes} == {(name,)}
+    console = Console(record=True, width=200)
+    print_preview(made, wanted, console)
+    assert f"not asked for: {name}\n" in console.export_text()
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] > 3 * 3 * 192  # three columns of three pictures
+        pixels = np.asarray(sheet)
+    outlined = (pixels == class_colour(HIDDEN + 1)).all(axis=2)
+    assert outlined.sum() > 100
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_preview_of_samples_whose_objects_are_not_found_says_so(tmp_path):
+    class Blind(Fakes):
+        def __init__(self):
+            super().__init__()
+            self.fakes[Role.DETECTOR] = Blinded()
+
+    class Blinded(FakeDetector):
+        def detect(self, images, phrases):
+            return super().detect([np.zeros_like(each) for each in images], phrases)
+
+    wanted = parameters(tmp_path / "d", samples=2, **IGNORE)
+    made = make_preview(wanted, tmp_path / "sheet.png", Blind())
+    assert {(row.stage, row.reason) for row in made.rows} == {("detections", "class-not-found")}
+    assert {row.others for row in made.rows} == {None}
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] < 3 * 3 * 192  # pairs alone: nothing was looked through
 
 
 @pytest.mark.parametrize("kind", ["ignored", "labelled"])
