@@ -250,12 +250,12 @@ def test_a_preview_shows_what_the_stages_would_make(root):
             assert (fates[key].reason, fates[key].stage) == (result.reason, result.stage)
         else:
             assert fates[key].status == "written"
-            assert result.counterfactual is not None
+            assert result.painted.counterfactual is not None
     assert {row.stage for row in fates.values() if row.key in shown} == {"", "checks"}
     written = {sample.key: decode_image(sample.image_bytes) for sample in samples(root)}
     assert written.keys() <= shown.keys()
     for key, image in written.items():
-        assert np.array_equal(shown[key].image, image)
+        assert np.array_equal(shown[key].painted.image, image)
 
 
 def pieces(root, stage):
