@@ -10,6 +10,9 @@ from flows.generation_run import require_space
 from flows.operating.site import POOL, Site, running_site
 from storage.errors import EngineError, InputError
 
+_PATIENCE_SECONDS = 30
+"""A server that many workers ask at once takes some seconds; one that is gone refuses at once."""
+
 
 def examine_site(site: Site) -> list[Check]:
     """Check everything that a site needs, and what of it is there; changes nothing."""
@@ -57,7 +60,7 @@ def _not_running(site: Site) -> str:
 
 def _server(url: str) -> str:
     try:
-        with urlopen(f"{url}/health", timeout=5):  # noqa: S310 - http or https
+        with urlopen(f"{url}/health", timeout=_PATIENCE_SECONDS):  # noqa: S310 - http or https
             return f"answers at {url}"
     except OSError as error:
         message = f"nobody answers at {url} ({error}); 'magicseg up' starts one"

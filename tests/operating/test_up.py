@@ -41,7 +41,7 @@ def test_everything_is_there_and_one_screen_says_so(site):
     findings = {each["what"]: each for each in json.loads(checked.stdout)}
     assert findings["set up"]["ok"], findings
     assert findings["workers"]["ok"], findings
-    assert checked.returncode == 0
+    assert checked.returncode == 0, findings
 
 
 def test_it_does_not_run_twice_on_one_state_folder(site):
