@@ -26,6 +26,8 @@ from storage.commits import Commit
 from storage.corrections import Correction, content_digest
 from storage.current_samples import CurrentSamples
 from storage.errors import InputError
+from storage.exclusions import excluded_keys
+from storage.identity import digest
 from storage.job_files import run_job_file
 from storage.paths import local_path
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Stage
@@ -141,7 +143,7 @@ class RecordedSeeds:
     """The finished samples of a dataset with their seeds, one sample at a time.
 
     Samples of which only some classes came through are left out, unless they are corrected: which
-    maps are theirs is not known any more.
+    maps are theirs is not known any more. So are excluded samples.
 
     Args:
         job: Which dataset, and which classes.
@@ -155,6 +157,7 @@ class RecordedSeeds:
         self._store = Store.open(job.dataset)
         self._vocabulary = load_vocabulary(self._store.vocabulary)
         wanted = {self._vocabulary.by_name(name).class_id for name in job.classes}
+        self._excluded = excluded_keys(self._store.objects)
         self._places = self._found(wanted)
         if not self._places:
             message = (
@@ -182,6 +185,8 @@ class RecordedSeeds:
         corrections = [each.correction for each in self._places if each.correction is not None]
         if corrections:
             about["corrections"] = content_digest("", (), corrections)
+        if self._excluded:  # a number would not say which
+            about["keys"] = digest(sorted(place.key for place in self._places))
         return about
 
     def __len__(self) -> int:
@@ -238,6 +243,8 @@ class RecordedSeeds:
             if shard.path is not None:
                 finished |= current.classes(shard)
                 corrected |= {each.key: each for each in current.corrections(shard.commit)}
+        for key in self._excluded:
+            finished.pop(key, None)
         places: list[_Place] = []
         for piece in self._store.commits(Stage.PAIRS):
             for pair in self._store.pairs(piece):

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from storage.codecs import decode_image, decode_label_map, decode_rle
 from storage.current_samples import CurrentSamples
 from storage.errors import InputError
+from storage.exclusions import excluded_keys
 from storage.files import write_whole
 from storage.records import BACKGROUND_LABEL, IGNORE_LABEL, Instance
 from storage.shards import Sample
@@ -122,15 +123,18 @@ def pick_samples(store: Store, count: int) -> list[Sample]:
         count: How many are wanted.
 
     Returns:
-        Up to ``count`` samples, the classes in turn, with corrected masks where there are some.
+        Up to ``count`` samples, the classes in turn, with corrected masks where there are some and
+        without those that are excluded.
 
     Raises:
         DataError: If a committed shard or a correction cannot be read.
     """
     shards = [shard for shard in store.shards() if shard.path is not None]
     current, by_class = CurrentSamples(store), defaultdict[int, list[Sample]](list)
+    excluded = excluded_keys(store.objects)
     for shard in _spread(shards, _MAX_SHARDS):
-        for sample in islice(current.of(shard), _SAMPLES_PER_SHARD):
+        used = (sample for sample in current.of(shard) if sample.key not in excluded)
+        for sample in islice(used, _SAMPLES_PER_SHARD):
             if len(by_class[sample.class_ids[0]]) < count:
                 by_class[sample.class_ids[0]].append(sample)
     queues = [iter(by_class[class_id]) for class_id in sorted(by_class)]
@@ -163,7 +167,10 @@ def write_sheet(
     store = Store.open(root)
     samples = pick_samples(store, count)
     if not samples:
-        message = f"{store.root} has no committed sample to show: run 'magicseg generate' first"
+        message = (
+            f"{store.root} has no committed sample to show that is not excluded: run "
+            "'magicseg generate' first"
+        )
         raise InputError(message)
     quadruplets = [Quadruplet.decode(sample) for sample in samples]
     data = draw_sheet(quadruplets, tile=tile)

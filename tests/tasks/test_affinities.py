@@ -11,6 +11,8 @@ from processes import end_processes
 from recorded import generated
 from storage.codecs import decode_label_map
 from storage.errors import InputError
+from storage.exclusions import exclude_samples, include_samples
+from storage.store import Store
 from tasks.affinities import AffinityJob, AffinityTraining, RecordedSeeds
 
 RECORD = {"pairs": {"record": {"cross": [8], "cells": None}}}
@@ -53,6 +55,23 @@ def test_seeds_lie_in_the_objects_that_the_painter_looked_for(dataset, tmp_path)
             assert any(
                 (exact[seeds == label] == label).mean() > 0.5 for exact in by_class[label - 1]
             )
+
+
+def test_excluded_samples_are_left_out_and_another_choice_is_another_training(tmp_path):
+    root = tmp_path / "dataset"
+    samples, _ = generated(root, **RECORD)
+    store = Store.open(root)
+    first, second, *_ = sorted(sample.key for sample in samples.values())
+    of_all = RecordedSeeds(job(root, tmp_path))
+    exclude_samples(store, [first], who="eve", why="blurred")
+    without_first = RecordedSeeds(job(root, tmp_path))
+    assert len(without_first) == len(of_all) - 1
+    include_samples(store, [first], who="eve", why="it is fine")
+    assert RecordedSeeds(job(root, tmp_path)).identity() == of_all.identity()
+    exclude_samples(store, [second], who="eve", why="blurred")
+    without_second = RecordedSeeds(job(root, tmp_path))
+    assert len(without_second) == len(without_first)
+    assert without_second.identity() != without_first.identity()
 
 
 def test_a_class_has_a_network_of_its_own(dataset, tmp_path):

@@ -19,6 +19,7 @@ from evaluation.reports.sheets import (
     write_sheet,
 )
 from storage.errors import InputError
+from storage.exclusions import exclude_samples
 from storage.records import IGNORE_LABEL
 from storage.store import Store
 
@@ -61,6 +62,13 @@ def test_the_classes_take_turns_across_all_shards(make_dataset: Callable[..., Pa
     assert len({sample.class_ids[0] for sample in picked}) == 14
     assert [s.key for s in picked] == [s.key for s in pick_samples(store, 14)]
     assert len(pick_samples(store, 1000)) == 42
+
+
+def test_excluded_samples_are_not_picked(make_dataset):
+    store = Store.open(make_dataset())
+    [first, *others] = [sample.key for sample in pick_samples(store, 1000)]
+    exclude_samples(store, [first], who="eve", why="blurred")
+    assert sorted(sample.key for sample in pick_samples(store, 1000)) == sorted(others)
 
 
 def test_a_dataset_gives_a_sheet_below_the_size_limit(
