@@ -162,8 +162,9 @@ class RecordedSeeds:
         if not self._places:
             message = (
                 f"{job.dataset} has no finished sample with attention maps"
-                f"{f' of {list(job.classes)}' if job.classes else ''}, expected some: generate it "
-                "with a labeller that reads attention, or with pairs.record"
+                f"{f' of {list(job.classes)}' if job.classes else ''} that is not excluded, "
+                "expected some: generate it with a labeller that reads attention, or with "
+                "pairs.record, or take samples back in with 'magicseg exclusions undo'"
             )
             raise InputError(message)
         self._made: dict[int, bytes] = {}  # packed seeds, which every epoch needs again

@@ -169,7 +169,7 @@ def write_sheet(
     if not samples:
         message = (
             f"{store.root} has no committed sample to show that is not excluded: run "
-            "'magicseg generate' first"
+            "'magicseg generate' first, or take samples back in with 'magicseg exclusions undo'"
         )
         raise InputError(message)
     quadruplets = [Quadruplet.decode(sample) for sample in samples]

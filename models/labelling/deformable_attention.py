@@ -19,8 +19,8 @@ from torch import Tensor
 from models.compiling import compiled_for_batches
 
 _CORNERS = (0, 1)
-_AT_ONCE = 64
-"""Of a kernel of the library's that is not used here."""
+_OF_A_POINT = 2
+"""Coordinates of a reference point; boxes have four."""
 
 
 def attend_to_points(network: Any, batch_size: int | None) -> None:
@@ -38,7 +38,7 @@ def attend_to_points(network: Any, batch_size: int | None) -> None:
             for module in getattr(network.model, part).modules()
             if type(module).__name__.endswith("MultiscaleDeformableAttention")
         ]
-        weigh = partial(_by_the_library, layers[0].attn)
+        weigh = partial(_by_the_library, layers[0])
         if batch_size is not None:
             name = f"the attention of the detector's {part}"
             weigh = compiled_for_batches(
@@ -73,7 +73,7 @@ def _attend(  # noqa: PLR0913 - as the library calls it
     weights = attention.attention_weights(queries).unflatten(-1, (heads, levels * points))
     weights = weights.softmax(-1).unflatten(-1, (levels, points))
     around = reference_points[:, :, None, :, None]
-    if around.shape[-1] == len(("across", "down")):
+    if around.shape[-1] == _OF_A_POINT:
         places = around + offsets / spatial_shapes.flip(-1)[:, None]
     else:  # boxes: centre and extent
         places = around[..., :2] + offsets / points * around[..., 2:] * 0.5
@@ -82,7 +82,7 @@ def _attend(  # noqa: PLR0913 - as the library calls it
 
 
 def _by_the_library(
-    attend: Callable[..., Tensor],
+    attention: Any,
     values: Float[Tensor, "images cells heads channels"],
     shapes: Int64[Tensor, "levels 2"],
     starts: Int64[Tensor, " levels"],
@@ -90,7 +90,7 @@ def _by_the_library(
     weights: Float[Tensor, "images queries heads levels points"],
 ) -> Float[Tensor, "images queries all"]:
     sizes = [(int(rows), int(columns)) for rows, columns in shapes.tolist()]
-    return attend(values, shapes, sizes, starts, places, weights, _AT_ONCE)
+    return attention.attn(values, shapes, sizes, starts, places, weights, attention.im2col_step)
 
 
 def weighted_points(

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from models.labelling.config import (
+    DetectorConfig,
+    MmGroundingDinoConfig,
+    SamHqConfig,
+    SegmenterConfig,
+)
 from models.painting.config import PainterConfig
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +62,15 @@ def test_without_a_compiler_it_runs_as_it_is_and_the_log_says_so_once(tmp_path):
 
 def test_the_way_out_that_the_log_names_is_a_setting():
     assert not PainterConfig(model="x", compile=False).compile
+
+
+@pytest.mark.parametrize(
+    "kind", [DetectorConfig, MmGroundingDinoConfig, SegmenterConfig, SamHqConfig]
+)
+def test_labellers_have_that_setting_and_no_key_depends_on_it(kind):
+    assert not kind(model="x", compile=False).compile
+    assert {"device", "batch_size", "compile"} <= kind.of_the_machine
+    assert ("boxes_at_once" in kind.model_fields) == ("boxes_at_once" in kind.of_the_machine)
 
 
 def test_a_fault_of_the_function_itself_is_raised(tmp_path):
